@@ -1,0 +1,335 @@
+"""The seams between the agent's core and the world: what the core asks of windows.
+
+The core (orders, handlers, journal) never touches a screen. It talks to the small protocols below,
+and gets values and named errors back. `agent.desktop` implements them twice: as a window in a child
+process, and as a prompt on the caller's terminal.
+
+Errors that a person's side can raise::
+
+    InteractionError
+    ├── UserCancelled    the person said no, or closed the window      user_cancelled
+    ├── WindowFailed     the window's process ended by itself          window_failed
+    ├── NoDisplay        neither a display nor a terminal to ask on     no_display
+    └── WindowTimeout    nobody answered within the order's life       window_timeout
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from agent.pin_rules import PinPolicyLike
+
+T = TypeVar("T")
+
+
+# --- what is shown -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """An error as a person reads it, in three parts; `code` is for support and logs."""
+
+    code: str
+    what: str
+    why: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPrompt:
+    """What the consent page says. All of it comes from a verified order and the trust entry.
+
+    Attributes:
+        portal_name: the name in the agent's own trust entry, never one the order brought.
+        origin: the exact origin, ``scheme://host[:port]``; an IDN host in either form.
+        account: the account the order is for, as the portal writes it.
+        title: what is going to be done, for example "Create a virtual smart card".
+        consequences: one sentence each; what is different afterwards.
+        pin_policy: the rules for a new PIN, or None when consent alone is asked.
+        confirm_label: the text of the button that agrees, a verb.
+        card: the card it is about, when there is one already.
+    """
+
+    portal_name: str
+    origin: str
+    account: str
+    title: str
+    consequences: tuple[str, ...]
+    pin_policy: PinPolicyLike | None
+    confirm_label: str = "Create"
+    card: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateLine:
+    """One certificate on the details page; validity as ISO 8601 dates (``2026-11-22``)."""
+
+    purpose: str
+    subject: str
+    not_before: str
+    not_after: str
+
+
+@dataclass(frozen=True, slots=True)
+class CardSummary:
+    """What the details page says about a finished card.
+
+    Attributes:
+        label: the card's label.
+        serial: the card's serial as printed on cards (decimal or hexadecimal text).
+        storage_level: ``tpm``, ``keystore`` or ``file``.
+        certificates: in the order of their slots.
+        notes: further sentences, for example that no PC/SC service runs.
+    """
+
+    label: str
+    serial: str
+    storage_level: str
+    certificates: tuple[CertificateLine, ...]
+    notes: tuple[str, ...] = ()
+
+
+# --- what comes back ---------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Consented:
+    """The person agreed.
+
+    Attributes:
+        pin: the new PIN's bytes (printable ASCII), or None when none was asked. The receiver owns it
+            and calls `wipe` as soon as it has been used. It is never printed.
+    """
+
+    pin: bytearray | None = field(repr=False)
+
+    def wipe(self) -> None:
+        """Overwrite the PIN with zeros. Best effort: Python may have copied bytes before."""
+        if self.pin is not None:
+            self.pin[:] = bytes(len(self.pin))
+
+
+class InteractionError(Exception):
+    """The person could not be asked, or did not agree; `explanation` is fit to be shown."""
+
+    def __init__(self, explanation: Explanation) -> None:
+        super().__init__(explanation.code)
+        self.explanation = explanation
+
+    @property
+    def code(self) -> str:
+        """The error code for the protocol, one per cause."""
+        return self.explanation.code
+
+    def __str__(self) -> str:
+        return f"{self.explanation.code}: {self.explanation.what}"
+
+
+class UserCancelled(InteractionError):
+    """The person cancelled or closed the window.
+
+    Attributes:
+        step: the page that was shown: ``consent``, ``number``, ``progress`` or ``details``.
+    """
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        super().__init__(
+            Explanation(
+                "user_cancelled",
+                "The request was cancelled.",
+                "Cancel was chosen, or the window was closed, before it was finished.",
+                "Nothing was changed. Start again from the web page when you want to.",
+            )
+        )
+
+
+class WindowFailed(InteractionError):
+    """The window's process ended without an answer.
+
+    Attributes:
+        exit_status: its exit status; negative is the signal that ended it; None when it never ran.
+    """
+
+    def __init__(self, exit_status: int | None, why: str | None = None) -> None:
+        self.exit_status = exit_status
+        if why is None:
+            why = f"Its process ended by itself (exit status {exit_status})."
+        super().__init__(
+            Explanation(
+                "window_failed",
+                "The window of Inlay could not be shown.",
+                why,
+                "Start again from the web page. If it happens again, run “inlay code” in a terminal, "
+                "which needs no window.",
+            )
+        )
+
+
+class NoDisplay(InteractionError):
+    """There is neither a display nor a terminal to ask on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Explanation(
+                "no_display",
+                "Inlay has no way to ask for your consent.",
+                "The request came from a session without a display and without a terminal.",
+                "Run “inlay code” in a terminal and type the code the web page shows, or open the page "
+                "in a desktop session.",
+            )
+        )
+
+
+class WindowTimeout(InteractionError):
+    """Nobody answered in time.
+
+    Attributes:
+        seconds: how long was waited.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(
+            Explanation(
+                "window_timeout",
+                "The request was not answered in time.",
+                f"The window was open for {round(seconds)} seconds without an answer.",
+                "Nothing was changed. Start again from the web page.",
+            )
+        )
+
+
+# --- the seams ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UserEnvironment:
+    """Where the person sits, as `inlay open` or `inlay code` handed it over.
+
+    Attributes:
+        variables: the allowed variables alone (`agent.desktop.paths.ENVIRONMENT_ALLOWED`).
+        tty: an open descriptor of the caller's terminal, or None. The opener of the window takes it
+            over and closes it with the session.
+    """
+
+    variables: Mapping[str, str]
+    tty: int | None = None
+
+    @property
+    def has_display(self) -> bool:
+        """Whether an X11 display is named (Tk speaks X11; Wayland desktops run XWayland)."""
+        return bool(self.variables.get("DISPLAY"))
+
+
+class WindowSession(Protocol):
+    """One window for one order, from consent to the last page.
+
+    Methods may be called in any order after `consent`; each replaces the page that is shown. Each
+    raises `WindowFailed` when the window is dead, and `UserCancelled` when the person has cancelled.
+    """
+
+    @property
+    def closed(self) -> asyncio.Event:
+        """Set when the window is gone, for whatever reason; `failure` says which."""
+
+    @property
+    def failure(self) -> InteractionError | None:
+        """Why the window is gone: `UserCancelled`, `WindowFailed`; None while open or after `close`."""
+
+    async def consent(self) -> Consented:
+        """Show the consent page and wait for the answer.
+
+        Raises:
+            UserCancelled: Cancel, Escape, or the window closed.
+            WindowFailed: the window's process died.
+        """
+
+    async def show_number(self, number: str) -> None:
+        """Show the three digits to be typed into the web page; also in the window's title."""
+
+    async def show_progress(
+        self, step_id: str, text: str, done: int, total: int, *, can_cancel: bool = True
+    ) -> None:
+        """Show that the step `step_id` is under way; steps before it get a tick.
+
+        Args:
+            step_id: stable name of the step.
+            text: what is being done, in the person's words.
+            done: steps finished before this one, 0 ≤ done ≤ total.
+            total: number of steps, at least 1.
+            can_cancel: False after the point of no return: closing the window then only hides it.
+        """
+
+    async def show_details(self, details: CardSummary, puk: bytearray | None = None) -> None:
+        """Show the finished card. A window closed from now on is no cancellation.
+
+        Args:
+            details: what is shown.
+            puk: shown this once when the portal keeps no copy; travels over the secret pipe and is
+                wiped by this call.
+        """
+
+    async def show_error(self, error: Explanation) -> None:
+        """Show what happened, why, and what to do next. A window closed now is no cancellation."""
+
+    async def raise_window(self) -> None:
+        """Bring the window to the front (the same link came again)."""
+
+    async def wait_closed(self) -> None:
+        """Wait until the person has closed the window (details and error pages)."""
+
+    async def close(self) -> None:
+        """Close the window and end its process; harmless when it is closed already."""
+
+
+class DialogWindow(Protocol):
+    """Opens windows: in a child process with a display, on the terminal without one."""
+
+    async def open(self, request: OrderPrompt, environment: UserEnvironment) -> WindowSession:
+        """Open a window for an order that has been verified; nothing is asked yet.
+
+        Raises:
+            NoDisplay: neither a display nor a terminal.
+            WindowFailed: the window could not be started.
+        """
+
+    async def open_error(self, error: Explanation, environment: UserEnvironment) -> WindowSession:
+        """Open a window that shows nothing but an error (a request the person made by hand).
+
+        Raises:
+            NoDisplay: neither a display nor a terminal.
+            WindowFailed: the window could not be started.
+        """
+
+
+class Notifier(Protocol):
+    """Short messages outside any window, at most three a minute."""
+
+    async def notify(self, explanation: Explanation, environment: UserEnvironment) -> bool:
+        """Show a notification; returns False when it was held back or nothing can show it."""
+
+
+async def while_open(window: WindowSession, work: Awaitable[T]) -> T:
+    """Wait for `work`, giving it up as soon as the window is closed.
+
+    Raises:
+        InteractionError: the window's `failure`, after `work` has been cancelled and has ended.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.create_task(window.closed.wait())
+    try:
+        await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and window.failure is not None:
+            raise window.failure
+        return await task
+    finally:
+        watcher.cancel()
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
