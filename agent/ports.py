@@ -6,11 +6,14 @@ process, and as a prompt on the caller's terminal.
 
 Errors that a person's side can raise::
 
-    InteractionError
-    ├── UserCancelled    the person said no, or closed the window      user_cancelled
-    ├── WindowFailed     the window's process ended by itself          window_failed
-    ├── NoDisplay        neither a display nor a terminal to ask on     no_display
-    └── WindowTimeout    nobody answered within the order's life       window_timeout
+    InlayError
+    └── InteractionError
+        ├── UserCancelled    the person said no, or closed the window     user_cancelled
+        ├── WindowFailed     the window's process ended by itself         window_failed
+        └── NoDisplay        neither a display nor a terminal to ask on   no_display
+
+How long a person may take is the order's business: the core waits with its own deadline and raises
+``user_timeout`` itself.
 """
 
 from __future__ import annotations
@@ -22,21 +25,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from agent.pin_rules import PinPolicyLike
+from protocol.errors import InlayError
 
 T = TypeVar("T")
 
 
 # --- what is shown -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """An error as a person reads it, in three parts; `code` is for support and logs."""
-
-    code: str
-    what: str
-    why: str
-    next_step: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,95 +107,39 @@ class Consented:
             self.pin[:] = bytes(len(self.pin))
 
 
-class InteractionError(Exception):
-    """The person could not be asked, or did not agree; `explanation` is fit to be shown."""
-
-    def __init__(self, explanation: Explanation) -> None:
-        super().__init__(explanation.code)
-        self.explanation = explanation
-
-    @property
-    def code(self) -> str:
-        """The error code for the protocol, one per cause."""
-        return self.explanation.code
-
-    def __str__(self) -> str:
-        return f"{self.explanation.code}: {self.explanation.what}"
+class InteractionError(InlayError):
+    """The person could not be asked, or did not agree; a row of the error table as any other."""
 
 
 class UserCancelled(InteractionError):
     """The person cancelled or closed the window.
 
     Attributes:
-        step: the page that was shown: ``consent``, ``number``, ``progress`` or ``details``.
+        step: the page that was shown: ``consent``, ``number`` or ``progress``.
     """
 
     def __init__(self, step: str) -> None:
+        super().__init__("user_cancelled")
         self.step = step
-        super().__init__(
-            Explanation(
-                "user_cancelled",
-                "The request was cancelled.",
-                "Cancel was chosen, or the window was closed, before it was finished.",
-                "Nothing was changed. Start again from the web page when you want to.",
-            )
-        )
 
 
 class WindowFailed(InteractionError):
-    """The window's process ended without an answer.
+    """The window's process ended without an answer; never mistaken for a person's cancelling.
 
     Attributes:
         exit_status: its exit status; negative is the signal that ended it; None when it never ran.
     """
 
-    def __init__(self, exit_status: int | None, why: str | None = None) -> None:
+    def __init__(self, exit_status: int | None) -> None:
+        super().__init__("window_failed")
         self.exit_status = exit_status
-        if why is None:
-            why = f"Its process ended by itself (exit status {exit_status})."
-        super().__init__(
-            Explanation(
-                "window_failed",
-                "The window of Inlay could not be shown.",
-                why,
-                "Start again from the web page. If it happens again, run “inlay code” in a terminal, "
-                "which needs no window.",
-            )
-        )
 
 
 class NoDisplay(InteractionError):
     """There is neither a display nor a terminal to ask on."""
 
     def __init__(self) -> None:
-        super().__init__(
-            Explanation(
-                "no_display",
-                "Inlay has no way to ask for your consent.",
-                "The request came from a session without a display and without a terminal.",
-                "Run “inlay code” in a terminal and type the code the web page shows, or open the page "
-                "in a desktop session.",
-            )
-        )
-
-
-class WindowTimeout(InteractionError):
-    """Nobody answered in time.
-
-    Attributes:
-        seconds: how long was waited.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        super().__init__(
-            Explanation(
-                "window_timeout",
-                "The request was not answered in time.",
-                f"The window was open for {round(seconds)} seconds without an answer.",
-                "Nothing was changed. Start again from the web page.",
-            )
-        )
+        super().__init__("no_display")
 
 
 # --- the seams ---------------------------------------------------------------------------------
@@ -274,7 +212,7 @@ class WindowSession(Protocol):
                 wiped by this call.
         """
 
-    async def show_error(self, error: Explanation) -> None:
+    async def show_error(self, error: InlayError) -> None:
         """Show what happened, why, and what to do next. A window closed now is no cancellation."""
 
     async def raise_window(self) -> None:
@@ -298,7 +236,7 @@ class DialogWindow(Protocol):
             WindowFailed: the window could not be started.
         """
 
-    async def open_error(self, error: Explanation, environment: UserEnvironment) -> WindowSession:
+    async def open_error(self, error: InlayError, environment: UserEnvironment) -> WindowSession:
         """Open a window that shows nothing but an error (a request the person made by hand).
 
         Raises:
@@ -310,7 +248,7 @@ class DialogWindow(Protocol):
 class Notifier(Protocol):
     """Short messages outside any window, at most three a minute."""
 
-    async def notify(self, explanation: Explanation, environment: UserEnvironment) -> bool:
+    async def notify(self, error: InlayError, environment: UserEnvironment) -> bool:
         """Show a notification; returns False when it was held back or nothing can show it."""
 
 
