@@ -1,0 +1,269 @@
+"""Every error that crosses a boundary or reaches a person: one table, one code for each cause.
+
+The tree of exceptions::
+
+    InlayError            a cause of the table, with the fields that its text names
+    └── DecodeError       a frame or message that isn't one; names the path
+
+A peer gets ``code``, a number for JSON-RPC, and the fields; a person gets what happened, why, and what to do
+next. Neither ever gets the text of an exception from below.
+"""
+
+from __future__ import annotations
+
+import string
+from typing import Final, NamedTuple
+
+
+class Cause(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        code: the name on the wire.
+        number: JSON-RPC error number; -32768…-32000 are JSON-RPC's own, ours are 1000 and up.
+        happened: what happened, for a person. ``{field}`` is filled in from the error's fields.
+        why: why it happened.
+        next_step: what to do now.
+        page: whether the web page may be told (a page never learns more about the machine than it must).
+    """
+
+    code: str
+    number: int
+    happened: str
+    why: str
+    next_step: str
+    page: bool = True
+
+
+_ROWS: Final = (
+    # Frames and messages
+    Cause("frame_not_json", -32700, "A message could not be read.", "It is not valid JSON.",
+          "Update Inlay or the portal: the two don't speak the same language."),
+    Cause("frame_invalid", -32600, "A message could not be read.", "It breaks the protocol at {path}.",
+          "Update Inlay or the portal: the two don't speak the same language."),
+    Cause("method_unknown", -32601, "The other side asked for something this version can't do.",
+          "The method is not known here.", "Update Inlay or the portal."),
+    Cause("params_invalid", -32602, "A message could not be used.", "It breaks the protocol at {path}.",
+          "Update Inlay or the portal: the two don't speak the same language."),
+    Cause("internal", -32603, "Something went wrong inside Inlay.", "This is a fault in Inlay, not yours.",
+          "Try again; if it comes back, send the log to support. Nothing was left half done."),
+    Cause("frame_too_large", 1001, "A message was refused.", "It is larger than {limit} bytes.",
+          "Update Inlay or the portal."),
+    Cause("frame_too_deep", 1002, "A message was refused.", "It is nested deeper than {limit} levels.",
+          "Update Inlay or the portal."),
+    Cause("wrong_state", 1003, "A message came at the wrong moment.", "{method} is not possible in state {state}.",
+          "Start again from the page."),
+    Cause("version_unsupported", 1004, "Inlay and the portal have no protocol version in common.",
+          "Supported here: {supported}.", "Update Inlay, or ask the portal's support to update it."),
+    Cause("rate_limited", 1005, "Too many requests.", "A limit for this page or address was reached.",
+          "Wait a minute, then try again."),
+    Cause("timeout", 1006, "An answer did not come in time.", "The other side was silent for {seconds} s.",
+          "Try again; if it comes back, check the network."),
+    Cause("not_authenticated", 1007, "A request was refused.", "It came without a valid session ticket.",
+          "Reload the page and try again."),
+    # Link and code
+    Cause("link_too_long", 1101, "This link can't be opened.",
+          "The link is longer than any link a portal makes.", "Go back to the page and start again."),
+    Cause("link_wrong_scheme", 1102, "This link can't be opened.", "The link does not begin with inlay:.",
+          "Go back to the page and start again."),
+    Cause("link_malformed", 1103, "This link can't be opened.",
+          "The link holds something other than a portal's name and a code.",
+          "Go back to the page and start again. If you did not click anything, somebody else made this link."),
+    Cause("link_bad_portal", 1104, "This link can't be opened.",
+          "The link does not name a portal as host or host:port.", "Go back to the page and start again."),
+    Cause("link_bad_code", 1105, "This code can't be used.", "It is not one that a portal makes.",
+          "Compare it with the page, or go back to the page and start again."),
+    Cause("code_unknown", 1106, "This code can't be used.",
+          "It was never given out, is older than it may be, or was used already.",
+          "Go back to the page and click Open Inlay again."),
+    Cause("code_expired", 1107, "This code is too old.", "A code can be used for {seconds} seconds.",
+          "Go back to the page and click Open Inlay again."),
+    Cause("code_used", 1108, "This code was used on another device.", "A code works once.",
+          "If that was not you, cancel on the page and tell your support."),
+    # Trust
+    Cause("portal_unknown", 1201, "Inlay does not know this portal.", "{portal} is not in the trust store.",
+          "Ask your support whether to trust it. They can add it with: inlay trust add https://{portal}"),
+    Cause("portal_forbidden", 1202, "This portal can't be added.",
+          "Policy on this machine allows an administrator only to add portals.", "Ask your support."),
+    Cause("portal_unreachable", 1203, "The portal can't be reached.", "No connection to {portal}: {cause}.",
+          "Check the network, then go back to the page and try again."),
+    Cause("portal_tls_untrusted", 1204, "The portal's certificate is not trusted.",
+          "The TLS certificate of {portal} was not issued by an authority this machine trusts.",
+          "Don't go on. Tell your support: the network may be reading along."),
+    Cause("keyset_invalid", 1205, "The portal could not be verified.",
+          "Its keys are not signed by the root key that this machine trusts.",
+          "Don't go on. Tell your support: the portal was set up anew, or somebody else answers in its place."),
+    Cause("keyset_expired", 1206, "The portal could not be verified.", "Its key set is out of date.",
+          "Tell the portal's support."),
+    Cause("keyset_rolled_back", 1207, "The portal could not be verified.",
+          "It offers an older key set than before.", "Don't go on. Tell your support."),
+    Cause("portal_proof_invalid", 1208, "The portal could not be verified.",
+          "It could not prove that it holds its own key.", "Don't go on. Tell your support."),
+    Cause("fingerprint_mismatch", 1209, "The portal was not added.",
+          "Its fingerprint is not the one given.", "Compare with the portal's help page; if they differ, don't go on."),
+    Cause("confirmation_required", 1210, "The portal was not added.",
+          "There is no terminal to ask for confirmation.", "Give the fingerprint with --fingerprint."),
+    Cause("clock_wrong", 1211, "This computer's clock is wrong.",
+          "It differs from the portal's by more than {hours} hours.", "Set the clock, then try again."),
+    # Orders
+    Cause("order_signature_invalid", 1301, "The order was refused.", "Its signature is not the portal's.",
+          "Tell your support. Nothing was changed."),
+    Cause("order_algorithm_refused", 1302, "The order was refused.",
+          "It is signed in a way that Inlay does not accept.", "Tell your support. Nothing was changed."),
+    Cause("order_wrong_audience", 1303, "The order was refused.", "It is not meant for Inlay.",
+          "Tell your support. Nothing was changed."),
+    Cause("order_wrong_issuer", 1304, "The order was refused.", "It comes from another portal.",
+          "Tell your support. Nothing was changed."),
+    Cause("order_wrong_origin", 1305, "The order was refused.",
+          "It was started on another web page than the one that opened Inlay.",
+          "Go back to the page and start again. Nothing was changed."),
+    Cause("order_wrong_device", 1306, "The order was refused.", "It was made out to another device.",
+          "Go back to the page and start again. Nothing was changed."),
+    Cause("order_wrong_nonce", 1307, "The order was refused.", "It answers another request than this one.",
+          "Go back to the page and start again. Nothing was changed."),
+    Cause("order_expired", 1308, "The order was refused.", "It is no longer valid, or not yet.",
+          "Check this computer's clock, then go back to the page and start again."),
+    Cause("order_replayed", 1309, "The order was refused.", "It was carried out before.",
+          "Go back to the page and start again."),
+    Cause("order_malformed", 1310, "The order was refused.", "It breaks the protocol at {path}.",
+          "Update Inlay, or tell the portal's support."),
+    Cause("message_signature_invalid", 1311, "The order was ended.", "A message was altered on its way.",
+          "Start again from the page; if it comes back, tell your support."),
+    Cause("message_wrong_sequence", 1312, "The order was ended.",
+          "A message was lost, repeated or out of turn.", "Start again from the page."),
+    Cause("message_unexpected", 1313, "The order was ended.", "A message came that has no place in this step.",
+          "Update Inlay, or tell the portal's support."),
+    Cause("order_unknown", 1314, "The order is not known.", "The portal has no such order for this device.",
+          "Start again from the page."),
+    Cause("order_undone", 1315, "The order was undone.", "It took longer than allowed, or was cancelled.",
+          "Start again from the page. Nothing was left behind."),
+    Cause("order_busy", 1316, "Inlay is busy.", "Another order is being carried out.",
+          "Finish or cancel it, then try again."),
+    # The person
+    Cause("user_cancelled", 1401, "You cancelled.", "The window was closed or Cancel was chosen.",
+          "Start again from the page whenever you like. Nothing was left behind."),
+    Cause("cancelled_at_portal", 1402, "Cancelled in the portal.", "Cancel was chosen on the page.",
+          "Start again from the page whenever you like. Nothing was left behind."),
+    Cause("number_wrong", 1403, "The number was wrong three times.",
+          "The page did not get the number that Inlay showed.",
+          "If you did not start this yourself, tell your support. Otherwise start again from the page."),
+    Cause("no_display", 1404, "Inlay can't ask you anything.", "There is no screen and no terminal to use.",
+          "Run inlay open or inlay code from a desktop session or a terminal."),
+    Cause("window_failed", 1405, "Inlay's window failed.", "The window's process ended by itself.",
+          "Try again; if it comes back, send the log to support."),
+    Cause("user_timeout", 1406, "Nobody answered.", "The window waited for {seconds} s.",
+          "Start again from the page."),
+    Cause("binding_refused", 1407, "The order was refused.",
+          "The browser that finished it is not the browser that began it.",
+          "If you did not start this yourself, tell your support. Otherwise start again from the page."),
+    # Virtual card
+    Cause("algorithm_unsupported", 1501, "The card can't be made.",
+          "The key store on this machine can't make {algorithm} keys.", "Ask your support: the policy must allow another."),
+    Cause("storage_refused", 1502, "The card can't be made.",
+          "This machine can protect keys at level {level} only, and the portal's policy asks for more.",
+          "Ask your support."),
+    Cause("keystore_locked", 1503, "The system's key store is locked.", "It opens when you log in or unlock it.",
+          "Unlock it (for example the login keyring), then try again."),
+    Cause("keystore_missing", 1504, "There is no system key store.",
+          "No Secret Service answers in this session.", "Install and start one, for example gnome-keyring."),
+    Cause("pin_policy_unsatisfiable", 1505, "No PIN can satisfy the rules.",
+          "The PIN rules contradict each other or ask for more than 8 characters.", "Tell the portal's support."),
+    Cause("card_write_failed", 1506, "The card could not be written.", "The disk refused: {cause}.",
+          "Make room on the disk or check its rights, then start again from the page."),
+    Cause("card_check_failed", 1507, "The card is not what was ordered.",
+          "What was read back differs in slot {slot}.", "Start again from the page; tell your support if it comes back."),
+    Cause("card_unknown", 1508, "There is no such card.", "No virtual card {card} on this machine.",
+          "inlay cards lists the cards."),
+    Cause("recovered_key_invalid", 1509, "A key from the archive can't be used.",
+          "It does not fit its certificate in slot {slot}.", "Tell the portal's support. Nothing was left behind."),
+    # PC/SC
+    Cause("pcsc_no_service", 1601, "No program can see smart cards now.", "The PC/SC service (pcscd) is not running.",
+          "Install or start it: sudo systemctl start pcscd.socket", page=False),
+    Cause("pcsc_no_virtual_reader", 1602, "The virtual card is not visible to other programs.",
+          "There is no virtual reader (vpcd) on this machine.", "Install the package vsmartcard-vpcd.", page=False),
+    Cause("pcsc_no_free_slot", 1603, "The virtual card is not visible to other programs.",
+          "All virtual readers are taken.", "Remove another virtual card from its reader.", page=False),
+    Cause("pcsc_foreign_card", 1604, "The virtual card was taken out of its reader.",
+          "Another program's card answers there.", "Find the program that uses the virtual reader; tell your support.",
+          page=False),
+    # Portal
+    Cause("ca_refused", 1701, "The certificate authority refused.", "It did not issue the certificate for {purpose}.",
+          "Tell the portal's support. No card was left behind."),
+    Cause("request_invalid", 1702, "The portal refused the key.", "The request for slot {slot} does not prove its key.",
+          "Start again from the page; tell your support if it comes back."),
+    Cause("proof_invalid", 1703, "The portal did not accept the card.", "The key in slot {slot} did not prove itself.",
+          "Start again from the page; tell your support if it comes back."),
+    Cause("user_not_active", 1704, "This can't be done now.", "Your account is {state}; it must be active.",
+          "Ask your support."),
+    # Loopback
+    Cause("origin_refused", 1801, "The page was refused.", "It does not belong to a portal that Inlay trusts.",
+          "Use the portal's own page."),
+    Cause("port_unavailable", 1802, "Web pages can't reach Inlay directly.",
+          "All of its ports are taken: {holder}.", "Links still work. Close the other program to have the direct way back.",
+          page=False),
+)  # fmt: skip
+
+TABLE: Final[dict[str, Cause]] = {row.code: row for row in _ROWS}
+
+
+class InlayError(Exception):
+    """An error of the table.
+
+    Attributes:
+        code: key of ``TABLE``.
+        fields: values for the text's placeholders; strings and numbers only, never secrets.
+    """
+
+    def __init__(self, code: str, **fields: str | int) -> None:
+        if code not in TABLE:
+            raise KeyError(code)
+        super().__init__(code)
+        self.code = code
+        self.fields = fields
+
+    @property
+    def cause(self) -> Cause:
+        """The error's row of the table."""
+        return TABLE[self.code]
+
+    @property
+    def happened(self) -> str:
+        """What happened, with the fields filled in."""
+        return _fill(self.cause.happened, self.fields)
+
+    @property
+    def why(self) -> str:
+        """Why it happened, with the fields filled in."""
+        return _fill(self.cause.why, self.fields)
+
+    @property
+    def next_step(self) -> str:
+        """What to do now, with the fields filled in."""
+        return _fill(self.cause.next_step, self.fields)
+
+    def __str__(self) -> str:
+        return f"{self.happened} {self.why} {self.next_step}"
+
+
+class DecodeError(InlayError):
+    """A frame or message that isn't one.
+
+    Attributes:
+        path: where, as in ``$.params.keys[2].slot``.
+    """
+
+    def __init__(self, code: str, path: str = "$", **fields: str | int) -> None:
+        super().__init__(code, path=path, **fields)
+        self.path = path
+
+
+def from_wire(code: str, fields: dict[str, str | int]) -> InlayError:
+    """Build the error that a peer names; an unknown code becomes ``internal``."""
+    if code not in TABLE:
+        return InlayError("internal")
+    return InlayError(code, **fields)
+
+
+def _fill(text: str, fields: dict[str, str | int]) -> str:
+    names = {name for _, name, _, _ in string.Formatter().parse(text) if name}
+    return text.format_map({name: fields.get(name, "?") for name in names})
