@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Hashable
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -45,11 +46,12 @@ def decode(data: bytes | str, type_: type[T], *, malformed: str = "frame_invalid
     check_bounds(raw)
     _refuse_repeated_keys(raw, malformed)
     try:
-        return _decoder(type_).decode(raw)
+        value: T = _decoder(cast(Hashable, type_)).decode(raw)
     except msgspec.ValidationError as error:
         raise DecodeError(malformed, _path_of(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise DecodeError("frame_not_json") from None
+    return value
 
 
 def convert(value: object, type_: type[T], *, malformed: str = "frame_invalid", root: str = "$") -> T:
@@ -118,7 +120,7 @@ def _refuse_repeated_keys(raw: bytes, malformed: str) -> None:
 
 
 @lru_cache(maxsize=64)
-def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
+def _decoder(type_: Hashable) -> Any:
     return msgspec.json.Decoder(type_, strict=True)
 
 

@@ -18,9 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 PROTOCOL_VERSIONS: Final = (1,)
 
 
-class Message(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
-):
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of all structs: immutable, unknown fields refused, defaults left out on the wire."""
 
 
@@ -53,7 +51,7 @@ SlotName = Annotated[str, Meta(pattern=r"^(9[ACDE]|8[2-9A-F]|9[0-5])$")]
 ErrorFields = dict[str, str | int]
 
 
-class PublicJwk(Message):
+class PublicJwk(Message, frozen=True):
     """A P-256 public key (RFC 7517)."""
 
     kty: Literal["EC"]
@@ -121,7 +119,7 @@ class Transport(enum.StrEnum):
     TYPED = "typed"
 
 
-class PinPolicy(Message):
+class PinPolicy(Message, frozen=True):
     """Rules for a new PIN: printable ASCII, lengths in bytes.
 
     The effective maximum is the smaller of ``max_length`` and 8, unless ``agent_only``.
@@ -141,7 +139,7 @@ class PinPolicy(Message):
 FrameId = Annotated[int, Meta(ge=1, le=2**31)]
 
 
-class Frame(Message):
+class Frame(Message, frozen=True):
     """Any JSON-RPC 2.0 frame. Which fields go together is checked by ``protocol.session``."""
 
     jsonrpc: Literal["2.0"]
@@ -152,7 +150,7 @@ class Frame(Message):
     error: ErrorObject | UnsetType = UNSET
 
 
-class ErrorObject(Message):
+class ErrorObject(Message, frozen=True):
     """A JSON-RPC error: the number and text of ``protocol.errors``, the code and its fields in ``data``."""
 
     code: int
@@ -160,46 +158,46 @@ class ErrorObject(Message):
     data: ErrorData | None = None
 
 
-class ErrorData(Message):
+class ErrorData(Message, frozen=True):
     """What the number stands for."""
 
     error: Identifier
     fields: ErrorFields = {}
 
 
-class Empty(Message):
+class Empty(Message, frozen=True):
     """No parameters, or a result that says no more than that it was done."""
 
 
 # --- channel: the agent calls the portal ------------------------------------------------------------------
 
 
-class HelloParams(Message):
+class HelloParams(Message, frozen=True):
     """``hello``: the first frame on every connection. Nothing else is said before the peer is known."""
 
     versions: Annotated[list[Annotated[int, Meta(ge=1, le=1000)]], Meta(min_length=1, max_length=16)]
 
 
-class ChannelHelloResult(Message):
+class ChannelHelloResult(Message, frozen=True):
     """The portal's answer: the version both use, and its key set, signed by its root key."""
 
     version: int
     key_set: CompactJws
 
 
-class AuthenticateParams(Message):
+class AuthenticateParams(Message, frozen=True):
     """``authenticate``: the agent asks the portal to prove that it holds an order key."""
 
     nonce: Nonce
 
 
-class AuthenticateResult(Message):
+class AuthenticateResult(Message, frozen=True):
     """``proof`` is a JWS of ``ChannelProof`` by an order key."""
 
     proof: CompactJws
 
 
-class ChannelProof(Message):
+class ChannelProof(Message, frozen=True):
     """Signed by an order key (``typ`` inlay-channel+jwt): binds the agent's nonce and tells the portal's time."""
 
     iss: PortalId
@@ -209,13 +207,13 @@ class ChannelProof(Message):
     iat: UnixTime
 
 
-class ClaimParams(Message):
+class ClaimParams(Message, frozen=True):
     """``claim``: JWS of ``Claim`` by the device key."""
 
     claim: CompactJws
 
 
-class DeviceInfo(Message):
+class DeviceInfo(Message, frozen=True):
     """What a device says of itself; shown to people, never relied on."""
 
     name: ShortText
@@ -223,7 +221,7 @@ class DeviceInfo(Message):
     version: ShortText
 
 
-class Claim(Message):
+class Claim(Message, frozen=True):
     """Signed by the device key (``typ`` inlay-claim+jwt): asks for the order behind a code."""
 
     aud: PortalId
@@ -239,7 +237,7 @@ class Claim(Message):
     """origin of the page that handed the code over; loopback only"""
 
 
-class ClaimResult(Message):
+class ClaimResult(Message, frozen=True):
     """``order`` is a JWS of ``Order``; claimed again by the same device it is the same order."""
 
     order: CompactJws
@@ -247,13 +245,13 @@ class ClaimResult(Message):
     """the order had begun already: go on with ``resume``"""
 
 
-class ResumeParams(Message):
+class ResumeParams(Message, frozen=True):
     """``resume``: JWS of ``Resume`` by the device key."""
 
     resume: CompactJws
 
 
-class Resume(Message):
+class Resume(Message, frozen=True):
     """Signed by the device key (``typ`` inlay-resume+jwt)."""
 
     aud: PortalId
@@ -266,7 +264,7 @@ class Resume(Message):
 
 
 class OrderState(enum.StrEnum):
-    """State of an order at the portal. ``finishing`` and ``undoing`` are won by compare-and-swap and final."""
+    """State of an order at the portal. ``finishing`` and ``undoing`` are won once and final."""
 
     RUNNING = "running"
     FINISHING = "finishing"
@@ -275,7 +273,7 @@ class OrderState(enum.StrEnum):
     UNDONE = "undone"
 
 
-class ResumeResult(Message):
+class ResumeResult(Message, frozen=True):
     """Where the portal stands."""
 
     state: OrderState
@@ -285,13 +283,13 @@ class ResumeResult(Message):
     """why it was undone"""
 
 
-class MessageParams(Message):
+class MessageParams(Message, frozen=True):
     """``message``, both ways: JWS of ``Envelope``. The empty result says: it is on disk here."""
 
     message: CompactJws
 
 
-class KeySet(Message):
+class KeySet(Message, frozen=True):
     """Signed by the portal's root key (``typ`` inlay-keyset+jwt): the keys that may sign now."""
 
     iss: PortalId
@@ -306,7 +304,7 @@ class KeySet(Message):
     """path of the channel below the portal's own origin"""
 
 
-class OrderKey(Message):
+class OrderKey(Message, frozen=True):
     """A key that signs orders, messages and tickets."""
 
     kid: Thumbprint
@@ -316,52 +314,52 @@ class OrderKey(Message):
 # --- loopback: the page calls the agent -------------------------------------------------------------------
 
 
-class LoopbackHelloResult(Message):
+class LoopbackHelloResult(Message, frozen=True):
     """The agent's answer to ``hello``: versions, and nothing about the machine."""
 
     version: int
     versions: list[int]
 
 
-class OpenParams(Message):
+class OpenParams(Message, frozen=True):
     """``open``: hands over a code. The agent claims it at the portal that its trust store names."""
 
     portal: PortalId
     code: Code
 
 
-class OpenResult(Message):
+class OpenResult(Message, frozen=True):
     """The code was taken; what becomes of it comes as ``progress``, ``completion`` and ``ended``."""
 
     accepted: bool
 
 
-class ProgressParams(Message):
+class ProgressParams(Message, frozen=True):
     """Notification to the page: the order got to this step."""
 
     step: Step
 
 
-class CompletionParams(Message):
+class CompletionParams(Message, frozen=True):
     """Notification to the page after consent: what the page hands to its portal to bind its session."""
 
     completion: Nonce
 
 
-class EndedParams(Message):
+class EndedParams(Message, frozen=True):
     """Notification to the page: the order ended."""
 
     outcome: Literal["finished", "undone", "refused"]
     error: ErrorData | None = None
 
 
-class TicketParams(Message):
+class TicketParams(Message, frozen=True):
     """``list_readers``: reading needs a session ticket that the portal signed for this page's origin."""
 
     ticket: CompactJws
 
 
-class Ticket(Message):
+class Ticket(Message, frozen=True):
     """Signed by an order key (``typ`` inlay-ticket+jwt)."""
 
     iss: PortalId
@@ -372,7 +370,7 @@ class Ticket(Message):
     exp: UnixTime
 
 
-class Reader(Message):
+class Reader(Message, frozen=True):
     """A reader as PC/SC names it."""
 
     name: ShortText
@@ -380,7 +378,7 @@ class Reader(Message):
     atr: Annotated[str, Meta(max_length=66, pattern=r"^([0-9A-F]{2})*$")] = ""
 
 
-class ListReadersResult(Message):
+class ListReadersResult(Message, frozen=True):
     """All readers of the machine."""
 
     readers: Annotated[list[Reader], Meta(max_length=64)]
@@ -389,7 +387,7 @@ class ListReadersResult(Message):
 # --- order ------------------------------------------------------------------------------------------------
 
 
-class Account(Message):
+class Account(Message, frozen=True):
     """Whom the order is for; shown at consent."""
 
     id: Identifier
@@ -397,7 +395,7 @@ class Account(Message):
     user_id: ShortText
 
 
-class KeyOrder(Message):
+class KeyOrder(Message, frozen=True):
     """One key and certificate of a card."""
 
     slot: SlotName
@@ -408,7 +406,7 @@ class KeyOrder(Message):
     """subject as RFC 4514 text, for the request; the CA decides what it certifies"""
 
 
-class CreateVirtualCard(Message, tag="create_virtual_card", tag_field="operation"):
+class CreateVirtualCard(Message, frozen=True, tag="create_virtual_card", tag_field="operation"):
     """Parameters of the operation *create virtual card*."""
 
     card: Identifier
@@ -426,13 +424,13 @@ class CreateVirtualCard(Message, tag="create_virtual_card", tag_field="operation
     """with ``escrow``: the PUK goes out as JWE to this key"""
 
 
-class Confirmation(Message):
+class Confirmation(Message, frozen=True):
     """RFC 7800: the one device that may carry the order out."""
 
     jkt: Thumbprint
 
 
-class Order(Message):
+class Order(Message, frozen=True):
     """Signed by an order key (``typ`` inlay-order+jwt): the only thing that lets an agent change a card."""
 
     iss: PortalId
@@ -470,7 +468,7 @@ class Step(enum.StrEnum):
     FINISHED = "finished"
 
 
-class Envelope(Message):
+class Envelope(Message, frozen=True):
     """Payload of every message's JWS (``typ`` inlay-message+jwt). ``seq`` counts each direction from 1."""
 
     jti: Identifier
@@ -479,7 +477,7 @@ class Envelope(Message):
     body: msgspec.Raw
 
 
-class Consented(Message):
+class Consented(Message, frozen=True):
     """Agent: the person agreed. Nothing was made yet."""
 
     encryption_key: PublicJwk
@@ -489,11 +487,11 @@ class Consented(Message):
     """the number shown, with binding ``number``"""
 
 
-class Proceed(Message):
+class Proceed(Message, frozen=True):
     """Portal: consent and binding are complete, go on."""
 
 
-class CertificateRequest(Message):
+class CertificateRequest(Message, frozen=True):
     """A key made on the card, and the proof that the card holds it."""
 
     slot: SlotName
@@ -503,7 +501,7 @@ class CertificateRequest(Message):
     """SubjectPublicKeyInfo; for EC key management keys, which can't sign: proved with the certificate"""
 
 
-class Requests(Message):
+class Requests(Message, frozen=True):
     """Agent: the card's identity and its keys."""
 
     guid: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
@@ -514,7 +512,7 @@ class Requests(Message):
     """the card's PUK, to ``escrow_key``"""
 
 
-class Challenge(Message):
+class Challenge(Message, frozen=True):
     """How a key that doesn't sign proves itself: exactly one of the two."""
 
     ciphertext: SmallBytes | None = None
@@ -523,7 +521,7 @@ class Challenge(Message):
     """EC: an uncompressed point to agree with"""
 
 
-class IssuedCertificate(Message):
+class IssuedCertificate(Message, frozen=True):
     """A certificate to write."""
 
     slot: SlotName
@@ -534,13 +532,13 @@ class IssuedCertificate(Message):
     """for encryption keys"""
 
 
-class Certificates(Message):
+class Certificates(Message, frozen=True):
     """Portal: the certificates, persisted as Issued before they left."""
 
     certificates: Annotated[list[IssuedCertificate], Meta(min_length=1, max_length=24)]
 
 
-class SlotProof(Message):
+class SlotProof(Message, frozen=True):
     """The card's key in this slot belongs to this certificate: exactly one of the two."""
 
     slot: SlotName
@@ -551,7 +549,7 @@ class SlotProof(Message):
     """``protocol.proofs.mac`` under what the challenge gave"""
 
 
-class Receipt(Message):
+class Receipt(Message, frozen=True):
     """Agent: everything was written, read back and proved."""
 
     guid: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
@@ -560,31 +558,29 @@ class Receipt(Message):
     attested: bool = False
 
 
-class Progress(Message):
+class Progress(Message, frozen=True):
     """Agent: the order got to this step."""
 
     step: Step
 
 
-class Finished(Message):
+class Finished(Message, frozen=True):
     """Portal: certificates valid, card active. The agent attaches the card only now."""
 
 
-class Undo(Message):
+class Undo(Message, frozen=True):
     """Portal: the order is undone; the agent removes what it made."""
 
     error: ErrorData
 
 
-class Undone(Message):
+class Undone(Message, frozen=True):
     """Agent: what was made is removed; asked to, or because of ``error``."""
 
     error: ErrorData
 
 
-Body = (
-    Consented | Proceed | Requests | Certificates | Receipt | Progress | Finished | Undo | Undone
-)
+Body = Consented | Proceed | Requests | Certificates | Receipt | Progress | Finished | Undo | Undone
 AGENT_MESSAGES: Final[dict[str, type[Message]]] = {
     "consented": Consented,
     "requests": Requests,
@@ -606,7 +602,7 @@ MESSAGE_TYPES: Final[dict[type[Message], str]] = {
 # --- events for the page ----------------------------------------------------------------------------------
 
 
-class PageEvent(Message):
+class PageEvent(Message, frozen=True):
     """Server-sent event ``order`` of the portal: where the order stands, for the page that began it."""
 
     state: Literal["waiting", "running", "finished", "undone"]
@@ -617,7 +613,7 @@ class PageEvent(Message):
     error: PageError | None = None
 
 
-class PageError(Message):
+class PageError(Message, frozen=True):
     """An error as a page may show it."""
 
     error: Identifier
