@@ -51,7 +51,7 @@ _ROWS: Final = (
           "Update Inlay or the portal."),
     Cause("frame_too_deep", 1002, "A message was refused.", "It is nested deeper than {limit} levels.",
           "Update Inlay or the portal."),
-    Cause("wrong_state", 1003, "A message came at the wrong moment.", "{method} is not possible in state {state}.",
+    Cause("wrong_state", 1003, "A message came at the wrong moment.", "The request {method} is not possible in state {state}.",
           "Start again from the page."),
     Cause("version_unsupported", 1004, "Inlay and the portal have no protocol version in common.",
           "Supported here: {supported}.", "Update Inlay, or ask the portal's support to update it."),
@@ -81,7 +81,7 @@ _ROWS: Final = (
     Cause("code_used", 1108, "This code was used on another device.", "A code works once.",
           "If that was not you, cancel on the page and tell your support."),
     # Trust
-    Cause("portal_unknown", 1201, "Inlay does not know this portal.", "{portal} is not in the trust store.",
+    Cause("portal_unknown", 1201, "Inlay does not know this portal.", "The portal {portal} is not in the trust store.",
           "Ask your support whether to trust it. They can add it with: inlay trust add https://{portal}"),
     Cause("portal_forbidden", 1202, "This portal can't be added.",
           "Policy on this machine allows an administrator only to add portals.", "Ask your support."),
@@ -173,7 +173,7 @@ _ROWS: Final = (
     Cause("card_check_failed", 1507, "The card is not what was ordered.",
           "What was read back differs in slot {slot}.", "Start again from the page; tell your support if it comes back."),
     Cause("card_unknown", 1508, "There is no such card.", "No virtual card {card} on this machine.",
-          "inlay cards lists the cards."),
+          "The command inlay cards lists the cards."),
     Cause("recovered_key_invalid", 1509, "A key from the archive can't be used.",
           "It does not fit its certificate in slot {slot}.", "Tell the portal's support. Nothing was left behind."),
     # PC/SC
