@@ -1,0 +1,118 @@
+"""A screen of the test run's own: Xvfb with a window manager, looked at and acted on as by a person."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import subprocess
+from typing import TYPE_CHECKING, Self
+
+from tests.support.processes import Child, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FAMILY_WILD = 0xFFFF
+_COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
+
+
+class VirtualDisplay:
+    """Xvfb and openbox; only who has the cookie file may connect.
+
+    Attributes:
+        name: the value of ``DISPLAY``.
+        env: this process's environment with ``DISPLAY`` and ``XAUTHORITY`` for the screen, and
+            without what would lead to another desktop.
+    """
+
+    def __init__(self, folder: Path, *, width: int = 1280, height: int = 1024) -> None:
+        """Prepare, without starting it.
+
+        Args:
+            folder: existing folder for cookie and logs.
+            width: in pixels.
+            height: in pixels.
+        """
+        self._folder = folder
+        self._size = f"{width}x{height}x24"
+        self._children: list[Child] = []
+        self.name = ""
+        self.env: dict[str, str] = {}
+
+    def start(self) -> Self:
+        """Start both, and wait until windows are managed."""
+        cookie = self._folder / "Xauthority"
+        fields = (b"", b"", _COOKIE_NAME, secrets.token_bytes(16))
+        cookie.touch(mode=0o600)
+        cookie.write_bytes(
+            struct.pack(">H", _FAMILY_WILD) + b"".join(struct.pack(">H", len(f)) + f for f in fields)
+        )
+        read_end, write_end = os.pipe()
+        with os.fdopen(read_end) as number:
+            server = ["Xvfb", "-displayfd", str(write_end), "-screen", "0", self._size]
+            options = ["-nolisten", "tcp", "-noreset", "-auth", str(cookie)]
+            self._start(Child([*server, *options], log=self._folder / "xvfb.log", pass_fds=[write_end]))
+            os.close(write_end)
+            self.name = f":{number.readline().strip()}"
+        unwanted = {"WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_CURRENT_DESKTOP", "DESKTOP_SESSION"}
+        self.env = {name: value for name, value in os.environ.items() if name not in unwanted}
+        self.env |= {"DISPLAY": self.name, "XAUTHORITY": str(cookie)}
+        manager = self._start(Child(["openbox"], log=self._folder / "openbox.log", env=self.env))
+        manager.wait_until(self._managed, "openbox on the virtual screen")
+        return self
+
+    def stop(self) -> None:
+        """End window manager and server; programs with windows there lose them."""
+        while self._children:
+            self._children.pop().stop()
+
+    def run(self, *argv: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
+        """Run a program on this screen to its end, exit code unchecked."""
+        return subprocess.run(
+            argv, env=self.env, capture_output=True, text=True, timeout=seconds, check=False
+        )
+
+    def xdotool(self, *arguments: str) -> str:
+        """Act on the screen; returns what xdotool prints.
+
+        Raises:
+            AssertionError: xdotool failed, for example no window matched.
+        """
+        done = self.run("xdotool", *arguments)
+        assert done.returncode == 0, f"xdotool {' '.join(arguments)}: {done.stderr}"
+        return done.stdout.strip()
+
+    def windows(self, name: str) -> list[str]:
+        """Ids of visible windows whose title matches the regular expression ``name``."""
+        return self.run("xdotool", "search", "--onlyvisible", "--name", name).stdout.split()
+
+    def wait_for_window(self, name: str, *, seconds: float = 20) -> str:
+        """The id of the visible window with that title, as soon as there is one."""
+        wait_until(
+            lambda: bool(self.windows(name)), f"a window named {name!r}", seconds=seconds, evidence=self.tree
+        )
+        return self.windows(name)[0]
+
+    def tree(self) -> str:
+        """All windows, for a message."""
+        return self.run("xwininfo", "-root", "-tree").stdout
+
+    def screenshot(self, path: Path) -> Path:
+        """Save the whole screen as PNG."""
+        done = self.run("import", "-window", "root", str(path))
+        assert done.returncode == 0, done.stderr
+        return path
+
+    def _start(self, child: Child) -> Child:
+        self._children.append(child)
+        return child
+
+    def _managed(self) -> bool:
+        return "window id" in self.run("xprop", "-root", "_NET_SUPPORTING_WM_CHECK").stdout
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
