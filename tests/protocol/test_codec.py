@@ -20,8 +20,8 @@ from protocol import codec, errors, messages
         (b'{"versions":[1]}\xff', "frame_not_json", "$"),
         (b'{"versions":[1],"x":1}', "frame_invalid", "$.x"),
         (b"{}", "frame_invalid", "$.versions"),
-        (b'{"versions":["1"]}', "frame_invalid", "$.versions[...]"),
-        (b'{"versions":[1.5]}', "frame_invalid", "$.versions[...]"),
+        (b'{"versions":["1"]}', "frame_invalid", "$.versions[0]"),
+        (b'{"versions":[1.5]}', "frame_invalid", "$.versions[0]"),
         (b'{"versions":[]}', "frame_invalid", "$.versions"),
         (b'{"versions":null}', "frame_invalid", "$.versions"),
         (b'{"versions":[1],"versions":[2]}', "frame_invalid", "$…versions (twice)"),
@@ -49,18 +49,21 @@ def test_a_path_never_carries_more_than_a_piece_of_a_name() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_decode_or_are_named(data: bytes) -> None:
     for type_ in (messages.Frame, messages.Order, messages.Envelope):
+        code = "none"
         try:
             codec.decode(data, type_)
         except errors.DecodeError as error:
-            assert error.code in {"frame_not_json", "frame_invalid", "frame_too_deep"}
+            code = error.code
+        assert code in {"none", "frame_not_json", "frame_invalid", "frame_too_deep"}
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.text(max_size=5),
-        lambda c: st.lists(c) | st.dictionaries(st.text(max_size=4), c),
-    )
+JSON = st.recursive(
+    st.none() | st.booleans() | st.text(max_size=5),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=4), inner),
 )
+
+
+@given(JSON)
 def test_any_json_is_no_order_and_breaks_nothing(value: object) -> None:
     with pytest.raises(errors.DecodeError):
         codec.decode(json.dumps(value), messages.Order)
