@@ -22,31 +22,38 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Base of all structs: immutable, unknown fields refused, defaults left out on the wire."""
 
 
+def _whole(pattern: str) -> str:
+    """Anchor a pattern at both ends: in Python a bare ``$`` would let a final newline pass."""
+    return f"^{pattern}$(?!\\n)"
+
+
 # --- common words -----------------------------------------------------------------------------------------
 
 ShortText = Annotated[str, Meta(min_length=1, max_length=200)]
-PortalId = Annotated[str, Meta(min_length=1, max_length=259, pattern=r"^[a-z0-9.-]+(:[1-9][0-9]{0,4})?$")]
-Origin = Annotated[str, Meta(max_length=268, pattern=r"^https?://[a-z0-9.\[\]:-]+$")]
-Identifier = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
-Code = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{22}|[0-9A-HJKMNP-TV-Z]{10})$")]
-Nonce = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+PortalId = Annotated[
+    str, Meta(min_length=1, max_length=259, pattern=_whole(r"[a-z0-9.-]+(:[1-9][0-9]{0,4})?"))
+]
+Origin = Annotated[str, Meta(max_length=268, pattern=_whole(r"https?://[a-z0-9.\[\]:-]+"))]
+Identifier = Annotated[str, Meta(min_length=1, max_length=64, pattern=_whole(r"[A-Za-z0-9_.:-]+"))]
+Code = Annotated[str, Meta(pattern=_whole(r"([A-Za-z0-9_-]{22}|[0-9A-HJKMNP-TV-Z]{10})"))]
+Nonce = Annotated[str, Meta(pattern=_whole(r"[A-Za-z0-9_-]{43}"))]
 """256 random bits, base64url without padding."""
-Thumbprint = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+Thumbprint = Annotated[str, Meta(pattern=_whole(r"[A-Za-z0-9_-]{43}"))]
 """RFC 7638, SHA-256."""
 CompactJws = Annotated[
-    str, Meta(max_length=60_000, pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+$")
+    str, Meta(max_length=60_000, pattern=_whole(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+"))
 ]
 CompactJwe = Annotated[
-    str, Meta(max_length=20_000, pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){3}\.[A-Za-z0-9_-]+$")
+    str, Meta(max_length=20_000, pattern=_whole(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){3}\.[A-Za-z0-9_-]+"))
 ]
 Seconds = Annotated[int, Meta(ge=1, le=86_400)]
 UnixTime = Annotated[int, Meta(ge=0, le=32_503_680_000)]
 Sequence = Annotated[int, Meta(ge=1, le=1_000_000)]
-Number = Annotated[str, Meta(pattern=r"^[0-9]{3}$")]
+Number = Annotated[str, Meta(pattern=_whole(r"[0-9]{3}"))]
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Der = Annotated[bytes, Meta(min_length=4, max_length=12_000)]
 SmallBytes = Annotated[bytes, Meta(min_length=4, max_length=1_400)]
-SlotName = Annotated[str, Meta(pattern=r"^(9[ACDE]|8[2-9A-F]|9[0-5])$")]
+SlotName = Annotated[str, Meta(pattern=_whole(r"(9[ACDE]|8[2-9A-F]|9[0-5])"))]
 """PIV key reference in hexadecimal: 9A, 9C, 9D, 9E, 82…95 (SP 800-73pt1-5, table 4b)."""
 ErrorFields = dict[str, str | int]
 
@@ -56,8 +63,8 @@ class PublicJwk(Message, frozen=True):
 
     kty: Literal["EC"]
     crv: Literal["P-256"]
-    x: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
-    y: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    x: Annotated[str, Meta(pattern=_whole(r"[A-Za-z0-9_-]{43}"))]
+    y: Annotated[str, Meta(pattern=_whole(r"[A-Za-z0-9_-]{43}"))]
 
 
 class Algorithm(enum.StrEnum):
@@ -144,7 +151,7 @@ class Frame(Message, frozen=True):
 
     jsonrpc: Literal["2.0"]
     id: FrameId | UnsetType = UNSET
-    method: Annotated[str, Meta(max_length=40, pattern=r"^[a-z_]+$")] | UnsetType = UNSET
+    method: Annotated[str, Meta(max_length=40, pattern=_whole(r"[a-z_]+"))] | UnsetType = UNSET
     params: msgspec.Raw | UnsetType = UNSET
     result: msgspec.Raw | UnsetType = UNSET
     error: ErrorObject | UnsetType = UNSET
@@ -300,7 +307,7 @@ class KeySet(Message, frozen=True):
     order_keys: Annotated[list[OrderKey], Meta(min_length=1, max_length=8)]
     name: ShortText
     """the portal's name for people"""
-    channel_path: Annotated[str, Meta(max_length=100, pattern=r"^/[a-z0-9/._-]*$")]
+    channel_path: Annotated[str, Meta(max_length=100, pattern=_whole(r"/[a-z0-9/._-]*"))]
     """path of the channel below the portal's own origin"""
 
 
@@ -375,7 +382,7 @@ class Reader(Message, frozen=True):
 
     name: ShortText
     card_present: bool
-    atr: Annotated[str, Meta(max_length=66, pattern=r"^([0-9A-F]{2})*$")] = ""
+    atr: Annotated[str, Meta(max_length=66, pattern=_whole(r"([0-9A-F]{2})*"))] = ""
 
 
 class ListReadersResult(Message, frozen=True):
@@ -473,7 +480,7 @@ class Envelope(Message, frozen=True):
 
     jti: Identifier
     seq: Sequence
-    type: Annotated[str, Meta(max_length=40, pattern=r"^[a-z_]+$")]
+    type: Annotated[str, Meta(max_length=40, pattern=_whole(r"[a-z_]+"))]
     body: msgspec.Raw
 
 
@@ -504,9 +511,9 @@ class CertificateRequest(Message, frozen=True):
 class Requests(Message, frozen=True):
     """Agent: the card's identity and its keys."""
 
-    guid: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+    guid: Annotated[str, Meta(pattern=_whole(r"[0-9a-f]{32}"))]
     """GUID of the CHUID"""
-    serial: Annotated[str, Meta(pattern=r"^[0-9]{1,10}$")]
+    serial: Annotated[str, Meta(pattern=_whole(r"[0-9]{1,10}"))]
     requests: Annotated[list[CertificateRequest], Meta(max_length=24)]
     puk: CompactJwe | None = None
     """the card's PUK, to ``escrow_key``"""
@@ -552,7 +559,7 @@ class SlotProof(Message, frozen=True):
 class Receipt(Message, frozen=True):
     """Agent: everything was written, read back and proved."""
 
-    guid: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+    guid: Annotated[str, Meta(pattern=_whole(r"[0-9a-f]{32}"))]
     storage: StorageLevel
     proofs: Annotated[list[SlotProof], Meta(min_length=1, max_length=24)]
     attested: bool = False
