@@ -1,0 +1,332 @@
+"""Every table of the portal.
+
+Times are whole seconds since 1970, ids are random. States are the words of ``portal.model.states``. Codes,
+session tokens and completion secrets are stored as SHA-256 only; what is secret otherwise is sealed by the key port.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Id = String(64)
+Word = String(64)
+Hash = String(64)
+"""SHA-256 in hexadecimal."""
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {int: BigInteger, dict[str, Any]: JSON, list[str]: JSON, bytes: LargeBinary}  # noqa: RUF012
+
+
+class User(Base):
+    """A person with an account."""
+
+    __tablename__ = "users"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    email: Mapped[str] = mapped_column(String(254), unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(Word)
+    roles: Mapped[list[str]]
+    password_hash: Mapped[str] = mapped_column(String(400))
+    created_at: Mapped[int]
+
+
+class LoginSession(Base):
+    """A browser's log-in session."""
+
+    __tablename__ = "sessions"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    token_hash: Mapped[str] = mapped_column(Hash, unique=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    csrf_token: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[int]
+    expires_at: Mapped[int]
+
+
+class ScriptOptions(Base):
+    """One saved version of a script's options."""
+
+    __tablename__ = "script_options"
+    script: Mapped[str] = mapped_column(Word, primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    options: Mapped[dict[str, Any]]
+    saved_by: Mapped[str] = mapped_column(String(254))
+    saved_at: Mapped[int]
+
+
+class Card(Base):
+    """A card of any kind; ``kind`` names its state graph."""
+
+    __tablename__ = "cards"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    kind: Mapped[str] = mapped_column(Word)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    label: Mapped[str] = mapped_column(String(200))
+    serial: Mapped[str] = mapped_column(Word)
+    guid: Mapped[str] = mapped_column(Word, unique=True)
+    state: Mapped[str] = mapped_column(Word)
+    storage: Mapped[str] = mapped_column(Word)
+    attested: Mapped[bool]
+    device_jkt: Mapped[str | None] = mapped_column(ForeignKey("devices.jkt"))
+    sealed_puk: Mapped[bytes | None]
+    valid_until: Mapped[int]
+    created_at: Mapped[int]
+    changed_at: Mapped[int]
+
+
+class Certificate(Base):
+    """A certificate, stored as soon as the CA has answered."""
+
+    __tablename__ = "certificates"
+    __table_args__ = (UniqueConstraint("issuer", "serial"),)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    request_id: Mapped[str] = mapped_column(Word, unique=True)
+    order_jti: Mapped[str | None] = mapped_column(ForeignKey("orders.jti"), index=True)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    profile: Mapped[str] = mapped_column(Word)
+    slot: Mapped[str] = mapped_column(String(2))
+    algorithm: Mapped[str] = mapped_column(Word)
+    key_source: Mapped[str] = mapped_column(Word)
+    key_hash: Mapped[str] = mapped_column(Hash, index=True)
+    archived_key_id: Mapped[str | None] = mapped_column(ForeignKey("archived_keys.id"))
+    issuer: Mapped[str] = mapped_column(String(400))
+    serial: Mapped[str] = mapped_column(Word)
+    subject: Mapped[str] = mapped_column(String(400))
+    not_before: Mapped[int]
+    not_after: Mapped[int]
+    der: Mapped[bytes]
+    state: Mapped[str] = mapped_column(Word, index=True)
+    ca_state: Mapped[str] = mapped_column(Word)
+    revocation_reason: Mapped[str | None] = mapped_column(Word)
+    created_at: Mapped[int]
+    changed_at: Mapped[int]
+
+
+class ObjectRelation(Base):
+    """A typed relation between two objects."""
+
+    __tablename__ = "object_relations"
+    __table_args__ = (
+        UniqueConstraint("from_kind", "from_id", "relation", "to_kind", "to_id"),
+        Index("ix_object_relations_to", "to_kind", "to_id"),
+    )
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    from_kind: Mapped[str] = mapped_column(Word)
+    from_id: Mapped[str] = mapped_column(Id)
+    relation: Mapped[str] = mapped_column(Word)
+    to_kind: Mapped[str] = mapped_column(Word)
+    to_id: Mapped[str] = mapped_column(Id)
+    created_at: Mapped[int]
+
+
+class Process(Base):
+    """A process instance: its step and variables are all there is of it."""
+
+    __tablename__ = "processes"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(Word)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    state: Mapped[str] = mapped_column(Word)
+    step: Mapped[str] = mapped_column(Word)
+    variables: Mapped[dict[str, Any]]
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    version: Mapped[int]
+    """goes up with every change: compare-and-swap"""
+    submitted_version: Mapped[int | None]
+    """the version of the page that was sent last: the same page sent twice does its work once"""
+    created_at: Mapped[int]
+    changed_at: Mapped[int]
+
+
+class Order(Base):
+    """An order: from the first code to its end."""
+
+    __tablename__ = "orders"
+    jti: Mapped[str] = mapped_column(Id, primary_key=True)
+    process_id: Mapped[str] = mapped_column(ForeignKey("processes.id"), index=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    session_id: Mapped[str] = mapped_column(Id)
+    """the browser session that began it"""
+    operation: Mapped[str] = mapped_column(Word)
+    parameters: Mapped[dict[str, Any]]
+    """the operation's parameters as signed"""
+    account: Mapped[dict[str, Any]]
+    resume_within: Mapped[int]
+    state: Mapped[str] = mapped_column(Word)
+    version: Mapped[int]
+    """goes up with every change: compare-and-swap"""
+    link_code_hash: Mapped[str | None] = mapped_column(Hash, unique=True)
+    link_code_expires_at: Mapped[int]
+    typed_code_hash: Mapped[str | None] = mapped_column(Hash, unique=True)
+    typed_code_expires_at: Mapped[int]
+    device_jkt: Mapped[str | None] = mapped_column(ForeignKey("devices.jkt"))
+    nonce: Mapped[str | None] = mapped_column(Word)
+    transport: Mapped[str | None] = mapped_column(Word)
+    binding: Mapped[str | None] = mapped_column(Word)
+    begin_before: Mapped[int | None]
+    """the order's ``exp``"""
+    completion_hash: Mapped[str | None] = mapped_column(Hash)
+    sealed_completion: Mapped[bytes | None]
+    """kept until the order is bound, for a claim that is repeated"""
+    number: Mapped[str | None] = mapped_column(String(3))
+    tries_left: Mapped[int]
+    bound_at: Mapped[int | None]
+    shown_step: Mapped[str | None] = mapped_column(Word)
+    stage: Mapped[str] = mapped_column(Word)
+    sent: Mapped[int]
+    received: Mapped[int]
+    encryption_key: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    storage: Mapped[str | None] = mapped_column(Word)
+    card_id: Mapped[str | None] = mapped_column(ForeignKey("cards.id"))
+    challenges: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """slot to what was sent as its challenge, and the sealed secret that answers it"""
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    deadline_at: Mapped[int | None] = mapped_column(index=True)
+    created_at: Mapped[int]
+    changed_at: Mapped[int]
+
+
+class OutgoingMessage(Base):
+    """A message of the portal, stored before it is sent."""
+
+    __tablename__ = "order_outbox"
+    jti: Mapped[str] = mapped_column(ForeignKey("orders.jti"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    token: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[int]
+
+
+class IncomingMessage(Base):
+    """A message of a device, stored before it is acknowledged."""
+
+    __tablename__ = "order_inbox"
+    jti: Mapped[str] = mapped_column(ForeignKey("orders.jti"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    token: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[int]
+    handled_at: Mapped[int | None]
+
+
+class Device(Base):
+    """A device: its key, and what it says of itself."""
+
+    __tablename__ = "devices"
+    jkt: Mapped[str] = mapped_column(Id, primary_key=True)
+    key: Mapped[dict[str, Any]]
+    name: Mapped[str] = mapped_column(String(200))
+    platform: Mapped[str] = mapped_column(String(200))
+    agent_version: Mapped[str] = mapped_column(String(200))
+    first_seen_at: Mapped[int]
+    last_seen_at: Mapped[int]
+
+
+class KnownDevice(Base):
+    """A device that an account has used to the end of an order."""
+
+    __tablename__ = "known_devices"
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    jkt: Mapped[str] = mapped_column(ForeignKey("devices.jkt"), primary_key=True)
+    known_since: Mapped[int]
+
+
+class CaIntent(Base):
+    """A certificate the portal is about to ask for, stored before the CA is called."""
+
+    __tablename__ = "ca_intents"
+    request_id: Mapped[str] = mapped_column(Word, primary_key=True)
+    order_jti: Mapped[str | None] = mapped_column(ForeignKey("orders.jti"), index=True)
+    request: Mapped[dict[str, Any]]
+    """all that is needed to store the certificate when the answer was lost"""
+    state: Mapped[str] = mapped_column(Word, index=True)
+    """``open``, ``answered``, ``refused`` or ``given_up``"""
+    created_at: Mapped[int]
+    changed_at: Mapped[int]
+
+
+class Revocation(Base):
+    """A revocation that the CA has to confirm."""
+
+    __tablename__ = "revocation_queue"
+    certificate_id: Mapped[str] = mapped_column(ForeignKey("certificates.id"), primary_key=True)
+    reason: Mapped[str] = mapped_column(Word)
+    tries: Mapped[int]
+    next_try_at: Mapped[int] = mapped_column(index=True)
+    created_at: Mapped[int]
+
+
+class ArchivedKey(Base):
+    """An encryption key, sealed under the archive key, which isn't in the database."""
+
+    __tablename__ = "archived_keys"
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    request_id: Mapped[str] = mapped_column(Word, unique=True)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    algorithm: Mapped[str] = mapped_column(Word)
+    public_key: Mapped[bytes]
+    sealed: Mapped[bytes]
+    created_at: Mapped[int]
+
+
+class AuditEntry(Base):
+    """One row of the append-only log; ``hash`` covers the row and the hash before it."""
+
+    __tablename__ = "audit"
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[int]
+    actor: Mapped[str] = mapped_column(String(254))
+    action: Mapped[str] = mapped_column(Word)
+    kind: Mapped[str] = mapped_column(Word)
+    object_id: Mapped[str] = mapped_column(Id, index=True)
+    details: Mapped[dict[str, Any]]
+    previous: Mapped[str] = mapped_column(Hash)
+    hash: Mapped[str] = mapped_column(Hash)
+
+
+class AuditHead(Base):
+    """The log's last row: locked by each writer, so that there is one at a time."""
+
+    __tablename__ = "audit_head"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int]
+    hash: Mapped[str] = mapped_column(Hash)
+
+
+class SignedKeySet(Base):
+    """The key sets that were published; the highest version is the one that counts."""
+
+    __tablename__ = "key_sets"
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    content: Mapped[dict[str, Any]]
+    """what a new version is made for: order keys, name and path"""
+    token: Mapped[str] = mapped_column(Text)
+    issued_at: Mapped[int]
+    expires_at: Mapped[int]
+
+
+class CaCertificate(Base):
+    """The built-in CA's own list of what it has issued."""
+
+    __tablename__ = "ca_certificates"
+    serial: Mapped[str] = mapped_column(Word, primary_key=True)
+    request_id: Mapped[str] = mapped_column(Word, unique=True)
+    key_hash: Mapped[str] = mapped_column(Hash, index=True)
+    der: Mapped[bytes]
+    not_after: Mapped[int]
+    issued_at: Mapped[int]
+    revoked_at: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(Word)
+
+
+class CaCrl(Base):
+    """The built-in CA's CRLs; numbers only go up."""
+
+    __tablename__ = "ca_crls"
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    der: Mapped[bytes]
+    this_update: Mapped[int]
+    next_update: Mapped[int]

@@ -1,0 +1,236 @@
+"""What the portal's services hand to its pages: plain immutable values, nothing of the store.
+
+Times are whole seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from portal.model.options import Option, OptionValue
+    from portal.model.states import (
+        CaState,
+        CertificateState,
+        ProcessState,
+        Role,
+        UserState,
+        VirtualSmartCardState,
+    )
+    from protocol.messages import PageError, PageEvent
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """A user."""
+
+    id: str
+    email: str
+    name: str
+    state: UserState
+    roles: frozenset[Role]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A log-in session: who asks. Every service call takes one.
+
+    Attributes:
+        id: the session's id; not the cookie's value.
+        user: as stored now, read anew with every request.
+        csrf_token: what forms of this session carry.
+        expires_at: when the person has to log in again.
+    """
+
+    id: str
+    user: UserView
+    csrf_token: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A successful log-in.
+
+    Attributes:
+        token: the cookie's value, 256 bits in base64url; only its hash is stored.
+        session: the new session.
+    """
+
+    token: str
+    session: Session
+
+    def __repr__(self) -> str:
+        return "Login(token=…)"
+
+
+@dataclass(frozen=True, slots=True)
+class Startable:
+    """A process of the start page.
+
+    Attributes:
+        name: symbolic name, for example ``VirtualSmartCardSelfServiceProcGet``.
+        title: for people.
+        description: one sentence.
+        refused: why it can't be started now, or None.
+        open_process: id of this user's process of that name that is still running, or None.
+    """
+
+    name: str
+    title: str
+    description: str
+    refused: str | None = None
+    open_process: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateView:
+    """A certificate.
+
+    Attributes:
+        serial: hexadecimal.
+        revocation_pending: its revocation waits for the CA.
+        recoverable: its key is in the archive.
+    """
+
+    id: str
+    purpose: str
+    slot: str
+    algorithm: str
+    serial: str
+    subject: str
+    issuer: str
+    not_before: int
+    not_after: int
+    state: CertificateState
+    ca_state: CaState
+    revocation_pending: bool
+    recoverable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CardView:
+    """A virtual smart card with its certificates; ``storage`` is the level its device claims."""
+
+    id: str
+    label: str
+    serial: str
+    guid: str
+    state: VirtualSmartCardState
+    storage: str
+    attested: bool
+    device: str
+    valid_until: int
+    created_at: int
+    certificates: Sequence[CertificateView] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """One step of a process, for the step indicator."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """A process instance as its page shows it.
+
+    Attributes:
+        step: name of the step it stands at.
+        steps: all steps, in order.
+        version: what a form sends back as ``expected_version``.
+        facts: label to value: what will be made, for the information and details pages.
+        can_next: whether *Next* is possible now.
+        can_cancel: whether *Cancel* is.
+        cancel_effect: what Cancel will do, one sentence.
+        order: where the order stands, once there is one.
+        card: the card, at the details step.
+        error: why it failed or was cancelled.
+    """
+
+    id: str
+    name: str
+    title: str
+    state: ProcessState
+    step: str
+    steps: Sequence[StepView]
+    version: int
+    facts: Mapping[str, str] = field(default_factory=dict)
+    can_next: bool = False
+    can_cancel: bool = False
+    cancel_effect: str = ""
+    order: PageEvent | None = None
+    card: CardView | None = None
+    error: PageError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CodeView:
+    """A fresh code. It is shown once: only hashes are stored.
+
+    Attributes:
+        order: the order's id.
+        portal: the portal's id.
+        code: what the page hands to an agent over the loopback socket.
+        link: ``inlay:PORTAL/CODE``.
+        typed_code: for a person to type, grouped as ``XXXXX-XXXXX``.
+        link_expires_at: end of the link's life.
+        typed_expires_at: end of the typed code's life.
+    """
+
+    order: str
+    portal: str
+    code: str
+    link: str
+    typed_code: str
+    link_expires_at: int
+    typed_expires_at: int
+
+    def __repr__(self) -> str:
+        return f"CodeView(order={self.order!r}, …)"
+
+
+@dataclass(frozen=True, slots=True)
+class NumberResult:
+    """What became of a number that was typed."""
+
+    accepted: bool
+    tries_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class OptionsView:
+    """The options of a script.
+
+    Attributes:
+        script: for example ``VirtualSmartCardScriptOptions``.
+        version: 0 as installed; goes up with each save; sent back as ``expected_version``.
+        options: descriptions, in the order they are shown.
+        values: option name to value.
+        saved_by: e-mail address, or None as installed.
+        saved_at: time, or None as installed.
+        warnings: option name to a sentence that doesn't hinder saving.
+    """
+
+    script: str
+    version: int
+    options: Sequence[Option]
+    values: Mapping[str, OptionValue]
+    saved_by: str | None = None
+    saved_at: int | None = None
+    warnings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PortalInfo:
+    """What every page may show of the portal."""
+
+    id: str
+    name: str
+    origin: str
+    fingerprint: str
