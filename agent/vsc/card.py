@@ -1,0 +1,274 @@
+"""A card one can talk to: the engine, its state, and the promise that what it says is on the disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agent.vsc import objects
+from agent.vsc.apdu import HEADER_BYTES, StatusWord
+from agent.vsc.applet import process
+from agent.vsc.applet_reference import closed
+from agent.vsc.commands import (
+    CHANGE_REFERENCE,
+    GENERATE,
+    IMPORT_KEY,
+    PUT_DATA,
+    RESET_RETRY,
+    VERIFY,
+    Reference,
+    is_reference_value,
+)
+from agent.vsc.keys_software import SoftwareKeys
+from agent.vsc.outcome import Outcome, run_step
+from agent.vsc.state import Lifecycle, PersistentState, VolatileState
+from agent.vsc.store import CardNotSaved, CardStore
+
+ATR: Final = bytes.fromhex("3B8B800180F9A00000030800001000C8")
+"""T=1, historical bytes with the PIV application's name: OpenSC restricts nothing, ykman takes it."""
+
+_SLOW: Final = frozenset({VERIFY, CHANGE_REFERENCE, RESET_RETRY, GENERATE, IMPORT_KEY, PUT_DATA})
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotDetails:
+    """A key on the card and its certificate.
+
+    Attributes:
+        slot: key reference.
+        algorithm: ``RSA-2048`` or ``P-256``.
+        public: SubjectPublicKeyInfo, DER.
+        generated: made on the card, or imported.
+        certificate: DER, or None when there is none yet.
+    """
+
+    slot: int
+    algorithm: str
+    public: bytes
+    generated: bool
+    certificate: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class CardDetails:
+    """What may be shown of a card.
+
+    Attributes:
+        card_id: name in the store.
+        label: the profile's name.
+        serial: decimal, 1 to 10 digits, as Yubico's tools print it.
+        guid: GUID of the CHUID, 32 hexadecimal digits.
+        level: ``keystore`` or ``file``.
+        lifecycle: being made, or active.
+        generation: how often it was saved; goes up only.
+        pin_tries: PIN tries left.
+        puk_tries: PUK tries left.
+        slots: keys in the order of their slots.
+    """
+
+    card_id: str
+    label: str
+    serial: str
+    guid: str
+    level: str
+    lifecycle: Lifecycle
+    generation: int
+    pin_tries: int
+    puk_tries: int
+    slots: tuple[SlotDetails, ...]
+
+
+class VirtualCard:
+    """One virtual card. May be used from several threads; commands run one after the other.
+
+    `transmit` may take a second (Argon2id, making RSA keys): don't call it on an event loop when
+    `is_slow` says so, or when `busy`.
+    """
+
+    def __init__(self, store: CardStore, state: PersistentState) -> None:
+        """Use a state that was loaded from, or created in, the store."""
+        self._store = store
+        self._state = state
+        self._volatile = VolatileState()
+        self._keys = SoftwareKeys(store.secret)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, store: CardStore, card_id: str) -> VirtualCard:
+        """Load a card.
+
+        Raises:
+            CardStoreError: it can't be read; see `agent.vsc.store`.
+        """
+        return cls(store, store.load(card_id))
+
+    def __repr__(self) -> str:
+        return f"<VirtualCard {self.card_id}>"
+
+    @property
+    def card_id(self) -> str:
+        """Name in the store."""
+        return self._state.card_id
+
+    @property
+    def guid(self) -> bytes:
+        """GUID of the CHUID that the card answers with, 16 bytes."""
+        return objects.chuid_guid(self._state.objects.get(objects.CHUID, b"")) or self._state.guid
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """Being made, or active."""
+        return self._state.lifecycle
+
+    @property
+    def atr(self) -> bytes:
+        """Answer to reset."""
+        return ATR
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command is running in another thread: `transmit` would wait for it."""
+        return self._lock.locked()
+
+    @staticmethod
+    def is_slow(apdu: bytes) -> bool:
+        """Whether this APDU may stretch a PIN, make a key or write the disk."""
+        return len(apdu) >= HEADER_BYTES and apdu[1] in _SLOW
+
+    def power_on(self) -> None:
+        """Give power; the state is that of a fresh start."""
+        self.reset()
+
+    def power_off(self) -> None:
+        """Take power away: nobody is logged in, nothing is open."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Start afresh: selection, PIN, authentication and half-sent commands are gone."""
+        with self._lock:
+            closed(self._volatile)
+            self._volatile = VolatileState()
+
+    def transmit(self, apdu: bytes) -> bytes:
+        """Answer an APDU. What changed is on the disk before the answer is returned.
+
+        Args:
+            apdu: any bytes.
+
+        Returns:
+            Data and status word, at least 2 bytes: 6581 when the disk refused, 6F00 on a fault of ours.
+        """
+        with self._lock:
+            try:
+                outcome = self._run(apdu)
+            except CardNotSaved as error:
+                _log.error("card %s not saved: %s", self.card_id, error.system_error)
+                return self._refused(StatusWord.STORAGE_FAILED)
+            except Exception as error:
+                # the text of an unforeseen error might quote what it choked on: its kind must do
+                _log.critical("card %s: %s in INS %s", self.card_id, type(error).__name__, apdu[1:2].hex())
+                return self._refused(StatusWord.INTERNAL)
+            self._volatile = outcome.volatile
+            return outcome.data + outcome.status.to_bytes(2, "big")
+
+    def unblock(self, unblock_key: bytes, new_pin: bytearray) -> bool:
+        """Set a new PIN by the key that the portal holds, whatever the PIN's and PUK's tries.
+
+        Args:
+            unblock_key: 32 bytes.
+            new_pin: 6 to 8 printable bytes.
+
+        Returns:
+            False when the key is wrong or the card was made without one.
+
+        Raises:
+            ValueError: no PIN of that form.
+            CardNotSaved: the disk refused; the old PIN is still the one.
+        """
+        block = pad(new_pin)
+        with self._lock:
+            opened = self._keys.open_by_portal(self._state, unblock_key)
+            if opened is None:
+                return False
+            entry, _ = self._keys.rewrap(self._state, opened, Reference.PIN, block)
+            self._save(self._state.with_reference(Reference.PIN, entry))
+            self._volatile = closed(self._volatile)
+            return True
+
+    def answer_management_challenge(self, challenge: bytes) -> bytes:
+        """What proves the management key: for the agent that makes the card, never for a peer.
+
+        Args:
+            challenge: one block, 16 bytes.
+        """
+        return self._keys.management_encrypt(self._state, challenge)
+
+    def activate(self) -> None:
+        """Mark the card active: from now on it may be attached to a reader.
+
+        Raises:
+            CardNotSaved: the disk refused.
+        """
+        with self._lock:
+            self._save(msgspec.structs.replace(self._state, lifecycle=Lifecycle.ACTIVE))
+
+    def details(self) -> CardDetails:
+        """What may be shown of the card."""
+        state = self._state
+        return CardDetails(
+            card_id=state.card_id,
+            label=state.label,
+            serial=str(int.from_bytes(state.serial, "big")),
+            guid=self.guid.hex(),
+            level=str(self._store.secret.level),
+            lifecycle=state.lifecycle,
+            generation=state.generation,
+            pin_tries=state.pin.tries,
+            puk_tries=state.puk.tries,
+            slots=tuple(_slot_details(state, slot) for slot in sorted(state.slots)),
+        )
+
+    def _run(self, apdu: bytes) -> Outcome:
+        outcome = run_step(process(self._state, self._volatile, apdu, self._keys), self._save)
+        if outcome.state is not self._state:
+            saved = msgspec.structs.replace(outcome.state, generation=self._state.generation)
+            if saved != self._state:  # what a wrong PIN spent is on the disk already
+                self._save(saved)
+        return outcome
+
+    def _save(self, state: PersistentState) -> None:
+        """Bring a state to the disk, then take it on: the memory never runs ahead of the disk."""
+        state = msgspec.structs.replace(state, generation=self._state.generation + 1)
+        self._store.save(state)
+        self._state = state
+
+    def _refused(self, status: StatusWord) -> bytes:
+        """After a fault nothing is left open."""
+        closed(self._volatile)
+        self._volatile = VolatileState(selected=self._volatile.selected)
+        return status.to_bytes(2, "big")
+
+
+def pad(value: bytes | bytearray) -> bytes:
+    """Pad a PIN or PUK to the 8 bytes that a card takes.
+
+    Raises:
+        ValueError: not 6 to 8 printable ASCII bytes.
+    """
+    block = bytes(value).ljust(8, b"\xff")
+    if not is_reference_value(block):
+        raise ValueError("PIN or PUK of a wrong form")
+    return block
+
+
+def _slot_details(state: PersistentState, slot: int) -> SlotDetails:
+    key = state.slots[slot]
+    stored = state.objects.get(objects.CERTIFICATE_TAGS[slot])
+    certificate = None if stored is None else objects.certificate_in(stored)
+    return SlotDetails(slot, key.algorithm.name.replace("_", "-"), key.public, key.generated, certificate)

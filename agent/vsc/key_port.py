@@ -1,0 +1,87 @@
+"""What the engine asks of whatever keeps the card's keys; `keys_software` is the first such keeper."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from agent.vsc.commands import Algorithm, PinPolicy, Reference
+from agent.vsc.state import OpenCard, PersistentState, ReferenceState, SlotKey
+
+
+class UnusableInput(Exception):
+    """A key or a block that no key of that kind can be or take; the host sees 6A80."""
+
+
+class KeyPort(Protocol):
+    """Cryptography and sealing for one card. Deterministic but for the random bytes it draws."""
+
+    def random_bytes(self, length: int) -> bytes:
+        """So many bytes nobody can predict."""
+
+    def open_by(
+        self, state: PersistentState, reference: Reference, block: bytes, held: OpenCard | None
+    ) -> OpenCard | None:
+        """Open the card key with a PIN or PUK; slow (Argon2id) unless `held` was opened by it before.
+
+        Args:
+            state: the card.
+            reference: which of the two `block` claims to be.
+            block: 8 bytes, padded with FF.
+            held: what an earlier call gave since power came.
+
+        Returns:
+            The open card, or None when the value is wrong.
+        """
+
+    def rewrap(
+        self, state: PersistentState, card: OpenCard, reference: Reference, block: bytes
+    ) -> tuple[ReferenceState, OpenCard]:
+        """Wrap the card key under a new PIN or PUK, all tries given back; slow."""
+
+    def generate(self, state: PersistentState, slot: int, algorithm: Algorithm, policy: PinPolicy) -> SlotKey:
+        """Make a key pair for a slot and seal its private half; needs no PIN."""
+
+    def import_key(
+        self,
+        state: PersistentState,
+        slot: int,
+        algorithm: Algorithm,
+        policy: PinPolicy,
+        material: tuple[bytes, ...],
+    ) -> SlotKey:
+        """Seal a key made elsewhere; needs no PIN.
+
+        Args:
+            state: the card.
+            slot: where to.
+            algorithm: its algorithm.
+            policy: its PIN policy.
+            material: RSA: the two primes; P-256: the scalar; big-endian.
+
+        Raises:
+            UnusableInput: it is no key of that algorithm.
+        """
+
+    def rsa_private(self, state: PersistentState, key: SlotKey, card: OpenCard | None, block: bytes) -> bytes:
+        """The bare RSA private operation: block of the modulus' length in, the same length out.
+
+        Raises:
+            UnusableInput: another length, or not below the modulus.
+        """
+
+    def ecdsa(self, state: PersistentState, key: SlotKey, card: OpenCard | None, digest: bytes) -> bytes:
+        """Sign a digest of 1 to 64 bytes, cut to the curve's size; DER.
+
+        Raises:
+            UnusableInput: another length.
+        """
+
+    def agree(self, state: PersistentState, key: SlotKey, card: OpenCard | None, point: bytes) -> bytes:
+        """ECDH with an uncompressed point; the shared x coordinate.
+
+        Raises:
+            UnusableInput: no point of the curve.
+        """
+
+    def management_encrypt(self, state: PersistentState, block: bytes) -> bytes:
+        """Encrypt one block (16 bytes for AES) under the management key, no chaining mode."""

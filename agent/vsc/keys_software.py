@@ -1,0 +1,419 @@
+"""Card keys in software: the hierarchy that keeps a stolen folder from being a stolen card.
+
+::
+
+    slot key ── sealed to ──► card public key          (X25519; making and importing a key needs no PIN)
+    card private key ── wrapped under ──► Argon2id(PIN, salt) + device secret
+                     ── wrapped under ──► Argon2id(PUK, salt) + device secret
+                     ── wrapped under ──► the portal's unblock key + device secret   (if the order has one)
+    keys that ask for no PIN (9E), management key ── sealed under ──► device secret
+
+Whoever has the files alone has nothing to guess at; whoever has files and device secret has to pay
+Argon2id for each guess. Sealing is AES-256-GCM everywhere, each time under a key of its own, with what
+the thing is for as associated data, so that nothing can be put in another's place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+
+from argon2.low_level import Type, hash_secret_raw
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from agent.keys_system import DeviceSecret
+from agent.vsc.commands import Algorithm, ManagementAlgorithm, PinPolicy, Reference
+from agent.vsc.key_port import UnusableInput
+from agent.vsc.rsa_private import RsaPrivateKey
+from agent.vsc.state import (
+    PIN_TRIES,
+    PUK_TRIES,
+    Argon2Cost,
+    ManagementKey,
+    OpenCard,
+    PersistentState,
+    ReferenceState,
+    SlotKey,
+    UnblockState,
+)
+
+_NONCE: Final = 12
+_SALT: Final = 16
+_X25519: Final = 32
+_COORDINATE: Final = 32  # bytes of a P-256 coordinate, scalar or shared secret
+_RSA_BITS: Final = 2048
+_RSA_EXPONENT: Final = 65537
+_LONGEST_DIGEST: Final = 64
+_TRIES: Final = {Reference.PIN: PIN_TRIES, Reference.PUK: PUK_TRIES}
+
+
+class SealBroken(Exception):
+    """Something sealed doesn't open: the card's file was put together by somebody else.
+
+    Attributes:
+        purpose: what was to be opened.
+    """
+
+    def __init__(self, purpose: str) -> None:
+        super().__init__(purpose)
+        self.purpose = purpose
+
+
+@dataclass(slots=True)
+class _Open:
+    """The card's private key since a PIN opened it; repeats of that PIN cost one keyed hash."""
+
+    private: X25519PrivateKey | None = field(repr=False)
+    hash_key: bytes = field(repr=False, default_factory=lambda: os.urandom(32))
+    seen: dict[Reference, bytes] = field(repr=False, default_factory=dict)
+    rsa: dict[bytes, RsaPrivateKey] = field(repr=False, default_factory=dict)
+
+    def remember(self, reference: Reference, block: bytes) -> None:
+        self.seen[reference] = self._digest(block)
+
+    def recalls(self, reference: Reference, block: bytes) -> bool | None:
+        """Whether it is the value that opened the card; None when this reference never did."""
+        known = self.seen.get(reference)
+        return None if known is None else hmac.compare_digest(known, self._digest(block))
+
+    def forget(self) -> None:
+        self.private = None
+        self.hash_key = b""
+        self.seen.clear()
+        self.rsa.clear()
+
+    def _digest(self, block: bytes) -> bytes:
+        return hmac.digest(self.hash_key, block, "sha256")
+
+
+class SoftwareKeys:
+    """A `KeyPort` whose keys live in this process while the card is open, and sealed in its file."""
+
+    def __init__(self, secret: DeviceSecret) -> None:
+        """Work under a device secret."""
+        self._secret = secret
+        self._free_rsa: dict[bytes, RsaPrivateKey] = {}
+
+    def random_bytes(self, length: int) -> bytes:
+        """From the operating system."""
+        return os.urandom(length)
+
+    # --- PIN, PUK, unblock key ---
+
+    def new_card(
+        self, card_id: str, pin: bytes, puk: bytes, unblock_key: bytes | None, cost: Argon2Cost
+    ) -> tuple[bytes, ReferenceState, ReferenceState, UnblockState | None]:
+        """Make the card's own key pair and wrap its private half in every way asked for.
+
+        Args:
+            card_id: the card.
+            pin: 8 bytes, padded with FF.
+            puk: 8 bytes, padded with FF.
+            unblock_key: 32 random bytes that the portal holds, or None.
+            cost: of Argon2id.
+
+        Returns:
+            The public half, and the private one wrapped under PIN, PUK and unblock key.
+        """
+        private = X25519PrivateKey.generate()
+        return (
+            private.public_key().public_bytes_raw(),
+            self._wrap(card_id, cost, Reference.PIN, pin, private),
+            self._wrap(card_id, cost, Reference.PUK, puk, private),
+            None if unblock_key is None else self._wrap_for_portal(card_id, unblock_key, private),
+        )
+
+    def open_by(
+        self, state: PersistentState, reference: Reference, block: bytes, held: OpenCard | None
+    ) -> OpenCard | None:
+        """See `KeyPort`."""
+        if isinstance(held, _Open):
+            recalled = held.recalls(reference, block)
+            if recalled is not None:
+                return held if recalled else None
+        entry = state.reference(reference)
+        key = self._reference_key(state.card_id, state.cost, reference, block, entry.salt)
+        try:
+            raw = _open(key, entry.wrapped, _about(state.card_id, reference.name))
+        except InvalidTag:
+            return None
+        opened = _Open(X25519PrivateKey.from_private_bytes(raw))
+        opened.remember(reference, block)
+        return opened
+
+    def open_by_portal(self, state: PersistentState, unblock_key: bytes) -> OpenCard | None:
+        """Open the card key with the key that the portal holds; None when it is wrong or there is none."""
+        if state.unblock is None:
+            return None
+        key = self._portal_key(state.card_id, unblock_key, state.unblock.salt)
+        try:
+            raw = _open(key, state.unblock.wrapped, _about(state.card_id, "unblock"))
+        except InvalidTag:
+            return None
+        return _Open(X25519PrivateKey.from_private_bytes(raw))
+
+    def rewrap(
+        self, state: PersistentState, card: OpenCard, reference: Reference, block: bytes
+    ) -> tuple[ReferenceState, OpenCard]:
+        """See `KeyPort`."""
+        private = _private_half(card)
+        entry = self._wrap(state.card_id, state.cost, reference, block, private)
+        opened = _Open(private)
+        opened.remember(reference, block)
+        return entry, opened
+
+    def _wrap(
+        self, card_id: str, cost: Argon2Cost, reference: Reference, block: bytes, private: X25519PrivateKey
+    ) -> ReferenceState:
+        salt = os.urandom(_SALT)
+        key = self._reference_key(card_id, cost, reference, block, salt)
+        wrapped = _seal(key, private.private_bytes_raw(), _about(card_id, reference.name))
+        return ReferenceState(salt, wrapped, _TRIES[reference], _TRIES[reference])
+
+    def _reference_key(
+        self, card_id: str, cost: Argon2Cost, reference: Reference, block: bytes, salt: bytes
+    ) -> bytes:
+        """Argon2id of the value, mixed with the device secret: neither is worth anything alone."""
+        stretched = hash_secret_raw(
+            block.rstrip(b"\xff"), salt, cost.passes, cost.memory_kib, cost.lanes, 32, Type.ID
+        )
+        secret = self._secret.derive("card reference")
+        return _hkdf(stretched + secret, salt, _about(card_id, f"key of {reference.name}"))
+
+    def _wrap_for_portal(self, card_id: str, unblock_key: bytes, private: X25519PrivateKey) -> UnblockState:
+        salt = os.urandom(_SALT)
+        key = self._portal_key(card_id, unblock_key, salt)
+        return UnblockState(salt, _seal(key, private.private_bytes_raw(), _about(card_id, "unblock")))
+
+    def _portal_key(self, card_id: str, unblock_key: bytes, salt: bytes) -> bytes:
+        secret = self._secret.derive("card unblock")
+        return _hkdf(unblock_key + secret, salt, _about(card_id, "key of unblock"))
+
+    # --- management key ---
+
+    def new_management_key(self, card_id: str) -> ManagementKey:
+        """Make a random AES-192 management key and seal it."""
+        algorithm = ManagementAlgorithm.AES_192
+        return self.seal_management_key(card_id, algorithm, os.urandom(24))
+
+    def seal_management_key(
+        self, card_id: str, algorithm: ManagementAlgorithm, value: bytes
+    ) -> ManagementKey:
+        """Seal a management key under the device secret."""
+        return ManagementKey(
+            algorithm, _seal(self._device_key(card_id), value, _about(card_id, "management"))
+        )
+
+    def management_encrypt(self, state: PersistentState, block: bytes) -> bytes:
+        """See `KeyPort`."""
+        try:
+            value = _open(
+                self._device_key(state.card_id),
+                state.management.sealed,
+                _about(state.card_id, "management"),
+            )
+        except InvalidTag as error:
+            raise SealBroken("management") from error
+        # ECB of a single block is what SP 800-73pt2-5, appendix A.1, does with it
+        encryptor = Cipher(algorithms.AES(value), modes.ECB()).encryptor()  # noqa: S305
+        return encryptor.update(block) + encryptor.finalize()
+
+    # --- slot keys ---
+
+    def generate(self, state: PersistentState, slot: int, algorithm: Algorithm, policy: PinPolicy) -> SlotKey:
+        """See `KeyPort`."""
+        return self._sealed(state, slot, algorithm, policy, _generate(algorithm), generated=True)
+
+    def import_key(
+        self,
+        state: PersistentState,
+        slot: int,
+        algorithm: Algorithm,
+        policy: PinPolicy,
+        material: tuple[bytes, ...],
+    ) -> SlotKey:
+        """See `KeyPort`."""
+        try:
+            private = _from_material(algorithm, material)
+        except (ValueError, ZeroDivisionError) as error:
+            raise UnusableInput from error
+        return self._sealed(state, slot, algorithm, policy, private, generated=False)
+
+    def rsa_private(self, state: PersistentState, key: SlotKey, card: OpenCard | None, block: bytes) -> bytes:
+        """See `KeyPort`."""
+        try:
+            return self._rsa(state, key, card).private_operation(block)
+        except ValueError as error:
+            raise UnusableInput from error
+
+    def ecdsa(self, state: PersistentState, key: SlotKey, card: OpenCard | None, digest: bytes) -> bytes:
+        """See `KeyPort`."""
+        if not 1 <= len(digest) <= _LONGEST_DIGEST:
+            raise UnusableInput
+        # FIPS 186-5, 6.4.1: the leftmost bits of a longer digest, the number itself for a shorter one
+        fitted = digest[:_COORDINATE].rjust(_COORDINATE, b"\0")
+        return self._ec(state, key, card).sign(fitted, ec.ECDSA(Prehashed(hashes.SHA256())))
+
+    def agree(self, state: PersistentState, key: SlotKey, card: OpenCard | None, point: bytes) -> bytes:
+        """See `KeyPort`."""
+        if len(point) != 1 + 2 * _COORDINATE or point[0] != 0x04:
+            raise UnusableInput
+        try:
+            peer = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        except ValueError as error:
+            raise UnusableInput from error
+        return self._ec(state, key, card).exchange(ec.ECDH(), peer)
+
+    def _rsa(self, state: PersistentState, key: SlotKey, card: OpenCard | None) -> RsaPrivateKey:
+        """The key inside OpenSSL; kept while the card is open, for opening costs more than using."""
+        free = key.pin_policy is PinPolicy.NEVER
+        cache = self._free_rsa if free else _opened(card).rsa
+        loaded = cache.get(key.sealed)
+        if loaded is None:
+            public = serialization.load_der_public_key(key.public)
+            if not isinstance(public, rsa.RSAPublicKey):
+                raise SealBroken("slot")
+            loaded = RsaPrivateKey(self._unsealed(state, key, card), public.public_numbers().n)
+            if free:
+                cache.clear()  # at most the one key that is in the slot now
+            cache[key.sealed] = loaded
+        return loaded
+
+    def _ec(self, state: PersistentState, key: SlotKey, card: OpenCard | None) -> ec.EllipticCurvePrivateKey:
+        private = serialization.load_der_private_key(self._unsealed(state, key, card), None)
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise SealBroken("slot")
+        return private
+
+    def _sealed(
+        self,
+        state: PersistentState,
+        slot: int,
+        algorithm: Algorithm,
+        policy: PinPolicy,
+        private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+        *,
+        generated: bool,
+    ) -> SlotKey:
+        pkcs8 = private.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        public = private.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        about = _about_slot(state.card_id, slot, algorithm, policy, public)
+        if policy is PinPolicy.NEVER:
+            sealed = _seal(self._device_key(state.card_id), pkcs8, about)
+        else:
+            sealed = _seal_to(state.public, pkcs8, about)
+        return SlotKey(slot, algorithm, public, sealed, policy, generated)
+
+    def _unsealed(self, state: PersistentState, key: SlotKey, card: OpenCard | None) -> bytes:
+        about = _about_slot(state.card_id, key.slot, key.algorithm, key.pin_policy, key.public)
+        try:
+            if key.pin_policy is PinPolicy.NEVER:
+                return _open(self._device_key(state.card_id), key.sealed, about)
+            return _open_with(_private_half(card), key.sealed, about)
+        except InvalidTag as error:
+            raise SealBroken("slot") from error
+
+    def _device_key(self, card_id: str) -> bytes:
+        return self._secret.derive(f"card {card_id}")
+
+
+def _opened(card: OpenCard | None) -> _Open:
+    if not isinstance(card, _Open) or card.private is None:
+        raise SealBroken("card")  # the engine asks for the PIN first: only a fault gets here
+    return card
+
+
+def _private_half(card: OpenCard | None) -> X25519PrivateKey:
+    private = _opened(card).private
+    if private is None:
+        raise SealBroken("card")
+    return private
+
+
+def _generate(algorithm: Algorithm) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
+    match algorithm:
+        case Algorithm.RSA_2048:
+            return rsa.generate_private_key(_RSA_EXPONENT, _RSA_BITS)
+        case Algorithm.P_256:
+            return ec.generate_private_key(ec.SECP256R1())
+
+
+def _from_material(
+    algorithm: Algorithm, material: tuple[bytes, ...]
+) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
+    numbers = [int.from_bytes(part, "big") for part in material]
+    match algorithm:
+        case Algorithm.P_256:
+            return ec.derive_private_key(numbers[0], ec.SECP256R1())
+        case Algorithm.RSA_2048:
+            p, q = numbers
+            if (p * q).bit_length() != _RSA_BITS or p == q:
+                raise ValueError("modulus")
+            d = pow(_RSA_EXPONENT, -1, (p - 1) * (q - 1))
+            public = rsa.RSAPublicNumbers(_RSA_EXPONENT, p * q)
+            private = rsa.RSAPrivateNumbers(
+                p, q, d, rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q), public
+            )
+            return private.private_key()
+
+
+def _about(card_id: str, purpose: str) -> bytes:
+    return f"inlay card {card_id} {purpose}".encode()
+
+
+def _about_slot(card_id: str, slot: int, algorithm: Algorithm, policy: PinPolicy, public: bytes) -> bytes:
+    head = _about(card_id, f"slot {slot:02X} algorithm {algorithm:02X} policy {policy}")
+    return head + hashlib.sha256(public).digest()
+
+
+def _hkdf(material: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), 32, salt, info).derive(material)
+
+
+def _seal(key: bytes, plain: bytes, about: bytes) -> bytes:
+    nonce = secrets.token_bytes(_NONCE)
+    return nonce + AESGCM(key).encrypt(nonce, plain, about)
+
+
+def _open(key: bytes, sealed: bytes, about: bytes) -> bytes:
+    """Raises InvalidTag for whatever isn't what was sealed."""
+    if len(sealed) < _NONCE:
+        raise InvalidTag
+    return AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], about)
+
+
+def _seal_to(public: bytes, plain: bytes, about: bytes) -> bytes:
+    """Seal to the card's public key: an ephemeral X25519 key, then AES-256-GCM under the agreed one."""
+    ephemeral = X25519PrivateKey.generate()
+    ours = ephemeral.public_key().public_bytes_raw()
+    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(public))
+    return ours + _seal(_hkdf(shared, ours + public, about), plain, about)
+
+
+def _open_with(private: X25519PrivateKey, sealed: bytes, about: bytes) -> bytes:
+    """Raises InvalidTag for whatever wasn't sealed to this key."""
+    if len(sealed) < _X25519:
+        raise InvalidTag
+    theirs, ours = sealed[:_X25519], private.public_key().public_bytes_raw()
+    try:
+        shared = private.exchange(X25519PublicKey.from_public_bytes(theirs))
+    except ValueError as error:  # a point of low order
+        raise InvalidTag from error
+    return _open(_hkdf(shared, theirs + ours, about), sealed[_X25519:], about)

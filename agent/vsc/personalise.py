@@ -1,0 +1,419 @@
+"""Make a virtual card and fill it, in this process: what the order *create virtual card* is built from.
+
+Everything but `create` goes through the card's own commands, as any host would send them, so that
+what is proved here is what other programs will meet. The order of things::
+
+    store = CardStore(folder, device_secret)
+    card = create(store, label="Virtual smart card a@b.c", pin=pin, puk=puk)    # being_made
+    generate(card, 0x9A, Algorithm.RSA_2048)                                     # no PIN
+    certificate_request(card, 0x9A, "CN=A", pin)                                 # PKCS#10
+    import_key(card, 0x9D, pkcs8)                                                # no PIN
+    write_certificate(card, 0x9A, der); read_certificate(card, 0x9A)
+    sign(card, 0x9A, message, pin); decrypt_oaep(...); agree(...)                # the proofs
+    activate(card)                                                               # after `finished`
+    store.delete(card.card_id)                                                   # or undo
+
+All functions block (Argon2id, making RSA keys, the disk): call them by `asyncio.to_thread`. A PIN is a
+`bytearray` that belongs to the caller, who wipes it; nothing here keeps or logs it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import os
+import secrets
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from agent.vsc import objects, tlv
+from agent.vsc.apdu import StatusWord
+from agent.vsc.card import CardDetails, VirtualCard, pad
+from agent.vsc.commands import (
+    GENERAL_AUTHENTICATE,
+    GENERATE,
+    GET_DATA,
+    IMPORT_KEY,
+    MANAGEMENT,
+    PIV_AID,
+    PUT_DATA,
+    SELECT,
+    SLOTS,
+    VERIFY,
+    Algorithm,
+    ManagementAlgorithm,
+    Reference,
+)
+from agent.vsc.keys_software import SoftwareKeys
+from agent.vsc.state import Argon2Cost, Lifecycle, PersistentState
+from agent.vsc.store import CardStore, new_card_id
+from protocol.errors import InlayError
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+
+_GUID_BYTES: Final = 16
+_VALIDITY: Final = datetime.timedelta(days=3653)
+_RSA_PRIME_BYTES: Final = 128
+_RSA_BLOCK: Final = 256
+_DIGEST: Final = 32
+# DigestInfo of SHA-256 without the digest (RFC 8017, section 9.2, note 1)
+_SHA256_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
+_SHA256_WITH_RSA: Final = bytes.fromhex("300d06092a864886f70d01010b0500")
+_ECDSA_WITH_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
+
+
+class CardRefused(InlayError):
+    """The card answered a command with something other than 9000.
+
+    The code is ``card_write_failed`` when it could not save, ``internal`` otherwise: what is sent
+    here is well formed, so that only a fault, or a wrong PIN, gets another answer.
+
+    Attributes:
+        instruction: INS of the command.
+        status: the status word.
+    """
+
+    def __init__(self, instruction: int, status: int) -> None:
+        if status == StatusWord.STORAGE_FAILED:
+            super().__init__("card_write_failed", cause="EIO")
+        else:
+            super().__init__("internal")
+        self.instruction = instruction
+        self.status = status
+
+    @property
+    def tries_left(self) -> int | None:
+        """PIN tries left when the PIN was wrong, 0 when blocked; None for other answers."""
+        if self.status == StatusWord.BLOCKED:
+            return 0
+        return self.status & 0x0F if self.status & 0xFFF0 == StatusWord.TRIES_LEFT else None
+
+
+def create(
+    store: CardStore,
+    *,
+    label: str,
+    pin: bytearray,
+    puk: bytearray,
+    card_id: str | None = None,
+    guid: bytes | None = None,
+    unblock_key: bytes | None = None,
+    expires: datetime.date | None = None,
+    cost: Argon2Cost | None = None,
+) -> VirtualCard:
+    """Make a card without keys and save it as *being made*.
+
+    Args:
+        store: where to.
+        label: the profile's name, 1 to 200 characters.
+        pin: 6 to 8 printable ASCII bytes.
+        puk: 6 to 8 printable ASCII bytes; see `random_puk`.
+        card_id: its name in the store, 32 hexadecimal digits; random by default.
+        guid: GUID of the CHUID, 16 bytes; random by default, and never another card's.
+        unblock_key: 32 random bytes that the portal keeps; None: the PUK alone unblocks.
+        expires: the CHUID's date; ten years from today by default.
+        cost: Argon2id's parameters; RFC 9106's second recommendation by default.
+
+    Returns:
+        The card, powered and without anybody logged in.
+
+    Raises:
+        ValueError: PIN, PUK, GUID or unblock key of a wrong form.
+        CardNotSaved: the disk refused.
+    """
+    guid = guid or os.urandom(_GUID_BYTES)
+    if len(guid) != _GUID_BYTES or (unblock_key is not None and len(unblock_key) != 32):
+        raise ValueError("GUID or unblock key of a wrong length")
+    card_id = card_id or new_card_id()
+    cost = cost or Argon2Cost()
+    keys = SoftwareKeys(store.secret)
+    public, pin_state, puk_state, unblock = keys.new_card(card_id, pad(pin), pad(puk), unblock_key, cost)
+    expires = expires or datetime.datetime.now(datetime.UTC).date() + _VALIDITY
+    state = PersistentState(
+        card_id=card_id,
+        generation=0,
+        lifecycle=Lifecycle.BEING_MADE,
+        label=label,
+        serial=(1 + secrets.randbelow(0x7FFF_FFFF)).to_bytes(4, "big"),
+        guid=guid,
+        cost=cost,
+        public=public,
+        pin=pin_state,
+        puk=puk_state,
+        unblock=unblock,
+        management=keys.new_management_key(card_id),
+        objects={
+            objects.CHUID: objects.chuid(guid, expires),
+            objects.CCC: objects.capabilities(os.urandom(14)),
+            objects.KEY_HISTORY: objects.key_history(),
+        },
+        slots={},
+    )
+    store.create(state)
+    return VirtualCard(store, state)
+
+
+def random_puk() -> bytearray:
+    """Draw a PUK: 8 random digits."""
+    return bytearray(f"{secrets.randbelow(10**8):08d}", "ascii")
+
+
+def random_unblock_key() -> bytes:
+    """Draw an unblock key for the portal to keep: 32 random bytes."""
+    return os.urandom(32)
+
+
+def generate(card: VirtualCard, slot: int, algorithm: Algorithm) -> PublicKey:
+    """Make a key in a slot, with the slot's own PIN policy. A key that was there is gone.
+
+    Raises:
+        ValueError: no such slot.
+        CardRefused: see there.
+    """
+    _require_slot(slot)
+    _authenticate_management(card)
+    template = tlv.encode(0xAC, tlv.encode(0x80, bytes([algorithm])))
+    _send(card, GENERATE, 0x00, slot, template)
+    return public_key(card, slot)
+
+
+def import_key(card: VirtualCard, slot: int, pkcs8_der: bytes | bytearray) -> PublicKey:
+    """Put a key that was made elsewhere into a slot. A key that was there is gone.
+
+    Args:
+        card: the card.
+        slot: key reference.
+        pkcs8_der: PrivateKeyInfo of an RSA-2048 key with the exponent 65537, or of a P-256 key.
+
+    Raises:
+        ValueError: no such slot.
+        InlayError: ``recovered_key_invalid``, it is no such key.
+        CardRefused: see there.
+    """
+    _require_slot(slot)
+    algorithm, data = _import_data(slot, bytes(pkcs8_der))
+    _authenticate_management(card)
+    _send(card, IMPORT_KEY, algorithm, slot, data)
+    return public_key(card, slot)
+
+
+def write_certificate(card: VirtualCard, slot: int, der: bytes) -> None:
+    """Write a slot's certificate in place of the one that was there.
+
+    Raises:
+        ValueError: no such slot.
+        CardRefused: see there; larger than some 12,000 bytes.
+    """
+    _require_slot(slot)
+    _authenticate_management(card)
+    value = tlv.encode(0x53, objects.certificate_object(der))
+    _send(card, PUT_DATA, 0x3F, 0xFF, _tag_list(objects.CERTIFICATE_TAGS[slot]) + value)
+
+
+def read_certificate(card: VirtualCard, slot: int) -> bytes:
+    """Read a slot's certificate back, DER.
+
+    Raises:
+        ValueError: no such slot.
+        InlayError: ``card_check_failed``, there is none.
+    """
+    _require_slot(slot)
+    _select(card)
+    try:
+        answer = _send(card, GET_DATA, 0x3F, 0xFF, _tag_list(objects.CERTIFICATE_TAGS[slot]))
+        der = objects.certificate_in(tlv.parse_one(answer, 0x53))
+    except (CardRefused, tlv.TlvError) as error:
+        raise InlayError("card_check_failed", slot=f"{slot:02X}") from error
+    if der is None:
+        raise InlayError("card_check_failed", slot=f"{slot:02X}")
+    return der
+
+
+def public_key(card: VirtualCard, slot: int) -> PublicKey:
+    """The public half of a slot's key.
+
+    Raises:
+        ValueError: there is no key in that slot.
+    """
+    for entry in card.details().slots:
+        if entry.slot == slot:
+            key = serialization.load_der_public_key(entry.public)
+            if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+                return key
+    raise ValueError("no key in this slot")
+
+
+def sign(card: VirtualCard, slot: int, message: bytes, pin: bytearray) -> bytes:
+    """Sign SHA-256 of a message: RSASSA-PKCS1-v1_5, or ECDSA (DER).
+
+    Raises:
+        CardRefused: wrong PIN (`tries_left` says so), or an EC key that only agrees.
+    """
+    digest = hashlib.sha256(message).digest()
+    key = public_key(card, slot)
+    block = digest if isinstance(key, ec.EllipticCurvePublicKey) else _pkcs1(digest)
+    return _use(card, slot, 0x81, block, pin)
+
+
+def decrypt(card: VirtualCard, slot: int, ciphertext: bytes, pin: bytearray) -> bytes:
+    """The bare RSA operation on a ciphertext of 256 bytes; the padded block, 256 bytes.
+
+    Raises:
+        CardRefused: wrong PIN, no RSA key, or a ciphertext of another length.
+    """
+    return _use(card, slot, 0x81, ciphertext, pin)
+
+
+def decrypt_oaep(card: VirtualCard, slot: int, ciphertext: bytes, pin: bytearray) -> bytes:
+    """Decrypt RSAES-OAEP with SHA-256, MGF1 with SHA-256 and an empty label (RFC 8017, section 7.1.2).
+
+    Raises:
+        InlayError: ``card_check_failed``, it wasn't encrypted to this key.
+        CardRefused: as `decrypt`.
+    """
+    plain = _oaep_plain(decrypt(card, slot, ciphertext, pin))
+    if plain is None:
+        raise InlayError("card_check_failed", slot=f"{slot:02X}")
+    return plain
+
+
+def agree(card: VirtualCard, slot: int, point: bytes, pin: bytearray) -> bytes:
+    """ECDH with an uncompressed P-256 point of 65 bytes; the shared x coordinate, 32 bytes.
+
+    Raises:
+        CardRefused: wrong PIN, no EC key that agrees, or no point of the curve.
+    """
+    return _use(card, slot, 0x85, point, pin)
+
+
+def certificate_request(card: VirtualCard, slot: int, subject: str, pin: bytearray) -> bytes:
+    """Build a PKCS#10 request (RFC 2986) signed by a slot's key with SHA-256; DER.
+
+    Args:
+        card: the card.
+        slot: a key that signs.
+        subject: RFC 4514 text.
+        pin: the card's PIN.
+
+    Raises:
+        ValueError: the subject is none, or there is no key.
+        CardRefused: as `sign`.
+    """
+    key = public_key(card, slot)
+    public = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    name = x509.Name.from_rfc4514_string(subject).public_bytes()
+    no_attributes = tlv.encode(0xA0, b"")
+    information = tlv.encode(0x30, tlv.encode(0x02, b"\x00") + name + public + no_attributes)
+    algorithm = _SHA256_WITH_RSA if isinstance(key, rsa.RSAPublicKey) else _ECDSA_WITH_SHA256
+    signature = tlv.encode(0x03, b"\x00" + sign(card, slot, information, pin))
+    return tlv.encode(0x30, information + algorithm + signature)
+
+
+def activate(card: VirtualCard) -> CardDetails:
+    """Log everybody out and mark the card active: it may be attached from now on.
+
+    Raises:
+        CardNotSaved: the disk refused.
+    """
+    card.reset()
+    card.activate()
+    return card.details()
+
+
+def _use(card: VirtualCard, slot: int, tag: int, data: bytes, pin: bytearray) -> bytes:
+    """VERIFY, one private key operation, log out."""
+    _require_slot(slot)
+    algorithm = (
+        Algorithm.RSA_2048 if isinstance(public_key(card, slot), rsa.RSAPublicKey) else Algorithm.P_256
+    )
+    template = tlv.encode(0x7C, tlv.encode(0x82, b"") + tlv.encode(tag, data))
+    _select(card)
+    _send(card, VERIFY, 0x00, Reference.PIN, pad(pin))
+    try:
+        answer = _send(card, GENERAL_AUTHENTICATE, algorithm, slot, template)
+    finally:
+        _send(card, VERIFY, 0xFF, Reference.PIN, b"")
+    return tlv.parse_one(tlv.parse_one(answer, 0x7C), 0x82)
+
+
+def _authenticate_management(card: VirtualCard) -> None:
+    """Prove the management key: the agent makes the card, so it may ask it for the answer."""
+    _select(card)
+    algorithm = ManagementAlgorithm.AES_192
+    ask = tlv.encode(0x7C, tlv.encode(0x81, b""))
+    answer = _send(card, GENERAL_AUTHENTICATE, algorithm, MANAGEMENT, ask)
+    challenge = tlv.parse_one(tlv.parse_one(answer, 0x7C), 0x81)
+    response = tlv.encode(0x7C, tlv.encode(0x82, card.answer_management_challenge(challenge)))
+    _send(card, GENERAL_AUTHENTICATE, algorithm, MANAGEMENT, response)
+
+
+def _select(card: VirtualCard) -> None:
+    _send(card, SELECT, 0x04, 0x00, PIV_AID)
+
+
+def _send(card: VirtualCard, instruction: int, p1: int, p2: int, data: bytes) -> bytes:
+    """Send a command in extended length; the data of an answer of 9000."""
+    length = b"\x00" + len(data).to_bytes(2, "big") + data if data else b"\x00"
+    answer = card.transmit(bytes((0x00, instruction, p1, p2)) + length + b"\x00\x00")
+    status = int.from_bytes(answer[-2:], "big")
+    if status != StatusWord.OK:
+        raise CardRefused(instruction, status)
+    return answer[:-2]
+
+
+def _import_data(slot: int, pkcs8: bytes) -> tuple[Algorithm, bytes]:
+    refusal = InlayError("recovered_key_invalid", slot=f"{slot:02X}")
+    try:
+        key = serialization.load_der_private_key(pkcs8, None)
+    except (ValueError, TypeError) as error:
+        raise refusal from error
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size == 2048:
+        numbers = key.private_numbers()
+        if numbers.public_numbers.e == 65537 and max(numbers.p, numbers.q).bit_length() == 1024:
+            primes = (numbers.p, numbers.q)
+            parts = (
+                tlv.encode(tag, prime.to_bytes(_RSA_PRIME_BYTES, "big"))
+                for tag, prime in enumerate(primes, 1)
+            )
+            return Algorithm.RSA_2048, b"".join(parts)
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+        return Algorithm.P_256, tlv.encode(0x06, key.private_numbers().private_value.to_bytes(32, "big"))
+    raise refusal
+
+
+def _tag_list(tag: int) -> bytes:
+    return tlv.encode(0x5C, tag.to_bytes(3, "big"))
+
+
+def _pkcs1(digest: bytes) -> bytes:
+    """EMSA-PKCS1-v1_5 for SHA-256 and a modulus of 2048 bits (RFC 8017, section 9.2)."""
+    info = _SHA256_INFO + digest
+    return b"\x00\x01" + b"\xff" * (_RSA_BLOCK - 3 - len(info)) + b"\x00" + info
+
+
+def _oaep_plain(block: bytes) -> bytes | None:
+    """EME-OAEP decoding; the caller runs once per order, so an oracle has nobody to ask it."""
+    masked_seed, masked = block[1 : 1 + _DIGEST], block[1 + _DIGEST :]
+    seed = _xor(masked_seed, _mgf1(masked, _DIGEST))
+    data = _xor(masked, _mgf1(seed, len(masked)))
+    padding, separator, plain = data[_DIGEST:].partition(b"\x01")
+    good = block[:1] == b"\0" and hmac.compare_digest(data[:_DIGEST], hashlib.sha256().digest())
+    return plain if good and separator and not padding.strip(b"\0") else None
+
+
+def _mgf1(seed: bytes, length: int) -> bytes:
+    blocks = range(-(-length // _DIGEST))
+    return b"".join(hashlib.sha256(seed + index.to_bytes(4, "big")).digest() for index in blocks)[:length]
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(left, right, strict=True))
+
+
+def _require_slot(slot: int) -> None:
+    if slot not in SLOTS:
+        raise ValueError("no such slot")
