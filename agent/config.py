@@ -1,0 +1,104 @@
+"""Where the agent keeps what, and what an administrator decided for the machine.
+
+Folders follow the XDG base directory specification through platformdirs; nothing but the XDG variables moves
+them. The administrator's folder is a constant: no variable, link or order can point to another.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+import platformdirs
+
+APPLICATION: Final = "inlay"
+MACHINE_FOLDER: Final = Path("/etc/inlay")
+"""Trust entries and policy of the whole machine; counts only what belongs to root and only root may write."""
+
+_MAX_FILE_BYTES: Final = 256 * 1024
+
+
+class Folders(NamedTuple):
+    """The agent's folders; each is the user's alone.
+
+    Attributes:
+        config: what the user decided (trust entries).
+        state: journal, cards, device key, logs.
+        machine: the administrator's.
+    """
+
+    config: Path
+    state: Path
+    machine: Path = MACHINE_FOLDER
+
+    @property
+    def journal(self) -> Path:
+        """The journal's SQLite file."""
+        return self.state / "journal.sqlite"
+
+    @property
+    def log(self) -> Path:
+        """The log file."""
+        return self.state / "log" / "agent.log"
+
+
+def user_folders() -> Folders:
+    """The folders of this user, made with rights 0700 when missing.
+
+    Raises:
+        OSError: one can't be made.
+    """
+    folders = Folders(
+        Path(platformdirs.user_config_dir(APPLICATION)), Path(platformdirs.user_state_dir(APPLICATION))
+    )
+    for folder in (folders.config, folders.state):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folders
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``/etc/inlay/policy.json``: what the administrator allows.
+
+    Attributes:
+        user_trust: users may trust further portals of their own.
+        file_storage: the device secret may lie in a file where there is no key store.
+    """
+
+    user_trust: bool = True
+    file_storage: bool = True
+
+
+_STRICTEST: Final = Policy(user_trust=False, file_storage=False)
+
+
+def machine_policy(machine: Path = MACHINE_FOLDER, owner: int = 0) -> Policy:
+    """Read the administrator's policy; defaults when there is none, the strictest when it can't be read."""
+    raw = read_machine_file(machine / "policy.json", owner)
+    if raw is None:
+        return _STRICTEST if os.path.lexists(machine / "policy.json") else Policy()
+    try:
+        return msgspec.json.decode(raw, type=Policy)
+    except msgspec.DecodeError:
+        return _STRICTEST
+
+
+def read_machine_file(path: Path, owner: int = 0) -> bytes | None:
+    """Read a file that only an administrator could have written; None when it isn't one.
+
+    Args:
+        path: the file.
+        owner: user id of the administrator.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        trusted = status.st_uid == owner and not status.st_mode & 0o022
+        if not stat.S_ISREG(status.st_mode) or not trusted or status.st_size > _MAX_FILE_BYTES:
+            return None
+        return stream.read(_MAX_FILE_BYTES)

@@ -1,0 +1,151 @@
+"""This device: the levels at which it can keep secrets, its key, and what seals the agent's own files.
+
+A device secret exists for each level that is in use (``agent.keys_system``), each in a folder of its own. The
+device key is made at the first start under the best level there is then, sealed, and stays there.
+
+Everything here may block on the key store: call it from a worker thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+from agent import keys_system
+from agent.durable import write_durably
+from agent.keys_system import DeviceSecret, FileLevelRefused, KeystoreLocked, KeystoreMissing, Level
+from agent.sealing import SealBrokenError, Sealer
+from protocol import jose
+from protocol.errors import InlayError
+from protocol.messages import DeviceInfo, StorageLevel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LOG = logging.getLogger(__name__)
+
+_KEY_FILE: Final = "device-key.sealed"
+_KEY_PLACE: Final = "device key"
+_BEST_FIRST: Final = (Level.KEYSTORE, Level.FILE)
+
+
+class Device:
+    """Secrets of this device, opened when they are first needed and held while the agent runs."""
+
+    def __init__(self, state: Path, *, allow_file: bool) -> None:
+        """Use the state folder.
+
+        Args:
+            state: the agent's state folder.
+            allow_file: whether the administrator's policy allows secrets in files.
+        """
+        self._state = state
+        self._allow_file = allow_file
+        self._lock = threading.Lock()
+        self._secrets: dict[Level, DeviceSecret] = {}
+        self._key: jose.SigningKey | None = None
+
+    def secret(self, level: StorageLevel | Level) -> DeviceSecret:
+        """The device secret of a level, made at its first use.
+
+        Raises:
+            InlayError: ``keystore_missing``, ``keystore_locked``, ``storage_refused``, ``device_secret_lost``.
+        """
+        with self._lock:
+            return self._secret(Level(level.value))
+
+    def levels(self) -> list[StorageLevel]:
+        """The levels at which this machine can keep keys now, best first.
+
+        Raises:
+            InlayError: ``keystore_locked`` or ``device_secret_lost``: a level is there, and is shut. No lower
+                one stands in for it unsaid.
+        """
+        found = []
+        with self._lock:
+            for level in _BEST_FIRST:
+                try:
+                    self._secret(level)
+                except (KeystoreMissing, FileLevelRefused):
+                    continue
+                found.append(StorageLevel(level.value))
+        return found
+
+    def key(self) -> jose.SigningKey:
+        """The device key, made at its first use.
+
+        Raises:
+            InlayError: as `secret`; ``device_secret_lost`` also when the key's file was altered.
+        """
+        with self._lock:
+            if self._key is None:
+                self._key = self._load_key() or self._make_key()
+            return self._key
+
+    def sealer(self, purpose: str) -> Sealer:
+        """Seals the agent's own files, under the same level as the device key.
+
+        Raises:
+            InlayError: as `secret`.
+        """
+        with self._lock:
+            return Sealer(self._secret(self._own_level()).derive(purpose))
+
+    def _secret(self, level: Level) -> DeviceSecret:
+        if level not in self._secrets:
+            folder = self._state / f"secret-{level.value}"
+            self._secrets[level] = keys_system.open_device_secret(level, folder, allow_file=self._allow_file)
+        return self._secrets[level]
+
+    def _own_level(self) -> Level:
+        """The level of the agent's own secrets: where the key is; before there is one, the best there is."""
+        for level in _BEST_FIRST:
+            if (self._state / f"secret-{level.value}" / _KEY_FILE).exists():
+                return level
+        try:
+            self._secret(Level.KEYSTORE)
+        except KeystoreMissing:
+            self._secret(Level.FILE)
+            return Level.FILE
+        except KeystoreLocked:
+            _LOG.warning("the key store is locked: the device key can't be made yet")
+            raise
+        return Level.KEYSTORE
+
+    def _load_key(self) -> jose.SigningKey | None:
+        level = self._own_level()
+        path = self._state / f"secret-{level.value}" / _KEY_FILE
+        try:
+            sealed = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        sealer = Sealer(self._secret(level).derive("device-key"))
+        try:
+            return jose.SigningKey.from_pem(sealer.open(sealed, _KEY_PLACE))
+        except (SealBrokenError, ValueError) as error:
+            raise InlayError("device_secret_lost") from error
+
+    def _make_key(self) -> jose.SigningKey:
+        level = self._own_level()
+        key = jose.SigningKey.generate()
+        sealed = Sealer(self._secret(level).derive("device-key")).seal(key.to_pem(), _KEY_PLACE)
+        write_durably(self._state / f"secret-{level.value}" / _KEY_FILE, sealed)
+        _LOG.info("device key %s made, kept at level %s", key.thumbprint, level.value)
+        return key
+
+
+def describe() -> DeviceInfo:
+    """What this device says of itself to a portal that it trusts."""
+    return DeviceInfo(
+        name=(platform.node() or "unnamed")[:200],
+        platform=f"{platform.system()} {platform.machine()}"[:200],
+        version=version(),
+    )
+
+
+def version() -> str:
+    """This program's version."""
+    return metadata.version("inlay")
