@@ -135,8 +135,9 @@ class Process(Base):
     step: Mapped[str] = mapped_column(Word)
     variables: Mapped[dict[str, Any]]
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    version: Mapped[int]
+    version: Mapped[int] = mapped_column()
     """goes up with every change: compare-and-swap"""
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
     submitted_version: Mapped[int | None]
     """the version of the page that was sent last: the same page sent twice does its work once"""
     created_at: Mapped[int]
@@ -158,8 +159,9 @@ class Order(Base):
     account: Mapped[dict[str, Any]]
     resume_within: Mapped[int]
     state: Mapped[str] = mapped_column(Word)
-    version: Mapped[int]
+    version: Mapped[int] = mapped_column()
     """goes up with every change: compare-and-swap"""
+    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
     link_code_hash: Mapped[str | None] = mapped_column(Hash, unique=True)
     link_code_expires_at: Mapped[int]
     typed_code_hash: Mapped[str | None] = mapped_column(Hash, unique=True)

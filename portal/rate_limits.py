@@ -1,0 +1,50 @@
+"""How often something may happen for one address: counted in this process's memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Final
+
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from portal.clock import Clock
+
+_MAX_KEYS: Final = 20_000
+"""The oldest are forgotten beyond this, so that many addresses don't fill the memory."""
+
+
+class RateLimit:
+    """At most ``limit`` events in ``seconds`` for each key (sliding window)."""
+
+    def __init__(self, limit: int, seconds: int, clock: Clock) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._clock = clock
+        self._events: OrderedDict[str, deque[int]] = OrderedDict()
+
+    def check(self, key: str) -> None:
+        """Refuse when the limit was reached.
+
+        Raises:
+            InlayError: ``rate_limited``.
+        """
+        events = self._events.get(key)
+        if events is None:
+            return
+        while events and events[0] <= self._clock() - self._seconds:
+            events.popleft()
+        if len(events) >= self._limit:
+            raise InlayError("rate_limited")
+
+    def count(self, key: str) -> None:
+        """Note an event."""
+        events = self._events.setdefault(key, deque(maxlen=self._limit))
+        events.append(self._clock())
+        self._events.move_to_end(key)
+        while len(self._events) > _MAX_KEYS:
+            self._events.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """Start anew for a key, after a success."""
+        self._events.pop(key, None)

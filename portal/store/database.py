@@ -1,0 +1,89 @@
+"""The database: one engine, transactions that read and transactions that write.
+
+SQLite (WAL, foreign keys, full sync) and PostgreSQL go through the same code. A writing transaction takes SQLite's
+write lock at its beginning, so that it never fails half-way because another one wrote; on PostgreSQL rows are locked as
+they are read (``for_update``). Topics noted in a writing transaction are published after its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import event, make_url
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from portal.events import ChangeBus
+
+_TOPICS: Final = "inlay_topics"
+_BUSY_MS: Final = 15_000
+
+
+class Database:
+    """The portal's database.
+
+    Args:
+        url: for example ``sqlite+aiosqlite:////var/lib/inlay/portal.db`` or ``postgresql+psycopg://…``.
+        bus: where topics are published after a commit.
+    """
+
+    def __init__(self, url: str, bus: ChangeBus) -> None:
+        self.bus = bus
+        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.engine: AsyncEngine = create_async_engine(url, pool_pre_ping=not self._sqlite)
+        if self._sqlite:
+            _prepare_sqlite(self.engine)
+        writing = self.engine.execution_options(inlay_write=True)
+        self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._writers = async_sessionmaker(writing, expire_on_commit=False)
+        # SQLite has one writer; waiting here is fair, waiting in SQLite is polling
+        self._one_writer = asyncio.Lock()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A reading transaction: one consistent picture."""
+        async with self._readers() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """A writing transaction: committed at the end, rolled back by an exception."""
+        if self._sqlite:
+            async with self._one_writer, self._writers() as session, session.begin():
+                yield session
+        else:
+            async with self._writers() as session, session.begin():
+                yield session
+        self.bus.publish(session.info.pop(_TOPICS, ()))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+
+def notify(tx: AsyncSession, *topics: str) -> None:
+    """Publish topics once this transaction is committed."""
+    tx.info.setdefault(_TOPICS, set()).update(topics)
+
+
+def _prepare_sqlite(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        # transactions are begun below, not by the driver, which would begin them too late
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begun(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("inlay_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
