@@ -1,0 +1,163 @@
+// The page's end of the loopback socket, as strict as the agent's: what is not a frame of this protocol ends the
+// connection. The process at the other end may not be an agent at all.
+
+import { CAUSES, MAX_FRAME_BYTES, STEPS } from './tables.js';
+
+const FRAME_KEYS = new Set(['jsonrpc', 'id', 'method', 'params', 'result', 'error']);
+const NONCE = /^[A-Za-z0-9_-]{43}$/;
+const IDENTIFIER = /^[A-Za-z0-9_.:-]{1,64}$/;
+const MAX_FIELD_CHARACTERS = 200;
+
+/** A frame, or a message in it, that breaks the protocol. */
+export class FrameError extends Error {
+  /** @param {string} path where it does, as in `$.params.step` */
+  constructor(path) {
+    super(`frame_invalid at ${path}`);
+    this.name = 'FrameError';
+    this.code = 'frame_invalid';
+    this.path = path;
+  }
+}
+
+/**
+ * Take a frame apart.
+ *
+ * @param {unknown} data what the socket delivered
+ * @returns {{kind: 'result', id: number, result: unknown}
+ *   | {kind: 'refusal', id: number | null, error: import('./messages.d.ts').ErrorData}
+ *   | {kind: 'notification', method: string, params: object}}
+ * @throws {FrameError}
+ */
+export function readFrame(data) {
+  // A string of UTF-16 units is never longer than its UTF-8 bytes, so this bound never refuses what is allowed.
+  if (typeof data !== 'string' || data.length > MAX_FRAME_BYTES) throw new FrameError('$');
+  let frame;
+  try {
+    frame = JSON.parse(data);
+  } catch {
+    throw new FrameError('$');
+  }
+  check(isObject(frame), '$');
+  for (const key of Object.keys(frame)) check(FRAME_KEYS.has(key), `$.${key.slice(0, 40)}`);
+  check(frame.jsonrpc === '2.0', '$.jsonrpc');
+  return 'method' in frame ? readNotification(frame) : readAnswer(frame);
+}
+
+function readNotification(frame) {
+  // The agent never calls the page: whatever it sends by itself wants no answer.
+  check(!('id' in frame), '$.id');
+  check(!('result' in frame), '$.result');
+  check(!('error' in frame), '$.error');
+  const reader = Object.hasOwn(NOTIFICATIONS, String(frame.method)) ? NOTIFICATIONS[frame.method] : null;
+  check(reader !== null, '$.method');
+  return { kind: 'notification', method: frame.method, params: reader(frame.params) };
+}
+
+function readAnswer(frame) {
+  check(!('params' in frame), '$.params');
+  check('result' in frame !== 'error' in frame, '$.result');
+  if ('error' in frame) {
+    check(!('id' in frame) || isCount(frame.id), '$.id');
+    return { kind: 'refusal', id: frame.id ?? null, error: readErrorObject(frame.error) };
+  }
+  check(isCount(frame.id), '$.id');
+  return { kind: 'result', id: frame.id, result: frame.result };
+}
+
+function readErrorObject(error) {
+  members(error, '$.error', { code: Number.isInteger, message: isText(400) }, { data: () => true });
+  if (error.data === undefined || error.data === null) return { error: 'internal' };
+  return readErrorData(error.data, '$.error.data');
+}
+
+function readErrorData(data, path) {
+  members(data, path, { error: (value) => typeof value === 'string' && IDENTIFIER.test(value) }, { fields: isObject });
+  for (const [name, value] of Object.entries(data.fields ?? {})) {
+    check(typeof value === 'string' || Number.isInteger(value), `${path}.fields.${name.slice(0, 40)}`);
+  }
+  return data;
+}
+
+const NOTIFICATIONS = {
+  progress(params) {
+    members(params, '$.params', { step: (value) => STEPS.includes(value) });
+    return params;
+  },
+  completion(params) {
+    members(params, '$.params', { completion: (value) => typeof value === 'string' && NONCE.test(value) });
+    return params;
+  },
+  ended(params) {
+    const outcome = (value) => ['finished', 'undone', 'refused'].includes(value);
+    members(params, '$.params', { outcome }, { error: () => true });
+    if (params.error !== undefined && params.error !== null) readErrorData(params.error, '$.params.error');
+    return params;
+  },
+};
+
+/**
+ * Check the answer to `hello`.
+ *
+ * @param {unknown} result
+ * @param {readonly number[]} spoken versions spoken here
+ * @throws {FrameError}
+ */
+export function checkHello(result, spoken) {
+  const versions = (value) => Array.isArray(value) && value.every(Number.isInteger);
+  members(result, '$.result', { version: Number.isInteger, versions });
+  check(spoken.includes(result.version) && result.versions.includes(result.version), '$.result.version');
+}
+
+/**
+ * Check the answer to `open`.
+ *
+ * @param {unknown} result
+ * @throws {FrameError}
+ */
+export function checkOpen(result) {
+  members(result, '$.result', { accepted: (value) => value === true });
+}
+
+/**
+ * The texts of a cause that the agent names. One that a page does not know becomes `internal`.
+ *
+ * @param {import('./messages.d.ts').ErrorData} error
+ * @returns {import('./inlay.d.ts').Cause}
+ */
+export function causeOf(error) {
+  const code = Object.hasOwn(CAUSES, error.error) ? error.error : 'internal';
+  const fields = new Map(Object.entries(error.fields ?? {}));
+  const fill = (text) =>
+    text.replace(/\{([a-z_]+)\}/g, (_, name) => String(fields.get(name) ?? '?').slice(0, MAX_FIELD_CHARACTERS));
+  const { happened, why, next_step } = CAUSES[code];
+  return { code, happened: fill(happened), why: fill(why), nextStep: fill(next_step) };
+}
+
+function members(value, path, required, optional = {}) {
+  check(isObject(value), path);
+  for (const key of Object.keys(value)) {
+    check(Object.hasOwn(required, key) || Object.hasOwn(optional, key), `${path}.${key.slice(0, 40)}`);
+  }
+  for (const [key, fits] of Object.entries(required)) {
+    check(Object.hasOwn(value, key) && fits(value[key]), `${path}.${key}`);
+  }
+  for (const [key, fits] of Object.entries(optional)) {
+    check(!Object.hasOwn(value, key) || fits(value[key]), `${path}.${key}`);
+  }
+}
+
+function isObject(value) {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isCount(value) {
+  return Number.isInteger(value) && value >= 1;
+}
+
+function isText(limit) {
+  return (value) => typeof value === 'string' && value.length <= limit;
+}
+
+function check(holds, path) {
+  if (!holds) throw new FrameError(path);
+}

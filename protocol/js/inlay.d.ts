@@ -1,0 +1,95 @@
+// Types of the page's client. The messages' own types are in messages.d.ts (generated).
+
+import type { Step } from './messages.d.ts';
+import type { Possibility } from './tables.d.ts';
+
+export { CAUSES, PORTS, POSSIBILITIES, STEPS } from './tables.d.ts';
+
+/** A cause with its texts filled in. Show them as text, never as HTML. */
+export interface Cause {
+  code: string;
+  happened: string;
+  why: string;
+  nextStep: string;
+}
+
+/** Which way the code went, and why this one. */
+export interface PathEvent {
+  /** `portal`: the socket is gone after the code was taken; go on with the portal's own events. */
+  path: 'loopback' | 'link' | 'portal';
+  reason:
+    | 'accepted'
+    | 'not_prepared'
+    | 'permission_prompt'
+    | 'permission_denied'
+    | 'no_agent'
+    | 'agent_closed'
+    | 'agent_silent'
+    | 'agent_blocked'
+    | 'agent_frame_invalid'
+    | 'agent_refused'
+    | 'agent_mute';
+}
+
+/** The end, as the agent tells it. `cause` is null when the order finished. */
+export interface EndedEvent {
+  outcome: 'finished' | 'undone' | 'refused';
+  cause: Cause | null;
+}
+
+/** What the module needs of a browser; the browser's own by default. */
+export interface Environment {
+  WebSocket: typeof WebSocket;
+  permissions?: { query(description: { name: string }): Promise<{ state: string }> };
+  document: Pick<Document, 'visibilityState' | 'addEventListener' | 'removeEventListener'>;
+  navigate(link: string): void;
+  setTimeout(call: () => void, milliseconds: number): unknown;
+  clearTimeout(timer: unknown): void;
+}
+
+export interface OpenerOptions {
+  /** `inlay:PORTAL/CODE`, as in the page's `<a href>`. */
+  link: string;
+  /** Ports of the agent; the protocol's own by default. */
+  ports?: readonly number[];
+  /** Hands the completion secret to the portal, in the session that began the order. */
+  completion(secret: string): Promise<void>;
+  onPath?(event: PathEvent): void;
+  onProgress?(event: { step: Step }): void;
+  onEnded?(event: EndedEvent): void;
+  /** Something went wrong that does not end the order by itself. */
+  onTrouble?(cause: Cause): void;
+  environment?: Environment;
+}
+
+export interface Opener {
+  /** Look for an agent, at most 300 ms, without making the browser ask. The link works meanwhile. */
+  prepare(): Promise<'loopback' | 'link'>;
+  /** Call with the click on the link. Either takes the click over or leaves it to the browser. */
+  open(event: { preventDefault(): void }): void;
+  /** Go on with a fresh link. */
+  renew(link: string): void;
+  /** End it; nothing is told afterwards. */
+  close(): void;
+}
+
+export interface SilenceWatch {
+  clicked(): void;
+  claimed(): void;
+  close(): void;
+}
+
+export const ACCEPT_MILLISECONDS: number;
+export const SILENCE_MILLISECONDS: number;
+export function createOpener(options: OpenerOptions): Opener;
+export function createSilenceWatch(options: {
+  onSilence(possibilities: readonly Possibility[]): void;
+  environment: Environment;
+  milliseconds?: number;
+}): SilenceWatch;
+export class LinkError extends TypeError {
+  code: string;
+}
+export function parseLink(text: string): { link: string; portal: string; code: string };
+export function causeOf(error: { error: string; fields?: Record<string, string | number> }): Cause;
+export function browserEnvironment(): Environment;
