@@ -19,7 +19,8 @@ export async function loopbackPermission(environment) {
   for (const name of PERMISSION_NAMES) {
     try {
       const status = await environment.permissions.query({ name });
-      if (['granted', 'prompt', 'denied'].includes(status?.state)) return status.state;
+      const state = status?.state;
+      if (state === 'granted' || state === 'prompt' || state === 'denied') return state;
     } catch {
       // A name the browser doesn't know is a TypeError, a browser without the interface too: try the next.
     }

@@ -3,6 +3,12 @@
 
 import { CAUSES, MAX_FRAME_BYTES, STEPS } from './tables.js';
 
+/**
+ * @typedef {{kind: 'result', id: number, result: unknown}
+ *   | {kind: 'refusal', id: number | null, error: import('./messages.d.ts').ErrorData}
+ *   | {kind: 'notification', method: string, params: any}} Incoming
+ */
+
 const FRAME_KEYS = new Set(['jsonrpc', 'id', 'method', 'params', 'result', 'error']);
 const NONCE = /^[A-Za-z0-9_-]{43}$/;
 const IDENTIFIER = /^[A-Za-z0-9_.:-]{1,64}$/;
@@ -23,9 +29,7 @@ export class FrameError extends Error {
  * Take a frame apart.
  *
  * @param {unknown} data what the socket delivered
- * @returns {{kind: 'result', id: number, result: unknown}
- *   | {kind: 'refusal', id: number | null, error: import('./messages.d.ts').ErrorData}
- *   | {kind: 'notification', method: string, params: object}}
+ * @returns {Incoming}
  * @throws {FrameError}
  */
 export function readFrame(data) {
@@ -43,6 +47,7 @@ export function readFrame(data) {
   return 'method' in frame ? readNotification(frame) : readAnswer(frame);
 }
 
+/** @returns {Incoming} */
 function readNotification(frame) {
   // The agent never calls the page: whatever it sends by itself wants no answer.
   check(!('id' in frame), '$.id');
@@ -53,6 +58,7 @@ function readNotification(frame) {
   return { kind: 'notification', method: frame.method, params: reader(frame.params) };
 }
 
+/** @returns {Incoming} */
 function readAnswer(frame) {
   check(!('params' in frame), '$.params');
   check('result' in frame !== 'error' in frame, '$.result');
@@ -98,7 +104,7 @@ const NOTIFICATIONS = {
 /**
  * Check the answer to `hello`.
  *
- * @param {unknown} result
+ * @param {any} result
  * @param {readonly number[]} spoken versions spoken here
  * @throws {FrameError}
  */

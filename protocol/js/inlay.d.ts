@@ -1,9 +1,9 @@
 // Types of the page's client. The messages' own types are in messages.d.ts (generated).
 
-import type { Step } from './messages.d.ts';
-import type { Possibility } from './tables.d.ts';
+import type { Step } from './messages.js';
+import type { Possibility } from './tables.js';
 
-export { CAUSES, PORTS, POSSIBILITIES, STEPS } from './tables.d.ts';
+export { CAUSES, PORTS, POSSIBILITIES, STEPS } from './tables.js';
 
 /** A cause with its texts filled in. Show them as text, never as HTML. */
 export interface Cause {
@@ -43,8 +43,8 @@ export interface Environment {
   permissions?: { query(description: { name: string }): Promise<{ state: string }> };
   document: Pick<Document, 'visibilityState' | 'addEventListener' | 'removeEventListener'>;
   navigate(link: string): void;
-  setTimeout(call: () => void, milliseconds: number): unknown;
-  clearTimeout(timer: unknown): void;
+  setTimeout(call: () => void, milliseconds: number): number;
+  clearTimeout(timer: number): void;
 }
 
 export interface OpenerOptions {
