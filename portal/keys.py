@@ -1,0 +1,275 @@
+"""One port to every key that the portal owns, and its default: a file sealed by a passphrase.
+
+Root key, order keys, CA key, escrow key and the AES-256 sealing key never lie in the database. The file holds each key
+sealed with AES-256-GCM, its name as associated data, under a key that Argon2id makes of the passphrase. The passphrase
+comes from a file or a systemd credential, never from an argument or the environment.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Final, Literal, Protocol
+
+import msgspec
+from argon2.low_level import Type, hash_secret_raw
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from protocol import jose
+from protocol.errors import InlayError
+
+MAX_ORDER_KEYS: Final = 3
+"""The newest signs; older ones stay in the key set for orders that are under way."""
+_NONCE: Final = 12
+_MIN_PASSPHRASE: Final = 16
+
+
+class KeyStoreError(Exception):
+    """The portal's keys can't be used.
+
+    Attributes:
+        reason: ``missing``, ``exists``, ``damaged``, ``passphrase_wrong`` or ``passphrase_short``.
+        where: the file.
+    """
+
+    def __init__(self, reason: str, where: Path) -> None:
+        super().__init__(reason, where)
+        self.reason = reason
+        self.where = where
+
+    def __str__(self) -> str:
+        return {
+            "missing": f"There is no key file {self.where}. Make it with: inlay-portal init",
+            "exists": f"There is a key file {self.where} already.",
+            "damaged": f"The key file {self.where} can't be read as one.",
+            "passphrase_wrong": f"The passphrase doesn't open the key file {self.where}.",
+            "passphrase_short": f"The passphrase in {self.where} is shorter than {_MIN_PASSPHRASE} characters.",
+        }[self.reason]
+
+
+class KeyPort(Protocol):
+    """The portal's keys, wherever they are."""
+
+    def root(self) -> jose.SigningKey:
+        """The key that signs key sets; its public half is pinned by agents."""
+
+    def order_keys(self) -> list[jose.SigningKey]:
+        """Keys of orders, messages and tickets; the first one signs."""
+
+    def rotate_order_key(self) -> jose.SigningKey:
+        """Make a new order key; the oldest one goes when there are too many."""
+
+    def escrow(self) -> jose.SigningKey:
+        """The key that escrowed PUKs are encrypted to."""
+
+    def ca(self) -> ec.EllipticCurvePrivateKey:
+        """The built-in CA's key (P-384)."""
+
+    def seal(self, plaintext: bytes | bytearray, associated: bytes) -> bytes:
+        """Seal a secret for the database (AES-256-GCM): nonce and ciphertext."""
+
+    def unseal(self, sealed: bytes, associated: bytes) -> bytearray:
+        """Open what was sealed; the caller wipes it.
+
+        Raises:
+            InlayError: ``internal``: it isn't what was sealed with this associated data.
+        """
+
+
+class Argon2Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cost of opening the key file."""
+
+    time: Annotated[int, msgspec.Meta(ge=1, le=64)] = 3
+    memory_kib: Annotated[int, msgspec.Meta(ge=8, le=4_194_304)] = 65_536
+    lanes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: Literal[1]
+    salt: bytes
+    argon2id: Argon2Cost
+    keys: dict[str, bytes]
+    """name to nonce and ciphertext"""
+
+
+class FileKeys:
+    """Keys in a file.
+
+    Args:
+        path: the file; 0600, in a folder of its own.
+        passphrase: as bytes, without a line end.
+
+    Raises:
+        KeyStoreError: missing, damaged, or the passphrase is wrong.
+    """
+
+    def __init__(self, path: Path, passphrase: bytes) -> None:
+        self._path = path
+        try:
+            self._file = msgspec.json.decode(path.read_bytes(), type=_File)
+        except FileNotFoundError:
+            raise KeyStoreError("missing", path) from None
+        except msgspec.DecodeError:
+            raise KeyStoreError("damaged", path) from None
+        self._master = AESGCM(_derive(passphrase, self._file.salt, self._file.argon2id))
+        self._root = jose.SigningKey.from_pem(self._open("root"))
+        self._escrow = jose.SigningKey.from_pem(self._open("escrow"))
+        self._ca = _load_ca(self._open("ca"))
+        self._sealing = AESGCM(self._open("sealing"))
+        self._orders = self._load_orders()
+
+    @classmethod
+    def create(cls, path: Path, passphrase: bytes, cost: Argon2Cost | None = None) -> FileKeys:
+        """Make a file with fresh keys.
+
+        Raises:
+            KeyStoreError: ``exists``.
+        """
+        if path.exists():
+            raise KeyStoreError("exists", path)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        salt, cost = secrets.token_bytes(16), cost or Argon2Cost()
+        master = AESGCM(_derive(passphrase, salt, cost))
+        plain = {
+            "root": jose.SigningKey.generate().to_pem(),
+            "order-1": jose.SigningKey.generate().to_pem(),
+            "escrow": jose.SigningKey.generate().to_pem(),
+            "ca": _fresh_ca(),
+            "sealing": AESGCM.generate_key(256),
+        }
+        sealed = {name: _seal(master, key, _label(name)) for name, key in plain.items()}
+        _store(path, _File(version=1, salt=salt, argon2id=cost, keys=sealed))
+        return cls(path, passphrase)
+
+    def root(self) -> jose.SigningKey:
+        """The key that signs key sets."""
+        return self._root
+
+    def order_keys(self) -> list[jose.SigningKey]:
+        """Order keys, newest first."""
+        return list(self._orders)
+
+    def rotate_order_key(self) -> jose.SigningKey:
+        """Make a new order key and store it before it is used."""
+        key = jose.SigningKey.generate()
+        numbers = self._order_numbers()
+        keys = dict(self._file.keys)
+        name = f"order-{numbers[0] + 1}"
+        keys[name] = _seal(self._master, key.to_pem(), _label(name))
+        for number in numbers[MAX_ORDER_KEYS - 1 :]:
+            del keys[f"order-{number}"]
+        self._file = msgspec.structs.replace(self._file, keys=keys)
+        _store(self._path, self._file)
+        self._orders = self._load_orders()
+        return self._orders[0]
+
+    def escrow(self) -> jose.SigningKey:
+        """The key that escrowed PUKs are encrypted to."""
+        return self._escrow
+
+    def ca(self) -> ec.EllipticCurvePrivateKey:
+        """The built-in CA's key."""
+        return self._ca
+
+    def seal(self, plaintext: bytes | bytearray, associated: bytes) -> bytes:
+        """Seal a secret for the database."""
+        return _seal(self._sealing, plaintext, associated)
+
+    def unseal(self, sealed: bytes, associated: bytes) -> bytearray:
+        """Open what was sealed."""
+        try:
+            return bytearray(self._sealing.decrypt(sealed[:_NONCE], sealed[_NONCE:], associated))
+        except InvalidTag:
+            raise InlayError("internal") from None
+
+    def _open(self, name: str) -> bytes:
+        sealed = self._file.keys.get(name)
+        if sealed is None:
+            raise KeyStoreError("damaged", self._path)
+        try:
+            return self._master.decrypt(sealed[:_NONCE], sealed[_NONCE:], _label(name))
+        except InvalidTag:
+            raise KeyStoreError("passphrase_wrong", self._path) from None
+
+    def _order_numbers(self) -> list[int]:
+        names = [name.removeprefix("order-") for name in self._file.keys if name.startswith("order-")]
+        return sorted((int(number) for number in names), reverse=True)
+
+    def _load_orders(self) -> list[jose.SigningKey]:
+        return [jose.SigningKey.from_pem(self._open(f"order-{number}")) for number in self._order_numbers()]
+
+
+def read_passphrase(path: Path | None) -> bytes:
+    """Read the passphrase from a file, or from the systemd credential ``inlay-passphrase``.
+
+    Raises:
+        KeyStoreError: ``missing`` or ``passphrase_short``.
+    """
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY", "/run/credentials/inlay-portal.service")
+    source = path or Path(credentials) / "inlay-passphrase"
+    try:
+        passphrase = source.read_bytes().rstrip(b"\r\n")
+    except OSError:
+        raise KeyStoreError("missing", source) from None
+    if len(passphrase) < _MIN_PASSPHRASE:
+        raise KeyStoreError("passphrase_short", source)
+    return passphrase
+
+
+def _derive(passphrase: bytes, salt: bytes, cost: Argon2Cost) -> bytes:
+    return hash_secret_raw(
+        passphrase,
+        salt,
+        time_cost=cost.time,
+        memory_cost=cost.memory_kib,
+        parallelism=cost.lanes,
+        hash_len=32,
+        type=Type.ID,
+    )
+
+
+def _label(name: str) -> bytes:
+    return b"inlay-portal-key:" + name.encode()
+
+
+def _seal(key: AESGCM, plaintext: bytes | bytearray, associated: bytes) -> bytes:
+    nonce = secrets.token_bytes(_NONCE)
+    return nonce + key.encrypt(nonce, bytes(plaintext), associated)
+
+
+def _fresh_ca() -> bytes:
+    key = ec.generate_private_key(ec.SECP384R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _load_ca(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(pem, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the CA key is not an EC key")
+    return key
+
+
+def _store(path: Path, file: _File) -> None:
+    """Write atomically: the old file or the new one, never half of one."""
+    fresh = path.with_name(f".{path.name}.{base64.b32encode(secrets.token_bytes(5)).decode()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(msgspec.json.encode(file))
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
