@@ -21,6 +21,7 @@ class VirtualDisplay:
     """Xvfb and openbox; only who has the cookie file may connect.
 
     Attributes:
+        folder: for cookie, logs and pictures.
         name: the value of ``DISPLAY``.
         env: this process's environment with ``DISPLAY`` and ``XAUTHORITY`` for the screen, and
             without what would lead to another desktop.
@@ -34,7 +35,7 @@ class VirtualDisplay:
             width: in pixels.
             height: in pixels.
         """
-        self._folder = folder
+        self.folder = folder
         self._size = f"{width}x{height}x24"
         self._children: list[Child] = []
         self.name = ""
@@ -42,7 +43,7 @@ class VirtualDisplay:
 
     def start(self) -> Self:
         """Start both, and wait until windows are managed."""
-        cookie = self._folder / "Xauthority"
+        cookie = self.folder / "Xauthority"
         fields = (b"", b"", _COOKIE_NAME, secrets.token_bytes(16))
         cookie.touch(mode=0o600)
         cookie.write_bytes(
@@ -52,13 +53,13 @@ class VirtualDisplay:
         with os.fdopen(read_end) as number:
             server = ["Xvfb", "-displayfd", str(write_end), "-screen", "0", self._size]
             options = ["-nolisten", "tcp", "-noreset", "-auth", str(cookie)]
-            self._start(Child([*server, *options], log=self._folder / "xvfb.log", pass_fds=[write_end]))
+            self._start(Child([*server, *options], log=self.folder / "xvfb.log", pass_fds=[write_end]))
             os.close(write_end)
             self.name = f":{number.readline().strip()}"
         unwanted = {"WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_CURRENT_DESKTOP", "DESKTOP_SESSION"}
         self.env = {name: value for name, value in os.environ.items() if name not in unwanted}
         self.env |= {"DISPLAY": self.name, "XAUTHORITY": str(cookie)}
-        manager = self._start(Child(["openbox"], log=self._folder / "openbox.log", env=self.env))
+        manager = self._start(Child(["openbox"], log=self.folder / "openbox.log", env=self.env))
         manager.wait_until(self._managed, "openbox on the virtual screen")
         return self
 

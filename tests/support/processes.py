@@ -66,7 +66,8 @@ class Child:
     """A running program with its output in a file, ended by ``stop`` or with the test run.
 
     The program is started through ``setpriv --pdeathsig``: should the test run be killed, the
-    kernel ends the program too.
+    kernel ends the program too. It does so when the *thread* that started it ends, so start
+    programs in the main thread, not through ``asyncio.to_thread``.
 
     Attributes:
         argv: the command.

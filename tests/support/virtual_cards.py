@@ -1,0 +1,142 @@
+"""Virtual cards for tests: cheap to open, filled with certificates of a throw-away CA, in a slot of vpcd."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from agent.keys_system import DeviceSecret, Level, open_device_secret
+from agent.vsc import personalise
+from agent.vsc.commands import Algorithm
+from agent.vsc.state import Argon2Cost
+from agent.vsc.store import CardStore
+from agent.vsc.vpcd import Attachment, AttachmentState, attach
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from agent.vsc.card import VirtualCard
+    from agent.vsc.vpcd import Confirm
+
+CHEAP = Argon2Cost(passes=1, memory_kib=64, lanes=1)
+PIN, PUK = b"123456", b"87654321"
+RSA_KEYS = {0x9A: Algorithm.RSA_2048, 0x9C: Algorithm.RSA_2048, 0x9D: Algorithm.RSA_2048}
+EC_KEYS = {0x9A: Algorithm.P_256, 0x9C: Algorithm.P_256, 0x9D: Algorithm.P_256}
+
+_NAMES = {0x9A: "Authentication", 0x9C: "Signature", 0x9D: "Encryption", 0x9E: "Card"}
+
+
+def store_in(folder: Path) -> CardStore:
+    """A store under a device secret in a file."""
+    return CardStore(folder / "cards", file_secret(folder))
+
+
+def file_secret(folder: Path) -> DeviceSecret:
+    """The device secret of a folder, level file."""
+    return open_device_secret(Level.FILE, folder, allow_file=True)
+
+
+def empty_card(store: CardStore, *, unblock_key: bytes | None = None) -> VirtualCard:
+    """A card without keys, PIN and PUK as above."""
+    return personalise.create(
+        store,
+        label="Virtual smart card of a test",
+        pin=bytearray(PIN),
+        puk=bytearray(PUK),
+        unblock_key=unblock_key,
+        cost=CHEAP,
+    )
+
+
+def full_card(store: CardStore, keys: Mapping[int, Algorithm]) -> VirtualCard:
+    """An active card with a key and a certificate in each of the slots."""
+    card = empty_card(store)
+    issuer = Issuer()
+    for slot, algorithm in keys.items():
+        public = personalise.generate(card, slot, algorithm)
+        personalise.write_certificate(card, slot, issuer.issue(public, slot))
+    personalise.activate(card)
+    return card
+
+
+@dataclass
+class Issuer:
+    """A throw-away CA."""
+
+    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+
+    def issue(self, public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey, slot: int) -> bytes:
+        """Certify a slot's key for what the slot is for; DER."""
+        now = datetime.datetime.now(datetime.UTC)
+        encrypts, is_rsa = slot == 0x9D, isinstance(public, rsa.RSAPublicKey)
+        usage = x509.KeyUsage(
+            digital_signature=not encrypts,
+            content_commitment=slot == 0x9C,
+            key_encipherment=encrypts and is_rsa,
+            data_encipherment=False,
+            key_agreement=encrypts and not is_rsa,
+            key_cert_sign=False,
+            crl_sign=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Test {_NAMES[slot]}")])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Throw-away CA")]))
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(usage, critical=True)
+        )
+        if slot == 0x9A:
+            builder = builder.add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+            )
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+class InReader:
+    """A card in a slot of vpcd while the ``with`` block runs, served by a thread of its own."""
+
+    def __init__(self, card: VirtualCard, port: int, confirm: Confirm | None = None) -> None:
+        self.states: list[AttachmentState] = []
+        self._card, self._port, self._confirm = card, port, confirm
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._attachment: Attachment | None = None
+
+    def wait_for(self, *states: AttachmentState, seconds: float = 30) -> AttachmentState:
+        """Wait until the attachment is in one of these states."""
+        assert self._attachment is not None
+        waiting = self._attachment.wait_for(*states)
+        return asyncio.run_coroutine_threadsafe(waiting, self._loop).result(seconds)
+
+    def __enter__(self) -> Self:
+        """Insert the card, and wait until pcscd talks to it."""
+        self._thread.start()
+        self._attachment = asyncio.run_coroutine_threadsafe(self._attach(), self._loop).result(10)
+        self.wait_for(AttachmentState.PRESENT, AttachmentState.FOREIGN, AttachmentState.UNCHECKED)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """Remove the card."""
+        assert self._attachment is not None
+        asyncio.run_coroutine_threadsafe(self._attachment.close(), self._loop).result(30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _attach(self) -> Attachment:
+        return attach(self._card, self._port, confirm=self._confirm, on_state=self.states.append)
