@@ -1,0 +1,91 @@
+"""The rules of a test run: skips need an excuse, event loops aren't blocked, children end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import loop_watch
+from tests.support.processes import Child, NotReadyError
+from tests.support.skips import SkipRule
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_skip_without_excuse() -> None:
+    """A reason that names no need is no excuse, on any machine."""
+    rule = SkipRule(strict=False)
+    rule.judge("tests/test_a.py::test_b", "flaky")
+    assert rule.unexcused == ["tests/test_a.py::test_b: flaky"]
+
+
+def test_skip_with_excuse_where_all_can_run() -> None:
+    """Root on Debian has no excuse."""
+    rule = SkipRule(strict=True)
+    rule.judge("tests/test_a.py::test_b", "needs a card reader")
+    assert rule.unexcused
+
+
+def test_skip_with_excuse() -> None:
+    """Elsewhere a named need is one."""
+    rule = SkipRule(strict=False)
+    rule.judge("tests/test_a.py::test_b", "needs namespaces of its own: refused")
+    assert rule.unexcused == []
+
+
+def test_blocked_loop_is_noticed() -> None:
+    """A step that sleeps in the loop is recorded, one that awaits isn't."""
+
+    async def block() -> None:
+        time.sleep(loop_watch.LIMIT_SECONDS + 0.05)  # noqa: ASYNC251
+
+    asyncio.run(block())
+    (blocked,) = loop_watch.take()
+    assert blocked.seconds > loop_watch.LIMIT_SECONDS
+
+    asyncio.run(asyncio.sleep(0.01))
+    assert loop_watch.take() == []
+
+
+def test_child_that_ends_early_is_reported_with_its_output(tmp_path: Path) -> None:
+    """The wait doesn't last to its limit, and says what the program printed."""
+    child = Child(["sh", "-c", "echo no such display; exit 4"], log=tmp_path / "log")
+    with pytest.raises(NotReadyError, match="no such display"):
+        child.wait_until(lambda: False, "a window", seconds=20)
+    assert child.stop() == 4
+
+
+def test_stubborn_child_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that ignores the request to end is ended all the same."""
+    monkeypatch.setattr("tests.support.processes.TERM_SECONDS", 0.2)
+    child = Child(["sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done"], log=tmp_path / "log")
+    child.wait_until(lambda: "deaf" in child.output(), "the trap")
+    assert child.stop() == -signal.SIGKILL
+
+
+def test_children_end_with_a_killed_run(tmp_path: Path) -> None:
+    """Nothing stays behind when the test run itself is killed."""
+    code = (
+        "import pathlib, sys, time\n"
+        "from tests.support.processes import Child\n"
+        "child = Child(['sleep', '60'], log=pathlib.Path(sys.argv[1]))\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "log")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        grandchild = os.pidfd_open(int(run.stdout.readline()))
+        run.kill()
+    with os.fdopen(grandchild) as ended:
+        readable, _, _ = select.select([ended], [], [], 5)
+        assert readable
