@@ -12,11 +12,14 @@ After :func:`enter` the process, and every program it starts, has
   reader from the machine's own pcscd, and the product's readers can be installed for the run.
 
 As root this needs nothing further; any other user needs user namespaces, and is root in them.
+In a chroot the root folder must be a mount point (bind it to itself before entering it): only then
+can what is mounted here be kept from the machine outside.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -41,7 +44,6 @@ _DRIVERS = Path("/usr/lib/pcsc/drivers")
 
 
 class _Mount(IntFlag):
-    NONE = 0
     REC = 0x4000
     PRIVATE = 0x40000
 
@@ -54,10 +56,10 @@ class IsolationError(Exception):
         errno: the system's answer.
     """
 
-    def __init__(self, step: str, errno: int) -> None:
+    def __init__(self, step: str, number: int) -> None:
         self.step = step
-        self.errno = errno
-        super().__init__(step, errno)
+        self.errno = number
+        super().__init__(step, number)
 
     def __str__(self) -> str:
         """Name step and answer."""
@@ -90,12 +92,21 @@ def enter() -> None:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
-    _call("mount", b"none", b"/", None, _Mount.REC | _Mount.PRIVATE, None)
+    _keep_mounts_here()
     _raise_loopback()
     Path("/proc/sys/net/ipv4/ip_local_reserved_ports").write_text(_RESERVED_PORTS)
     _fresh_run()
     _private_folders()
     _State.entered = True
+
+
+def _keep_mounts_here() -> None:
+    try:
+        _call("mount", b"none", b"/", None, _Mount.REC | _Mount.PRIVATE, None)
+    except IsolationError as refused:
+        if refused.errno != errno.EINVAL:
+            raise
+        raise IsolationError("a root folder that is a mount point", refused.errno) from None
 
 
 def _fresh_run() -> None:
