@@ -1,0 +1,33 @@
+"""What the work on orders and processes needs, put together once at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from portal.ca.archive import Archive
+    from portal.ca.authority import CertificateAuthority
+    from portal.clock import Clock
+    from portal.keys import KeyPort
+    from portal.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Dependencies.
+
+    Attributes:
+        portal: the portal's id: host[:port] of its origin.
+        origin: the portal's origin.
+        ca_seconds: how long an answer of the CA is awaited.
+    """
+
+    database: Database
+    keys: KeyPort
+    ca: CertificateAuthority
+    archive: Archive
+    clock: Clock
+    portal: str
+    origin: str
+    ca_seconds: float = 30

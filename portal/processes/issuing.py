@@ -1,0 +1,347 @@
+"""Certificates for a card's keys: intent stored, CA asked, certificate stored as Issued, and only then sent.
+
+Every step can be repeated: the request id of a key is made of the order's id and the slot, and the CA and the archive
+answer the same for the same id. A certificate that arrives after its order was undone is stored too, and revoked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+
+from portal.ca.authority import CaRefusedError, CaUnavailableError, IssueRequest, Reason, Subject
+from portal.ca.x509 import facts, verify_csr, verify_public_key
+from portal.model import states
+from portal.model.states import CaState, OrderState
+from portal.processes import endings, order_rows, outgoing, proofs
+from portal.store import audit
+from portal.store.tables import ArchivedKey, CaIntent, Card, Certificate, User
+from protocol import codec
+from protocol.errors import DecodeError, InlayError
+from protocol.messages import (
+    Algorithm,
+    Certificates,
+    IssuedCertificate,
+    KeyOrder,
+    KeySource,
+    PublicJwk,
+    Purpose,
+    Requests,
+    Step,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.store.tables import Order
+    from protocol.messages import CertificateRequest, CreateVirtualCard
+
+_PUK_DIGITS: Final = 8
+
+
+class Issuing:
+    """Issues the certificates of orders.
+
+    Attributes:
+        asking: request ids that wait for the CA's answer in this process; the reconciler leaves them alone.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.asking: set[str] = set()
+
+    async def certify(self, jti: str, requests: Requests) -> None:
+        """Answer a device's requests with certificates.
+
+        Raises:
+            InlayError: the order has to be undone with this error: ``request_invalid``, ``params_invalid``,
+                ``ca_refused``.
+        """
+        async with self._context.database.read() as tx:
+            order = await order_rows.load(tx, jti)
+            ordered = order_rows.parameters(order)
+        keys = _checked(requests, ordered)
+        puk = self._sealed_puk(requests, ordered)
+        for key in ordered.keys:
+            if key.source is KeySource.IMPORT:
+                request_id = _request_id(jti, key.slot)
+                archived = await self._context.archive.make(request_id, order.user_id, key.algorithm)
+                keys[key.slot] = archived[1]
+        if not await self._begin(jti, requests, ordered, keys, puk):
+            return
+        for key in ordered.keys:
+            await self._issue(_request_id(jti, key.slot), key.purpose)
+        await self._send(jti)
+
+    async def _begin(
+        self,
+        jti: str,
+        requests: Requests,
+        ordered: CreateVirtualCard,
+        keys: dict[str, bytes],
+        puk: bytes | None,
+    ) -> bool:
+        """Store the card as Registered, and the intents; False when the order isn't running any more."""
+        async with self._context.database.write() as tx:
+            order = await order_rows.load(tx, jti)
+            if order.state != OrderState.RUNNING:
+                return False
+            if order.card_id is not None:
+                return True
+            now = self._context.clock()
+            await self._register(tx, order, requests, ordered, puk)
+            user = await tx.get_one(User, order.user_id)
+            for key in ordered.keys:
+                request_id = _request_id(jti, key.slot)
+                request = _stored_request(order, user, key, keys[key.slot], ordered.valid_until)
+                tx.add(
+                    CaIntent(
+                        request_id=request_id,
+                        order_jti=jti,
+                        request=request,
+                        state="open",
+                        created_at=now,
+                        changed_at=now,
+                    )
+                )
+            order.shown_step = Step.CERTIFICATES.value
+            order_rows.changed(tx, order)
+            return True
+
+    async def _register(
+        self,
+        tx: AsyncSession,
+        order: Order,
+        requests: Requests,
+        ordered: CreateVirtualCard,
+        puk: bytes | None,
+    ) -> None:
+        taken = select(Card.id).where((Card.guid == requests.guid) | (Card.id == ordered.card))
+        if (await tx.execute(taken)).first() is not None:
+            raise DecodeError("params_invalid", "$.guid")
+        now = self._context.clock()
+        card = Card(
+            id=ordered.card,
+            kind=states.VIRTUAL_SMART_CARD.kind,
+            owner_id=order.user_id,
+            label=ordered.label,
+            serial=requests.serial,
+            guid=requests.guid,
+            state=states.VIRTUAL_SMART_CARD.start.value,
+            storage=order.storage or "",
+            attested=False,
+            device_jkt=order.device_jkt,
+            sealed_puk=puk,
+            valid_until=ordered.valid_until,
+            created_at=now,
+            changed_at=now,
+        )
+        tx.add(card)
+        await tx.flush()
+        order.card_id = card.id
+        await audit.record(
+            tx,
+            at=now,
+            actor=f"device:{order.device_jkt}",
+            action="card.registered",
+            kind=card.kind,
+            object_id=card.id,
+            order=order.jti,
+        )
+
+    def _sealed_puk(self, requests: Requests, ordered: CreateVirtualCard) -> bytes | None:
+        if ordered.puk == "show":
+            if requests.puk is not None:
+                raise DecodeError("params_invalid", "$.puk")
+            return None
+        if requests.puk is None:
+            raise DecodeError("params_invalid", "$.puk")
+        puk = self._context.keys.escrow().decrypt(requests.puk)
+        try:
+            if len(puk) != _PUK_DIGITS or not puk.isdigit():
+                raise DecodeError("params_invalid", "$.puk")
+            return self._context.keys.seal(puk, puk_label(ordered.card))
+        finally:
+            puk[:] = bytes(len(puk))
+
+    async def _issue(self, request_id: str, purpose: str) -> None:
+        async with self._context.database.read() as tx:
+            intent = await tx.get_one(CaIntent, request_id)
+        if intent.state == "answered":
+            return
+        self.asking.add(request_id)
+        try:
+            async with asyncio.timeout(self._context.ca_seconds):
+                der = await self._context.ca.issue(issue_request(intent))
+        except CaRefusedError as refusal:
+            await self._refused(request_id, refusal.reason)
+            raise InlayError("ca_refused", purpose=purpose) from None
+        except (CaUnavailableError, TimeoutError):
+            # what became of it isn't known: the intent stays open for the reconciler
+            raise InlayError("ca_refused", purpose=purpose) from None
+        else:
+            await self.store(request_id, der)
+        finally:
+            self.asking.discard(request_id)
+
+    async def store(self, request_id: str, der: bytes) -> None:
+        """Store a certificate of the CA as Issued; when its order isn't running any more, have it revoked."""
+        async with self._context.database.write() as tx:
+            intent = await tx.get_one(CaIntent, request_id, with_for_update=True)
+            if intent.state == "answered":
+                return
+            now = self._context.clock()
+            intent.state, intent.changed_at = "answered", now
+            certificate = _certificate(intent, der, now)
+            archived = await self._archived_id(tx, certificate)
+            certificate.archived_key_id = archived
+            tx.add(certificate)
+            await tx.flush()
+            await audit.record(
+                tx,
+                at=now,
+                actor="portal",
+                action="certificate.issued",
+                kind="certificate",
+                object_id=certificate.id,
+                serial=certificate.serial,
+            )
+            order = await order_rows.load(tx, intent.order_jti) if intent.order_jti else None
+            if order is None or order.state != OrderState.RUNNING:
+                await endings.enqueue_revocation(
+                    tx, certificate, Reason.CESSATION_OF_OPERATION, "portal", now
+                )
+
+    async def _archived_id(self, tx: AsyncSession, certificate: Certificate) -> str | None:
+        query = select(ArchivedKey.id).where(ArchivedKey.request_id == certificate.request_id)
+        return (await tx.execute(query)).scalar_one_or_none()
+
+    async def _refused(self, request_id: str, reason: str) -> None:
+        async with self._context.database.write() as tx:
+            now = self._context.clock()
+            intent = await tx.get_one(CaIntent, request_id, with_for_update=True)
+            intent.state, intent.changed_at = "refused", now
+            await audit.record(
+                tx,
+                at=now,
+                actor="portal",
+                action="certificate.refused",
+                kind="ca_intent",
+                object_id=request_id,
+                reason=reason,
+            )
+
+    async def _send(self, jti: str) -> None:
+        async with self._context.database.write() as tx:
+            order = await order_rows.load(tx, jti)
+            if order.state != OrderState.RUNNING:
+                return
+            recipient = codec.convert(order.encryption_key, PublicJwk, malformed="internal")
+            issued, kept = [], {}
+            for certificate in await endings.certificates_of(tx, jti):
+                key = challenge = None
+                if certificate.archived_key_id is not None:
+                    key = await self._context.archive.deliver(
+                        tx, certificate.archived_key_id, recipient, f"device:{order.device_jkt}"
+                    )
+                if certificate.profile == Purpose.ENCRYPTION:
+                    challenge, secret = proofs.challenge(certificate.der)
+                    sealed = self._context.keys.seal(secret, challenge_label(jti, certificate.slot))
+                    kept[certificate.slot] = sealed.hex()
+                issued.append(
+                    IssuedCertificate(
+                        slot=certificate.slot, certificate=certificate.der, key=key, challenge=challenge
+                    )
+                )
+            order.challenges = kept
+            order.shown_step = Step.WRITING.value
+            await outgoing.send(self._context, tx, order, Certificates(certificates=issued))
+
+
+def issue_request(intent: CaIntent) -> IssueRequest:
+    """What the CA is asked for an intent."""
+    stored = intent.request
+    return IssueRequest(
+        request_id=intent.request_id,
+        profile=stored["profile"],
+        public_key=bytes.fromhex(stored["public_key"]),
+        subject=Subject(**stored["subject"]),
+        not_after=stored["not_after"],
+    )
+
+
+def puk_label(card_id: str) -> bytes:
+    """Associated data of a card's sealed PUK."""
+    return b"inlay-puk\0" + card_id.encode()
+
+
+def challenge_label(jti: str, slot: str) -> bytes:
+    """Associated data of a challenge's sealed secret."""
+    return b"inlay-challenge\0" + f"{jti}.{slot}".encode()
+
+
+def _request_id(jti: str, slot: str) -> str:
+    return f"{jti}.{slot}"
+
+
+def _checked(requests: Requests, ordered: CreateVirtualCard) -> dict[str, bytes]:
+    """Each key that was to be made on the card, once, proved and of the kind ordered: slot to public key."""
+    wanted = {key.slot: key for key in ordered.keys if key.source is KeySource.GENERATE}
+    given = {request.slot: request for request in requests.requests}
+    if len(given) != len(requests.requests) or set(given) != set(wanted):
+        raise DecodeError("params_invalid", "$.requests")
+    return {slot: _public_key(given[slot], key) for slot, key in wanted.items()}
+
+
+def _public_key(request: CertificateRequest, key: KeyOrder) -> bytes:
+    if key.purpose is Purpose.ENCRYPTION and key.algorithm is Algorithm.P_256:
+        if request.public_key is None or request.csr is not None:
+            raise InlayError("request_invalid", slot=key.slot)
+        return verify_public_key(request.public_key, key.algorithm, key.slot)
+    if request.csr is None or request.public_key is not None:
+        raise InlayError("request_invalid", slot=key.slot)
+    return verify_csr(request.csr, key.algorithm, key.slot)
+
+
+def _stored_request(
+    order: Order, user: User, key: KeyOrder, public_key: bytes, valid_until: int
+) -> dict[str, Any]:
+    return {
+        "profile": key.purpose.value,
+        "public_key": public_key.hex(),
+        "subject": {"name": user.name, "email": user.email, "user_id": order.account["user_id"]},
+        "not_after": valid_until,
+        "slot": key.slot,
+        "algorithm": key.algorithm.value,
+        "key_source": key.source.value,
+        "owner_id": user.id,
+    }
+
+
+def _certificate(intent: CaIntent, der: bytes, now: int) -> Certificate:
+    stored, read = intent.request, facts(der)
+    return Certificate(
+        id=secrets.token_hex(16),
+        request_id=intent.request_id,
+        order_jti=intent.order_jti,
+        owner_id=stored["owner_id"],
+        profile=stored["profile"],
+        slot=stored["slot"],
+        algorithm=stored["algorithm"],
+        key_source=stored["key_source"],
+        key_hash=read.key_hash,
+        issuer=read.issuer,
+        serial=read.serial,
+        subject=read.subject,
+        not_before=read.not_before,
+        not_after=read.not_after,
+        der=der,
+        state=states.CERTIFICATE.start.value,
+        ca_state=CaState.GOOD.value,
+        created_at=now,
+        changed_at=now,
+    )

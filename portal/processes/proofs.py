@@ -1,0 +1,111 @@
+"""Challenges to keys that don't sign, and the proofs of all keys of a card (design principle 9)."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from portal.ca.x509 import public_key_of
+from protocol import proofs
+from protocol.errors import InlayError
+from protocol.messages import Challenge, Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from portal.ca.x509 import PublicKey
+    from portal.store.tables import Certificate
+    from protocol.messages import SlotProof
+
+_OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
+
+
+class Challenged(NamedTuple):
+    """A challenge.
+
+    Attributes:
+        challenge: what the device gets.
+        secret: what its key finds; kept sealed until the proof comes.
+    """
+
+    challenge: Challenge
+    secret: bytes
+
+
+def challenge(certificate: bytes) -> Challenged:
+    """Make a challenge to an encryption certificate (DER)."""
+    key = public_key_of(certificate)
+    if isinstance(key, rsa.RSAPublicKey):
+        secret = secrets.token_bytes(32)
+        return Challenged(Challenge(ciphertext=key.encrypt(secret, _OAEP)), secret)
+    ephemeral = ec.generate_private_key(ec.SECP256R1())
+    point = ephemeral.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return Challenged(Challenge(ephemeral=point), ephemeral.exchange(ec.ECDH(), key))
+
+
+def verify_all(
+    given: Sequence[SlotProof],
+    certificates: Sequence[Certificate],
+    answers: Mapping[str, bytes | bytearray],
+    *,
+    origin: str,
+    jti: str,
+) -> None:
+    """Verify the proofs of a receipt: exactly one for each certificate.
+
+    Args:
+        given: the receipt's proofs.
+        certificates: the order's certificates.
+        answers: slot to the secret of its challenge.
+        origin: of the page that began the order.
+        jti: the order's id.
+
+    Raises:
+        InlayError: ``proof_invalid`` with the first slot that didn't prove itself.
+    """
+    by_slot = {proof.slot: proof for proof in given}
+    if len(by_slot) != len(given):
+        raise InlayError("proof_invalid", slot=given[0].slot)
+    for certificate in certificates:
+        proof = by_slot.pop(certificate.slot, None)
+        if proof is None or not _proves(proof, certificate, answers, origin, jti):
+            raise InlayError("proof_invalid", slot=certificate.slot)
+    for slot in by_slot:
+        raise InlayError("proof_invalid", slot=slot)
+
+
+def _proves(
+    proof: SlotProof,
+    certificate: Certificate,
+    answers: Mapping[str, bytes | bytearray],
+    origin: str,
+    jti: str,
+) -> bool:
+    der = certificate.der
+    if not hmac.compare_digest(proof.certificate_sha256, proofs.certificate_hash(der)):
+        return False
+    if certificate.profile == Purpose.ENCRYPTION:
+        secret = answers.get(certificate.slot)
+        if proof.mac is None or proof.signature is not None or secret is None:
+            return False
+        return hmac.compare_digest(proof.mac, proofs.mac(secret, origin, jti, der))
+    if proof.signature is None or proof.mac is not None:
+        return False
+    return _signed(public_key_of(der), proof.signature, proofs.signature_input(origin, jti, der))
+
+
+def _signed(key: PublicKey, signature: bytes, message: bytes) -> bool:
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+        else:
+            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
