@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from protocol.errors import InlayError
+
 PIV_PIN_BYTES = 8
 """Bytes a PIV card keeps of a PIN."""
 
@@ -61,14 +63,17 @@ class Rule:
         rule_id: stable name: ``length``, ``printable``, ``upper``, ``lower``, ``digits``, ``special``.
         text: the rule in the person's words.
         satisfied: True when the PIN keeps it.
+        more_may_help: while not satisfied: typing more can mend it (too short, a kind still missing),
+            as against taking something away.
     """
 
     rule_id: str
     text: str
     satisfied: bool
+    more_may_help: bool = False
 
 
-class ImpossiblePolicy(ValueError):
+class ImpossiblePolicy(InlayError):
     """No PIN can keep this policy.
 
     Attributes:
@@ -78,7 +83,7 @@ class ImpossiblePolicy(ValueError):
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__("pin_policy_unsatisfiable")
         self.reason = reason
 
 
@@ -124,7 +129,12 @@ def check_pin(rules: PinRules, pin: bytes | bytearray) -> list[Rule]:
     """
     maximum = effective_maximum(rules)
     found = [
-        Rule("length", _length_text(rules.min_length, maximum), rules.min_length <= len(pin) <= maximum),
+        Rule(
+            "length",
+            _length_text(rules.min_length, maximum),
+            rules.min_length <= len(pin) <= maximum,
+            more_may_help=len(pin) < rules.min_length,
+        ),
         Rule(
             "printable",
             "Letters, digits and signs of an English keyboard",
@@ -139,7 +149,7 @@ def check_pin(rules: PinRules, pin: bytes | bytearray) -> list[Rule]:
     )
     for rule_id, presence, name, present in classes:
         if presence == REQUIRED:
-            found.append(Rule(rule_id, f"At least one {name}", present))
+            found.append(Rule(rule_id, f"At least one {name}", present, more_may_help=True))
         elif presence == DISALLOWED:
             found.append(Rule(rule_id, f"No {name}", not present))
     return found

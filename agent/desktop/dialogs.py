@@ -1,0 +1,222 @@
+"""The window's own short-lived process: ``python -I -m agent.desktop.dialogs --control FD --secret FD``.
+
+It shows what the daemon sends over the control socket and answers with events. The PIN leaves it as
+bytes over the secret socket and no other way. It ends with the window.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tkinter as tk
+from types import TracebackType
+from typing import Any, NoReturn
+
+from agent.desktop import dialog_messages as messages
+from agent.desktop import window_pages as pages
+from agent.desktop.hardening import forbid_dumps
+from agent.desktop.window_parts import Shell
+from agent.desktop.window_theme import DesktopSettings, Theme, clamp_scale
+
+RAISED_MS = 400
+"""How long the window is kept above all others after it was raised."""
+
+FINAL_PAGES = ("details", "error")
+AGENT_STOPPED: messages.Failure = {
+    "show": "error",
+    "code": "agent_stopped",
+    "happened": "Inlay's agent has stopped.",
+    "why": "The program behind this window ended before the request was finished.",
+    "next_step": "Go back to the web page: it says how the request stands. Then start again from there.",
+}
+
+
+class Dialogs:
+    """The window, driven by messages."""
+
+    def __init__(
+        self, root: tk.Tk, theme: Theme, control: socket.socket, secret: socket.socket | None
+    ) -> None:
+        self._root = root
+        self._control = control
+        self._secret = secret
+        self._buffered = b""
+        self._page = "none"
+        self._heading = "Inlay"
+        self._can_cancel = True
+        self._progress: pages.ProgressPage | None = None
+        self._shell = Shell(root, theme)
+        root.protocol("WM_DELETE_WINDOW", self._leave)
+        root.tk.createfilehandler(control, tk.READABLE, lambda _file, _mask: self._readable())
+        self._tell({"event": "ready"})
+
+    # --- the control socket ---
+
+    def _readable(self) -> None:
+        piece = self._control.recv(65536)
+        if not piece:
+            self._root.tk.deletefilehandler(self._control)
+            if self._page not in FINAL_PAGES:
+                self._show(dict(AGENT_STOPPED))
+            return
+        *lines, self._buffered = (self._buffered + piece).split(b"\n")
+        for line in lines:
+            self._show(json.loads(line))
+
+    def _tell(self, event: messages.Event) -> None:
+        try:
+            self._control.sendall(json.dumps(event).encode("ascii") + b"\n")
+        except OSError:
+            self._end()  # the agent is gone: nobody waits for this window's answer
+
+    def _show(self, message: Any) -> None:
+        """Show what a message asks for; its types are `dialog_messages.ToWindow`."""
+        kind = message["show"]
+        if kind == "close":
+            self._end()
+        elif kind == "raise":
+            self._to_front()
+        else:
+            self._turn_to(kind, message)
+
+    def _turn_to(self, kind: str, message: Any) -> None:
+        same_page = kind == self._page
+        self._page = kind
+        self._can_cancel = bool(message.get("can_cancel", True))
+        if kind == "consent":
+            self._heading = message["title"]
+            self._shell.name_portal(message["portal_name"], message["origin"])
+            pages.ConsentPage(self._shell, message, self._agreed, self._leave)
+        elif kind == "number":
+            pages.NumberPage(self._shell, message, self._leave)
+        elif kind == "progress":
+            if self._progress is None or not same_page:
+                self._progress = pages.ProgressPage(self._shell, self._heading, self._leave)
+            self._progress.show(message)
+        elif kind == "details":
+            pages.DetailsPage(self._shell, message, self._receive_puk(message["has_puk"]), self._leave)
+        elif kind == "error":
+            pages.ErrorPage(self._shell, message, self._leave)
+        elif kind == "code":
+            pages.CodePage(self._shell, message, self._code_entered, self._leave)
+        self._shell.settle()
+        if not same_page:
+            self._appear()
+
+    def _appear(self) -> None:
+        """Map the window; pages that a person must act upon come to the front."""
+        self._root.deiconify()
+        if self._page != "progress":
+            self._to_front()
+        self._root.update()
+        self._tell({"event": "shown", "page": self._page})
+
+    def _to_front(self) -> None:
+        self._root.deiconify()
+        self._root.attributes("-topmost", True)
+        self._root.lift()
+        self._root.focus_force()
+        if self._page != "number":  # the number is to be seen while the page is typed into
+            self._root.after(RAISED_MS, lambda: self._root.attributes("-topmost", False))
+
+    # --- what the person does ---
+
+    def _agreed(self, pin: bytearray | None) -> None:
+        if pin is not None:
+            self._send_secret(pin)
+        self._tell({"event": "consented"})
+        self._turn_to(
+            "progress",
+            {"step_id": "started", "text": "Telling the portal", "done": 0, "total": 1, "can_cancel": True},
+        )
+
+    def _code_entered(self, portal: str, code: str) -> None:
+        self._tell({"event": "code", "portal": portal, "code": code})
+        self._end()
+
+    def _leave(self) -> None:
+        """Cancel, Close, Escape, or the window manager's cross."""
+        if self._page in FINAL_PAGES:
+            self._tell({"event": "closed"})
+        elif not self._can_cancel:
+            self._tell({"event": "hidden"})
+            self._root.withdraw()
+            return
+        else:
+            self._tell({"event": "cancelled", "step": self._page})
+        self._end()
+
+    def _end(self) -> NoReturn:
+        # without Tk's own clean-up, which would still run callbacks; the kernel closes the window
+        os._exit(0)
+
+    # --- secrets ---
+
+    def _send_secret(self, secret: bytearray) -> None:
+        if self._secret is None:
+            raise RuntimeError("no secret socket")
+        try:
+            self._secret.sendall(bytes((len(secret),)))
+            self._secret.sendall(secret)
+        finally:
+            secret[:] = bytes(len(secret))
+
+    def _receive_puk(self, expected: bool) -> bytearray | None:
+        if not expected or self._secret is None:
+            return None
+        puk = bytearray(self._secret.recv(1)[0])
+        self._secret.recv_into(puk, len(puk), socket.MSG_WAITALL)
+        return puk
+
+
+def main(arguments: list[str]) -> int:
+    """Run one window.
+
+    Args:
+        arguments: ``--control FD [--secret FD] [--appearance light|dark] [--scale FACTOR]``.
+
+    Returns:
+        The exit status; `dialog_messages.EXIT_NO_DISPLAY` when the display can't be opened.
+    """
+    options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+    sys.excepthook = _report
+    forbid_dumps()
+    settings = DesktopSettings()
+    try:
+        root = tk.Tk(className="Inlay")
+    except tk.TclError:
+        return messages.EXIT_NO_DISPLAY
+    root.withdraw()
+    setattr(root, "report_callback_exception", _fail)  # noqa: B010 (tkinter's documented hook)
+    dark, scale = settings.read()
+    if "--appearance" in options:
+        dark = options["--appearance"] == "dark"
+    if "--scale" in options:
+        scale = clamp_scale(float(options["--scale"]))
+    theme = Theme(root, dark=dark, scale=scale)
+    control = socket.socket(fileno=int(options["--control"]))
+    secret = socket.socket(fileno=int(options["--secret"])) if "--secret" in options else None
+    Dialogs(root, theme, control, secret)
+    root.mainloop()
+    return 0
+
+
+def _report(kind: type[BaseException], _error: BaseException, trace: TracebackType | None) -> None:
+    """Name the fault and the place, never the values: one of them could be a PIN."""
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+    sys.stderr.write(f"inlay window: {kind.__name__} at {place}\n")
+    sys.stderr.flush()
+
+
+def _fail(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A fault inside a callback ends the process, so that the agent learns of it."""
+    _report(kind, error, trace)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,336 @@
+"""The pages of the window, each built by one class from one message."""
+
+from __future__ import annotations
+
+import tkinter as tk
+from collections.abc import Callable
+from tkinter import ttk
+
+from agent.desktop import dialog_messages as messages
+from agent.desktop.window_parts import Action, Column, Shell, SymbolLine
+from agent.pin_rules import PinRules, Rule, check_pin
+
+CONSENT_DELAY_MS = 700
+"""Consent without a PIN can't be given by a key that was on its way to another window."""
+
+BULLET = "\N{BULLET}"
+
+LEVELS = {
+    "tpm": "This computer's TPM chip",
+    "keystore": "The key store of your login",
+    "file": "A protected file on this computer",
+}
+
+
+class ConsentPage:
+    """Who asks, for which account, what will happen, and the new PIN with its rules."""
+
+    def __init__(
+        self,
+        shell: Shell,
+        message: messages.Consent,
+        agree: Callable[[bytearray | None], None],
+        cancel: Action,
+    ) -> None:
+        self._shell = shell
+        self._agree = agree
+        shell.clear(f"{message['title']} - Inlay")
+        column = Column(shell, shell.body)
+        column.heading(message["title"])
+        who = column.panel(above=6)
+        who.field("Account", message["account"], above=10, below=2 if message["card"] else 10)
+        if message["card"]:
+            who.field("Card", message["card"], below=10)
+        if message["reading"]:
+            note = f"The address above has letters of another alphabet. It reads “{message['reading']}”."
+            column.text(note, colour=shell.theme.palette.bad_text, above=8)
+        column.section("What will happen")
+        for consequence in message["consequences"]:
+            SymbolLine(column, "bullet", consequence)
+        self._pin = None
+        if message["rules"] is not None:
+            self._pin = NewPin(shell, column, PinRules(**message["rules"]), self._update)
+        column.text("", above=4)
+        self._cancel_button, self._agree_button = shell.buttons(
+            escape=("Cancel", cancel), default=(message["confirm_label"], self._confirm)
+        )
+        self._agree_button.state(["disabled"])
+        if self._pin is None:
+            self._cancel_button.focus_set()
+            shell.root.after(CONSENT_DELAY_MS, lambda: self._agree_button.state(["!disabled"]))
+        else:
+            self._pin.focus()
+
+    def _update(self, acceptable: bool) -> None:
+        self._agree_button.state(["!disabled" if acceptable else "disabled"])
+
+    def _confirm(self) -> None:
+        self._agree(self._pin.take() if self._pin is not None else None)
+
+
+class NewPin:
+    """Two fields for a new PIN, judged at every key."""
+
+    def __init__(
+        self, shell: Shell, column: Column, rules: PinRules, changed: Callable[[bool], None]
+    ) -> None:
+        self._rules = rules
+        self._changed = changed
+        self._palette = shell.theme.palette
+        self._values = (tk.StringVar(shell.root), tk.StringVar(shell.root))
+        column.section("Choose a PIN for the card")
+        self._entries = tuple(
+            self._field(column, caption, value)
+            for caption, value in zip(("New PIN", "The same PIN again"), self._values, strict=True)
+        )
+        first = self._entries[0]
+        for key in ("<Return>", "<KP_Enter>"):
+            first.bind(key, self._to_second)
+        self._visible = tk.BooleanVar(shell.root, False)
+        show = ttk.Checkbutton(
+            column.parent, text="Show the PIN", variable=self._visible, command=self._reveal
+        )
+        column.add(show, above=4, below=6, sticky="w")
+        self._lines = {
+            rule.rule_id: SymbolLine(column, "circle", rule.text) for rule in check_pin(rules, b"")
+        }
+        self._same = SymbolLine(column, "circle", "Both fields hold the same PIN")
+        for value in self._values:
+            value.trace_add("write", lambda *_: self._judge())
+
+    def _field(self, column: Column, caption: str, value: tk.StringVar) -> ttk.Entry:
+        column.text(caption, colour=self._palette.quiet, above=6, below=2)
+        entry = ttk.Entry(column.parent, textvariable=value, show=BULLET, font="SunValleyBodyLargeFont")
+        for forbidden in ("<<Copy>>", "<<Cut>>"):
+            entry.bind(forbidden, lambda _event: "break")
+        column.add(entry)
+        return entry
+
+    def _to_second(self, _event: tk.Event[tk.Misc]) -> str:
+        self._entries[1].focus_set()
+        return "break"
+
+    def focus(self) -> None:
+        """Put the cursor into the first field."""
+        self._entries[0].focus_set()
+
+    def take(self) -> bytearray:
+        """The PIN, as the receiver's own; the fields are emptied."""
+        pin = bytearray(self._values[0].get().encode("utf-8"))
+        for value in self._values:
+            value.set("")
+        return pin
+
+    def _reveal(self) -> None:
+        for entry in self._entries:
+            entry.configure(show="" if self._visible.get() else BULLET)
+
+    def _judge(self) -> None:
+        first, second = (value.get() for value in self._values)
+        judged = check_pin(self._rules, first.encode("utf-8", "surrogatepass"))
+        for rule in judged:
+            self._show_rule(rule, typed=bool(first))
+        same = bool(first) and first == second
+        if same:
+            self._same.set("tick", "Both fields hold the same PIN")
+        elif second and not first.startswith(second):
+            self._same.set("cross", "The two PINs differ", self._palette.bad_text)
+        else:
+            self._same.set("circle", "Both fields hold the same PIN")
+        self._changed(same and all(rule.satisfied for rule in judged))
+
+    def _show_rule(self, rule: Rule, *, typed: bool) -> None:
+        line = self._lines[rule.rule_id]
+        if not typed:
+            line.set("circle")
+        elif rule.satisfied:
+            line.set("tick")
+        elif rule.more_may_help:
+            line.set("circle")
+        else:
+            line.set("cross", colour=self._palette.bad_text)
+
+
+class NumberPage:
+    """The three digits that tie this window to the page that began the order."""
+
+    def __init__(self, shell: Shell, message: messages.Number, cancel: Action) -> None:
+        number = message["number"]
+        shell.clear(f"{number} - type this number in the page - Inlay")
+        column = Column(shell, shell.body)
+        column.heading(f"Type {number} in the page")
+        column.text("Go back to the web page and type this number there:")
+        panel = column.panel(above=16)
+        big = tk.Label(
+            panel.parent,
+            text=" ".join(number),
+            font="SunValleyDisplayFont",
+            background=panel.parent["background"],
+            foreground=shell.theme.palette.text,
+        )
+        panel.add(big, above=18, below=18)
+        column.text(
+            "This shows the portal that you sit both at the page and at this computer. "
+            "Nothing is issued before the page has the number.",
+            above=16,
+        )
+        column.text(
+            "Did you not start this yourself? Then choose Cancel, and tell nobody the number.",
+            colour=shell.theme.palette.quiet,
+            above=10,
+            below=18,
+        )
+        (button,) = shell.buttons(escape=("Cancel", cancel))
+        button.focus_set()
+
+
+class ProgressPage:
+    """What is being done: steps with ticks, and a bar."""
+
+    def __init__(self, shell: Shell, heading: str, cancel: Action) -> None:
+        self._shell = shell
+        self._steps: dict[str, SymbolLine] = {}
+        shell.clear(f"{heading} - Inlay")
+        self._column = Column(shell, shell.body)
+        self._column.heading(heading)
+        self._bar = ttk.Progressbar(self._column.parent, mode="determinate", maximum=1.0)
+        self._column.add(self._bar, above=8, below=2)
+        self._count = self._column.text(
+            "", colour=shell.theme.palette.quiet, font="SunValleyCaptionFont", below=10
+        )
+        steps = tk.Frame(self._column.parent, background=shell.theme.palette.ground)
+        self._column.add(steps)
+        self._list = Column(shell, steps, margin=0)
+        self._late = self._column.text("", colour=shell.theme.palette.quiet, above=10, below=14)
+        (self._cancel,) = shell.buttons(escape=("Cancel", cancel))
+        self._cancel.focus_set()
+
+    def show(self, message: messages.Progress) -> None:
+        """Show a step as under way, and those before it as done."""
+        for step_id, line in self._steps.items():
+            if step_id != message["step_id"]:
+                line.set("tick")
+        finished = message["done"] >= message["total"]
+        symbol = "tick" if finished else "dot"
+        if message["step_id"] in self._steps:
+            self._steps[message["step_id"]].set(symbol, message["text"])
+        else:
+            self._steps[message["step_id"]] = SymbolLine(
+                self._list, symbol, message["text"], above=3, below=3
+            )
+        self._bar["value"] = message["done"] / message["total"]
+        self._count.configure(text=f"{message['done']} of {message['total']} steps done")
+        self._cancel.state(["!disabled" if message["can_cancel"] else "disabled"])
+        late = (
+            ""
+            if message["can_cancel"]
+            else "This can't be cancelled any more. It ends by itself in a moment."
+        )
+        self._late.configure(text=late)
+
+
+class DetailsPage:
+    """The finished card."""
+
+    def __init__(self, shell: Shell, message: messages.Details, puk: bytearray | None, close: Action) -> None:
+        shell.clear("Your card is ready - Inlay")
+        column = Column(shell, shell.body)
+        column.heading("Your card is ready", symbol="large-tick")
+        card = column.panel(above=4)
+        card.field("Label", message["label"], above=10)
+        card.field("Serial", message["serial"])
+        card.field("Keys in", LEVELS.get(message["storage_level"], message["storage_level"]), below=10)
+        if puk is not None:
+            self._puk(column, puk)
+        column.section("Certificates" if len(message["certificates"]) != 1 else "Certificate")
+        for certificate in message["certificates"]:
+            panel = column.panel(above=2, below=6)
+            panel.text(certificate["purpose"], font="SunValleyBodyStrongFont", above=8)
+            panel.text(certificate["subject"])
+            validity = f"Valid from {certificate['not_before']} to {certificate['not_after']}"
+            panel.text(validity, colour=shell.theme.palette.quiet, below=8)
+        for note in message["notes"]:
+            SymbolLine(column, "bullet", note)
+        column.text(
+            "You can close this window and go back to the page.",
+            colour=shell.theme.palette.quiet,
+            above=8,
+            below=16,
+        )
+        (button,) = shell.buttons(escape=("Close", close))
+        button.configure(style="Accent.TButton")
+        button.focus_set()
+
+    def _puk(self, column: Column, puk: bytearray) -> None:
+        column.section("Unblocking code (PUK)")
+        panel = column.panel(above=2)
+        panel.text(puk.decode("ascii", "replace"), font="SunValleyTitleFont", above=8)
+        note = "Shown this once. Write it down: with it you can set a new PIN when the card is blocked."
+        panel.text(note, below=8)
+
+
+class ErrorPage:
+    """What happened, why, and what to do next."""
+
+    def __init__(self, shell: Shell, message: messages.Failure, close: Action) -> None:
+        shell.clear(f"{message['happened']} - Inlay")
+        column = Column(shell, shell.body)
+        column.heading(message["happened"], symbol="large-warning")
+        if message["why"]:
+            column.section("Why")
+            column.text(message["why"])
+        if message["next_step"]:
+            column.section("What to do next")
+            column.text(message["next_step"])
+        quiet = shell.theme.palette.quiet
+        column.text(
+            f"For support: {message['code']}", font="SunValleyCaptionFont", colour=quiet, above=18, below=16
+        )
+        (button,) = shell.buttons(escape=("Close", close))
+        button.configure(style="Accent.TButton")
+        button.focus_set()
+
+
+class CodePage:
+    """Where the code of a web page is typed by hand."""
+
+    def __init__(
+        self, shell: Shell, message: messages.EnterCode, enter: Callable[[str, str], None], cancel: Action
+    ) -> None:
+        self._enter = enter
+        shell.clear("Enter a code - Inlay")
+        column = Column(shell, shell.body)
+        column.heading("Enter a code")
+        column.text("Type the code that the web page shows: ten letters and digits.")
+        self._portal = tk.StringVar(shell.root, message["portals"][0])
+        if len(message["portals"]) > 1:
+            column.text("Portal", colour=shell.theme.palette.quiet, above=12, below=2)
+            column.add(
+                ttk.Combobox(
+                    column.parent, textvariable=self._portal, values=message["portals"], state="readonly"
+                )
+            )
+        else:
+            panel = column.panel(above=12)
+            panel.field("Portal", message["portals"][0], above=8, below=8)
+        column.text("Code", colour=shell.theme.palette.quiet, above=12, below=2)
+        self._code = tk.StringVar(shell.root)
+        entry = ttk.Entry(column.parent, textvariable=self._code, font="SunValleyTitleFont")
+        column.add(entry, below=20)
+        _, self._button = shell.buttons(escape=("Cancel", cancel), default=("Continue", self._go))
+        self._button.state(["disabled"])
+        self._code.trace_add("write", lambda *_: self._judge())
+        entry.focus_set()
+
+    def _judge(self) -> None:
+        from protocol.link import LinkError, normalise_typed_code
+
+        try:
+            normalise_typed_code(self._code.get())
+        except LinkError:
+            self._button.state(["disabled"])
+        else:
+            self._button.state(["!disabled"])
+
+    def _go(self) -> None:
+        self._enter(self._portal.get(), self._code.get())

@@ -1,0 +1,342 @@
+"""The frame around every page: header band, scrolling body, footer with buttons.
+
+The layout holds from 360 pixels up, and everything can be done by keyboard.
+"""
+
+from __future__ import annotations
+
+import tkinter as tk
+from collections.abc import Callable
+from functools import partial
+from tkinter import ttk
+from typing import Any
+
+from agent.desktop import window_shapes
+from agent.desktop.window_theme import Theme
+
+WIDTH, MINIMUM_WIDTH, MINIMUM_HEIGHT, WIDEST_TEXT = 470, 360, 320, 560
+"""Pixels at scale 1."""
+
+SCREEN_MARGIN = 96
+
+Action = Callable[[], None]
+
+
+class Shell:
+    """The window itself, with a place for one page at a time."""
+
+    def __init__(self, root: tk.Tk, theme: Theme) -> None:
+        self.root = root
+        self.theme = theme
+        self._pictures: dict[str, tk.PhotoImage] = {}
+        self._default: Action | None = None
+        self._escape: Action | None = None
+        self._sized_by_person = False
+        self._last_size = (0, 0)
+        root.configure(background=theme.palette.ground)
+        root.minsize(theme.px(MINIMUM_WIDTH), theme.px(MINIMUM_HEIGHT))
+        root.rowconfigure(1, weight=1)
+        root.columnconfigure(0, weight=1)
+        self._build_band()
+        self._build_body()
+        self.footer = tk.Frame(root, background=theme.palette.panel)
+        self.footer.grid(row=2, column=0, sticky="ew")
+        root.bind("<Escape>", lambda _event: self._run(self._escape))
+        root.bind("<Return>", lambda _event: self._run(self._default))
+        root.bind("<KP_Enter>", lambda _event: self._run(self._default))
+        for key in ("<Return>", "<KP_Enter>"):
+            root.bind_class("TButton", key, _press)
+        root.iconphoto(True, self.picture("card-icon", lambda: window_shapes.card(64)))
+
+    def _build_band(self) -> None:
+        theme = self.theme
+        colours: dict[str, Any] = {"background": theme.palette.band}
+        band = tk.Frame(self.root, **colours)
+        band.grid(row=0, column=0, sticky="ew")
+        band.columnconfigure(1, weight=1)
+        size = theme.px(44)
+        sign = tk.Label(band, image=self.picture("card", lambda: window_shapes.card(size)), **colours)
+        sign.grid(row=0, column=0, rowspan=2, padx=(theme.px(20), theme.px(14)), pady=theme.px(14))
+        self._portal = wrapping(
+            tk.Label(
+                band,
+                foreground=theme.palette.band_text,
+                font="SunValleyBodyLargeFont",
+                anchor="sw",
+                **colours,
+            )
+        )
+        self._portal.grid(row=0, column=1, sticky="sew", padx=(0, theme.px(20)), pady=(theme.px(12), 0))
+        self._origin = wrapping(
+            tk.Label(
+                band, foreground=theme.palette.band_quiet, font="SunValleyBodyFont", anchor="nw", **colours
+            )
+        )
+        self._origin.grid(row=1, column=1, sticky="new", padx=(0, theme.px(20)), pady=(0, theme.px(12)))
+        self.name_portal("Inlay", "Your smart card agent")
+
+    def _build_body(self) -> None:
+        palette = self.theme.palette
+        holder = tk.Frame(self.root, background=palette.ground)
+        holder.grid(row=1, column=0, sticky="nsew")
+        holder.rowconfigure(0, weight=1)
+        holder.columnconfigure(0, weight=1)
+        self._canvas = tk.Canvas(holder, background=palette.ground, highlightthickness=0, borderwidth=0)
+        self._canvas.grid(row=0, column=0, sticky="nsew")
+        self._bar = ttk.Scrollbar(holder, orient="vertical", command=self._canvas.yview)
+        self._canvas.configure(yscrollcommand=self._bar.set, yscrollincrement=self.theme.px(24))
+        self.body = tk.Frame(self._canvas, background=palette.ground)
+        self._item = self._canvas.create_window(0, 0, window=self.body, anchor="n")
+        self._canvas.bind("<Configure>", lambda _event: self._fit())
+        self.body.bind("<Configure>", lambda _event: self._fit())
+        for keys, amount in (("<Next>", 8), ("<Prior>", -8), ("<Button-5>", 3), ("<Button-4>", -3)):
+            self.root.bind(keys, partial(self._scroll, amount))
+        self.root.bind("<Configure>", self._resized)
+
+    def _fit(self) -> None:
+        """Keep the text at a readable width in the middle, and the scroll bar for when it is needed."""
+        wide, high = self._canvas.winfo_width(), self._canvas.winfo_height()
+        self._canvas.coords(self._item, wide // 2, 0)
+        self._canvas.itemconfigure(self._item, width=min(wide, self.theme.px(WIDEST_TEXT)))
+        needed = self.body.winfo_reqheight()
+        self._canvas.configure(scrollregion=(0, 0, wide, max(needed, high)))
+        if not needed > high > 1:
+            self._bar.grid_remove()
+        elif not self._grow(needed - high):
+            self._bar.grid(row=0, column=1, sticky="ns")
+
+    def _grow(self, missing: int) -> bool:
+        """Make the window higher by what its page lacks; False when the screen or the person says no."""
+        wide, high = self._last_size
+        wanted = min(high + missing, self.root.winfo_screenheight() - SCREEN_MARGIN)
+        if self._sized_by_person or wanted <= high or self.root.winfo_height() != high:
+            return False
+        self._last_size = (wide, wanted)
+        self.root.geometry(f"{wide}x{wanted}")
+        return True
+
+    def _scroll(self, units: int, _event: tk.Event[tk.Misc]) -> None:
+        if self.body.winfo_reqheight() > self._canvas.winfo_height():
+            self._canvas.yview_scroll(units, "units")
+
+    def _resized(self, event: tk.Event[tk.Misc]) -> None:
+        if event.widget is self.root and self._last_size != (0, 0):
+            self._sized_by_person = (event.width, event.height) != self._last_size
+
+    def _run(self, action: Action | None) -> None:
+        if action is not None:
+            action()
+
+    def name_portal(self, name: str, origin: str) -> None:
+        """Write the header band."""
+        self._portal.configure(text=name)
+        self._origin.configure(text=origin)
+
+    def clear(self, title: str) -> None:
+        """Take the page away and name the window."""
+        for widget in (*self.body.winfo_children(), *self.footer.winfo_children()):
+            widget.destroy()
+        self._default = self._escape = None
+        self.root.title(title)
+        self._canvas.yview_moveto(0)
+
+    def settle(self) -> None:
+        """Give the window the height its page needs, unless the person has chosen a size."""
+        root = self.root
+        if self._sized_by_person:
+            return
+        wide = min(self.theme.px(WIDTH), root.winfo_screenwidth())
+        high = root.winfo_height() if self._last_size != (0, 0) else self.theme.px(MINIMUM_HEIGHT)
+        for _ in range(3):  # lines break at the width of the pass before
+            root.geometry(f"{wide}x{high}")
+            root.update_idletasks()
+            others = sum(
+                widget.winfo_reqheight()
+                for widget in root.grid_slaves()
+                if int(widget.grid_info()["row"]) != 1
+            )
+            high = max(self.theme.px(MINIMUM_HEIGHT), others + self.body.winfo_reqheight())
+            high = min(high, root.winfo_screenheight() - SCREEN_MARGIN)
+        if self._last_size == (0, 0):
+            left = (root.winfo_screenwidth() - wide) // 2
+            root.geometry(f"{wide}x{high}+{left}+{max(0, (root.winfo_screenheight() - high) // 3)}")
+        else:
+            root.geometry(f"{wide}x{high}")
+        self._last_size = (wide, high)
+
+    def buttons(
+        self, *, escape: tuple[str, Action], default: tuple[str, Action] | None = None
+    ) -> list[ttk.Button]:
+        """The footer's buttons: the one that leaves, and the one that goes on (last, accented)."""
+        theme = self.theme
+        self._escape = escape[1]
+        made = [ttk.Button(self.footer, text=escape[0], command=escape[1])]
+        if default is not None:
+            made.append(ttk.Button(self.footer, text=default[0], command=default[1], style="Accent.TButton"))
+            self._default = made[-1].invoke
+        else:
+            self._default = None
+        self.footer.columnconfigure(0, weight=1)
+        for column, button in enumerate(made, 1):
+            button.configure(width=max(10, len(button["text"]) + 2))
+            after = theme.px(20) if column == len(made) else 0
+            button.grid(
+                row=0, column=column, padx=(theme.px(10), after), pady=theme.px(14), ipady=theme.px(2)
+            )
+        return made
+
+    def picture(self, name: str, draw: Callable[[], bytes]) -> tk.PhotoImage:
+        """A picture, drawn once."""
+        if name not in self._pictures:
+            self._pictures[name] = tk.PhotoImage(master=self.root, data=draw(), format="png")
+        return self._pictures[name]
+
+    def symbol(self, kind: str) -> tk.PhotoImage:
+        """One of the symbols before a line: tick, cross, circle, dot, bullet, warning, large-tick."""
+        palette, size = self.theme.palette, self.theme.px(18)
+        large = self.theme.px(36)
+        drawings: dict[str, Callable[[], bytes]] = {
+            "tick": lambda: window_shapes.tick(size, palette.good),
+            "cross": lambda: window_shapes.cross(size, palette.bad),
+            "circle": lambda: window_shapes.circle(size, palette.quiet),
+            "dot": lambda: window_shapes.dot(size, palette.active),
+            "bullet": lambda: window_shapes.bullet(size, palette.quiet),
+            "large-tick": lambda: window_shapes.tick(large, palette.good),
+            "large-warning": lambda: window_shapes.warning(large, palette.bad),
+        }
+        return self.picture(kind, drawings[kind])
+
+
+def wrapping(label: tk.Label) -> tk.Label:
+    """Make a label break its lines at whatever width it gets."""
+    label.configure(justify="left")
+    label.bind("<Configure>", lambda event: label.configure(wraplength=max(event.width - 2, 1)))
+    return label
+
+
+def _press(event: tk.Event[tk.Misc]) -> str:
+    """Return presses the button that has the focus, and nothing else."""
+    if isinstance(event.widget, ttk.Button):
+        event.widget.invoke()
+    return "break"
+
+
+class Column:
+    """Writes a page from top to bottom into a frame."""
+
+    def __init__(self, shell: Shell, parent: tk.Frame, *, margin: int = 20) -> None:
+        self.shell = shell
+        self.parent = parent
+        self._row = 0
+        self._margin = shell.theme.px(margin)
+        parent.columnconfigure(0, weight=1)
+
+    def add(self, widget: tk.Widget, *, above: int = 0, below: int = 0, sticky: str = "ew") -> None:
+        """Put a widget below the last one; distances in pixels at scale 1."""
+        theme = self.shell.theme
+        pady = (theme.px(above) if above else 0, theme.px(below) if below else 0)
+        widget.grid(row=self._row, column=0, sticky=sticky, padx=self._margin, pady=pady)
+        self._row += 1
+
+    def text(
+        self,
+        text: str,
+        *,
+        font: str = "SunValleyBodyFont",
+        colour: str | None = None,
+        above: int = 0,
+        below: int = 0,
+    ) -> tk.Label:
+        """A paragraph."""
+        label = wrapping(
+            tk.Label(
+                self.parent,
+                text=text,
+                font=font,
+                anchor="w",
+                background=self.parent["background"],
+                foreground=colour or self.shell.theme.palette.text,
+            )
+        )
+        self.add(label, above=above, below=below)
+        return label
+
+    def heading(self, text: str, *, symbol: str | None = None) -> None:
+        """The page's heading, with a symbol before it."""
+        if symbol is None:
+            self.text(text, font="SunValleyTitleFont", above=20, below=4)
+            return
+        line = SymbolLine(self, symbol, text, font="SunValleyTitleFont", above=20, below=6, gap=14)
+        line.text.configure(anchor="w")
+
+    def section(self, text: str) -> None:
+        """A small heading inside a page."""
+        self.text(text, font="SunValleyBodyStrongFont", above=14, below=4)
+
+    def panel(self, *, above: int = 8, below: int = 0) -> Column:
+        """A framed area; returns the column inside it."""
+        palette = self.shell.theme.palette
+        frame = tk.Frame(
+            self.parent, background=palette.panel, highlightthickness=1, highlightbackground=palette.edge
+        )
+        self.add(frame, above=above, below=below)
+        return Column(self.shell, frame, margin=14)
+
+    def field(self, name: str, value: str, *, above: int = 2, below: int = 2) -> None:
+        """A name and its value, on one line where they fit."""
+        palette = self.shell.theme.palette
+        frame = tk.Frame(self.parent, background=self.parent["background"])
+        frame.columnconfigure(1, weight=1)
+        colours: dict[str, Any] = {"background": self.parent["background"]}
+        caption = tk.Label(
+            frame,
+            text=name,
+            width=7,
+            anchor="nw",
+            foreground=palette.quiet,
+            font="SunValleyBodyFont",
+            **colours,
+        )
+        caption.grid(row=0, column=0, sticky="nw")
+        content = tk.Label(
+            frame, text=value, anchor="w", foreground=palette.text, font="SunValleyBodyFont", **colours
+        )
+        wrapping(content).grid(row=0, column=1, sticky="ew")
+        self.add(frame, above=above, below=below)
+
+
+class SymbolLine:
+    """A line of text with a symbol before it; both can change."""
+
+    def __init__(
+        self,
+        column: Column,
+        symbol: str,
+        text: str,
+        *,
+        font: str = "SunValleyBodyFont",
+        above: int = 2,
+        below: int = 2,
+        gap: int = 10,
+    ) -> None:
+        self._shell = column.shell
+        theme = self._shell.theme
+        ground = column.parent["background"]
+        frame = tk.Frame(column.parent, background=ground)
+        frame.columnconfigure(1, weight=1)
+        self._symbol = tk.Label(frame, image=self._shell.symbol(symbol), background=ground)
+        self._symbol.grid(row=0, column=0, sticky="n", padx=(0, theme.px(gap)))
+        self.text = wrapping(
+            tk.Label(
+                frame, text=text, font=font, anchor="w", background=ground, foreground=theme.palette.text
+            )
+        )
+        self.text.grid(row=0, column=1, sticky="ew")
+        column.add(frame, above=above, below=below)
+
+    def set(self, symbol: str, text: str | None = None, colour: str | None = None) -> None:
+        """Change the symbol, and text and colour where given."""
+        self._symbol.configure(image=self._shell.symbol(symbol))
+        self.text.configure(foreground=colour or self._shell.theme.palette.text)
+        if text is not None:
+            self.text.configure(text=text)
