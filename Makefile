@@ -4,7 +4,7 @@
 .PHONY: help setup test demo demo-stop requirements docs-screenshots clean
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## /  make \1 |/p' Makefile | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what Inlay and its tests need (Debian packages, .venv)
 	@packaging/setup test
