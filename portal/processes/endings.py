@@ -26,7 +26,7 @@ from portal.store.database import notify
 from portal.store.tables import Card, Certificate, KnownDevice, ObjectRelation, Process, Revocation
 from protocol.errors import InlayError
 from protocol.messages import ErrorData, Finished, Step, Undo
-from protocol.orders import Side, Stage, next_stage
+from protocol.orders import FINAL_STAGES, Side, Stage, next_stage
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -190,6 +190,8 @@ def _forget_secrets(order: Order) -> None:
 
 
 def _may_say_undo(order: Order) -> bool:
+    if order.stage in FINAL_STAGES:
+        return False  # the device said so itself
     try:
         next_stage(Stage(order.stage), Side.PORTAL, "undo")
     except InlayError:

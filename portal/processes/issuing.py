@@ -194,6 +194,8 @@ class Issuing:
             intent = await tx.get_one(CaIntent, request_id, with_for_update=True)
             if intent.state == "answered":
                 return
+            # locks are taken in one order everywhere: the order, its objects, the audit log
+            order = await order_rows.load(tx, intent.order_jti) if intent.order_jti else None
             now = self._context.clock()
             intent.state, intent.changed_at = "answered", now
             certificate = _certificate(intent, der, now)
@@ -210,7 +212,6 @@ class Issuing:
                 object_id=certificate.id,
                 serial=certificate.serial,
             )
-            order = await order_rows.load(tx, intent.order_jti) if intent.order_jti else None
             if order is None or order.state != OrderState.RUNNING:
                 await endings.enqueue_revocation(
                     tx, certificate, Reason.CESSATION_OF_OPERATION, "portal", now

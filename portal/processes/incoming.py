@@ -1,0 +1,287 @@
+"""Messages of a device: stored before they are acknowledged, then carried out one after the other.
+
+What was stored but not carried out when the portal stopped is carried out when it starts again: each message's work can
+be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import TYPE_CHECKING, assert_never
+from weakref import WeakValueDictionary
+
+from sqlalchemy import select
+
+from portal.errors import WrongState
+from portal.model.states import OrderState
+from portal.processes import binding, endings, order_rows, proofs
+from portal.processes.issuing import Issuing, challenge_label
+from portal.store.tables import Card, IncomingMessage
+from protocol import codec, jose
+from protocol.errors import DecodeError, InlayError, from_wire
+from protocol.messages import (
+    AGENT_MESSAGES,
+    Binding,
+    Consented,
+    Envelope,
+    Progress,
+    Receipt,
+    Requests,
+    Resume,
+    ResumeResult,
+    Step,
+    Undone,
+    plain,
+)
+from protocol.messages import OrderState as WireState
+from protocol.orders import Exchange, Side, Stage
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.store.tables import Order
+
+_LOG = logging.getLogger(__name__)
+AgentBody = Consented | Requests | Receipt | Progress | Undone
+
+
+class Incoming:
+    """Takes and carries out the messages of devices."""
+
+    def __init__(self, context: Context, issuing: Issuing) -> None:
+        self._context = context
+        self._issuing = issuing
+        # a lock lives as long as somebody holds it or waits for it
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def take(self, jti: str, token: str) -> None:
+        """Verify a message and store it. Sent again, it is acknowledged again and not carried out again.
+
+        Raises:
+            InlayError: what ``protocol.orders.Exchange.receive`` raises; the order is undone then.
+        """
+        try:
+            async with self._context.database.write() as tx:
+                await self._store(tx, jti, token)
+        except InlayError as error:
+            if error.code != "order_unknown":
+                await self._undo(jti, error)
+            raise
+
+    def carry_out(self, jti: str) -> None:
+        """Carry out, in the background, what is stored and not carried out."""
+        task = asyncio.create_task(self.carry_out_now(jti), name=f"order {jti}")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def carry_out_now(self, jti: str) -> None:
+        """Carry out what is stored and not carried out, in its order; one at a time for each order."""
+        lock = self._locks.setdefault(jti, asyncio.Lock())
+        async with lock:
+            while (message := await self._next(jti)) is not None:
+                await self._carry_out(jti, message)
+
+    async def unfinished(self) -> list[str]:
+        """Orders with messages that were stored and not carried out."""
+        query = select(IncomingMessage.jti).where(IncomingMessage.handled_at.is_(None)).distinct()
+        async with self._context.database.read() as tx:
+            return list(await tx.scalars(query))
+
+    async def resume(self, token: str, portal_nonce: str, jti: str | None) -> tuple[str, int, ResumeResult]:
+        """Take an order up again.
+
+        Args:
+            token: JWS of ``Resume`` by the device key.
+            portal_nonce: the nonce this connection was given.
+            jti: the order this connection has claimed, if any.
+
+        Returns:
+            The order's id, the highest number its device has taken, and what the device gets.
+
+        Raises:
+            InlayError: ``order_unknown``, ``message_signature_invalid``, ``order_wrong_audience``,
+                ``order_wrong_nonce``, ``params_invalid``.
+        """
+        try:
+            named = jose.unverified_payload(token, jose.RESUME, Resume).jti
+        except jose.TokenError as error:
+            raise _token_error(error) from None
+        if jti not in (None, named):
+            raise InlayError("order_unknown")
+        async with self._context.database.write() as tx:
+            order = await order_rows.load(tx, named)
+            if order.device_jkt is None:
+                raise InlayError("order_unknown")
+            try:
+                resume = jose.verify(token, jose.RESUME, [await order_rows.device_key(tx, order)], Resume)
+            except jose.TokenError as error:
+                raise _token_error(error) from None
+            if resume.aud != self._context.portal:
+                raise InlayError("order_wrong_audience")
+            if not secrets.compare_digest(resume.portal_nonce, portal_nonce):
+                raise InlayError("order_wrong_nonce")
+            await self._resumed(tx, order, resume)
+            result = ResumeResult(
+                state=WireState(order.state), received=order.received, error=order_rows.error_data(order)
+            )
+            return order.jti, resume.received, result
+
+    async def stop(self) -> None:
+        """Stop what is under way; it goes on at the next start."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _resumed(self, tx: AsyncSession, order: Order, resume: Resume) -> None:
+        if order.state == OrderState.RUNNING and resume.outcome == "undone":
+            error = InlayError("order_undone")
+            await endings.undo(self._context, tx, order, error, f"device:{order.device_jkt}")
+        if order.state == OrderState.UNDOING and resume.outcome == "undone":
+            endings.settle(self._context, tx, order)
+        if order.state == OrderState.RUNNING:
+            order_rows.touch(tx, order, self._context.clock())
+
+    async def _store(self, tx: AsyncSession, jti: str, token: str) -> None:
+        order = await order_rows.load(tx, jti)
+        if await self._seen(tx, order, token):
+            return
+        now = self._context.clock()
+        peer = await order_rows.device_key(tx, order)
+        key = self._context.keys.order_keys()[0]
+        exchange = Exchange(jti, Side.PORTAL, key, [peer], order_rows.position(order))
+        body = exchange.receive(token)
+        order_rows.set_position(order, exchange.position)
+        quiet = isinstance(body, Progress)
+        if isinstance(body, Progress) and order.state == OrderState.RUNNING:
+            order.shown_step = body.step.value
+        tx.add(
+            IncomingMessage(
+                jti=jti, seq=order.received, token=token, created_at=now, handled_at=now if quiet else None
+            )
+        )
+        if order.state == OrderState.RUNNING:
+            order_rows.touch(tx, order, now)
+
+    async def _seen(self, tx: AsyncSession, order: Order, token: str) -> bool:
+        """Whether exactly this message was stored before: its acknowledgement got lost."""
+        query = select(IncomingMessage.seq).where(
+            IncomingMessage.jti == order.jti, IncomingMessage.token == token
+        )
+        return (await tx.execute(query)).first() is not None
+
+    async def _next(self, jti: str) -> IncomingMessage | None:
+        query = select(IncomingMessage).where(
+            IncomingMessage.jti == jti, IncomingMessage.handled_at.is_(None)
+        )
+        async with self._context.database.read() as tx:
+            return (await tx.execute(query.order_by(IncomingMessage.seq).limit(1))).scalar_one_or_none()
+
+    async def _carry_out(self, jti: str, message: IncomingMessage) -> None:
+        try:
+            await self._act(jti, _body(message.token))
+        except InlayError as error:
+            await self._undo(jti, error)
+        async with self._context.database.write() as tx:
+            row = await tx.get_one(IncomingMessage, (jti, message.seq))
+            row.handled_at = self._context.clock()
+
+    async def _act(self, jti: str, body: AgentBody) -> None:
+        match body:
+            case Consented():
+                await self._consented(jti, body)
+            case Requests():
+                await self._issuing.certify(jti, body)
+            case Receipt():
+                await self._receipt(jti, body)
+            case Undone():
+                await self._undone(jti, body)
+            case Progress():
+                pass
+            case _:
+                assert_never(body)
+
+    async def _consented(self, jti: str, body: Consented) -> None:
+        async with self._context.database.write() as tx:
+            order = await order_rows.load(tx, jti)
+            if order.state != OrderState.RUNNING or order.stage != Stage.CONSENTED:
+                return
+            if body.storage not in order_rows.parameters(order).storage:
+                raise InlayError("storage_refused", level=body.storage.value)
+            if (order.binding == Binding.NUMBER) != (body.number is not None):
+                raise DecodeError("params_invalid", "$.number")
+            order.encryption_key = plain(body.encryption_key)
+            order.storage, order.number = body.storage.value, body.number
+            order.shown_step = Step.BINDING.value
+            await binding.proceed_if_bound(self._context, tx, order)
+            order_rows.changed(tx, order)
+
+    async def _receipt(self, jti: str, body: Receipt) -> None:
+        async with self._context.database.write() as tx:
+            order = await order_rows.load(tx, jti)
+            if order.state == OrderState.RUNNING:
+                await self._prove(tx, order, body)
+                order_rows.move(order, OrderState.FINISHING, self._context.clock())
+        await self.finish(jti)
+
+    async def finish(self, jti: str) -> None:
+        """Finish an order that has won, if it has."""
+        async with self._context.database.write() as tx:
+            order = await order_rows.load(tx, jti)
+            if order.state == OrderState.FINISHING:
+                await endings.finish(self._context, tx, order)
+
+    async def _prove(self, tx: AsyncSession, order: Order, receipt: Receipt) -> None:
+        card = await tx.get_one(Card, order.card_id)
+        if receipt.guid != card.guid:
+            raise DecodeError("params_invalid", "$.guid")
+        if receipt.storage != order.storage:
+            raise InlayError("storage_refused", level=receipt.storage.value)
+        answers = {
+            slot: self._context.keys.unseal(bytes.fromhex(sealed), challenge_label(order.jti, slot))
+            for slot, sealed in (order.challenges or {}).items()
+        }
+        certificates = await endings.certificates_of(tx, order.jti)
+        proofs.verify_all(receipt.proofs, certificates, answers, origin=self._context.origin, jti=order.jti)
+
+    async def _undone(self, jti: str, body: Undone) -> None:
+        async with self._context.database.write() as tx:
+            order = await order_rows.load(tx, jti)
+            if order.state == OrderState.RUNNING:
+                error = from_wire(body.error.error, body.error.fields)
+                await endings.undo(self._context, tx, order, error, f"device:{order.device_jkt}")
+            if order.state == OrderState.UNDOING:
+                endings.settle(self._context, tx, order)
+
+    async def _undo(self, jti: str, error: InlayError) -> None:
+        async with self._context.database.write() as tx:
+            order = await order_rows.load(tx, jti)
+            try:
+                await endings.undo(self._context, tx, order, error, "portal")
+            except WrongState as late:
+                _LOG.warning("order %s is %s already; not undone for %s", jti, late.state, error.code)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            # the message stays stored: it is tried again at the next message, resume or start
+            _LOG.error("%s could not be carried on", task.get_name(), exc_info=failure)
+
+
+def _body(token: str) -> AgentBody:
+    """The body of a message that was verified when it was stored."""
+    envelope = jose.unverified_payload(token, jose.MESSAGE, Envelope)
+    body = codec.decode(bytes(envelope.body), AGENT_MESSAGES[envelope.type], malformed="params_invalid")
+    if not isinstance(body, AgentBody):
+        raise InlayError("message_unexpected")
+    return body
+
+
+def _token_error(error: jose.TokenError) -> InlayError:
+    return error.as_error(
+        signature="message_signature_invalid", algorithm="message_signature_invalid", payload="params_invalid"
+    )
