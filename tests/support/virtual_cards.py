@@ -114,7 +114,7 @@ class InReader:
         self.states: list[AttachmentState] = []
         self._card, self._port, self._confirm = card, port, confirm
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._attachment: Attachment | None = None
 
     def wait_for(self, *states: AttachmentState, seconds: float = 30) -> AttachmentState:

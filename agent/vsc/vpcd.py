@@ -1,0 +1,364 @@
+"""Put a virtual card into a slot of vpcd, pcscd's virtual reader, and keep it there.
+
+vpcd listens, the card connects (its reverse mode makes pcscd abort). Both ways: 2 bytes of length,
+big-endian, and as many bytes. One byte from vpcd is a control (power off, power on, reset, ATR
+wanted); all else is an APDU.
+
+vpcd writes length and content in two segments, so that Nagle's algorithm and delayed acknowledgements
+together cost 44 ms for each APDU: TCP_QUICKACK before every read prevents that. It isn't sticky.
+
+When pcscd goes away (restart, upgrade, auto-exit) the connection ends, and the card is attached again
+as soon as somebody listens. Timers run only while nobody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from agent.vsc.card import VirtualCard
+from agent.vsc.state import Lifecycle
+from protocol.errors import InlayError
+
+LOOPBACK: Final = "127.0.0.1"
+POWER_OFF, POWER_ON, RESET, ATR_WANTED = b"\x00", b"\x01", b"\x02", b"\x04"
+
+_CONTROLS: Final = frozenset({POWER_OFF, POWER_ON, RESET, ATR_WANTED})
+_MOST_WAITING: Final = 16  # vpcd sends a command only when the one before was answered
+_READ_BYTES: Final = 65_537 + 2
+_FIRST_DELAY, _LAST_DELAY = 0.1, 5.0  # seconds between attempts while pcscd is away
+_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
+
+_log = logging.getLogger(__name__)
+
+Confirm = Callable[[str], Awaitable[bool]]
+"""Reads a card's CHUID back through PC/SC: GUID in, whether a reader shows that very card."""
+
+
+class AttachmentState(enum.StrEnum):
+    """Where an attachment stands."""
+
+    WAITING = "waiting"
+    """nobody listens at the port: pcscd isn't running, or has no virtual reader"""
+    CONNECTED = "connected"
+    """vpcd took the connection, but another card may be in the slot before us"""
+    PRESENT = "present"
+    """pcscd talks to our card, and where a check was asked for, it was passed"""
+    FOREIGN = "foreign"
+    """the card that PC/SC shows isn't ours: detached"""
+    UNCHECKED = "unchecked"
+    """the check itself failed: detached"""
+    CLOSED = "closed"
+    """detached on purpose"""
+
+
+_ENDS: Final = frozenset({AttachmentState.FOREIGN, AttachmentState.UNCHECKED, AttachmentState.CLOSED})
+
+
+class CardNotActive(InlayError):
+    """A card that is still being made is never shown to other programs."""
+
+    def __init__(self, card_id: str) -> None:
+        super().__init__("wrong_state", method="attach", state=Lifecycle.BEING_MADE.value)
+        self.card_id = card_id
+
+
+class Frames:
+    """Takes the stream from vpcd apart: bytes in, messages out. No I/O."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Add received bytes.
+
+        Returns:
+            The messages that are complete now, in order; a message may be empty.
+        """
+        self._buffer += data
+        messages = []
+        while len(self._buffer) >= 2:
+            end = 2 + int.from_bytes(self._buffer[:2], "big")
+            if len(self._buffer) < end:
+                break
+            messages.append(bytes(self._buffer[2:end]))
+            del self._buffer[:end]
+        return messages
+
+
+def frame(message: bytes) -> bytes:
+    """Build one message for vpcd; at most 65,535 bytes."""
+    return len(message).to_bytes(2, "big") + message
+
+
+class Attachment:
+    """A card in a slot, for as long as this object isn't closed.
+
+    Attributes:
+        card: the card.
+        port: vpcd's TCP port on 127.0.0.1; it says which slot.
+    """
+
+    def __init__(
+        self,
+        card: VirtualCard,
+        port: int,
+        *,
+        confirm: Confirm | None = None,
+        on_state: Callable[[AttachmentState], None] | None = None,
+    ) -> None:
+        """Prepare; `start` attaches.
+
+        Args:
+            card: an active card.
+            port: vpcd's port.
+            confirm: asked each time the card has become present; False detaches for good.
+            on_state: told of every change of `state`, on the event loop.
+
+        Raises:
+            CardNotActive: the card is still being made.
+        """
+        if card.lifecycle is not Lifecycle.ACTIVE:
+            raise CardNotActive(card.card_id)
+        self.card = card
+        self.port = port
+        self._confirm = confirm
+        self._on_state = on_state
+        self._state = AttachmentState.WAITING
+        self._changed = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> AttachmentState:
+        """Where it stands now."""
+        return self._state
+
+    def start(self) -> None:
+        """Begin, on the running event loop."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep(), name=f"vpcd {self.port}")
+
+    async def wait_for(self, *states: AttachmentState) -> AttachmentState:
+        """Wait until the state is one of these, and return it."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._state in states)
+            return self._state
+
+    async def close(self) -> None:
+        """Take the card out of its slot; nobody is logged in on it afterwards."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        await asyncio.to_thread(self.card.power_off)
+        if self._state not in _ENDS:
+            await self._enter(AttachmentState.CLOSED)
+
+    async def _keep(self) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                connection = await _connect(self.port)
+            except OSError:
+                served = False
+            else:
+                with connection:
+                    served = await self._serve(connection)
+                await asyncio.to_thread(self.card.power_off)
+            if self._state in _ENDS:
+                break
+            await self._enter(AttachmentState.WAITING)
+            delay = _FIRST_DELAY if served else delay
+            await asyncio.sleep(delay)  # also when vpcd takes a connection and drops it at once
+            delay = min(2 * delay, _LAST_DELAY)
+
+    async def _serve(self, connection: socket.socket) -> bool:
+        """Answer until the connection ends or PC/SC shows another card; whether the card had power."""
+        await self._enter(AttachmentState.CONNECTED)
+        session = _Session(self.card, connection)
+        talking = asyncio.create_task(session.run())
+        present = asyncio.create_task(self._become_present(session))
+        try:
+            await asyncio.wait({talking, present}, return_when=asyncio.FIRST_COMPLETED)
+            if present.done() and present.result():
+                await asyncio.wait({talking})
+            if talking.done():
+                talking.result()
+        except (OSError, EOFError):
+            _log.info("vpcd on port %d went away", self.port)
+        finally:
+            await _cancelled(present)
+            await _cancelled(talking)
+        return session.powered.is_set()
+
+    async def _become_present(self, session: _Session) -> bool:
+        """Wait until pcscd has powered the card, and have it checked; False: another card answers."""
+        await session.powered.wait()
+        end = await self._checked()
+        await self._enter(end)
+        return end is AttachmentState.PRESENT
+
+    async def _checked(self) -> AttachmentState:
+        if self._confirm is None:
+            return AttachmentState.PRESENT
+        try:
+            ours = await self._confirm(self.card.guid.hex())
+        except Exception as error:
+            # a card that nobody could check isn't shown; its text may quote a reader's bytes
+            _log.critical("the check of the card on port %d failed: %s", self.port, type(error).__name__)
+            return AttachmentState.UNCHECKED
+        return AttachmentState.PRESENT if ours else AttachmentState.FOREIGN
+
+    async def _enter(self, state: AttachmentState) -> None:
+        async with self._changed:
+            if state is self._state:
+                return
+            self._state = state
+            self._changed.notify_all()
+        if self._on_state is not None:
+            self._on_state(state)
+
+
+class _Session:
+    """One connection. The reader answers ATR polls at once; all else waits its turn in a queue."""
+
+    def __init__(self, card: VirtualCard, connection: socket.socket) -> None:
+        self._card = card
+        self._connection = connection
+        self._waiting: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
+        self._running = False
+        self._sending = asyncio.Lock()
+        self.powered = asyncio.Event()
+
+    async def run(self) -> None:
+        """Answer until the other side closes.
+
+        Raises:
+            EOFError: it closed.
+            OSError: the connection broke.
+        """
+        worker = asyncio.create_task(self._work())
+        reader = asyncio.create_task(self._read())
+        try:
+            await asyncio.wait({worker, reader}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (reader, worker):
+                if task.done():
+                    task.result()
+        finally:
+            await _cancelled(reader)
+            await _cancelled(worker)
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        frames = Frames()
+        while True:
+            _quick_acknowledge(self._connection)
+            data = await loop.sock_recv(self._connection, _READ_BYTES)
+            if not data:
+                raise EOFError
+            for message in frames.feed(data):
+                await self._take(message)
+
+    async def _take(self, message: bytes) -> None:
+        if message == ATR_WANTED:
+            await self._answer(self._card.atr)
+        elif self._running or not self._waiting.empty() or self._is_slow(message):
+            if self._waiting.full():
+                raise ConnectionError("commands without waiting for answers")
+            self._waiting.put_nowait(message)
+        else:
+            await self._answer(self._perform(message))
+            if message in (POWER_ON, RESET):
+                self.powered.set()
+
+    def _is_slow(self, message: bytes) -> bool:
+        """What would hold up the event loop: a stretched PIN, the disk, or a busy card."""
+        return self._card.busy or (_is_apdu(message) and self._card.is_slow(message))
+
+    async def _work(self) -> None:
+        """Run slow commands, and whatever came behind them, one after the other in a thread."""
+        while True:
+            message = await self._waiting.get()
+            self._running = True
+            try:
+                await self._answer(await asyncio.to_thread(self._perform, message))
+            finally:
+                self._running = False
+            if message in (POWER_ON, RESET):
+                self.powered.set()
+
+    def _perform(self, message: bytes) -> bytes | None:
+        """Do what a message asks for; the answer, or None when it has none."""
+        if _is_apdu(message):
+            return self._card.transmit(message)
+        if message == POWER_OFF:
+            self._card.power_off()
+        else:
+            self._card.power_on()
+        return None
+
+    async def _answer(self, message: bytes | None) -> None:
+        if message is not None:
+            async with self._sending:
+                await asyncio.get_running_loop().sock_sendall(self._connection, frame(message))
+
+
+def attach(
+    card: VirtualCard,
+    port: int,
+    *,
+    confirm: Confirm | None = None,
+    on_state: Callable[[AttachmentState], None] | None = None,
+) -> Attachment:
+    """Attach a card to vpcd's slot at a port of 127.0.0.1, and keep it there until closed.
+
+    Args:
+        card: an active card.
+        port: vpcd's TCP port.
+        confirm: see `Confirm`; None: present as soon as pcscd powers the card.
+        on_state: told of every change.
+
+    Returns:
+        The attachment, started.
+
+    Raises:
+        CardNotActive: the card is still being made.
+    """
+    attachment = Attachment(card, port, confirm=confirm, on_state=on_state)
+    attachment.start()
+    return attachment
+
+
+async def _connect(port: int) -> socket.socket:
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    connection.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, (LOOPBACK, port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _quick_acknowledge(connection: socket.socket) -> None:
+    if _QUICKACK is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def _is_apdu(message: bytes) -> bool:
+    return message not in _CONTROLS
+
+
+async def _cancelled(task: asyncio.Task[None] | asyncio.Task[bool]) -> None:
+    """End a task and take its result, whatever it is: the caller has seen what matters."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
