@@ -139,6 +139,10 @@ _ROWS: Final = (
           "Start again from the page. Nothing was left behind."),
     Cause("order_busy", 1316, "Inlay is busy.", "Another order is being carried out.",
           "Finish or cancel it, then try again."),
+    Cause("order_interrupted", 1317, "The order was ended.", "Inlay was stopped in the middle of it.",
+          "Start again from the page. Nothing was left behind."),
+    Cause("journal_unusable", 1318, "Inlay can't keep its journal.", "The file was {cause}.",
+          "Send the log to support: without a journal no order is begun."),
     # The person
     Cause("user_cancelled", 1401, "You cancelled.", "The window was closed or Cancel was chosen.",
           "Start again from the page whenever you like. Nothing was left behind."),
@@ -195,6 +199,10 @@ _ROWS: Final = (
     Cause("pcsc_foreign_card", 1604, "The virtual card was taken out of its reader.",
           "Another program's card answers there.", "Find the program that uses the virtual reader; tell your support.",
           page=False),
+    Cause("pcsc_failed", 1605, "A card reader did not do what was asked.", "PC/SC answered {cause}.",
+          "Take the card out and put it in again; if it comes back, restart the PC/SC service.", page=False),
+    Cause("pcsc_card_removed", 1606, "The card is gone.", "It was taken out of the reader.",
+          "Put it in again and start again from the page."),
     # Portal
     Cause("ca_refused", 1701, "The certificate authority refused.", "It did not issue the certificate for {purpose}.",
           "Tell the portal's support. No card was left behind."),

@@ -1,0 +1,86 @@
+"""From what libraries and the system raise to the error table, and what the log keeps of it."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import traceback
+from logging.handlers import RotatingFileHandler
+from typing import TYPE_CHECKING, Final
+
+from agent.journal import JournalUnusableError
+from agent.sealing import SealBrokenError
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LOG = logging.getLogger(__name__)
+
+_LOG_BYTES: Final = 1_000_000
+_LOG_FILES: Final = 3
+
+
+def as_inlay_error(error: BaseException) -> InlayError:
+    """The row of the table for any exception; what isn't foreseen is ``internal``, and logged.
+
+    The log gets the kinds of the exceptions and the lines of our own code, never an exception's text: it may
+    quote what it choked on.
+    """
+    if isinstance(error, InlayError):
+        return error
+    if isinstance(error, JournalUnusableError):
+        return InlayError("journal_unusable", cause=error.reason)
+    if isinstance(error, SealBrokenError):
+        return InlayError("device_secret_lost")
+    if isinstance(error, sqlite3.Error):
+        return InlayError("card_write_failed", cause=getattr(error, "sqlite_errorname", "SQLITE_ERROR"))
+    if isinstance(error, OSError):
+        _LOG.error("system error: %s", describe(error))
+        return InlayError("card_write_failed", cause=error.strerror or type(error).__name__)
+    _LOG.critical("not foreseen: %s", describe(error))
+    return InlayError("internal")
+
+
+def describe(error: BaseException) -> str:
+    """An exception for the log: its kind and where it came from, without its text."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    return f"{type(error).__module__}.{type(error).__qualname__} at {places or 'nowhere'}"
+
+
+class _Redacted(logging.Formatter):
+    """Never writes an exception's text, even where a library asks for it."""
+
+    def formatException(self, ei: object) -> str:
+        """Kind and place alone."""
+        error = ei[1] if isinstance(ei, tuple) else None
+        return describe(error) if isinstance(error, BaseException) else ""
+
+    def formatStack(self, stack_info: str) -> str:
+        """Nothing."""
+        return ""
+
+
+def set_up_logging(path: Path, *, to_terminal: bool) -> None:
+    """Log to a file of this user's, rotated; and to standard error where a person started the agent by hand.
+
+    Args:
+        path: the file; its folder is made with rights 0700.
+        to_terminal: also to standard error.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    handlers: list[logging.Handler] = [
+        RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=_LOG_FILES, encoding="utf-8")
+    ]
+    if to_terminal:
+        handlers.append(logging.StreamHandler())
+    formatter = _Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    for handler in handlers:
+        handler.setFormatter(formatter)
+        root.addHandler(handler)
+    for noisy in ("websockets", "aiohttp", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

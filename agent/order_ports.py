@@ -1,0 +1,353 @@
+"""The seams between handlers and the rest of the agent: orders, cards, readers, trust.
+
+Handlers know the protocol and these; what stands behind them is put together in ``agent.__main__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from agent.ports import OrderPrompt, UserEnvironment, WindowSession
+from protocol.errors import InlayError
+from protocol.messages import (
+    Algorithm,
+    CertificateRequest,
+    Challenge,
+    Message,
+    Order,
+    PublicJwk,
+    Reader,
+    Step,
+    StorageLevel,
+    Transport,
+)
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+
+# --- cards -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CardOwner:
+    """Whose card it is, and until when.
+
+    Attributes:
+        portal: the portal that ordered it.
+        jti: in which order.
+        account: for whom, as the portal writes it.
+        expires: seconds since 1970.
+    """
+
+    portal: str
+    jti: str
+    account: str
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotCertificate:
+    """A certificate on a card: key reference in hexadecimal, and DER."""
+
+    slot: str
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What may be said of a card.
+
+    Attributes:
+        card: name of its file.
+        label: the profile's name.
+        serial: decimal.
+        guid: GUID of the CHUID, 32 hexadecimal digits.
+        level: how its keys are kept.
+        certificates: in the order of their slots.
+    """
+
+    card: str
+    label: str
+    serial: str
+    guid: str
+    level: StorageLevel
+    certificates: tuple[SlotCertificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a card stands in a reader.
+
+    Attributes:
+        reader: the reader's PC/SC name; None when it isn't in one.
+        problem: why it isn't.
+    """
+
+    reader: str | None
+    problem: InlayError | None = None
+
+
+class CardInProgress(Protocol):
+    """A card that is being made in this process, and shown to nobody yet.
+
+    A PIN belongs to the caller, who wipes it. Methods raise ``InlayError``; one at a time is carried out.
+    """
+
+    @property
+    def facts(self) -> CardFacts:
+        """What may be said of it now."""
+
+    async def generate(self, slot: str, algorithm: Algorithm) -> None:
+        """Make a key in a slot."""
+
+    async def request(self, slot: str, subject: str, pin: bytearray, *, signs: bool) -> CertificateRequest:
+        """Ask for a certificate: PKCS#10 where the key ``signs``, else its public key alone."""
+
+    async def import_key(self, slot: str, pkcs8: bytearray) -> None:
+        """Put a key that was made elsewhere into a slot."""
+
+    async def write_certificate(self, slot: str, der: bytes) -> None:
+        """Write a slot's certificate, read it back, and check that the slot's key is the certificate's."""
+
+    async def sign(self, slot: str, message: bytes, pin: bytearray) -> bytes:
+        """Sign SHA-256 of a message: PKCS#1 v1.5, or ECDSA (DER)."""
+
+    async def answer(self, slot: str, challenge: Challenge, pin: bytearray) -> bytes:
+        """The secret behind a challenge: decrypted (RSA), or agreed on (EC)."""
+
+
+class Cards(Protocol):
+    """This user's virtual cards."""
+
+    async def levels(self) -> list[StorageLevel]:
+        """Levels at which keys can be kept now, best first."""
+
+    def algorithms(self, level: StorageLevel) -> frozenset[Algorithm]:
+        """What keys a level can make and take."""
+
+    def card_name(self, owner: CardOwner) -> str:
+        """Name of the card of an order: the same for the same order, so that it can always be found."""
+
+    async def make(
+        self, owner: CardOwner, level: StorageLevel, label: str, pin: bytearray, puk: bytearray
+    ) -> CardInProgress:
+        """Make a card without keys, recorded before it is made."""
+
+    async def remove(self, owner: CardOwner) -> None:
+        """Remove an order's card and everything that was recorded of it; harmless when there is none."""
+
+    async def activate(self, owner: CardOwner) -> CardFacts:
+        """Mark an order's card active; harmless when it is.
+
+        Raises:
+            InlayError: ``card_unknown`` …
+        """
+
+    async def show(self, card: str) -> Shown:
+        """Put an active card into a reader and check that PC/SC shows that very card."""
+
+    async def overview(self) -> list[dict[str, Any]]:
+        """All cards, as ``inlay cards --json`` has them."""
+
+
+# --- orders ------------------------------------------------------------------------------------
+
+
+class OrderContext(Protocol):
+    """What a handler has of the order it carries out."""
+
+    @property
+    def order(self) -> Order:
+        """The verified order."""
+
+    @property
+    def window(self) -> WindowSession:
+        """The window, open at its consent page."""
+
+    @property
+    def encryption_key(self) -> PublicJwk:
+        """Public half of the order's ephemeral key."""
+
+    def decrypt(self, token: str) -> bytearray:
+        """Open a JWE to the ephemeral key; the caller wipes what it gets.
+
+        Raises:
+            InlayError: ``message_signature_invalid``.
+        """
+
+    async def guard(self, work: Awaitable[T]) -> T:
+        """Do something that ends as soon as the person closes the window or the portal says undo.
+
+        Raises:
+            InlayError: why it ended.
+        """
+
+    async def send(self, body: Message) -> None:
+        """Send a message; on disk when this returns, on its way when there is a connection."""
+
+    async def delivered(self) -> None:
+        """Wait until the portal has everything that was sent."""
+
+    async def receive(self, type_: type[M]) -> M:
+        """Wait for the portal's next message.
+
+        Raises:
+            InlayError: the portal said undo, or the order ended otherwise.
+        """
+
+    async def progress(self, step: Step) -> None:
+        """Tell portal, page and person that a step begins."""
+
+    async def bind(self) -> None:
+        """Bind the browser session to this machine as the order says, once `Consented` has been delivered."""
+
+    @property
+    def number(self) -> str | None:
+        """The number to show, with binding ``number``."""
+
+    async def record(self, step: str, work: Awaitable[T]) -> T:
+        """Do a step, journalled before and after."""
+
+
+class OrderHandler(Protocol):
+    """One operation."""
+
+    def prompt(self, order: Order, portal_name: str) -> OrderPrompt:
+        """What consent is asked for.
+
+        Raises:
+            InlayError: the order can't be carried out by anybody (``pin_policy_unsatisfiable`` …).
+        """
+
+    async def perform(self, context: OrderContext) -> None:
+        """Carry it out, from consent to the receipt."""
+
+    async def finish(self, context: OrderContext) -> None:
+        """What comes after the portal's ``finished``; may run again after a restart."""
+
+    async def undo(self, owner: CardOwner) -> None:
+        """Remove everything that was made; may run again after a restart."""
+
+
+class Page(Protocol):
+    """The page at the other end of the loopback connection that brought a code."""
+
+    @property
+    def origin(self) -> str:
+        """The page's origin."""
+
+    def progress(self, step: Step) -> None:
+        """Tell the page of a step."""
+
+    def completion(self, secret: str) -> None:
+        """Hand the page the completion secret."""
+
+    def ended(self, outcome: str, error: InlayError | None) -> None:
+        """Tell the page the end: ``finished``, ``undone`` or ``refused``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A code that was handed over.
+
+    Attributes:
+        portal: the portal's id.
+        code: the one-time code.
+        transport: how it came.
+        environment: where the person sits.
+        page: the page that brought it, with transport ``loopback``.
+    """
+
+    portal: str
+    code: str
+    transport: Transport
+    environment: UserEnvironment
+    page: Page | None = None
+
+    def __repr__(self) -> str:
+        return f"<Submission {self.portal} by {self.transport.value}>"
+
+
+class Ending(Protocol):
+    """A submission that was accepted."""
+
+    async def wait(self) -> None:
+        """Wait for the end of what became of it.
+
+        Raises:
+            InlayError: why it failed.
+        """
+
+
+class Orders(Protocol):
+    """Where codes go."""
+
+    def submit(self, submission: Submission) -> Ending:
+        """Take a code. What becomes of it is told in a window, or by a notification.
+
+        Raises:
+            InlayError: ``portal_unknown``, ``order_busy``: nothing is done.
+        """
+
+
+# --- readers and trust -------------------------------------------------------------------------
+
+
+class Readers(Protocol):
+    """The machine's readers."""
+
+    async def list_readers(self) -> list[Reader]:
+        """All readers.
+
+        Raises:
+            InlayError: ``pcsc_no_service``.
+        """
+
+
+class TrustDesk(Protocol):
+    """Adding, listing and removing portals."""
+
+    def overview(self) -> list[dict[str, str]]:
+        """All entries, as ``inlay trust list --json`` has them."""
+
+    async def look(self, url: str, ca: str | None) -> dict[str, str]:
+        """Ask a portal who it is; nothing is added."""
+
+    async def add(self, url: str, ca: str | None, fingerprint: str) -> dict[str, str]:
+        """Add a portal whose fingerprint was confirmed."""
+
+    async def remove(self, portal: str) -> None:
+        """Remove a portal of the user's."""
+
+    def check_ticket(self, token: str, origin: str) -> None:
+        """Check a page's session ticket for reading.
+
+        Raises:
+            InlayError: ``not_authenticated``.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers work with."""
+
+    orders: Orders
+    cards: Cards
+    readers: Readers
+    trust: TrustDesk
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateRequest:
+    """A request on the private socket, from a program of the same user.
+
+    Attributes:
+        params: decoded JSON object.
+        environment: what was handed over, already cut to the allow-list; owns the terminal's descriptor.
+    """
+
+    params: Mapping[str, Any]
+    environment: UserEnvironment

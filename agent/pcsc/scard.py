@@ -1,0 +1,213 @@
+"""PC/SC through pyscard's thin layer, and nothing above it: contexts, readers, one connection to a card.
+
+All calls block (a transmit waits for other programs' transactions): call them from a worker thread. Every
+PC/SC code becomes a row of the error table by one table, here. Dispositions are always given explicitly.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from smartcard import scard
+
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_NO_SERVICE: Final = frozenset(
+    {
+        scard.SCARD_E_NO_SERVICE,
+        scard.SCARD_E_SERVICE_STOPPED,
+        scard.SCARD_E_INVALID_HANDLE,
+        scard.SCARD_F_COMM_ERROR,
+        scard.SCARD_E_SYSTEM_CANCELLED,
+    }
+)
+_REMOVED: Final = frozenset(
+    {scard.SCARD_W_REMOVED_CARD, scard.SCARD_E_NO_SMARTCARD, scard.SCARD_E_READER_UNAVAILABLE}
+)
+_NO_READERS: Final = frozenset({scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER})
+_MAX_ROUNDS: Final = 64
+"""GET RESPONSE rounds for one answer; a card that goes on longer is broken."""
+
+
+class ReaderState(NamedTuple):
+    """A reader as PC/SC shows it.
+
+    Attributes:
+        name: its name.
+        present: a card is in it.
+        atr: the card's answer to reset; empty when there is none.
+    """
+
+    name: str
+    present: bool
+    atr: bytes
+
+
+class Context:
+    """An open PC/SC context. Where systemd starts pcscd on demand, opening one starts it."""
+
+    def __init__(self) -> None:
+        """Open.
+
+        Raises:
+            InlayError: ``pcsc_no_service``.
+        """
+        code, self._handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        _check(code)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the service that it was opened at still runs."""
+        return bool(scard.SCardIsValidContext(self._handle) == scard.SCARD_S_SUCCESS) and not self._lost()
+
+    def readers(self) -> list[ReaderState]:
+        """All readers.
+
+        Raises:
+            InlayError: ``pcsc_no_service``, ``pcsc_failed``.
+        """
+        names = self._names()
+        if not names:
+            return []
+        query = [(name, scard.SCARD_STATE_UNAWARE) for name in names]
+        code, states = scard.SCardGetStatusChange(self._handle, 0, query)
+        if code in _NO_READERS:
+            return []
+        _check(code)
+        return [
+            ReaderState(name, bool(event & scard.SCARD_STATE_PRESENT), bytes(atr))
+            for name, event, atr in states
+        ]
+
+    def connect(self, reader: str) -> Connection:
+        """Connect to the card in a reader, shared with other programs.
+
+        Raises:
+            InlayError: ``pcsc_card_removed``, ``pcsc_no_service``, ``pcsc_failed``.
+        """
+        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+        code, handle, protocol = scard.SCardConnect(self._handle, reader, scard.SCARD_SHARE_SHARED, protocols)
+        _check(code)
+        return Connection(handle, protocol)
+
+    def close(self) -> None:
+        """Close; harmless when the service has gone."""
+        scard.SCardReleaseContext(self._handle)
+
+    def _names(self) -> list[str]:
+        code, names = scard.SCardListReaders(self._handle, [])
+        if code in _NO_READERS:
+            return []
+        _check(code)
+        return list(names)
+
+    def _lost(self) -> bool:
+        """pcsc-lite answers for contexts of its own process: only a question to the service tells."""
+        code, _ = scard.SCardListReaders(self._handle, [])
+        return code in _NO_SERVICE
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Connection:
+    """A shared connection to one card."""
+
+    def __init__(self, handle: Any, protocol: int) -> None:
+        self._handle = handle
+        self._pci = scard.SCARD_PCI_T1 if protocol == scard.SCARD_PROTOCOL_T1 else scard.SCARD_PCI_T0
+
+    def transmit(self, apdu: bytes) -> tuple[bytes, int]:
+        """Send a command and collect its whole answer, GET RESPONSE included.
+
+        Returns:
+            Data and status word.
+
+        Raises:
+            InlayError: ``pcsc_card_removed``, ``pcsc_no_service``, ``pcsc_failed``.
+        """
+        data, status = self._once(apdu)
+        for _ in range(_MAX_ROUNDS):
+            if status >> 8 != 0x61:
+                return data, status
+            more, status = self._once(bytes((0x00, 0xC0, 0x00, 0x00, status & 0xFF)))
+            data += more
+        raise InlayError("pcsc_failed", cause="an answer without end")
+
+    def close(self) -> None:
+        """Disconnect, and leave the card as it is for the programs that share it."""
+        scard.SCardDisconnect(self._handle, scard.SCARD_LEAVE_CARD)
+
+    def _once(self, apdu: bytes) -> tuple[bytes, int]:
+        code, answer = scard.SCardTransmit(self._handle, self._pci, list(apdu))
+        _check(code)
+        if len(answer) < 2:  # a card taken out in the middle of a command: success, and nothing
+            raise InlayError("pcsc_card_removed")
+        raw = bytes(answer)
+        return raw[:-2], int.from_bytes(raw[-2:], "big")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class HeldContext:
+    """One context kept open, so that a pcscd that was started on demand doesn't end; renewed when it was lost."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._context: Context | None = None
+
+    def ensure(self) -> None:
+        """Open it, or open a new one in place of a lost one.
+
+        Raises:
+            InlayError: ``pcsc_no_service``.
+        """
+        with self._lock:
+            if self._context is not None and not self._context.valid:
+                self._context.close()
+                self._context = None
+            if self._context is None:
+                self._context = Context()
+
+    def release(self) -> None:
+        """Close it."""
+        with self._lock:
+            if self._context is not None:
+                self._context.close()
+                self._context = None
+
+
+def list_readers() -> list[ReaderState]:
+    """All readers, by a context of its own.
+
+    Raises:
+        InlayError: ``pcsc_no_service``, ``pcsc_failed``.
+    """
+    with Context() as context:
+        return context.readers()
+
+
+def _check(code: int) -> None:
+    """Raise what a PC/SC code stands for."""
+    if code == scard.SCARD_S_SUCCESS:
+        return
+    if code in _NO_SERVICE:
+        raise InlayError("pcsc_no_service")
+    if code in _REMOVED:
+        raise InlayError("pcsc_card_removed")
+    raise InlayError("pcsc_failed", cause=f"0x{code & 0xFFFFFFFF:08X}")

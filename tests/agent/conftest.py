@@ -1,0 +1,40 @@
+"""Fixtures of the agent's core."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent import keys_system
+from tests.support.agent_parts import AgentParts, cheap_cards, running_agent
+from tests.support.certificates import ThrowAwayCA
+from tests.support.fake_portal import FakePortal
+
+
+@pytest.fixture
+def no_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a key store: level file."""
+
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+
+
+@pytest.fixture
+async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
+    async with FakePortal(https_ca) as running:
+        yield running
+
+
+@pytest.fixture
+async def agent(
+    tmp_path: Path, portal: FakePortal, no_keystore: None, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AgentParts]:
+    """A core that trusts the fake portal."""
+    cheap_cards(monkeypatch)
+    async with running_agent(tmp_path / "home") as parts:
+        parts.trust_portal(portal)
+        yield parts

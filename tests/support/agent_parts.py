@@ -1,0 +1,140 @@
+"""The agent's core put together for a test: real journal, trust store, device key and cards; fake person."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.card_places import CardPlaces
+from agent.cards import VirtualCards
+from agent.config import Folders
+from agent.device import Device
+from agent.handlers.create_virtual_card import CreateVirtualCardHandler
+from agent.journal_access import JournalAccess
+from agent.order_desk import OrderDesk, Tools
+from agent.order_ports import CardOwner, OrderHandler, Shown, Submission
+from agent.ports import UserEnvironment
+from agent.trust import TrustStore
+from agent.vsc import personalise
+from agent.vsc.state import Argon2Cost
+from protocol.errors import InlayError
+from protocol.messages import CreateVirtualCard, Step, Transport
+from tests.support.fake_windows import FakeNotifier, FakeWindows
+
+if TYPE_CHECKING:
+    import pytest
+
+    from agent.vsc.card import VirtualCard
+    from tests.support.fake_portal import FakePortal
+
+CODE = "abcdefghijklmnopqrstuv"
+OTHER_CODE = "ABCDEFGHIJKLMNOPQRSTUV"
+CHEAP = Argon2Cost(passes=1, memory_kib=64, lanes=1)
+
+
+class NoPlaces(CardPlaces):
+    """No readers: what is shown is remembered."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+        self.shown: list[str] = []
+
+    async def show(self, card: VirtualCard) -> Shown:
+        self.shown.append(card.card_id)
+        return Shown(None, InlayError("pcsc_no_virtual_reader"))
+
+
+@dataclasses.dataclass
+class FakePage:
+    """The page at the other end of a loopback connection."""
+
+    origin: str
+    steps: list[Step] = dataclasses.field(default_factory=list)
+    secrets: list[str] = dataclasses.field(default_factory=list)
+    end: tuple[str, InlayError | None] | None = None
+
+    def progress(self, step: Step) -> None:
+        self.steps.append(step)
+
+    def completion(self, secret: str) -> None:
+        self.secrets.append(secret)
+
+    def ended(self, outcome: str, error: InlayError | None) -> None:
+        self.end = (outcome, error)
+
+
+@dataclasses.dataclass
+class AgentParts:
+    """A running core."""
+
+    folders: Folders
+    trust: TrustStore
+    device: Device
+    journal: JournalAccess
+    cards: VirtualCards
+    places: NoPlaces
+    windows: FakeWindows
+    notifier: FakeNotifier
+    desk: OrderDesk
+
+    def trust_portal(self, portal: FakePortal) -> None:
+        self.trust.add(portal.portal, "Test portal", portal.root.public, portal.tls.ca_file.read_text())
+
+    def submit(
+        self,
+        portal: FakePortal,
+        code: str = CODE,
+        transport: Transport = Transport.LINK,
+        page: FakePage | None = None,
+    ) -> Any:
+        environment = UserEnvironment({"DISPLAY": ":9"})
+        return self.desk.submit(Submission(portal.portal, code, transport, environment, page))
+
+    def card_files(self) -> list[Path]:
+        return sorted((self.folders.state / "cards").rglob("*.card"))
+
+    def owner(self, portal: FakePortal, code: str = CODE) -> CardOwner:
+        return CardOwner(portal.portal, f"order-{code}", "alex@example.org", 0)
+
+    def everything_written(self) -> bytes:
+        """All bytes of all files of the agent."""
+        roots = (self.folders.config, self.folders.state)
+        files = [path for root in roots for path in sorted(root.rglob("*")) if path.is_file()]
+        return b"\n".join(path.read_bytes() for path in files)
+
+
+def folders_in(home: Path) -> Folders:
+    """The agent's folders below a test's own."""
+    folders = Folders(home / "config", home / "state", home / "etc")
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folders
+
+
+def cheap_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards whose PIN costs next to nothing to try: tests aren't about Argon2id."""
+    create = personalise.create
+    monkeypatch.setattr(personalise, "create", lambda store, **named: create(store, **named, cost=CHEAP))
+
+
+@asynccontextmanager
+async def running_agent(home: Path) -> AsyncIterator[AgentParts]:
+    """A core on these folders; may be started on them again after it ended."""
+    folders = folders_in(home)
+    device = Device(folders.state, allow_file=True)
+    journal = JournalAccess(folders.journal, device)
+    trust = TrustStore(folders)
+    places = NoPlaces()
+    cards = VirtualCards(folders.state, device, journal, places)
+    windows, notifier = FakeWindows(), FakeNotifier()
+    handlers: dict[type, OrderHandler] = {CreateVirtualCard: CreateVirtualCardHandler(cards)}
+    desk = OrderDesk(Tools(trust, device, journal, cards, windows, notifier, handlers))
+    try:
+        yield AgentParts(folders, trust, device, journal, cards, places, windows, notifier, desk)
+    finally:
+        await desk.close()
+        await cards.close()
+        journal.close()

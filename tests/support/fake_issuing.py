@@ -1,0 +1,149 @@
+"""The fake portal's CA: certificates for what an order asks, challenges, and the check of a receipt."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import secrets
+from collections.abc import Callable
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.oid import NameOID
+
+from protocol import jose, proofs
+from protocol.messages import (
+    Algorithm,
+    Certificates,
+    Challenge,
+    Consented,
+    IssuedCertificate,
+    KeyOrder,
+    KeySource,
+    Order,
+    Purpose,
+    Receipt,
+    Requests,
+)
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+class FakeCA:
+    """Issues what is asked for, and remembers what must come back.
+
+    Attributes:
+        issued: certificates by slot, of the last order.
+    """
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.issued: dict[str, x509.Certificate] = {}
+        self._secrets: dict[str, bytes] = {}
+
+    def answer(self, order: Order, requests: Requests, consented: Consented | None) -> Certificates:
+        """The certificates of an order."""
+        by_slot = {item.slot: item for item in requests.requests}
+        issued = []
+        for key in order.parameters.keys:
+            token = None
+            if key.source is KeySource.IMPORT:
+                assert consented is not None
+                private = _make_key(key)
+                public = private.public_key()
+                token = jose.encrypt(_pkcs8(private), consented.encryption_key)
+            else:
+                item = by_slot[key.slot]
+                public = _proved(item.csr) if item.csr else _loaded(item.public_key)
+            certificate = self._issue(public, key.subject)
+            self.issued[key.slot] = certificate
+            challenge = self._challenge(key, public) if key.purpose is Purpose.ENCRYPTION else None
+            der = certificate.public_bytes(serialization.Encoding.DER)
+            issued.append(IssuedCertificate(key.slot, der, token, challenge))
+        return Certificates(certificates=issued)
+
+    def altered(self, certificates: Certificates, change: Callable[[bytes], bytes]) -> Certificates:
+        """The certificates with one of them changed."""
+        first, *rest = certificates.certificates
+        changed = msgspec.structs.replace(first, certificate=change(first.certificate))
+        return Certificates(certificates=[changed, *rest])
+
+    def check(self, order: Order, receipt: Receipt) -> None:
+        """Check that every key of an order has proved itself."""
+        assert [proof.slot for proof in receipt.proofs] == [key.slot for key in order.parameters.keys]
+        for proof in receipt.proofs:
+            certificate = self.issued[proof.slot]
+            der = certificate.public_bytes(serialization.Encoding.DER)
+            assert proof.certificate_sha256 == hashlib.sha256(der).digest()
+            if proof.mac is not None:
+                assert proof.mac == proofs.mac(self._secrets[proof.slot], order.origin, order.jti, der)
+                continue
+            assert proof.signature is not None
+            _verify(
+                certificate.public_key(),
+                proof.signature,
+                proofs.signature_input(order.origin, order.jti, der),
+            )
+
+    def _challenge(self, key: KeyOrder, public: PublicKey) -> Challenge:
+        if isinstance(public, rsa.RSAPublicKey):
+            self._secrets[key.slot] = secrets.token_bytes(32)
+            oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+            return Challenge(ciphertext=public.encrypt(self._secrets[key.slot], oaep))
+        ephemeral = ec.generate_private_key(ec.SECP256R1())
+        self._secrets[key.slot] = ephemeral.exchange(ec.ECDH(), public)
+        point = ephemeral.public_key().public_bytes(
+            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+        )
+        return Challenge(ephemeral=point)
+
+    def _issue(self, public: PublicKey, subject: str) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name.from_rfc4514_string(subject))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")]))
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(minutes=1))
+            .not_valid_after(now + datetime.timedelta(days=30))
+            .sign(self._key, hashes.SHA256())
+        )
+
+
+def _make_key(key: KeyOrder) -> PrivateKey:
+    if key.algorithm is Algorithm.RSA_2048:
+        return rsa.generate_private_key(65537, 2048)
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _pkcs8(key: PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _proved(csr: bytes) -> PublicKey:
+    request = x509.load_der_x509_csr(csr)
+    assert request.is_signature_valid
+    key = request.public_key()
+    assert isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
+    return key
+
+
+def _loaded(spki: bytes | None) -> PublicKey:
+    assert spki is not None
+    key = serialization.load_der_public_key(spki)
+    assert isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
+    return key
+
+
+def _verify(key: object, signature: bytes, message: bytes) -> None:
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+    else:
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        key.verify(signature, message, ec.ECDSA(hashes.SHA256()))

@@ -1,0 +1,134 @@
+"""Windows that nobody sees: a test says what the person does, and looks at what was shown."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from agent.ports import (
+    CardSummary,
+    Consented,
+    InteractionError,
+    OrderPrompt,
+    UserCancelled,
+    UserEnvironment,
+)
+from protocol.errors import InlayError
+
+PIN = b"Zq7-91xK"
+"""Appears nowhere but in the window: tests search files and logs for it."""
+
+
+@dataclass
+class FakeWindow:
+    """One window; see ``agent.ports.WindowSession``."""
+
+    prompt: OrderPrompt | None
+    answer: bytes | InteractionError | None = PIN
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: InteractionError | None = None
+    shown: list[str] = field(default_factory=list)
+    number: str | None = None
+    details: CardSummary | None = None
+    puk: bytes | None = None
+    error: InlayError | None = None
+    raised: int = 0
+    pin: bytearray | None = None
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def consent(self) -> Consented:
+        await self._show("consent")
+        if isinstance(self.answer, InteractionError):
+            raise self.answer
+        if self.answer is None:
+            await asyncio.Event().wait()
+        assert self.answer is not None
+        self.pin = bytearray(self.answer)
+        return Consented(self.pin)
+
+    async def show_number(self, number: str) -> None:
+        self.number = number
+        await self._show("number")
+
+    async def show_progress(
+        self, step_id: str, text: str, done: int, total: int, *, can_cancel: bool = True
+    ) -> None:
+        assert text
+        assert 0 <= done <= total
+        await self._show(step_id)
+
+    async def show_details(self, details: CardSummary, puk: bytearray | None = None) -> None:
+        self.details = details
+        self.puk = None if puk is None else bytes(puk)
+        await self._show("details")
+
+    async def show_error(self, error: InlayError) -> None:
+        self.error = error
+        await self._show(error.code)
+
+    async def raise_window(self) -> None:
+        self.raised += 1
+
+    async def wait_closed(self) -> None:
+        await self.closed.wait()
+
+    async def close(self) -> None:
+        self.closed.set()
+
+    async def close_by_person(self) -> None:
+        """The person closes the window."""
+        self.failure = UserCancelled(self.shown[-1])
+        self.closed.set()
+
+    async def until(self, page: str) -> None:
+        """Wait until a page was shown."""
+        async with asyncio.timeout(20), self.changed:
+            await self.changed.wait_for(lambda: page in self.shown)
+
+    async def _show(self, page: str) -> None:
+        async with self.changed:
+            self.shown.append(page)
+            self.changed.notify_all()
+
+
+@dataclass
+class FakeWindows:
+    """Opens them; see ``agent.ports.DialogWindow``."""
+
+    answer: bytes | InteractionError | None = PIN
+    refuse: InteractionError | None = None
+    opened: list[FakeWindow] = field(default_factory=list)
+    environments: list[UserEnvironment] = field(default_factory=list)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def open(self, request: OrderPrompt, environment: UserEnvironment) -> FakeWindow:
+        if self.refuse is not None:
+            raise self.refuse
+        return await self._add(FakeWindow(request, self.answer), environment)
+
+    async def open_error(self, error: InlayError, environment: UserEnvironment) -> FakeWindow:
+        return await self._add(FakeWindow(None, error=error, shown=[error.code]), environment)
+
+    async def first(self) -> FakeWindow:
+        """Wait for the first window."""
+        async with asyncio.timeout(20), self.changed:
+            await self.changed.wait_for(lambda: bool(self.opened))
+        return self.opened[0]
+
+    async def _add(self, window: FakeWindow, environment: UserEnvironment) -> FakeWindow:
+        async with self.changed:
+            self.opened.append(window)
+            self.environments.append(environment)
+            self.changed.notify_all()
+        return window
+
+
+@dataclass
+class FakeNotifier:
+    """Collects notifications; see ``agent.ports.Notifier``."""
+
+    errors: list[InlayError] = field(default_factory=list)
+
+    async def notify(self, error: InlayError, environment: UserEnvironment) -> bool:
+        self.errors.append(error)
+        return True
