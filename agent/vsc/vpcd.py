@@ -179,7 +179,7 @@ class Attachment:
             delay = min(2 * delay, _LAST_DELAY)
 
     async def _serve(self, connection: socket.socket) -> bool:
-        """Answer until the connection ends or PC/SC shows another card; whether the card had power."""
+        """Answer until the connection ends or PC/SC shows another card; whether pcscd talked to it."""
         await self._enter(AttachmentState.CONNECTED)
         session = _Session(self.card, connection)
         talking = asyncio.create_task(session.run())
@@ -195,11 +195,11 @@ class Attachment:
         finally:
             await _cancelled(present)
             await _cancelled(talking)
-        return session.powered.is_set()
+        return session.seen.is_set()
 
     async def _become_present(self, session: _Session) -> bool:
-        """Wait until pcscd has powered the card, and have it checked; False: another card answers."""
-        await session.powered.wait()
+        """Wait until pcscd talks to the card, and have it checked; False: another card answers."""
+        await session.seen.wait()
         end = await self._checked()
         await self._enter(end)
         return end is AttachmentState.PRESENT
@@ -234,7 +234,7 @@ class _Session:
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
         self._running = False
         self._sending = asyncio.Lock()
-        self.powered = asyncio.Event()
+        self.seen = asyncio.Event()
 
     async def run(self) -> None:
         """Answer until the other side closes.
@@ -266,6 +266,8 @@ class _Session:
                 await self._take(message)
 
     async def _take(self, message: bytes) -> None:
+        # even an ATR poll says that the slot is ours: a card put in quickly after another gets no power-on
+        self.seen.set()
         if message == ATR_WANTED:
             await self._answer(self._card.atr)
         elif self._running or not self._waiting.empty() or self._is_slow(message):
@@ -274,8 +276,6 @@ class _Session:
             self._waiting.put_nowait(message)
         else:
             await self._answer(self._perform(message))
-            if message in (POWER_ON, RESET):
-                self.powered.set()
 
     def _is_slow(self, message: bytes) -> bool:
         """What would hold up the event loop: a stretched PIN, the disk, or a busy card."""
@@ -290,8 +290,6 @@ class _Session:
                 await self._answer(await asyncio.to_thread(self._perform, message))
             finally:
                 self._running = False
-            if message in (POWER_ON, RESET):
-                self.powered.set()
 
     def _perform(self, message: bytes) -> bytes | None:
         """Do what a message asks for; the answer, or None when it has none."""
@@ -321,7 +319,7 @@ def attach(
     Args:
         card: an active card.
         port: vpcd's TCP port.
-        confirm: see `Confirm`; None: present as soon as pcscd powers the card.
+        confirm: see `Confirm`; None: present as soon as pcscd talks to the card.
         on_state: told of every change.
 
     Returns:
