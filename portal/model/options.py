@@ -188,6 +188,13 @@ class Script:
                 errors |= error.errors
         return self._complete(checked, errors)
 
+    def as_form(self, values: Mapping[str, OptionValue]) -> dict[str, list[str]]:
+        """Values as a form would send them."""
+        return {
+            name: [str(item) for item in value] if isinstance(value, list) else [str(value)]
+            for name, value in values.items()
+        }
+
     def _complete(self, values: Values, errors: dict[str, str]) -> Values:
         if not errors:
             errors = self.across(values)

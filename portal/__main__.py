@@ -1,0 +1,253 @@
+"""``inlay-portal``: makes, runs and looks after a portal.
+
+Secrets never come as arguments: the passphrase and passwords are read from files or from the terminal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import logging
+import ssl
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+import portal.web
+from portal import config as configuration
+from portal import option_store
+from portal.app import Portal
+from portal.errors import PortalError
+from portal.keys import FileKeys, KeyStoreError, read_passphrase
+from portal.model.states import Role, UserState
+from portal.model.virtual_card_options import NAME as CARD_OPTIONS
+from protocol import jose
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from portal.config import Config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0, or 1 when it was refused; 2 for wrong usage.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    try:
+        config = configuration.load(options.config)
+        command = _COMMANDS[options.command]
+        return command(config, options)
+    except (configuration.ConfigError, KeyStoreError, PortalError, InlayError, OSError) as error:
+        print(f"inlay-portal: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="inlay-portal", description="Runs and looks after an Inlay portal.")
+    parser.add_argument("--config", type=Path, default=Path("/etc/inlay-portal/portal.json"), metavar="FILE")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("init", help="make keys and database")
+    commands.add_parser("serve", help="run the portal")
+    commands.add_parser("fingerprint", help="show the root key's fingerprint")
+    commands.add_parser("rotate-order-key", help="make a new order key; restart the portal afterwards")
+    commands.add_parser("reconcile", help="look for what was left half done")
+    crl = commands.add_parser("crl", help="write the current CRL (PEM)")
+    crl.add_argument("--out", type=Path, metavar="FILE")
+    ca = commands.add_parser("ca-certificate", help="write the CA's certificate (PEM)")
+    ca.add_argument("--out", type=Path, metavar="FILE")
+    user = commands.add_parser("user", help="add users, set their state").add_subparsers(
+        dest="what", required=True
+    )
+    add = user.add_parser("add", help="add a user in state active")
+    add.add_argument("email")
+    add.add_argument("--name", required=True)
+    add.add_argument("--role", action="append", choices=[role.value for role in Role], default=[])
+    add.add_argument("--password-file", type=Path, metavar="FILE", help="else the terminal asks")
+    state = user.add_parser("state", help="set a user's state")
+    state.add_argument("email")
+    state.add_argument("state", choices=[state.value for state in UserState])
+    options = commands.add_parser("options", help="show or set the options of Get virtual smart card")
+    options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="lists with commas")
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201
+
+
+def _keys(config: Config) -> FileKeys:
+    return FileKeys(Path(config.key_file), _passphrase(config))
+
+
+def _passphrase(config: Config) -> bytes:
+    return read_passphrase(Path(config.passphrase_file) if config.passphrase_file else None)
+
+
+def _init(config: Config, _options: argparse.Namespace) -> int:
+    path = Path(config.key_file)
+    keys = _keys(config) if path.exists() else FileKeys.create(path, _passphrase(config))
+
+    async def prepare() -> None:
+        portal_ = Portal(config, keys)
+        await portal_.prepare()
+        await portal_.database.close()
+
+    asyncio.run(prepare())
+    _say(f"{config.name} ({config.origin}) is ready. Fingerprint of its root key:")
+    _say(jose.fingerprint(keys.root().public))
+    return 0
+
+
+def _serve(config: Config, _options: argparse.Namespace) -> int:
+    portal_ = Portal(config, _keys(config))
+    app = portal_.application()
+    portal.web.setup(app, portal_.services)
+    context = None
+    if config.tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(config.tls.certificate, config.tls.key)
+
+    def ready(_text: str) -> None:
+        _say(f"{config.name} is running: {config.origin}")
+        sys.stdout.flush()
+
+    web.run_app(
+        app,
+        host=config.listen.host,
+        port=config.listen.port,
+        ssl_context=context,
+        print=ready,
+        access_log=None,
+        shutdown_timeout=5,
+    )
+    return 0
+
+
+def _fingerprint(config: Config, _options: argparse.Namespace) -> int:
+    _say(jose.fingerprint(_keys(config).root().public))
+    return 0
+
+
+def _rotate(config: Config, _options: argparse.Namespace) -> int:
+    key = _keys(config).rotate_order_key()
+    _say(f"The new order key is {key.thumbprint}. It is used once the portal is started again.")
+    return 0
+
+
+def _reconcile(config: Config, _options: argparse.Namespace) -> int:
+    async def run() -> None:
+        portal_ = Portal(config, _keys(config))
+        await portal_.prepare()
+        report = await portal_.reconciler.run()
+        await portal_.revocations.run_due()
+        await portal_.database.close()
+        for name, count in report._asdict().items():
+            _say(f"{name}: {count}")
+
+    asyncio.run(run())
+    return 0
+
+
+def _crl(config: Config, options: argparse.Namespace) -> int:
+    return _write_pem(config, options.out, "X509 CRL")
+
+
+def _ca_certificate(config: Config, options: argparse.Namespace) -> int:
+    return _write_pem(config, options.out, "CERTIFICATE")
+
+
+def _write_pem(config: Config, out: Path | None, label: str) -> int:
+    async def read() -> bytes:
+        portal_ = Portal(config, _keys(config))
+        der = await (portal_.ca.crl() if label == "X509 CRL" else portal_.ca.certificate())
+        await portal_.database.close()
+        return der
+
+    pem = ssl.DER_cert_to_PEM_cert(asyncio.run(read())).replace("CERTIFICATE", label)
+    if out is None:
+        sys.stdout.write(pem)
+    else:
+        out.write_text(pem)
+    return 0
+
+
+def _user(config: Config, options: argparse.Namespace) -> int:
+    async def run() -> str:
+        portal_ = Portal(config, _keys(config))
+        await portal_.prepare()
+        try:
+            if options.what == "state":
+                user = await portal_.accounts.set_state(options.email, UserState(options.state))
+            else:
+                roles = [Role(role) for role in options.role] or [Role.SELF_SERVICE]
+                user = await portal_.accounts.add(options.email, options.name, password, roles)
+        finally:
+            await portal_.database.close()
+        return f"{user.email} is {user.state}."
+
+    password = _password(options.password_file) if options.what == "add" else ""
+    _say(asyncio.run(run()))
+    return 0
+
+
+def _password(file: Path | None) -> str:
+    if file is not None:
+        return file.read_text().rstrip("\r\n")
+    return getpass.getpass("Password: ")
+
+
+def _options(config: Config, options: argparse.Namespace) -> int:
+    """Show the options, or set some and leave the others as they are."""
+    script = option_store.script_of(CARD_OPTIONS)
+    form = {name: value.split(",") for name, _, value in (item.partition("=") for item in options.set)}
+
+    async def run() -> option_store.Saved:
+        portal_ = Portal(config, _keys(config))
+        await portal_.prepare()
+        try:
+            async with portal_.database.write() as tx:
+                saved = await option_store.current(tx, CARD_OPTIONS)
+                if form:
+                    values = script.parse({**script.as_form(saved.values), **form})
+                    saved = await option_store.save(
+                        tx,
+                        CARD_OPTIONS,
+                        saved.version,
+                        values,
+                        by="command line",
+                        now=portal_.context.clock(),
+                    )
+                return saved
+        finally:
+            await portal_.database.close()
+
+    for name, value in asyncio.run(run()).values.items():
+        _say(f"{name}={','.join(value) if isinstance(value, list) else value}")
+    return 0
+
+
+_COMMANDS = {
+    "init": _init,
+    "serve": _serve,
+    "fingerprint": _fingerprint,
+    "rotate-order-key": _rotate,
+    "reconcile": _reconcile,
+    "crl": _crl,
+    "ca-certificate": _ca_certificate,
+    "user": _user,
+    "options": _options,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Puts the portal together: parts, background work, and the web application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from portal.accounts import Accounts
+from portal.ca.archive import Archive
+from portal.ca.builtin import CERTIFICATE_PATH, CRL_PATH, BuiltinCa
+from portal.channel.connection import ChannelParts
+from portal.channel.server import ChannelServer
+from portal.clock import system_clock
+from portal.events import ChangeBus
+from portal.key_sets import KeySets
+from portal.passwords import Passwords
+from portal.processes.alarm import Alarm
+from portal.processes.claims import Claims
+from portal.processes.context import Context
+from portal.processes.engine import Engine
+from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
+from portal.processes.incoming import Incoming
+from portal.processes.issuing import Issuing
+from portal.processes.reconcile import Reconciler
+from portal.processes.revocations import Revocations
+from portal.self_service import SelfService
+from portal.store import migrate
+from portal.store.database import Database
+from portal.views import PortalInfo
+from protocol import jose
+
+if TYPE_CHECKING:
+    from portal.ca.authority import CertificateAuthority
+    from portal.clock import Clock
+    from portal.config import Config
+    from portal.keys import KeyPort
+
+
+class Portal:
+    """All parts of a portal.
+
+    Args:
+        config: its configuration.
+        keys: its keys.
+        clock: its time.
+        passwords: hashes passwords.
+        ca: the CA; the built-in one by default.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        keys: KeyPort,
+        *,
+        clock: Clock = system_clock,
+        passwords: Passwords | None = None,
+        ca: CertificateAuthority | None = None,
+    ) -> None:
+        self.keys = keys
+        self.database = Database(config.database, ChangeBus())
+        self.ca = ca or BuiltinCa(self.database, keys, clock, config.origin, config.ca_name)
+        self.context = Context(
+            database=self.database,
+            keys=keys,
+            ca=self.ca,
+            archive=Archive(self.database, keys, clock),
+            clock=clock,
+            portal=config.portal_id,
+            origin=config.origin,
+        )
+        self.accounts = Accounts(self.database, passwords or Passwords(), clock)
+        self.key_sets = KeySets(self.database, keys, clock, config.portal_id, config.name)
+        issuing = Issuing(self.context)
+        self.incoming = Incoming(self.context, issuing)
+        self.reconciler = Reconciler(self.context, self.incoming, issuing)
+        self.revocations = Revocations(self.context)
+        bus = self.database.bus
+        self._alarms = (Alarm(self.reconciler, bus, clock), Alarm(self.revocations, bus, clock))
+        self.channel = ChannelParts(self.context, Claims(self.context), self.incoming, self.key_sets)
+        fingerprint = jose.fingerprint(keys.root().public)
+        self.services = SelfService(
+            self.context,
+            self.accounts,
+            Engine(self.context, [GetVirtualSmartCard(self.context)]),
+            PortalInfo(config.portal_id, config.name, config.origin, fingerprint),
+        )
+
+    async def prepare(self) -> None:
+        """Bring the database up to date, and make the CA's certificate and the key set."""
+        await migrate.upgrade(self.database)
+        await self.ca.certificate()
+        await self.key_sets.token()
+
+    async def start(self) -> None:
+        """Prepare, take up what was left half done, and start the background work."""
+        await self.prepare()
+        for jti in await self.incoming.unfinished():
+            self.incoming.carry_out(jti)
+        for alarm in self._alarms:
+            alarm.start()
+
+    async def stop(self) -> None:
+        """Stop the background work and close the database."""
+        for alarm in self._alarms:
+            await alarm.stop()
+        await self.incoming.stop()
+        await self.database.close()
+
+    def application(self) -> web.Application:
+        """The web application for agents and CA clients; pages are added by ``portal.web``."""
+        app = web.Application(client_max_size=64 * 1024)
+        ChannelServer(self.channel).add_routes(app)
+        app.router.add_get(CRL_PATH, self._crl)
+        app.router.add_get(CERTIFICATE_PATH, self._ca_certificate)
+        app.on_startup.append(self._started)
+        app.on_cleanup.append(self._stopped)
+        return app
+
+    async def _crl(self, _request: web.Request) -> web.Response:
+        return web.Response(body=await self.ca.crl(), content_type="application/pkix-crl")
+
+    async def _ca_certificate(self, _request: web.Request) -> web.Response:
+        return web.Response(body=await self.ca.certificate(), content_type="application/pkix-cert")
+
+    async def _started(self, _app: web.Application) -> None:
+        await self.start()
+
+    async def _stopped(self, _app: web.Application) -> None:
+        await self.stop()

@@ -1,0 +1,83 @@
+"""Cards and their certificates as pages see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from portal.model.states import CaState, CertificateState, VirtualSmartCardState
+from portal.processes.endings import HAS_A
+from portal.store.tables import Card, Certificate, Device, ObjectRelation, Order, Revocation
+from portal.views import CardView, CertificateView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+
+async def of_owner(tx: AsyncSession, owner_id: str) -> list[CardView]:
+    """A person's virtual smart cards, newest first."""
+    query = select(Card).where(Card.owner_id == owner_id, Card.kind == "virtual_smart_card")
+    cards = await tx.scalars(query.order_by(Card.created_at.desc(), Card.id))
+    return [await _card(tx, card) for card in cards]
+
+
+async def one(tx: AsyncSession, card_id: str) -> CardView | None:
+    """A card; None when there is none of this id."""
+    card = await tx.get(Card, card_id)
+    return None if card is None else await _card(tx, card)
+
+
+async def _card(tx: AsyncSession, card: Card) -> CardView:
+    device = await tx.get(Device, card.device_jkt) if card.device_jkt else None
+    return CardView(
+        id=card.id,
+        label=card.label,
+        serial=card.serial,
+        guid=card.guid,
+        state=VirtualSmartCardState(card.state),
+        storage=card.storage,
+        attested=card.attested,
+        device=device.name if device else "",
+        valid_until=card.valid_until,
+        created_at=card.created_at,
+        certificates=await _certificates(tx, card),
+    )
+
+
+async def _certificates(tx: AsyncSession, card: Card) -> list[CertificateView]:
+    """Certificates that are related to the card, or were issued for it by an order that ended badly."""
+    related = select(ObjectRelation.to_id).where(
+        ObjectRelation.from_kind == card.kind,
+        ObjectRelation.from_id == card.id,
+        ObjectRelation.relation == HAS_A,
+        ObjectRelation.to_kind == "certificate",
+    )
+    ordered = select(Order.jti).where(Order.card_id == card.id)
+    query = select(Certificate).where(Certificate.id.in_(related) | Certificate.order_jti.in_(ordered))
+    rows = list(await tx.scalars(query.order_by(Certificate.slot)))
+    pending = select(Revocation.certificate_id).where(Revocation.certificate_id.in_([row.id for row in rows]))
+    return _views(rows, set(await tx.scalars(pending)))
+
+
+def _views(rows: Iterable[Certificate], pending: set[str]) -> list[CertificateView]:
+    return [
+        CertificateView(
+            id=row.id,
+            purpose=row.profile,
+            slot=row.slot,
+            algorithm=row.algorithm,
+            serial=row.serial,
+            subject=row.subject,
+            issuer=row.issuer,
+            not_before=row.not_before,
+            not_after=row.not_after,
+            state=CertificateState(row.state),
+            ca_state=CaState(row.ca_state),
+            revocation_pending=row.id in pending,
+            recoverable=row.archived_key_id is not None,
+        )
+        for row in rows
+    ]

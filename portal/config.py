@@ -1,0 +1,114 @@
+"""The portal's configuration: one JSON file, checked strictly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import msgspec
+
+from protocol.link import is_portal_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class ConfigError(Exception):
+    """The configuration can't be used.
+
+    Attributes:
+        where: the file, and the place in it.
+        problem: what is wrong there.
+    """
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(where, problem)
+        self.where = where
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the portal listens; 127.0.0.1 behind a reverse proxy."""
+
+    host: Text = "127.0.0.1"
+    port: Port = 8443
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PEM files of the server's certificate chain and key."""
+
+    certificate: Text
+    key: Text
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The configuration file.
+
+    Attributes:
+        origin: what browsers and agents call the portal: ``https://host[:port]``.
+        name: the portal's name for people.
+        database: SQLAlchemy URL.
+        key_file: the sealed keys.
+        passphrase_file: opens them; without it the systemd credential ``inlay-passphrase``.
+        listen: address and port.
+        tls: certificate and key; None behind a reverse proxy that ends TLS.
+        ca_name: common name of the built-in CA.
+    """
+
+    origin: Text
+    name: Text
+    database: Text
+    key_file: Text
+    passphrase_file: Text | None = None
+    listen: Listen = Listen()
+    tls: Tls | None = None
+    ca_name: Text = "Inlay CA"
+
+    @property
+    def portal_id(self) -> str:
+        """The portal's id: host[:port] of the origin."""
+        return urlsplit(self.origin).netloc
+
+
+def load(path: Path) -> Config:
+    """Read the configuration. Relative paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: it is missing, isn't JSON, or breaks a rule; names the place.
+    """
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=Config)
+    except OSError as error:
+        raise ConfigError(str(path), error.strerror or "can't be read") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), str(error)) from None
+    parts = urlsplit(config.origin)
+    rebuilt = f"https://{parts.netloc}"
+    if config.origin != rebuilt or not is_portal_id(parts.netloc):
+        raise ConfigError(f"{path}: origin", "https://host or https://host:port in lower case is needed")
+    return _absolute(config, path.parent.resolve())
+
+
+def _absolute(config: Config, folder: Path) -> Config:
+    passphrase = config.passphrase_file
+    tls = config.tls
+    return msgspec.structs.replace(
+        config,
+        key_file=str(folder / config.key_file),
+        passphrase_file=None if passphrase is None else str(folder / passphrase),
+        tls=None if tls is None else Tls(str(folder / tls.certificate), str(folder / tls.key)),
+        database=_absolute_database(config.database, folder),
+    )
+
+
+def _absolute_database(url: str, folder: Path) -> str:
+    scheme, separator, path = url.partition(":///")
+    if separator and scheme.startswith("sqlite") and path and not path.startswith("/"):
+        return f"{scheme}:///{folder / path}"
+    return url

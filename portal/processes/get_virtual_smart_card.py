@@ -1,0 +1,193 @@
+"""The process *Get virtual smart card*: information, Open Inlay, details, done."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from portal import option_store
+from portal.errors import WrongState
+from portal.model import states
+from portal.model.options import fill
+from portal.model.states import OrderState, ProcessState, Role, UserState
+from portal.model.virtual_card_options import NAME as OPTIONS
+from portal.model.virtual_card_options import PIN_BYTES, VirtualCardOptions
+from portal.processes.binding import TRIES
+from portal.processes.endings import DETAILS
+from portal.store.tables import Order, Process, User
+from portal.views import Session, StepView
+from protocol.messages import CreateVirtualCard, KeyOrder, KeySource, Presence, plain
+from protocol.orders import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+
+INFORMATION: Final = "information"
+OPEN: Final = "open"
+DONE: Final = "done"
+OPERATION: Final = "create_virtual_card"
+
+
+class GetVirtualSmartCard:
+    """``VirtualSmartCardSelfServiceProcGet``."""
+
+    name = "VirtualSmartCardSelfServiceProcGet"
+    title = "Get virtual smart card"
+    description = (
+        "Makes a smart card on this computer, with certificates to log in, sign and receive encrypted mail."
+    )
+    role = Role.SELF_SERVICE
+    user_state = UserState.ACTIVE
+    steps = (
+        StepView(INFORMATION, "Information"),
+        StepView(OPEN, "Open Inlay"),
+        StepView(DETAILS, "Details"),
+        StepView(DONE, "Done"),
+    )
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def variables(self, tx: AsyncSession, user: User) -> dict[str, Any]:
+        """Options and what follows from them for this user, as they are at the start."""
+        saved = await option_store.current(tx, OPTIONS)
+        options = VirtualCardOptions(saved.values)
+        known = {"email": user.email, "name": user.name, "portal": self._context.portal}
+        return {
+            "options": saved.values,
+            "options_version": saved.version,
+            "label": fill(options.template("ProfileName"), known),
+            "user_id": fill(options.template("UserId"), known),
+            "server_name": fill(options.template("ServerName"), known),
+            "valid_until": self._context.clock() + options.validity_seconds,
+        }
+
+    async def advance(
+        self, tx: AsyncSession, process: Process, order: Order | None, user: User, session: Session
+    ) -> None:
+        """Move on; from *open* the order itself moves the process."""
+        match process.step:
+            case "information":
+                tx.add(self._order(process, user, session))
+                process.step = OPEN
+            case "details":
+                process.step = DONE
+                process.state = states.PROCESS.check(ProcessState(process.state), ProcessState.FINISHED).value
+            case _:
+                raise WrongState("order", order.state if order else "missing", (OrderState.FINISHED.value,))
+
+    def can_next(self, process: Process, order: Order | None) -> bool:
+        """At information and details."""
+        return process.state == ProcessState.RUNNING and process.step in (INFORMATION, DETAILS)
+
+    def facts(self, process: Process) -> Mapping[str, str]:
+        """What will be made, or was."""
+        options = self._options(process)
+        until = datetime.datetime.fromtimestamp(process.variables["valid_until"], datetime.UTC)
+        return {
+            "Card": process.variables["label"],
+            "Account": process.variables["user_id"],
+            "Certificates": ", ".join(key.purpose.value for key in options.keys),
+            "Valid until": until.strftime("%-d %B %Y"),
+            "PIN": _pin_text(options),
+            "Encryption key": _encryption_text(options),
+        }
+
+    def cancel_effect(self, process: Process, order: Order | None) -> str:
+        """What Cancel does at this step."""
+        if process.step == DETAILS:
+            return "This process is closed. The card stays as it is: active."
+        if order is None or order.state == OrderState.WAITING:
+            return "Nothing was made yet. The process is closed."
+        return "What was made so far is undone: certificates are revoked and no card is left on the computer."
+
+    def _order(self, process: Process, user: User, session: Session) -> Order:
+        now = self._context.clock()
+        options = self._options(process)
+        return Order(
+            jti=secrets.token_hex(16),
+            process_id=process.id,
+            user_id=user.id,
+            session_id=session.id,
+            operation=OPERATION,
+            parameters=plain(self._parameters(process, user, options)),
+            account={"id": user.id, "name": user.name, "user_id": process.variables["user_id"]},
+            resume_within=options.resume_within,
+            state=states.ORDER.start.value,
+            link_code_expires_at=0,
+            typed_code_expires_at=0,
+            tries_left=TRIES,
+            stage=Stage.BEGUN.value,
+            sent=0,
+            received=0,
+            created_at=now,
+            changed_at=now,
+        )
+
+    def _parameters(self, process: Process, user: User, options: VirtualCardOptions) -> CreateVirtualCard:
+        subject = _subject(user.name, process.variables["user_id"])
+        escrow = options.puk == "escrow"
+        return CreateVirtualCard(
+            card=secrets.token_hex(16),
+            label=process.variables["label"],
+            server_name=process.variables["server_name"],
+            valid_until=process.variables["valid_until"],
+            pin_policy=options.pin_policy,
+            keys=[
+                KeyOrder(
+                    slot=key.slot,
+                    purpose=key.purpose,
+                    algorithm=key.algorithm,
+                    source=key.source,
+                    subject=subject,
+                )
+                for key in options.keys
+            ],
+            storage=options.storage,
+            puk=options.puk,
+            escrow_key=self._context.keys.escrow().public if escrow else None,
+        )
+
+    @staticmethod
+    def _options(process: Process) -> VirtualCardOptions:
+        return VirtualCardOptions(cast("dict[str, Any]", process.variables["options"]))
+
+
+def _subject(name: str, user_id: str) -> str:
+    """The subject for the request; short enough for the order, the CA makes its own."""
+    value = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]).rfc4514_string()
+    return value if len(value) <= 200 else f"CN={user_id[:64].encode('ascii', 'replace').decode()}"
+
+
+def _pin_text(options: VirtualCardOptions) -> str:
+    policy = options.pin_policy
+    longest = policy.max_length if policy.agent_only else min(policy.max_length, PIN_BYTES)
+    words = {
+        "upper case letters": policy.upper,
+        "lower case letters": policy.lower,
+        "digits": policy.digits,
+        "special characters": policy.special,
+    }
+    text = f"{policy.min_length} to {longest} characters"
+    if needed := [word for word, presence in words.items() if presence is Presence.REQUIRED]:
+        text += f", with {', '.join(needed)}"
+    if refused := [word for word, presence in words.items() if presence is Presence.DISALLOWED]:
+        text += f", without {', '.join(refused)}"
+    return text
+
+
+def _encryption_text(options: VirtualCardOptions) -> str:
+    sources = {key.source for key in options.keys if key.purpose == "encryption"}
+    if not sources:
+        return "none"
+    if KeySource.IMPORT in sources:
+        return "kept in the portal's archive, so that a new card can read old mail"
+    return "on this card alone; what it encrypted is lost with the card"

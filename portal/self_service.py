@@ -1,0 +1,260 @@
+"""The services behind the portal's pages (``portal.services.Services``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from portal import card_views, option_store
+from portal.errors import Forbidden, WrongState
+from portal.events import order_topic, process_topic
+from portal.model.states import OrderState, ProcessState, Role
+from portal.processes import binding, codes, order_rows
+from portal.processes.codes import LINK_SECONDS, TYPED_SECONDS
+from portal.processes.get_virtual_smart_card import OPEN
+from portal.rate_limits import RateLimit
+from portal.views import (
+    CodeView,
+    NumberResult,
+    OptionsView,
+    PortalInfo,
+    ProcessView,
+    Session,
+    Startable,
+)
+from protocol import jose, link
+from protocol.errors import InlayError
+from protocol.messages import Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.accounts import Accounts
+    from portal.processes.context import Context
+    from portal.processes.definition import Definition
+    from portal.processes.engine import Engine, Instance
+    from portal.store.tables import Order
+    from portal.views import CardView, Login, UserView
+    from protocol.messages import PageEvent
+
+TICKET_SECONDS: Final = 300
+_CODES: Final = (30, 300)
+_ENDED: Final = ("finished", "undone")
+_CANCELLABLE: Final = frozenset({OrderState.WAITING, OrderState.RUNNING, OrderState.FINISHED})
+
+
+class SelfService:
+    """What pages may ask for; every call checks role, state and owner itself."""
+
+    def __init__(self, context: Context, accounts: Accounts, engine: Engine, info: PortalInfo) -> None:
+        self._context = context
+        self._accounts = accounts
+        self._engine = engine
+        self._info = info
+        self._codes_made = RateLimit(*_CODES, context.clock)
+
+    @property
+    def info(self) -> PortalInfo:
+        """The portal's name, origin and root key fingerprint."""
+        return self._info
+
+    async def login(self, email: str, password: str, address: str) -> Login:
+        """Log in; always makes a new session."""
+        return await self._accounts.login(email, password, address)
+
+    async def session(self, token: str) -> Session | None:
+        """The session of a cookie's value; None when unknown or expired."""
+        return await self._accounts.session(token)
+
+    async def logout(self, session: Session) -> None:
+        """End the session."""
+        await self._accounts.logout(session)
+
+    async def dashboard(self, session: Session) -> Sequence[Startable]:
+        """The processes that this person's roles know, each with the reason when it can't be started."""
+        offered = []
+        async with self._context.database.read() as tx:
+            for definition in self._engine.definitions.values():
+                if definition.role not in session.user.roles:
+                    continue
+                running = await self._engine.running(tx, session.user.id, definition.name)
+                offered.append(
+                    Startable(
+                        name=definition.name,
+                        title=definition.title,
+                        description=definition.description,
+                        refused=_refused(definition, session.user),
+                        open_process=running.id if running else None,
+                    )
+                )
+        return offered
+
+    async def start_process(self, session: Session, name: str) -> ProcessView:
+        """Start a process, or take up the one that is running."""
+        return await self._view(await self._engine.start(session, name))
+
+    async def process(self, session: Session, process_id: str) -> ProcessView:
+        """A process of this user."""
+        return await self._view(await self._engine.find(session, process_id))
+
+    async def next(self, session: Session, process_id: str, expected_version: int) -> ProcessView:
+        """Go on to the next step."""
+        return await self._view(await self._engine.next(session, process_id, expected_version))
+
+    async def cancel(self, session: Session, process_id: str) -> ProcessView:
+        """Cancel: nothing is left valid."""
+        return await self._view(await self._engine.cancel(session, process_id))
+
+    async def new_code(self, session: Session, process_id: str) -> CodeView:
+        """Make fresh codes; an order that nobody has claimed yet belongs to the session that asks last."""
+        self._codes_made.check(session.id)
+        async with self._context.database.write() as tx:
+            order = await self._open_order(tx, session, process_id)
+            if order.state == OrderState.WAITING:
+                order.session_id = session.id
+            elif order.session_id != session.id:
+                raise InlayError("binding_refused")
+            now = self._context.clock()
+            fresh = codes.renew(order, now)
+            order_rows.changed(tx, order)
+        self._codes_made.count(session.id)
+        return CodeView(
+            order=order.jti,
+            portal=self._context.portal,
+            code=fresh.code,
+            link=link.build(self._context.portal, fresh.code),
+            typed_code=f"{fresh.typed[:5]}-{fresh.typed[5:]}",
+            link_expires_at=now + LINK_SECONDS,
+            typed_expires_at=now + TYPED_SECONDS,
+        )
+
+    async def enter_number(self, session: Session, process_id: str, number: str) -> NumberResult:
+        """Enter the number that the agent shows."""
+        jti = await self._order_id(session, process_id)
+        return await binding.enter_number(
+            self._context, jti, session.id, session.user.email, number.strip()[:16]
+        )
+
+    async def complete(self, session: Session, process_id: str, completion: str) -> None:
+        """Hand over the completion secret."""
+        jti = await self._order_id(session, process_id)
+        await binding.complete(self._context, jti, session.id, session.user.email, completion)
+
+    async def events(self, session: Session, process_id: str) -> AsyncIterator[PageEvent]:
+        """Where the order stands, now and after each change; ends with the order or the session."""
+        jti = await self._order_id(session, process_id)
+        last: PageEvent | None = None
+        with self._context.database.bus.watch(order_topic(jti), process_topic(process_id)) as watch:
+            while self._context.clock() < session.expires_at:
+                async with self._context.database.read() as tx:
+                    event = order_rows.page_event(await order_rows.load(tx, jti))
+                if event != last:
+                    yield event
+                    last = event
+                if event.state in _ENDED:
+                    return
+                await watch.wait(session.expires_at - self._context.clock())
+
+    async def cards(self, session: Session) -> Sequence[CardView]:
+        """The user's virtual smart cards, newest first."""
+        async with self._context.database.read() as tx:
+            return await card_views.of_owner(tx, session.user.id)
+
+    async def ticket(self, session: Session) -> str:
+        """A ticket for reading, for pages of this portal."""
+        now = self._context.clock()
+        ticket = Ticket(
+            iss=self._context.portal,
+            aud="inlay",
+            origin=self._context.origin,
+            level="read",
+            iat=now,
+            exp=min(now + TICKET_SECONDS, session.expires_at),
+        )
+        return self._context.keys.order_keys()[0].sign(jose.TICKET, ticket)
+
+    async def options(self, session: Session, script: str) -> OptionsView:
+        """The options of a script."""
+        _require(session, Role.ADMINISTRATOR)
+        async with self._context.database.read() as tx:
+            return _options_view(script, await option_store.current(tx, script))
+
+    async def save_options(
+        self, session: Session, script: str, expected_version: int, form: Mapping[str, Sequence[str]]
+    ) -> OptionsView:
+        """Save options as a form sends them."""
+        _require(session, Role.ADMINISTRATOR)
+        values = option_store.script_of(script).parse(form)
+        async with self._context.database.write() as tx:
+            saved = await option_store.save(
+                tx, script, expected_version, values, by=session.user.email, now=self._context.clock()
+            )
+        return _options_view(script, saved)
+
+    async def _open_order(self, tx: AsyncSession, session: Session, process_id: str) -> Order:
+        definition, process, found = await self._engine.load(tx, session, process_id)
+        if process.state != ProcessState.RUNNING:
+            raise WrongState("process", process.state, (ProcessState.RUNNING.value,))
+        if process.step != OPEN or found is None:
+            raise WrongState("process", process.step, (OPEN,))
+        if session.user.state != definition.user_state:
+            raise InlayError("user_not_active", state=session.user.state.value)
+        order = await order_rows.load(tx, found.jti)
+        if order.state not in (OrderState.WAITING, OrderState.RUNNING):
+            raise WrongState("order", order.state, (OrderState.WAITING.value, OrderState.RUNNING.value))
+        return order
+
+    async def _order_id(self, session: Session, process_id: str) -> str:
+        _, process, order = await self._engine.find(session, process_id)
+        if order is None:
+            raise WrongState("process", process.step, (OPEN,))
+        return order.jti
+
+    async def _view(self, instance: Instance) -> ProcessView:
+        definition, process, order = instance
+        card = None
+        if order is not None and order.card_id is not None and order.state == OrderState.FINISHED:
+            async with self._context.database.read() as tx:
+                card = await card_views.one(tx, order.card_id)
+        running = process.state == ProcessState.RUNNING
+        return ProcessView(
+            id=process.id,
+            name=process.name,
+            title=definition.title,
+            state=ProcessState(process.state),
+            step=process.step,
+            steps=definition.steps,
+            version=process.version,
+            facts=definition.facts(process),
+            can_next=definition.can_next(process, order),
+            can_cancel=running and (order is None or order.state in _CANCELLABLE),
+            cancel_effect=definition.cancel_effect(process, order),
+            order=None if order is None else order_rows.page_event(order),
+            card=card,
+            error=order_rows.page_error(order_rows.from_json(process.error)),
+        )
+
+
+def _refused(definition: Definition, user: UserView) -> str | None:
+    if user.state == definition.user_state:
+        return None
+    return str(WrongState("user", user.state.value, (definition.user_state.value,)))
+
+
+def _require(session: Session, role: Role) -> None:
+    if role not in session.user.roles:
+        raise Forbidden(role.value)
+
+
+def _options_view(script: str, saved: option_store.Saved) -> OptionsView:
+    description = option_store.script_of(script)
+    return OptionsView(
+        script=script,
+        version=saved.version,
+        options=description.options,
+        values=saved.values,
+        saved_by=saved.saved_by,
+        saved_at=saved.saved_at,
+        warnings=description.warn(saved.values),
+    )
