@@ -164,10 +164,12 @@ class Claims:
         )
 
     async def _binding(self, tx: AsyncSession, order: Order, transport: Transport, device: str) -> Binding:
+        """See ADR 2: whoever took a loopback port could return a completion secret, but shows no number."""
+        if await tx.get(KnownDevice, (order.user_id, device)) is None:
+            return Binding.NUMBER
         if transport is Transport.LOOPBACK:
             return Binding.COMPLETION
-        known = await tx.get(KnownDevice, (order.user_id, device))
-        return Binding.NUMBER if known is None or order.operation in ALWAYS_BOUND else Binding.NONE
+        return Binding.NUMBER if order.operation in ALWAYS_BOUND else Binding.NONE
 
     async def _note_device(self, tx: AsyncSession, claim: Claim, device: str, now: int) -> None:
         row = await tx.get(Device, device)
