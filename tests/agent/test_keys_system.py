@@ -35,13 +35,14 @@ def test_file_level_needs_permission(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize("backend", [fail.Keyring(), null.Keyring(), ChainerBackend()])
+@pytest.mark.parametrize("backend", [fail.Keyring, null.Keyring, ChainerBackend])
 def test_backends_that_keep_nothing_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: keyring.backend.KeyringBackend
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: type[keyring.backend.KeyringBackend]
 ) -> None:
     """fail, null, and a chain without a key store."""
-    monkeypatch.setattr(ChainerBackend, "backends", [null.Keyring(), fail.Keyring()])
-    monkeypatch.setattr(keyring, "get_keyring", lambda: backend)
+    useless: list[type[keyring.backend.KeyringBackend]] = [null.Keyring, fail.Keyring]
+    monkeypatch.setattr(ChainerBackend, "backends", [kind() for kind in useless])
+    monkeypatch.setattr(keyring, "get_keyring", backend)
     with pytest.raises(KeystoreMissing) as missing:
         open_device_secret(Level.KEYSTORE, tmp_path)
     assert missing.value.code == "keystore_missing"

@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parents[2] / "vectors" / "piv"
 
 
 def _cases() -> list[object]:
-    found = []
+    found: list[object] = []
     for path in sorted(_FOLDER.glob("*.json")):
         for case in json.loads(path.read_text())["cases"]:
             found.append(pytest.param(case["exchanges"], id=f"{path.stem}: {case['name']}"))
