@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,15 +26,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from agent.keys_system import DeviceSecret
 from agent.vsc.commands import Algorithm, ManagementAlgorithm, PinPolicy, Reference
 from agent.vsc.key_port import UnusableInput
 from agent.vsc.rsa_private import RsaPrivateKey
+from agent.vsc.sealing import derive_key, open_with, seal, seal_to, unseal
 from agent.vsc.state import (
     PIN_TRIES,
     PUK_TRIES,
@@ -48,9 +46,7 @@ from agent.vsc.state import (
     UnblockState,
 )
 
-_NONCE: Final = 12
 _SALT: Final = 16
-_X25519: Final = 32
 _COORDINATE: Final = 32  # bytes of a P-256 coordinate, scalar or shared secret
 _RSA_BITS: Final = 2048
 _RSA_EXPONENT: Final = 65537
@@ -145,7 +141,7 @@ class SoftwareKeys:
         entry = state.reference(reference)
         key = self._reference_key(state.card_id, state.cost, reference, block, entry.salt)
         try:
-            raw = _open(key, entry.wrapped, _about(state.card_id, reference.name))
+            raw = unseal(key, entry.wrapped, _about(state.card_id, reference.name))
         except InvalidTag:
             return None
         opened = _Open(X25519PrivateKey.from_private_bytes(raw))
@@ -158,7 +154,7 @@ class SoftwareKeys:
             return None
         key = self._portal_key(state.card_id, unblock_key, state.unblock.salt)
         try:
-            raw = _open(key, state.unblock.wrapped, _about(state.card_id, "unblock"))
+            raw = unseal(key, state.unblock.wrapped, _about(state.card_id, "unblock"))
         except InvalidTag:
             return None
         return _Open(X25519PrivateKey.from_private_bytes(raw))
@@ -178,7 +174,7 @@ class SoftwareKeys:
     ) -> ReferenceState:
         salt = os.urandom(_SALT)
         key = self._reference_key(card_id, cost, reference, block, salt)
-        wrapped = _seal(key, private.private_bytes_raw(), _about(card_id, reference.name))
+        wrapped = seal(key, private.private_bytes_raw(), _about(card_id, reference.name))
         return ReferenceState(salt, wrapped, _TRIES[reference], _TRIES[reference])
 
     def _reference_key(
@@ -189,16 +185,16 @@ class SoftwareKeys:
             block.rstrip(b"\xff"), salt, cost.passes, cost.memory_kib, cost.lanes, 32, Type.ID
         )
         secret = self._secret.derive("card reference")
-        return _hkdf(stretched + secret, salt, _about(card_id, f"key of {reference.name}"))
+        return derive_key(stretched + secret, salt, _about(card_id, f"key of {reference.name}"))
 
     def _wrap_for_portal(self, card_id: str, unblock_key: bytes, private: X25519PrivateKey) -> UnblockState:
         salt = os.urandom(_SALT)
         key = self._portal_key(card_id, unblock_key, salt)
-        return UnblockState(salt, _seal(key, private.private_bytes_raw(), _about(card_id, "unblock")))
+        return UnblockState(salt, seal(key, private.private_bytes_raw(), _about(card_id, "unblock")))
 
     def _portal_key(self, card_id: str, unblock_key: bytes, salt: bytes) -> bytes:
         secret = self._secret.derive("card unblock")
-        return _hkdf(unblock_key + secret, salt, _about(card_id, "key of unblock"))
+        return derive_key(unblock_key + secret, salt, _about(card_id, "key of unblock"))
 
     # --- management key ---
 
@@ -211,14 +207,12 @@ class SoftwareKeys:
         self, card_id: str, algorithm: ManagementAlgorithm, value: bytes
     ) -> ManagementKey:
         """Seal a management key under the device secret."""
-        return ManagementKey(
-            algorithm, _seal(self._device_key(card_id), value, _about(card_id, "management"))
-        )
+        return ManagementKey(algorithm, seal(self._device_key(card_id), value, _about(card_id, "management")))
 
     def management_encrypt(self, state: PersistentState, block: bytes) -> bytes:
         """See `KeyPort`."""
         try:
-            value = _open(
+            value = unseal(
                 self._device_key(state.card_id),
                 state.management.sealed,
                 _about(state.card_id, "management"),
@@ -316,17 +310,17 @@ class SoftwareKeys:
         )
         about = _about_slot(state.card_id, slot, algorithm, policy, public)
         if policy is PinPolicy.NEVER:
-            sealed = _seal(self._device_key(state.card_id), pkcs8, about)
+            sealed = seal(self._device_key(state.card_id), pkcs8, about)
         else:
-            sealed = _seal_to(state.public, pkcs8, about)
+            sealed = seal_to(state.public, pkcs8, about)
         return SlotKey(slot, algorithm, public, sealed, policy, generated)
 
     def _unsealed(self, state: PersistentState, key: SlotKey, card: OpenCard | None) -> bytes:
         about = _about_slot(state.card_id, key.slot, key.algorithm, key.pin_policy, key.public)
         try:
             if key.pin_policy is PinPolicy.NEVER:
-                return _open(self._device_key(state.card_id), key.sealed, about)
-            return _open_with(_private_half(card), key.sealed, about)
+                return unseal(self._device_key(state.card_id), key.sealed, about)
+            return open_with(_private_half(card), key.sealed, about)
         except InvalidTag as error:
             raise SealBroken("slot") from error
 
@@ -381,39 +375,3 @@ def _about(card_id: str, purpose: str) -> bytes:
 def _about_slot(card_id: str, slot: int, algorithm: Algorithm, policy: PinPolicy, public: bytes) -> bytes:
     head = _about(card_id, f"slot {slot:02X} algorithm {algorithm:02X} policy {policy}")
     return head + hashlib.sha256(public).digest()
-
-
-def _hkdf(material: bytes, salt: bytes, info: bytes) -> bytes:
-    return HKDF(hashes.SHA256(), 32, salt, info).derive(material)
-
-
-def _seal(key: bytes, plain: bytes, about: bytes) -> bytes:
-    nonce = secrets.token_bytes(_NONCE)
-    return nonce + AESGCM(key).encrypt(nonce, plain, about)
-
-
-def _open(key: bytes, sealed: bytes, about: bytes) -> bytes:
-    """Raises InvalidTag for whatever isn't what was sealed."""
-    if len(sealed) < _NONCE:
-        raise InvalidTag
-    return AESGCM(key).decrypt(sealed[:_NONCE], sealed[_NONCE:], about)
-
-
-def _seal_to(public: bytes, plain: bytes, about: bytes) -> bytes:
-    """Seal to the card's public key: an ephemeral X25519 key, then AES-256-GCM under the agreed one."""
-    ephemeral = X25519PrivateKey.generate()
-    ours = ephemeral.public_key().public_bytes_raw()
-    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(public))
-    return ours + _seal(_hkdf(shared, ours + public, about), plain, about)
-
-
-def _open_with(private: X25519PrivateKey, sealed: bytes, about: bytes) -> bytes:
-    """Raises InvalidTag for whatever wasn't sealed to this key."""
-    if len(sealed) < _X25519:
-        raise InvalidTag
-    theirs, ours = sealed[:_X25519], private.public_key().public_bytes_raw()
-    try:
-        shared = private.exchange(X25519PublicKey.from_public_bytes(theirs))
-    except ValueError as error:  # a point of low order
-        raise InvalidTag from error
-    return _open(_hkdf(shared, theirs + ours, about), sealed[_X25519:], about)

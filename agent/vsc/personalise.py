@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import hmac
 import os
 import secrets
 from typing import Final
@@ -49,6 +48,7 @@ from agent.vsc.commands import (
     Reference,
 )
 from agent.vsc.keys_software import SoftwareKeys
+from agent.vsc.rsa_padding import oaep_plain, pkcs1_block
 from agent.vsc.state import Argon2Cost, Lifecycle, PersistentState
 from agent.vsc.store import CardStore, new_card_id
 from protocol.errors import InlayError
@@ -58,10 +58,6 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 _GUID_BYTES: Final = 16
 _VALIDITY: Final = datetime.timedelta(days=3653)
 _RSA_PRIME_BYTES: Final = 128
-_RSA_BLOCK: Final = 256
-_DIGEST: Final = 32
-# DigestInfo of SHA-256 without the digest (RFC 8017, section 9.2, note 1)
-_SHA256_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 _SHA256_WITH_RSA: Final = bytes.fromhex("300d06092a864886f70d01010b0500")
 _ECDSA_WITH_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
 
@@ -255,7 +251,7 @@ def sign(card: VirtualCard, slot: int, message: bytes, pin: bytearray) -> bytes:
     """
     digest = hashlib.sha256(message).digest()
     key = public_key(card, slot)
-    block = digest if isinstance(key, ec.EllipticCurvePublicKey) else _pkcs1(digest)
+    block = digest if isinstance(key, ec.EllipticCurvePublicKey) else pkcs1_block(digest)
     return _use(card, slot, 0x81, block, pin)
 
 
@@ -275,7 +271,7 @@ def decrypt_oaep(card: VirtualCard, slot: int, ciphertext: bytes, pin: bytearray
         InlayError: ``card_check_failed``, it wasn't encrypted to this key.
         CardRefused: as `decrypt`.
     """
-    plain = _oaep_plain(decrypt(card, slot, ciphertext, pin))
+    plain = oaep_plain(decrypt(card, slot, ciphertext, pin))
     if plain is None:
         raise InlayError("card_check_failed", slot=f"{slot:02X}")
     return plain
@@ -387,31 +383,6 @@ def _import_data(slot: int, pkcs8: bytes) -> tuple[Algorithm, bytes]:
 
 def _tag_list(tag: int) -> bytes:
     return tlv.encode(0x5C, tag.to_bytes(3, "big"))
-
-
-def _pkcs1(digest: bytes) -> bytes:
-    """EMSA-PKCS1-v1_5 for SHA-256 and a modulus of 2048 bits (RFC 8017, section 9.2)."""
-    info = _SHA256_INFO + digest
-    return b"\x00\x01" + b"\xff" * (_RSA_BLOCK - 3 - len(info)) + b"\x00" + info
-
-
-def _oaep_plain(block: bytes) -> bytes | None:
-    """EME-OAEP decoding; the caller runs once per order, so an oracle has nobody to ask it."""
-    masked_seed, masked = block[1 : 1 + _DIGEST], block[1 + _DIGEST :]
-    seed = _xor(masked_seed, _mgf1(masked, _DIGEST))
-    data = _xor(masked, _mgf1(seed, len(masked)))
-    padding, separator, plain = data[_DIGEST:].partition(b"\x01")
-    good = block[:1] == b"\0" and hmac.compare_digest(data[:_DIGEST], hashlib.sha256().digest())
-    return plain if good and separator and not padding.strip(b"\0") else None
-
-
-def _mgf1(seed: bytes, length: int) -> bytes:
-    blocks = range(-(-length // _DIGEST))
-    return b"".join(hashlib.sha256(seed + index.to_bytes(4, "big")).digest() for index in blocks)[:length]
-
-
-def _xor(left: bytes, right: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(left, right, strict=True))
 
 
 def _require_slot(slot: int) -> None:

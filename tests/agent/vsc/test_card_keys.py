@@ -16,9 +16,10 @@ from agent.keys_system import DeviceSecret, Level
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard, pad
 from agent.vsc.commands import Algorithm, PinPolicy, Reference
-from agent.vsc.keys_software import SoftwareKeys, _open
+from agent.vsc.keys_software import SoftwareKeys
 from agent.vsc.personalise import CardRefused
 from agent.vsc.rsa_private import RsaPrivateKey
+from agent.vsc.sealing import unseal
 from agent.vsc.state import Argon2Cost, PersistentState
 from agent.vsc.store import CardNotSaved, CardOfOtherDevice, CardStore
 from protocol.errors import InlayError
@@ -229,7 +230,7 @@ def test_mutual_authentication(cards: CardStore) -> None:
     encrypted = bytes.fromhex(_send(card, "00870A9B047C02800000"))[4:20]
     state = cards.load(card.card_id)
     about = f"inlay card {card.card_id} management".encode()
-    key = _open(cards.secret.derive(f"card {card.card_id}"), state.management.sealed, about)
+    key = unseal(cards.secret.derive(f"card {card.card_id}"), state.management.sealed, about)
     witness = _block_cipher(key).decryptor().update(encrypted)
     answer = card.transmit(bytes.fromhex("00870A9B267C248010") + witness + b"\x81\x10" + bytes(16) + b"\x00")
     assert answer == b"\x7c\x12\x82\x10" + card.answer_management_challenge(bytes(16)) + b"\x90\x00"
