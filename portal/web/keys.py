@@ -1,0 +1,20 @@
+"""What handlers find in the application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from portal.services import Services
+    from portal.web.codes import CodeShelf
+    from portal.web.events import Streams
+    from portal.web.static_files import StaticFiles
+    from portal.web.templating import Templates
+
+SERVICES: Final[web.AppKey[Services]] = web.AppKey("services")
+TEMPLATES: Final[web.AppKey[Templates]] = web.AppKey("templates")
+STATIC: Final[web.AppKey[StaticFiles]] = web.AppKey("static")
+CODES: Final[web.AppKey[CodeShelf]] = web.AppKey("codes")
+STREAMS: Final[web.AppKey[Streams]] = web.AppKey("streams")

@@ -1,0 +1,139 @@
+"""Process pages: the seed's own steps, with *Open Inlay* in the middle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from portal.errors import StalePage
+from portal.model.states import ProcessState
+from portal.web.guard import field, read_form, require_session
+from portal.web.keys import CODES, SERVICES
+from portal.web.templating import page
+from portal.web.troubles import wants_json
+from protocol.messages import Step
+from protocol.possibilities import POSSIBILITIES
+
+if TYPE_CHECKING:
+    from portal.views import CodeView, ProcessView, Session
+
+OPEN_STEP: Final = "open"
+"""The step at which a code is shown."""
+_NOTICES: Final = {
+    "stale": "This page was out of date, so nothing was done. It is up to date now; go on from here.",
+    "wrong": "That is not the number Inlay shows. Look at Inlay's window and type the three digits again.",
+}
+_PROGRESS: Final = {
+    Step.CONSENT: ("Your consent", "Inlay's window asks for your consent and a new PIN."),
+    Step.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+    Step.KEYS: ("Keys", "Inlay makes the keys on the card."),
+    Step.CERTIFICATES: ("Certificates", "The portal has the certificates issued."),
+    Step.WRITING: ("Card", "Inlay writes the certificates on the card."),
+    Step.PROVING: ("Check", "Every key of the card proves itself."),
+    Step.FINISHED: ("Done", "The card is active."),
+}
+
+
+async def post_start(request: web.Request) -> web.Response:
+    """``POST /processes``: start a process."""
+    session = await require_session(request)
+    form = await read_form(request, session.csrf_token)
+    view = await request.app[SERVICES].start_process(session, field(form, "name", 100))
+    raise web.HTTPSeeOther(f"/processes/{view.id}")
+
+
+async def get_process(request: web.Request) -> web.Response:
+    """``GET /processes/ID``."""
+    session = await require_session(request)
+    view = await request.app[SERVICES].process(session, request.match_info["id"])
+    code = await _code(request, session, view)
+    if code is not None:
+        view = await request.app[SERVICES].process(session, view.id)
+    return page(
+        request,
+        "process.html",
+        session,
+        view=view,
+        code=code,
+        progress=[(step.value, *texts) for step, texts in _PROGRESS.items()],
+        reached=_reached(view),
+        possibilities=POSSIBILITIES,
+        said=next((text for name, text in _NOTICES.items() if name in request.query), None),
+        wrong="wrong" in request.query,
+    )
+
+
+async def post_next(request: web.Request) -> web.Response:
+    """``POST /processes/ID/next``: sent twice, it works once, and both answers are the same page."""
+    session, form, process_id = await _sent(request)
+    version = field(form, "expected_version", 10)
+    try:
+        number = int(version) if version.isascii() and version.isdigit() else -1
+        view = await request.app[SERVICES].next(session, process_id, number)
+    except StalePage:
+        raise web.HTTPSeeOther(f"/processes/{process_id}?stale") from None
+    finished = view.state is ProcessState.FINISHED
+    raise web.HTTPSeeOther("/cards" if finished else f"/processes/{process_id}")
+
+
+async def post_cancel(request: web.Request) -> web.Response:
+    """``POST /processes/ID/cancel``."""
+    session, _, process_id = await _sent(request)
+    await request.app[SERVICES].cancel(session, process_id)
+    request.app[CODES].forget(session, process_id)
+    raise web.HTTPSeeOther(f"/processes/{process_id}")
+
+
+async def post_code(request: web.Request) -> web.Response:
+    """``POST /processes/ID/code``: a fresh code, for a script as JSON."""
+    session, _, process_id = await _sent(request)
+    code = await request.app[CODES].fresh(session, process_id)
+    if not wants_json(request):
+        raise web.HTTPSeeOther(f"/processes/{process_id}")
+    return web.json_response(
+        {
+            "link": code.link,
+            "typed_code": code.typed_code,
+            "link_expires_at": code.link_expires_at,
+            "typed_expires_at": code.typed_expires_at,
+        }
+    )
+
+
+async def post_number(request: web.Request) -> web.Response:
+    """``POST /processes/ID/number``: the number that Inlay shows."""
+    session, form, process_id = await _sent(request)
+    number = field(form, "number", 20).strip()
+    result = await request.app[SERVICES].enter_number(session, process_id, number)
+    if wants_json(request):
+        return web.json_response({"accepted": result.accepted, "tries_left": result.tries_left})
+    raise web.HTTPSeeOther(f"/processes/{process_id}{'' if result.accepted else '?wrong'}")
+
+
+async def post_completion(request: web.Request) -> web.Response:
+    """``POST /processes/ID/completion``: the secret that Inlay gave the page."""
+    session, form, process_id = await _sent(request)
+    await request.app[SERVICES].complete(session, process_id, field(form, "completion", 100))
+    return web.json_response({})
+
+
+async def _sent(request: web.Request) -> tuple[Session, dict[str, list[str]], str]:
+    session = await require_session(request)
+    return session, await read_form(request, session.csrf_token), request.match_info["id"]
+
+
+async def _code(request: web.Request, session: Session, view: ProcessView) -> CodeView | None:
+    """The code to show: only where one is waited for."""
+    waiting = view.order is None or view.order.state == "waiting"
+    if view.state is ProcessState.RUNNING and view.step == OPEN_STEP and waiting:
+        return await request.app[CODES].current(session, view.id)
+    request.app[CODES].forget(session, view.id)
+    return None
+
+
+def _reached(view: ProcessView) -> int:
+    """How many of the progress steps lie behind; -1 before the first."""
+    if view.order is None or view.order.step is None:
+        return -1
+    return list(_PROGRESS).index(view.order.step)

@@ -1,0 +1,62 @@
+"""Puts the pages into the portal's application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from portal.web import cards, events, login, options, processes, start, static_files
+from portal.web.codes import CodeShelf
+from portal.web.guard import session_of
+from portal.web.headers import add_headers
+from portal.web.keys import CODES, SERVICES, STATIC, STREAMS, TEMPLATES
+from portal.web.templating import Templates
+from portal.web.troubles import troubles
+
+if TYPE_CHECKING:
+    from portal.services import Services
+
+
+def setup(app: web.Application, services: Services) -> None:
+    """Add all pages, static files, headers and error pages.
+
+    Args:
+        app: the application; serves TLS itself or stands behind a proxy that does.
+        services: the portal.
+    """
+    app[SERVICES] = services
+    app[TEMPLATES] = Templates()
+    app[STATIC] = static_files.StaticFiles()
+    app[CODES] = CodeShelf(services)
+    app[STREAMS] = events.Streams()
+    app.middlewares.append(troubles)
+    app.on_response_prepare.append(add_headers)
+    app.on_shutdown.append(app[STREAMS].close)
+    app.add_routes(
+        [
+            web.get("/", get_root),
+            web.get("/login", login.get_login),
+            web.post("/login", login.post_login),
+            web.post("/logout", login.post_logout),
+            web.get("/start", start.get_start),
+            web.get("/help", start.get_help),
+            web.get("/cards", cards.get_cards),
+            web.post("/processes", processes.post_start),
+            web.get("/processes/{id}", processes.get_process),
+            web.post("/processes/{id}/next", processes.post_next),
+            web.post("/processes/{id}/cancel", processes.post_cancel),
+            web.post("/processes/{id}/code", processes.post_code),
+            web.post("/processes/{id}/number", processes.post_number),
+            web.post("/processes/{id}/completion", processes.post_completion),
+            web.get("/processes/{id}/events", events.get_events),
+            web.get("/admin/options/{script}", options.get_options),
+            web.post("/admin/options/{script}", options.post_options),
+            web.get("/static/{version}/{name:.+}", static_files.get_static),
+        ]
+    )
+
+
+async def get_root(request: web.Request) -> web.Response:
+    """``GET /``: to the start page, or to the log-in."""
+    raise web.HTTPSeeOther("/start" if await session_of(request) else "/login")

@@ -1,0 +1,203 @@
+// The page of the step "open": hands the code to Inlay, follows the order, moves on by itself when it ends.
+
+import { browserEnvironment, createOpener, createSilenceWatch } from './inlay/inlay.js';
+
+const order = document.getElementById('order');
+const at = (id) => document.getElementById(id);
+const address = order.dataset.process;
+let expires = { link: Number(order.dataset.linkExpires), typed: Number(order.dataset.typedExpires) };
+let claimed = !at('open');
+
+/** Send a form as this page's own forms are sent. Throws what the portal says when it refuses. */
+async function send(path, fields) {
+  const body = new URLSearchParams({ [order.dataset.csrfField]: order.dataset.csrf, ...fields });
+  const answer = await fetch(`${address}/${path}`, {
+    method: 'POST',
+    body,
+    headers: { Accept: 'application/json' },
+    credentials: 'same-origin',
+  });
+  const value = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(value.error.error), { refusal: value.error });
+  return value;
+}
+
+function say(text) {
+  if (at('said').textContent !== text) at('said').textContent = text;
+}
+
+function sayTrouble({ happened, why, next_step, nextStep = next_step }) {
+  at('trouble').textContent = `${happened} ${why} ${nextStep}`;
+  at('trouble').hidden = false;
+}
+
+function sayUnreachable() {
+  sayTrouble({
+    happened: 'The portal did not answer.',
+    why: 'The network or the portal is down for the moment.',
+    nextStep: 'The page keeps trying; nothing is lost.',
+  });
+}
+
+/** The portal is asked anew, and shows where the process stands. */
+function moveOn() {
+  location.replace(address);
+}
+
+// --- progress -----------------------------------------------------------------------------------------------
+
+function showStep(name) {
+  const steps = [...at('progress').children];
+  const now = steps.findIndex((step) => step.dataset.step === name);
+  if (now < steps.findIndex((step) => step.className === 'now')) return; // two sources tell; the later step counts
+  steps.forEach((step, index) => {
+    step.className = index < now ? 'past' : index === now ? 'now' : 'ahead';
+  });
+  if (now >= 0) say(steps[now].dataset.text);
+}
+
+function showOrder(event) {
+  at('trouble').hidden = true;
+  if (event.state === 'finished' || event.state === 'undone') {
+    say(event.state === 'finished' ? 'Your card is active.' : 'The order has ended.');
+    stream.close();
+    moveOn();
+    return;
+  }
+  if (event.state === 'waiting') return;
+  if (!claimed) {
+    claimed = true;
+    silence?.claimed();
+    for (const id of ['hero', 'silence', 'last-way']) if (at(id)) at(id).hidden = true;
+    say('Inlay has the order.');
+  }
+  if (event.step) showStep(event.step);
+  showNumber(event);
+}
+
+function showNumber({ number_wanted: wanted, tries_left: left }) {
+  const appears = wanted && at('number').hidden;
+  at('number').hidden = !wanted;
+  if (wanted && typeof left === 'number') sayTries(left);
+  if (appears) at('number-field').focus();
+}
+
+function sayTries(left, prefix = '') {
+  at('number-said').textContent = `${prefix}${left} ${left === 1 ? 'try' : 'tries'} left.`;
+}
+
+const stream = new EventSource(`${address}/events`);
+stream.addEventListener('order', ({ data }) => showOrder(JSON.parse(data)));
+stream.addEventListener('end', () => stream.close());
+stream.addEventListener('error', () => {
+  // A browser connects again by itself unless it was refused; then the portal's page says why.
+  if (stream.readyState === EventSource.CLOSED) moveOn();
+  else sayUnreachable();
+});
+stream.addEventListener('open', () => {
+  at('trouble').hidden = true;
+});
+
+// --- the number -----------------------------------------------------------------------------------------------
+
+at('number-form').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const [input, button] = [at('number-field'), event.target.querySelector('button')];
+  if (button.disabled) return;
+  button.disabled = true;
+  try {
+    const { accepted, tries_left: left } = await send('number', { number: input.value });
+    if (accepted) {
+      at('number').hidden = true;
+    } else {
+      sayTries(left, 'That is not the number. ');
+      input.value = '';
+      input.focus();
+    }
+  } catch (error) {
+    if (error.refusal) moveOn(); // the third wrong one, or no number is wanted any more: the portal's page says so
+    else sayUnreachable();
+  } finally {
+    button.disabled = false;
+  }
+});
+
+// --- the link, and the direct way -----------------------------------------------------------------------------
+
+let opener = null;
+let silence = null;
+
+function showCode(fresh) {
+  expires = { link: fresh.link_expires_at, typed: fresh.typed_expires_at };
+  at('open').href = fresh.link;
+  opener.renew(fresh.link);
+  at('typed-code').textContent = fresh.typed_code;
+  showUntil();
+}
+
+function showUntil() {
+  const until = new Date(expires.typed * 1000);
+  at('typed-until').dateTime = until.toISOString();
+  at('typed-until').textContent = until.toLocaleTimeString();
+}
+
+const expired = (time) => time * 1000 <= Date.now();
+
+async function renew() {
+  try {
+    showCode(await send('code', {}));
+    return true;
+  } catch (error) {
+    if (error.refusal) moveOn();
+    else sayUnreachable();
+    return false;
+  }
+}
+
+if (!claimed) {
+  const environment = browserEnvironment();
+  opener = createOpener({
+    link: at('open').getAttribute('href'),
+    environment,
+    completion: (secret) => send('completion', { completion: secret }),
+    onPath: ({ path }) => {
+      order.dataset.path = path;
+      if (path !== 'portal') say(path === 'loopback' ? 'Inlay opens.' : 'Your browser opens Inlay.');
+    },
+    onProgress: ({ step }) => showStep(step),
+    onTrouble: sayTrouble,
+    onEnded: ({ cause }) => {
+      // What the portal knows too, it shows when its own event comes; a refusal it may never hear of.
+      if (cause) sayTrouble(cause);
+    },
+  });
+  silence = createSilenceWatch({
+    environment,
+    onSilence: () => {
+      at('silence').hidden = false;
+      at('last-way').open = true;
+    },
+  });
+  at('open').addEventListener('click', async (event) => {
+    at('silence').hidden = true;
+    silence.clicked();
+    if (!expired(expires.link)) {
+      opener.open(event);
+      return;
+    }
+    event.preventDefault();
+    if (await renew()) {
+      let taken = false;
+      opener.open({ preventDefault: () => (taken = true) });
+      if (!taken) location.assign(at('open').href);
+    }
+  });
+  at('fresh').addEventListener('submit', (event) => {
+    event.preventDefault();
+    void renew();
+  });
+  showUntil();
+  void opener.prepare().then((path) => {
+    order.dataset.found = path;
+  });
+}
