@@ -144,6 +144,7 @@ class WindowProcess:
         self._failure: InteractionError | None = None
         self._closing = False
         self._taken = False
+        self._page: str | None = None
         self._closed = asyncio.Event()
         self._started = asyncio.Event()
         self._answer: asyncio.Future[Consented] = asyncio.get_running_loop().create_future()
@@ -163,6 +164,11 @@ class WindowProcess:
     def process_id(self) -> int:
         """The process id of the window, for diagnosis."""
         return self._process.pid
+
+    @property
+    def page(self) -> str | None:
+        """The page that the window last said is on the screen, for diagnosis."""
+        return self._page
 
     async def ready(self) -> None:
         """Wait until the window's process is ready for its first page.
@@ -305,8 +311,12 @@ class WindowProcess:
                 return True
             case "closed":
                 return True
-            case _:  # "shown" and "hidden" are news for tests and diagnosis alone
-                pass
+            case "shown":
+                self._page = event["page"]
+            case "hidden":
+                self._page = None
+            case _:
+                raise ValueError
         return False
 
     async def _receive_pin(self) -> bytearray:

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import tkinter as tk
+from collections import deque
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -43,6 +44,8 @@ class Dialogs:
         self._control = control
         self._secret = secret
         self._buffered = b""
+        self._waiting: deque[Any] = deque()
+        self._showing = False
         self._page = "none"
         self._heading = "Inlay"
         self._can_cancel = True
@@ -58,12 +61,15 @@ class Dialogs:
         piece = self._control.recv(65536)
         if not piece:
             self._root.tk.deletefilehandler(self._control)
-            if self._page not in FINAL_PAGES:
-                self._show(dict(AGENT_STOPPED))
-            return
+            self._waiting.append(None)
         *lines, self._buffered = (self._buffered + piece).split(b"\n")
-        for line in lines:
-            self._show(json.loads(line))
+        self._waiting.extend(json.loads(line) for line in lines)
+        if self._showing:
+            return  # called while the page before waits for the screen: it goes on with these
+        self._showing = True
+        while self._waiting:
+            self._show(self._waiting.popleft())
+        self._showing = False
 
     def _tell(self, event: messages.Event) -> None:
         try:
@@ -72,7 +78,11 @@ class Dialogs:
             self._end()  # the agent is gone: nobody waits for this window's answer
 
     def _show(self, message: Any) -> None:
-        """Show what a message asks for; its types are `dialog_messages.ToWindow`."""
+        """Show what a message asks for; its types are `dialog_messages.ToWindow`, None is the end of them."""
+        if message is None:
+            if self._page not in FINAL_PAGES:
+                self._turn_to("error", AGENT_STOPPED)
+            return
         kind = message["show"]
         if kind == "close":
             self._end()
@@ -107,7 +117,13 @@ class Dialogs:
 
     def _appear(self) -> None:
         """Map the window; pages that a person must act upon come to the front."""
-        self._root.deiconify()
+        if not self._root.winfo_viewable():
+            self._root.deiconify()
+            self._root.wait_visibility()  # before that the window can neither be measured nor focused
+            self._root.update()
+            self._shell.settle()
+        self._root.update()
+        self._shell.first.focus_set()  # only now: what isn't on the screen can't take it
         if self._page != "progress":
             self._to_front()
         self._root.update()
@@ -117,7 +133,7 @@ class Dialogs:
         self._root.deiconify()
         self._root.attributes("-topmost", True)
         self._root.lift()
-        self._root.focus_force()
+        (self._root.focus_lastfor() or self._root).focus_force()
         if self._page != "number":  # the number is to be seen while the page is typed into
             self._root.after(RAISED_MS, lambda: self._root.attributes("-topmost", False))
 

@@ -56,10 +56,8 @@ class ConsentPage:
         )
         self._agree_button.state(["disabled"])
         if self._pin is None:
-            self._cancel_button.focus_set()
+            shell.first = self._cancel_button
             shell.root.after(CONSENT_DELAY_MS, lambda: self._agree_button.state(["!disabled"]))
-        else:
-            self._pin.focus()
 
     def _update(self, acceptable: bool) -> None:
         self._agree_button.state(["!disabled" if acceptable else "disabled"])
@@ -83,7 +81,7 @@ class NewPin:
             self._field(column, caption, value)
             for caption, value in zip(("New PIN", "The same PIN again"), self._values, strict=True)
         )
-        first = self._entries[0]
+        shell.first = first = self._entries[0]
         for key in ("<Return>", "<KP_Enter>"):
             first.bind(key, self._to_second)
         self._visible = tk.BooleanVar(shell.root, False)
@@ -109,10 +107,6 @@ class NewPin:
     def _to_second(self, _event: tk.Event[tk.Misc]) -> str:
         self._entries[1].focus_set()
         return "break"
-
-    def focus(self) -> None:
-        """Put the cursor into the first field."""
-        self._entries[0].focus_set()
 
     def take(self) -> bytearray:
         """The PIN, as the receiver's own; the fields are emptied."""
@@ -181,7 +175,7 @@ class NumberPage:
             below=18,
         )
         (button,) = shell.buttons(escape=("Cancel", cancel))
-        button.focus_set()
+        shell.first = button
 
 
 class ProgressPage:
@@ -203,7 +197,7 @@ class ProgressPage:
         self._list = Column(shell, steps, margin=0)
         self._late = self._column.text("", colour=shell.theme.palette.quiet, above=10, below=14)
         (self._cancel,) = shell.buttons(escape=("Cancel", cancel))
-        self._cancel.focus_set()
+        shell.first = self._cancel
 
     def show(self, message: messages.Progress) -> None:
         """Show a step as under way, and those before it as done."""
@@ -259,7 +253,7 @@ class DetailsPage:
         )
         (button,) = shell.buttons(escape=("Close", close))
         button.configure(style="Accent.TButton")
-        button.focus_set()
+        shell.first = button
 
     def _puk(self, column: Column, puk: bytearray) -> None:
         column.section("Unblocking code (PUK)")
@@ -288,7 +282,7 @@ class ErrorPage:
         )
         (button,) = shell.buttons(escape=("Close", close))
         button.configure(style="Accent.TButton")
-        button.focus_set()
+        shell.first = button
 
 
 class CodePage:
@@ -320,7 +314,7 @@ class CodePage:
         _, self._button = shell.buttons(escape=("Cancel", cancel), default=("Continue", self._go))
         self._button.state(["disabled"])
         self._code.trace_add("write", lambda *_: self._judge())
-        entry.focus_set()
+        shell.first = entry
 
     def _judge(self) -> None:
         from protocol.link import LinkError, normalise_typed_code

@@ -6,6 +6,7 @@ The layout holds from 360 pixels up, and everything can be done by keyboard.
 from __future__ import annotations
 
 import tkinter as tk
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from tkinter import ttk
@@ -23,18 +24,24 @@ Action = Callable[[], None]
 
 
 class Shell:
-    """The window itself, with a place for one page at a time."""
+    """The window itself, with a place for one page at a time.
+
+    Attributes:
+        first: what has the focus when a page appears; each page sets its own.
+    """
 
     def __init__(self, root: tk.Tk, theme: Theme) -> None:
         self.root = root
         self.theme = theme
         self._pictures: dict[str, tk.PhotoImage] = {}
+        self.first: tk.Misc = root
         self._default: Action | None = None
         self._escape: Action | None = None
         self._sized_by_person = False
         self._last_size = (0, 0)
+        self._asked_sizes: deque[tuple[int, int]] = deque(maxlen=8)
         root.configure(background=theme.palette.ground)
-        root.minsize(theme.px(MINIMUM_WIDTH), theme.px(MINIMUM_HEIGHT))
+        root.minsize(MINIMUM_WIDTH, MINIMUM_HEIGHT)
         root.rowconfigure(1, weight=1)
         root.columnconfigure(0, weight=1)
         self._build_band()
@@ -102,26 +109,36 @@ class Shell:
         self._canvas.configure(scrollregion=(0, 0, wide, max(needed, high)))
         if not needed > high > 1:
             self._bar.grid_remove()
-        elif not self._grow(needed - high):
+        elif not self._grow():
             self._bar.grid(row=0, column=1, sticky="ns")
 
-    def _grow(self, missing: int) -> bool:
-        """Make the window higher by what its page lacks; False when the screen or the person says no."""
+    def _grow(self) -> bool:
+        """Make the window as high as its page needs; False when the screen or the person says no."""
         wide, high = self._last_size
-        wanted = min(high + missing, self.root.winfo_screenheight() - SCREEN_MARGIN)
-        if self._sized_by_person or wanted <= high or self.root.winfo_height() != high:
+        wanted = self._wanted_height()
+        if self._sized_by_person or wanted <= high:
             return False
-        self._last_size = (wide, wanted)
-        self.root.geometry(f"{wide}x{wanted}")
+        self._resize(wide, wanted)
         return True
+
+    def _wanted_height(self) -> int:
+        rows = self.root.grid_slaves()
+        others = sum(widget.winfo_reqheight() for widget in rows if int(widget.grid_info()["row"]) != 1)
+        high = max(self.theme.px(MINIMUM_HEIGHT), others + self.body.winfo_reqheight())
+        return min(high, self.root.winfo_screenheight() - SCREEN_MARGIN)
+
+    def _resize(self, wide: int, high: int, place: str = "") -> None:
+        self._last_size = (wide, high)
+        self._asked_sizes.append(self._last_size)
+        self.root.geometry(f"{wide}x{high}{place}")
 
     def _scroll(self, units: int, _event: tk.Event[tk.Misc]) -> None:
         if self.body.winfo_reqheight() > self._canvas.winfo_height():
             self._canvas.yview_scroll(units, "units")
 
     def _resized(self, event: tk.Event[tk.Misc]) -> None:
-        if event.widget is self.root and self._last_size != (0, 0):
-            self._sized_by_person = (event.width, event.height) != self._last_size
+        if event.widget is self.root and self._asked_sizes:
+            self._sized_by_person = (event.width, event.height) not in self._asked_sizes
 
     def _run(self, action: Action | None) -> None:
         if action is not None:
@@ -137,32 +154,23 @@ class Shell:
         for widget in (*self.body.winfo_children(), *self.footer.winfo_children()):
             widget.destroy()
         self._default = self._escape = None
+        self.first = self.root
         self.root.title(title)
         self._canvas.yview_moveto(0)
 
     def settle(self) -> None:
         """Give the window the height its page needs, unless the person has chosen a size."""
-        root = self.root
         if self._sized_by_person:
             return
-        wide = min(self.theme.px(WIDTH), root.winfo_screenwidth())
-        high = root.winfo_height() if self._last_size != (0, 0) else self.theme.px(MINIMUM_HEIGHT)
-        for _ in range(3):  # lines break at the width of the pass before
-            root.geometry(f"{wide}x{high}")
-            root.update_idletasks()
-            others = sum(
-                widget.winfo_reqheight()
-                for widget in root.grid_slaves()
-                if int(widget.grid_info()["row"]) != 1
-            )
-            high = max(self.theme.px(MINIMUM_HEIGHT), others + self.body.winfo_reqheight())
-            high = min(high, root.winfo_screenheight() - SCREEN_MARGIN)
-        if self._last_size == (0, 0):
-            left = (root.winfo_screenwidth() - wide) // 2
-            root.geometry(f"{wide}x{high}+{left}+{max(0, (root.winfo_screenheight() - high) // 3)}")
-        else:
-            root.geometry(f"{wide}x{high}")
-        self._last_size = (wide, high)
+        root = self.root
+        root.update_idletasks()
+        wide, high = self._last_size
+        if wide:
+            self._resize(wide, self._wanted_height())
+            return
+        wide, high = min(self.theme.px(WIDTH), root.winfo_screenwidth()), self._wanted_height()
+        left, top = (root.winfo_screenwidth() - wide) // 2, (root.winfo_screenheight() - high) // 3
+        self._resize(wide, high, f"+{left}+{max(top, 0)}")
 
     def buttons(
         self, *, escape: tuple[str, Action], default: tuple[str, Action] | None = None

@@ -16,6 +16,9 @@ SETTINGS_SECONDS = 0.4
 
 MINIMUM_SCALE, MAXIMUM_SCALE = 0.75, 3.0
 
+DENSE = 1.2
+"""Screens are taken for dense from here on; below, servers report all kinds of numbers for plain ones."""
+
 _BASE_DPI = 96
 _GDBUS = "/usr/bin/gdbus"
 _READ_SETTINGS = [
@@ -135,7 +138,8 @@ class Theme:
 
     def __init__(self, root: tk.Tk, *, dark: bool, scale: float) -> None:
         self.palette = DARK if dark else LIGHT
-        self.scale = scale * max(1.0, root.winfo_fpixels("1i") / _BASE_DPI)
+        density = root.winfo_fpixels("1i") / _BASE_DPI
+        self.scale = scale * (density if density >= DENSE else 1.0)
         sv_ttk.set_theme("dark" if dark else "light", root)
         families = set(font.families(root))
         family = next((name for name in _FAMILIES if name in families), None)
