@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import logging
 import os
@@ -100,16 +101,16 @@ class OrderDesk:
     # --- in
 
     def submit(self, submission: Submission) -> ActiveOrder:
-        """Take a code; the work goes on by itself. The submission's terminal is closed in the end.
+        """Take a code; the work goes on by itself, with a descriptor of its own for the terminal.
 
         Raises:
-            InlayError: ``portal_unknown``, ``order_busy``: nothing is done, the terminal is closed.
+            InlayError: ``portal_unknown``, ``order_busy``: nothing is done.
         """
         active = self._active
         if active is not None and not active.ended.done() and active.same_code(submission):
-            _close_terminal(submission)
             self._spawn(_raise_window(active))
             return active
+        submission = _with_own_terminal(submission)
         try:
             entry = self._accept(submission)
         except InlayError as error:
@@ -287,6 +288,7 @@ class OrderDesk:
                 window = await self._tools.windows.open_error(error, submission.environment)
             except InteractionError as failure:
                 _LOG.info("no window for %s: %s", error.code, failure.code)
+                _close_terminal(submission)
             else:
                 self._spawn(_linger(window))
             return
@@ -320,6 +322,14 @@ async def _linger(window: WindowSession) -> None:
             await window.wait_closed()
     finally:
         await window.close()
+
+
+def _with_own_terminal(submission: Submission) -> Submission:
+    terminal = submission.environment.tty
+    if terminal is None:
+        return submission
+    environment = dataclasses.replace(submission.environment, tty=os.dup(terminal))
+    return dataclasses.replace(submission, environment=environment)
 
 
 def _close_terminal(submission: Submission) -> None:

@@ -346,8 +346,24 @@ class PrivateRequest:
 
     Attributes:
         params: decoded JSON object.
-        environment: what was handed over, already cut to the allow-list; owns the terminal's descriptor.
+        environment: what was handed over, already cut to the allow-list; the terminal's descriptor is the
+            server's, and closed by it: who needs it longer duplicates it.
     """
 
     params: Mapping[str, Any]
+    environment: UserEnvironment
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """A request of a page on the loopback socket.
+
+    Attributes:
+        params: the method's parameters.
+        page: the page that asks.
+        environment: where this user's windows open: a page hands over no environment.
+    """
+
+    params: Message
+    page: Page
     environment: UserEnvironment

@@ -281,7 +281,8 @@ class FakePortal:
         if "order" in context:
             self._sockets[id(socket)] = (socket, session)
         if then is not None:
-            asyncio.get_running_loop().create_task(then(socket, session))
+            task: asyncio.Task[None] = asyncio.create_task(then(socket, session))
+            self._tasks.append(task)
 
     async def _perform(self, params: Message, context: dict[str, Any]) -> tuple[Message, Any]:
         match params:

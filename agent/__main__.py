@@ -1,0 +1,198 @@
+"""The agent's daemon: puts the parts together, runs until it is told to end.
+
+``inlay agent`` in a terminal logs there as well; started by a command it says on a pipe (``--ready-fd``) that it
+listens. What is missing on the machine (PC/SC, key store, free ports) is said in the log, and the agent goes on
+without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+from agent.config import Folders, machine_policy, user_folders
+from agent.desktop.dialog_process import Windows
+from agent.desktop.hardening import forbid_dumps
+from agent.desktop.notify import DesktopNotifier
+from agent.desktop.paths import UnsafePath
+from agent.device import Device, version
+from agent.environment import LastEnvironment
+from agent.errors import as_inlay_error, describe, set_up_logging
+from agent.handlers.create_virtual_card import CreateVirtualCardHandler
+from agent.handlers.registry import PAGE, PRIVATE
+from agent.journal_access import JournalAccess
+from agent.order_desk import OrderDesk, Tools
+from agent.order_ports import Services
+from agent.private_socket import AlreadyRunningError, PrivateSocket
+from agent.trust import TrustStore
+from agent.trust_desk import TrustStoreDesk
+from protocol.errors import InlayError
+from protocol.messages import CreateVirtualCard
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from agent.order_ports import OrderHandler
+    from agent.server import LoopbackServer
+
+_LOG = logging.getLogger("agent")
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_ALREADY_RUNNING: Final = 3
+
+
+class Agent:
+    """The parts, and their start and end in the right order."""
+
+    def __init__(self, folders: Folders) -> None:
+        """Put the parts together; nothing runs yet."""
+        from agent.card_places import CardPlaces
+        from agent.cards import VirtualCards
+        from agent.readers import PcscReaders
+
+        policy = machine_policy(folders.machine)
+        device = Device(folders.state, allow_file=policy.file_storage)
+        self._device = device
+        self._trust = TrustStore(folders)
+        self._environment = LastEnvironment()
+        self._journal = JournalAccess(folders.journal, device)
+        self._cards = VirtualCards(folders.state, device, self._journal, CardPlaces())
+        handlers: dict[type, OrderHandler] = {CreateVirtualCard: CreateVirtualCardHandler(self._cards)}
+        self._desk = OrderDesk(
+            Tools(self._trust, device, self._journal, self._cards, Windows(), DesktopNotifier(), handlers)
+        )
+        self._services = Services(self._desk, self._cards, PcscReaders(), TrustStoreDesk(self._trust))
+        self._socket = PrivateSocket(self._services, PRIVATE, self._environment)
+        self._loopback: LoopbackServer | None = None
+
+    async def run(self, ready: int | None) -> None:
+        """Run until SIGTERM or SIGINT.
+
+        Args:
+            ready: descriptor of a pipe that is told when commands are listened to.
+
+        Raises:
+            AlreadyRunningError: another agent of this user runs.
+            UnsafePath: the runtime folder isn't this user's alone.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, stop.set)
+        self._socket.listen()
+        if ready is not None:
+            os.write(ready, b"ready")
+            os.close(ready)
+        _LOG.info("agent %s listens", version())
+        starting = asyncio.create_task(self._start())
+        try:
+            await stop.wait()
+        finally:
+            _LOG.info("agent ends")
+            starting.cancel()
+            await asyncio.wait({starting})
+            await self._end()
+
+    async def _start(self) -> None:
+        """What may come after the first commands: each part starts, or says why it doesn't."""
+        await self._try("pages can't reach this agent directly", self._listen_to_pages())
+        await self._try("links", asyncio.to_thread(_check_links))
+        await self._try("the device key can't be opened yet", asyncio.to_thread(self._device.key))
+        await self._try("unfinished orders can't be gone on with yet", self._desk.resume())
+        await self._try("the cards can't be shown yet", self._cards.start())
+
+    async def _listen_to_pages(self) -> None:
+        from agent.server import LoopbackServer  # late: it costs more than all the rest
+
+        self._loopback = LoopbackServer(
+            self._services,
+            PAGE,
+            lambda: [entry.origin for entry in self._trust.entries()],
+            self._environment,
+        )
+        await self._loopback.listen()
+
+    async def _try(self, what: str, work: Coroutine[Any, Any, object]) -> None:
+        try:
+            await work
+        except Exception as cause:
+            error = as_inlay_error(cause)
+            _LOG.warning("%s: %s (%s)", what, error.why, error.code)
+
+    async def _end(self) -> None:
+        await self._socket.close()
+        await self._desk.close()
+        if self._loopback is not None:
+            await self._loopback.close()
+        await self._cards.close()
+        self._journal.close()
+
+
+def _check_links() -> None:
+    from agent.desktop.url_handler import check_and_repair
+
+    problem = check_and_repair().problem
+    if problem is not None:
+        _LOG.warning("links don't open Inlay: %s %s", problem.why, problem.next_step)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the daemon.
+
+    Args:
+        arguments: nothing, or ``--ready-fd NUMBER``.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        ready = _ready_descriptor(arguments)
+    except ValueError:
+        sys.stderr.write("usage: inlay agent\n")
+        return EXIT_USAGE
+    try:
+        forbid_dumps()
+        folders = user_folders()
+        set_up_logging(folders.log, to_terminal=sys.stderr is not None and sys.stderr.isatty())
+        asyncio.run(Agent(folders).run(ready))
+    except AlreadyRunningError:
+        sys.stderr.write("inlay: the agent is running already.\n")
+        return EXIT_ALREADY_RUNNING
+    except UnsafePath as error:
+        sys.stderr.write(f"inlay: {error.path} is not private to you ({error.reason}).\n")
+        return EXIT_FAILED
+    except (OSError, InlayError) as error:
+        _LOG.critical("the agent can't run: %s", describe(error))
+        sys.stderr.write(f"inlay: the agent can't run: {as_inlay_error(error).why}\n")
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _ready_descriptor(arguments: list[str]) -> int | None:
+    """The descriptor to say *ready* on.
+
+    Raises:
+        ValueError: other arguments, or no such descriptor.
+    """
+    match arguments:
+        case []:
+            return None
+        case ["--ready-fd", number] if number.isascii() and number.isdigit():
+            descriptor = int(number)
+            with contextlib.suppress(OSError):
+                os.fstat(descriptor)
+                os.set_inheritable(descriptor, False)
+                return descriptor
+    raise ValueError(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))

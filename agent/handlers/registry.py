@@ -1,0 +1,41 @@
+"""Which handler answers which method: one line for each."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from agent.handlers import (
+    enter_code,
+    hello,
+    list_cards,
+    list_readers,
+    open_link,
+    trust_add,
+    trust_list,
+    trust_remove,
+)
+from agent.order_ports import Ending, PageRequest, PrivateRequest, Services
+from protocol.messages import Message
+
+PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending]]
+PageHandler = Callable[[Services, PageRequest], Awaitable[Message]]
+
+PRIVATE: Final[dict[str, PrivateHandler]] = {
+    "open": open_link.handle,
+    "code": enter_code.handle,
+    "cards": list_cards.handle,
+    "readers": list_readers.handle,
+    "trust.add": trust_add.handle,
+    "trust.confirm": trust_add.handle_confirmation,
+    "trust.list": trust_list.handle,
+    "trust.remove": trust_remove.handle,
+}
+"""Methods of the private socket."""
+
+PAGE: Final[dict[str, PageHandler]] = {
+    "hello": hello.handle_page,
+    "open": open_link.handle_page,
+    "list_readers": list_readers.handle_page,
+}
+"""Methods of the loopback socket: all of ``protocol.messages.LOOPBACK_METHODS``."""
