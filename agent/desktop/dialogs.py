@@ -6,6 +6,7 @@ bytes over the secret socket and no other way. It ends with the window.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -58,7 +59,10 @@ class Dialogs:
     # --- the control socket ---
 
     def _readable(self) -> None:
-        piece = self._control.recv(65536)
+        try:
+            piece = self._control.recv(65536)
+        except ConnectionResetError:  # it ended without having read all that was told
+            piece = b""
         if not piece:
             self._root.tk.deletefilehandler(self._control)
             self._waiting.append(None)
@@ -72,10 +76,8 @@ class Dialogs:
         self._showing = False
 
     def _tell(self, event: messages.Event) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the agent is gone: `_readable` says so on the screen
             self._control.sendall(json.dumps(event).encode("ascii") + b"\n")
-        except OSError:
-            self._end()  # the agent is gone: nobody waits for this window's answer
 
     def _show(self, message: Any) -> None:
         """Show what a message asks for; its types are `dialog_messages.ToWindow`, None is the end of them."""

@@ -99,6 +99,8 @@ class Shell:
         for keys, amount in (("<Next>", 8), ("<Prior>", -8), ("<Button-5>", 3), ("<Button-4>", -3)):
             self.root.bind(keys, partial(self._scroll, amount))
         self.root.bind("<Configure>", self._resized)
+        self.root.bind("<FocusIn>", lambda event: None if event.widget is self.first else self._reveal(event))
+        self.root.bind("<Key>", self._reveal)
 
     def _fit(self) -> None:
         """Keep the text at a readable width in the middle, and the scroll bar for when it is needed."""
@@ -135,6 +137,20 @@ class Shell:
     def _scroll(self, units: int, _event: tk.Event[tk.Misc]) -> None:
         if self.body.winfo_reqheight() > self._canvas.winfo_height():
             self._canvas.yview_scroll(units, "units")
+
+    def _reveal(self, event: tk.Event[tk.Misc]) -> None:
+        """Scroll to what got the focus, with what follows it (the rules below a PIN field).
+
+        A page that has just appeared stays at its top until a key is pressed: who asks, and for which
+        account, is seen before the PIN field.
+        """
+        widget, needed, high = event.widget, self.body.winfo_reqheight(), self._canvas.winfo_height()
+        if not str(widget).startswith(f"{self.body}.") or needed <= high:
+            return
+        top = widget.winfo_rooty() - self.body.winfo_rooty()
+        shown = widget.winfo_rooty() - self._canvas.winfo_rooty()
+        if shown < 0 or shown + widget.winfo_height() > high // 2:
+            self._canvas.yview_moveto(max(0, top - high // 4) / needed)
 
     def _resized(self, event: tk.Event[tk.Misc]) -> None:
         if event.widget is self.root and self._asked_sizes:

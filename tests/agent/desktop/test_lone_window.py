@@ -1,0 +1,103 @@
+"""Windows that a command opens by itself: an error, and typing in a code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.desktop import register
+from tests.agent.desktop.fake_daemon import FakeDaemon
+from tests.support.display import VirtualDisplay
+from tests.support.processes import wait_until
+
+pytestmark = pytest.mark.interop
+
+PORTALS = {"result": {"portals": [{"portal": "one.example"}, {"portal": "two.example:8443"}]}}
+NAMES = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")
+
+
+@pytest.fixture
+def command(throwaway_home: Path) -> str:
+    register.write_files()
+    return str(register.launcher_path())
+
+
+@pytest.fixture
+def environment(xvfb: VirtualDisplay, command: str) -> dict[str, str]:
+    return xvfb.env | {name: os.environ[name] for name in NAMES}
+
+
+@pytest.fixture
+def clean_screen(xvfb: VirtualDisplay) -> Iterator[None]:
+    yield
+    for window in xvfb.windows("Inlay"):
+        xvfb.run("xdotool", "windowclose", window)
+
+
+@pytest.mark.usefixtures("clean_screen")
+def test_a_bad_link_without_a_terminal_is_explained_in_one_window_however_often_it_comes(
+    xvfb: VirtualDisplay, command: str, environment: dict[str, str]
+) -> None:
+    for _ in range(4):
+        done = subprocess.run(
+            [command, "open", "--", "inlay:portal.example.com"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 1
+        assert "(link_malformed)" in done.stderr
+        xvfb.wait_for_window("This link can't be opened")
+    assert len(xvfb.windows("This link can't be opened")) == 1
+    xvfb.xdotool("key", "Escape")
+    wait_until(lambda: not xvfb.windows("This link can't be opened"), "the window to close")
+    subprocess.run(
+        [command, "open"], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    xvfb.wait_for_window("This link can't be opened")
+
+
+@pytest.mark.usefixtures("clean_screen")
+def test_the_code_window_gives_nothing_when_it_is_closed(
+    xvfb: VirtualDisplay, command: str, environment: dict[str, str]
+) -> None:
+    with FakeDaemon(PORTALS) as daemon:
+        process = subprocess.Popen([command, "code"], env=environment, stdin=subprocess.DEVNULL)
+        xvfb.wait_for_window("Enter a code")
+        wait_until(lambda: has_focus(xvfb), "the focus")
+        xvfb.xdotool("type", "ABCDE")
+        xvfb.xdotool("key", "Return", "Escape")
+        assert process.wait(20) == 1
+    assert [request["method"] for request in daemon.requests] == ["trust.list"]
+
+
+@pytest.mark.usefixtures("clean_screen")
+def test_the_code_window_hands_over_portal_and_code(
+    xvfb: VirtualDisplay, command: str, environment: dict[str, str]
+) -> None:
+    with FakeDaemon(
+        lambda request: PORTALS if request["method"] == "trust.list" else {"result": {}}
+    ) as daemon:
+        process = subprocess.Popen([command, "code"], env=environment, stdin=subprocess.DEVNULL)
+        xvfb.wait_for_window("Enter a code")
+        wait_until(lambda: has_focus(xvfb), "the focus")
+        xvfb.xdotool("type", "abcde-fghjk")
+        xvfb.xdotool("key", "shift+Tab", "Down", "Return")
+        xvfb.xdotool("key", "Return")
+        assert process.wait(20) == 0
+    parameters = daemon.requests[1]["params"]
+    assert parameters["code"] == "ABCDEFGHJK"
+    assert parameters["portal"] in ("one.example", "two.example:8443")
+    assert parameters["environment"]["DISPLAY"] == xvfb.name
+
+
+def has_focus(xvfb: VirtualDisplay) -> bool:
+    name = xvfb.run("xdotool", "getwindowfocus", "getwindowname").stdout.strip()
+    return name.startswith("Enter a code")

@@ -1,0 +1,145 @@
+"""Pictures of every window for the documentation: ``python -m tests.agent.desktop.window_pictures FOLDER``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from agent.desktop.dialog_process import WindowProcess, Windows
+from agent.pin_rules import PinRules
+from agent.ports import CardSummary, CertificateLine, OrderPrompt, UserEnvironment
+from protocol.errors import InlayError
+from tests.support.display import VirtualDisplay
+
+ACCOUNT = "alex@portal.example"
+PROMPT = OrderPrompt(
+    portal_name="Example portal",
+    origin="https://portal.example",
+    account=ACCOUNT,
+    title="Create a virtual smart card",
+    consequences=(
+        f"A card called “Virtual smart card {ACCOUNT}” is made on this computer.",
+        "Three certificates are issued for it: authentication, signature and encryption.",
+        "Your programs can use the card once you type its PIN.",
+    ),
+    pin_policy=PinRules(digits="REQUIRED", special="DISALLOWED"),
+)
+CARD = CardSummary(
+    label=f"Virtual smart card {ACCOUNT}",
+    serial="20261122004711",
+    storage_level="keystore",
+    certificates=tuple(
+        CertificateLine(purpose, f"CN={ACCOUNT}", "2026-11-22", "2028-11-21")
+        for purpose in ("Authentication", "Signature", "Encryption")
+    ),
+)
+STEPS = ("Making the card", "Making the keys", "Asking for the certificates", "Writing the certificates")
+
+Scene = Callable[["Studio", WindowProcess], Awaitable[str]]
+
+
+class Studio:
+    """A screen, and the pictures taken of it."""
+
+    def __init__(self, screen: VirtualDisplay, folder: Path) -> None:
+        self._screen = screen
+        self._folder = folder
+        self._environment = UserEnvironment({name: screen.env[name] for name in ("DISPLAY", "XAUTHORITY")})
+
+    async def act(self, *arguments: str) -> str:
+        return await asyncio.to_thread(self._screen.xdotool, *arguments)
+
+    async def take(
+        self, name: str, scene: Scene, appearance: str, size: tuple[int, int] | None = None
+    ) -> None:
+        """Play a scene and save the window's inside as a picture of few colours."""
+        window = await Windows(appearance=appearance).open(PROMPT, self._environment)
+        assert isinstance(window, WindowProcess)
+        consent = asyncio.create_task(window.consent())
+        await self._until(window, "consent")
+        if size is not None:
+            await self.act("windowsize", "--sync", await self.act("getactivewindow"), *map(str, size))
+        await self._until(window, await scene(self, window))
+        await asyncio.sleep(0.6)  # until colours and cursor have settled
+        await self.save(name, await self.act("getactivewindow"))
+        consent.cancel()
+        await window.close()
+
+    async def save(self, name: str, identifier: str) -> None:
+        path = self._folder / f"window-{name}.png"
+        done = await asyncio.to_thread(self._screen.run, "import", "-window", identifier, str(path))
+        assert done.returncode == 0, done.stderr
+        few = ("-strip", "+dither", "-colors", "128", "-define", "png:compression-level=9", f"PNG8:{path}")
+        await asyncio.to_thread(self._screen.run, "convert", str(path), *few)
+
+    async def _until(self, window: WindowProcess, page: str) -> None:
+        while window.page != page:
+            assert not window.closed.is_set(), window.failure
+            await asyncio.sleep(0.01)
+
+
+async def typing(studio: Studio, _window: WindowProcess) -> str:
+    await studio.act("type", "--delay", "20", "k7mZ42")
+    await studio.act("key", "Tab")
+    await studio.act("type", "--delay", "20", "k7mZ42")
+    return "consent"
+
+
+async def breaking_rules(studio: Studio, _window: WindowProcess) -> str:
+    await studio.act("type", "--delay", "20", "k7#Z")
+    await studio.act("key", "Tab")
+    await studio.act("type", "--delay", "20", "k8")
+    return "consent"
+
+
+async def untouched(_studio: Studio, _window: WindowProcess) -> str:
+    return "consent"
+
+
+async def number(_studio: Studio, window: WindowProcess) -> str:
+    await window.show_number("417")
+    return "number"
+
+
+async def progress(_studio: Studio, window: WindowProcess) -> str:
+    for done, text in enumerate(STEPS[:3]):
+        await window.show_progress(str(done), text, done, len(STEPS))
+    return "progress"
+
+
+async def details(_studio: Studio, window: WindowProcess) -> str:
+    await window.show_details(CARD)
+    return "details"
+
+
+async def error(_studio: Studio, window: WindowProcess) -> str:
+    await window.show_error(InlayError("portal_unreachable", portal="portal.example", cause="no route to it"))
+    return "error"
+
+
+async def main(folder: Path) -> None:
+    """Take all pictures."""
+    with tempfile.TemporaryDirectory() as temporary, VirtualDisplay(Path(temporary)) as screen:
+        studio = Studio(screen, folder)
+        for name, scene in (
+            ("consent", typing),
+            ("number", number),
+            ("progress", progress),
+            ("details", details),
+        ):
+            await studio.take(f"{name}-light", scene, "light")
+            await studio.take(f"{name}-dark", scene, "dark")
+        await studio.take("rules-light", breaking_rules, "light")
+        await studio.take("rules-dark", breaking_rules, "dark")
+        await studio.take("error-light", error, "light")
+        await studio.take("error-dark", error, "dark")
+        await studio.take("consent-360", typing, "light", (360, 640))
+        await studio.take("details-360", details, "dark", (360, 640))
+        await studio.take("consent-wide", untouched, "light", (1200, 800))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
