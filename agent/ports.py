@@ -151,8 +151,8 @@ class UserEnvironment:
 
     Attributes:
         variables: the allowed variables alone (`agent.desktop.paths.ENVIRONMENT_ALLOWED`).
-        tty: an open descriptor of the caller's terminal, or None. The opener of the window takes it
-            over and closes it with the session.
+        tty: an open descriptor of the caller's terminal, or None. Whoever made this value owns it, keeps
+            it open until the session is closed, and closes it; a session works on its own duplicate.
     """
 
     variables: Mapping[str, str]

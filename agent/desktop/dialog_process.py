@@ -77,18 +77,13 @@ class Windows:
 
     async def _open(self, consent: messages.Consent | None, environment: UserEnvironment) -> WindowSession:
         if environment.has_display:
-            try:
-                window = await _start(consent, environment, self._options)
-            except WindowFailed:
-                if environment.tty is None:
-                    raise
-            else:
-                if environment.tty is not None:
-                    os.close(environment.tty)
-                return window
+            return await _start(consent, environment, self._options)
         if environment.tty is None:
             raise NoDisplay
-        return TerminalSession(consent, environment.tty)
+        try:
+            return TerminalSession(consent, os.dup(environment.tty))
+        except OSError:
+            raise WindowFailed(None) from None
 
 
 async def _start(

@@ -68,6 +68,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     made = Terminal()
     yield made
     os.close(made.ours)
+    os.close(made.theirs)
 
 
 async def open_on(terminal: Terminal, prompt: OrderPrompt = PROMPT) -> TerminalSession:
@@ -152,7 +153,7 @@ async def test_a_terminal_that_is_closed_is_a_cancellation(terminal: Terminal) -
     session = await open_on(terminal)
     consent = asyncio.create_task(session.consent())
     await terminal.sees("New PIN: ")
-    os.close(terminal.ours)
+    os.close(terminal.ours)  # the far end: the person's terminal window is gone
     terminal.ours = os.open(os.devnull, os.O_RDONLY)
     with pytest.raises((UserCancelled, WindowFailed)):
         await asyncio.wait_for(consent, 10)
@@ -193,7 +194,15 @@ async def test_an_error_is_written_in_three_parts(terminal: Terminal) -> None:
     assert session.failure is None
 
 
-async def test_a_broken_display_falls_back_to_the_terminal(terminal: Terminal) -> None:
-    session = await Windows().open(PROMPT, UserEnvironment({"DISPLAY": ":987"}, tty=terminal.theirs))
-    assert isinstance(session, TerminalSession)
+async def test_the_descriptor_stays_its_owners(terminal: Terminal) -> None:
+    session = await open_on(terminal)
     await session.close()
+    await session.close()
+    assert os.isatty(terminal.theirs)
+
+
+async def test_a_descriptor_that_is_closed_is_a_failure_not_a_cancellation(terminal: Terminal) -> None:
+    os.close(terminal.theirs)
+    with pytest.raises(WindowFailed):
+        await open_on(terminal)
+    terminal.theirs = os.open(os.devnull, os.O_RDONLY)
