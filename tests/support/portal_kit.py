@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,23 +10,27 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from argon2 import PasswordHasher
+from sqlalchemy import select
 
 from portal import option_store
 from portal.app import Portal
+from portal.ca.builtin import BuiltinCa
 from portal.config import Config
 from portal.keys import Argon2Cost, FileKeys
 from portal.model.states import Role
 from portal.model.virtual_card_options import NAME as CARD_OPTIONS
 from portal.passwords import Passwords
+from portal.store.tables import CaCertificate
 from tests.support.software_agent import SoftwareAgent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-    from portal.ca.authority import CertificateAuthority
     from portal.model.options import OptionValue
     from portal.views import CodeView, ProcessView, Session
+    from protocol.messages import PageEvent
+    from tests.support.unruly_ca import UnrulyCa
 
 ORIGIN = "https://portal.test"
 PROCESS = "VirtualSmartCardSelfServiceProcGet"
@@ -114,6 +119,20 @@ class Kit:
             values = option_store.script_of(CARD_OPTIONS).check({**saved.values, **changes})
             await option_store.save(tx, CARD_OPTIONS, saved.version, values, by="test", now=self.clock())
 
+    async def ended(self, session: Session, process_id: str) -> PageEvent:
+        """Wait for the end of an order."""
+        async with asyncio.timeout(20):
+            return [event async for event in self.services.events(session, process_id)][-1]
+
+    async def valid_at_ca(self) -> list[str]:
+        """Request ids of all certificates that are good in the CA's own list, after the revocation queue has run."""
+        await self.portal.revocations.run_due()
+        query = select(CaCertificate.request_id).where(
+            CaCertificate.revoked_at.is_(None), CaCertificate.request_id != "ca"
+        )
+        async with self.database.read() as tx:
+            return list(await tx.scalars(query))
+
     async def close_agents(self) -> None:
         """Drop all connections."""
         for agent in self._agents:
@@ -122,7 +141,7 @@ class Kit:
 
 @asynccontextmanager
 async def running_portal(
-    folder: Path, *, database: str | None = None, ca: CertificateAuthority | None = None, **changes: Any
+    folder: Path, *, database: str | None = None, ca: UnrulyCa | None = None, **changes: Any
 ) -> AsyncIterator[Kit]:
     """A portal with its server, stopped at the end."""
     config = Config(
@@ -137,6 +156,8 @@ async def running_portal(
     keys = FileKeys(path, PASSPHRASE) if path.exists() else FileKeys.create(path, PASSPHRASE, CHEAP)
     passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     portal = Portal(config, keys, clock=clock, passwords=passwords, ca=ca)
+    if ca is not None:
+        ca.inner = BuiltinCa(portal.database, keys, clock, ORIGIN, "Example CA")
     server = TestServer(portal.application())
     await server.start_server()
     async with ClientSession() as client:
