@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 CHROMIUM = "/usr/bin/chromium"
 MANAGED_POLICIES = Path("/etc/chromium/policies/managed")
 
+_PREFERENCES = {
+    # it would lay its question about saving the password over the other questions
+    "credentials_enable_service": False,
+    "profile": {"password_manager_enabled": False},
+}
+
 _QUIET = (
     "--no-first-run",
     "--disable-background-networking",
@@ -135,7 +141,10 @@ async def chromium(
     """
     await asyncio.to_thread(trust, home, ca_file, display)
     profile = home / "profile"
-    profile.mkdir(exist_ok=True)
+    (profile / "Default").mkdir(parents=True, exist_ok=True)
+    preferences = profile / "Default" / "Preferences"
+    if not preferences.exists():
+        preferences.write_text(json.dumps(_PREFERENCES))
     port_file = profile / "DevToolsActivePort"
     port_file.unlink(missing_ok=True)
     flags = [*_QUIET, *portal.flags(), f"--user-data-dir={profile}", "--remote-debugging-port=0", *extra]

@@ -96,8 +96,9 @@ class VirtualDisplay:
         return self.windows(name)[0]
 
     def tree(self) -> str:
-        """All windows, for a message."""
-        return self.run("xwininfo", "-root", "-tree").stdout
+        """All windows with a name, for a message."""
+        lines = self.run("xwininfo", "-root", "-tree").stdout.splitlines()
+        return "\n".join(line for line in lines if '"' in line)
 
     def screenshot(self, path: Path) -> Path:
         """Save the whole screen as PNG."""

@@ -41,9 +41,11 @@ _RESERVED_PORTS = "28304-28311,35963-35964"  # vpcd's: a test's free port is nev
 _POLICY_PARENTS = ("/etc/chromium", "/etc/opt/chrome")
 _READER_CONF = Path("/etc/reader.conf.d")
 _DRIVERS = Path("/usr/lib/pcsc/drivers")
+_HOSTS = Path("/etc/hosts")
 
 
 class _Mount(IntFlag):
+    BIND = 0x1000
     REC = 0x4000
     PRIVATE = 0x40000
 
@@ -96,6 +98,7 @@ def enter() -> None:
     _raise_loopback()
     Path("/proc/sys/net/ipv4/ip_local_reserved_ports").write_text(_RESERVED_PORTS)
     _fresh_run()
+    _own_names()
     _private_folders()
     _State.entered = True
 
@@ -115,6 +118,15 @@ def _fresh_run() -> None:
         path = Path("/run") / name
         path.mkdir()
         path.chmod(mode)
+
+
+def _own_names() -> None:
+    if not _HOSTS.is_file():
+        return
+    names = Path("/run/hosts")
+    names.write_text("127.0.0.1 localhost portal.test other.test\n::1 localhost\n")
+    names.chmod(0o644)
+    _call("mount", os.fsencode(names), os.fsencode(_HOSTS), None, _Mount.BIND, None)
 
 
 def _private_folders() -> None:

@@ -67,7 +67,8 @@ class Child:
 
     The program is started through ``setpriv --pdeathsig``: should the test run be killed, the
     kernel ends the program too. It does so when the *thread* that started it ends, so start
-    programs in the main thread, not through ``asyncio.to_thread``.
+    programs in the main thread, not through ``asyncio.to_thread``. One that ``outlives`` its starter
+    has to be ended by its process id.
 
     Attributes:
         argv: the command.
@@ -83,13 +84,15 @@ class Child:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         pass_fds: Sequence[int] = (),
+        stdin: int | None = None,
+        outlives: bool = False,
     ) -> None:
         self.argv = list(argv)
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *self.argv],
-                stdin=subprocess.DEVNULL,
+                self.argv if outlives else ["setpriv", "--pdeathsig", "KILL", "--", *self.argv],
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=None if env is None else dict(env),

@@ -1,0 +1,113 @@
+"""What end-to-end tests stand on: one portal for all of them, a new person at a new desk for each."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.browser import Policies, Portal, chromium
+from tests.support.display import VirtualDisplay
+from tests.support.person import Person
+from tests.support.portal_process import Account
+from tests.support.stack import ANY_LEVEL, Desk, Site, free_port, password
+
+if TYPE_CHECKING:
+    from tests.support.pcscd import PrivatePcscd
+
+
+@dataclass
+class UseCase:
+    """One person, one desk, the portal of all.
+
+    Attributes:
+        address: of the portal, as the browser sees it.
+        pin: the PIN that the person will choose.
+    """
+
+    site: Site
+    desk: Desk
+    user: Account
+    display: VirtualDisplay
+    address: Portal
+    pin: str
+
+    @asynccontextmanager
+    async def browser(self, policies: Policies | None = None) -> AsyncIterator[Person]:
+        """The person in front of a browser, logged in."""
+        running = chromium(
+            self.display,
+            self.desk.home,
+            portal=self.address,
+            ca_file=self.site.ca.ca_file,
+            policies=policies,
+        )
+        async with running as context:
+            person = Person(self.display, context.pages[0])
+            try:
+                await person.log_in(self.address.origin, self.user)
+                yield person
+            except BaseException:
+                self.say_what_was_seen()
+                raise
+
+    def say_what_was_seen(self) -> None:
+        """Print, for a failed test's report, where its picture is and what agent and portal wrote."""
+        picture = self.display.screenshot(self.display.folder / f"{self.desk.home.parent.name}.png")
+        sys.stdout.write(
+            f"screen: {picture}\n{self.desk.agent.logs()}\n{self.site.portal.log_file.read_text()}"
+        )
+
+    def cards(self) -> list[dict[str, Any]]:
+        """The agent's cards."""
+        found: list[dict[str, Any]] = self.desk.agent.ask("cards")["cards"]
+        return found
+
+    def card_files(self) -> list[Path]:
+        """Files of cards on the disk."""
+        return sorted((self.desk.agent.state / "cards").rglob("*.card"))
+
+
+@pytest.fixture(scope="session")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualDisplay]:
+    """A screen wide enough for browser and window side by side."""
+    with VirtualDisplay(tmp_path_factory.mktemp("screen"), width=1720, height=1024) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The portal, at the address that its links name."""
+    port = free_port()
+    running = Site(tmp_path_factory.mktemp("portal"), port=port, host="portal.test")
+    running.prepare(options=ANY_LEVEL)
+    running.portal.start()
+    yield running
+    running.portal.stop()
+
+
+@pytest.fixture
+def use_case(site: Site, screen: VirtualDisplay, pcscd: PrivatePcscd) -> Iterator[UseCase]:
+    """A person whom the portal knows, at a machine that trusts it."""
+    assert pcscd.readers
+    folder = Path(tempfile.mkdtemp(prefix="desk-"))  # pytest's own folders are too deep for a socket's name
+    desk = Desk(folder, screen.env)
+    user = Account(f"user-{secrets.token_hex(3)}@example.org", "Test user", password())
+    try:
+        desk.start()
+        site.portal.add(user)
+        desk.trust(site)
+        port = int(site.portal.portal_id.partition(":")[2])
+        pin = f"{secrets.randbelow(10**6):06d}"
+        yield UseCase(site, desk, user, screen, Portal(port), pin)
+    finally:
+        desk.stop()
+        shutil.rmtree(folder)

@@ -1,0 +1,205 @@
+"""A person at the screen: looks at pages and windows, moves the mouse, types.
+
+Pages are looked at through the browser's debugging port; everything that is *done* is done with the
+screen's own mouse and keyboard, so that the browser, the window manager and the agent's window get
+what they get from a person's hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+from tests.support.browser_questions import Question, answer
+from tests.support.processes import NotReadyError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from playwright.async_api import Page
+
+    from tests.support.display import VirtualDisplay
+    from tests.support.portal_process import Account
+
+CONSENT_TITLE = r"^Create a virtual smart card - Inlay$"
+NUMBER_TITLE = r"^[0-9]{3} - type this number in the page - Inlay$"
+DETAILS_TITLE = r"^Your card is ready - Inlay$"
+ANY_WINDOW = r" - Inlay$"
+BROWSER_TITLE = r" - Chromium$"
+
+PAGE_MS = 15_000
+WINDOW_SECONDS = 20.0
+LOOK_SECONDS = 0.02
+KEY_MS = "8"
+
+T = TypeVar("T")
+
+_PLACE = """element => {
+    element.scrollIntoView({block: 'center', behavior: 'instant'});
+    const box = element.getBoundingClientRect();
+    return [
+        screenX + (outerWidth - innerWidth) / 2 + box.x + box.width / 2,
+        screenY + outerHeight - innerHeight + box.y + box.height / 2,
+    ];
+}"""
+
+
+class Person:
+    """Who sits at ``display`` with ``page`` in the browser.
+
+    Attributes:
+        display: the screen.
+        page: the browser's tab.
+    """
+
+    def __init__(self, display: VirtualDisplay, page: Page) -> None:
+        self.display = display
+        self.page = page
+
+    # --- the page
+
+    async def log_in(self, origin: str, account: Account) -> None:
+        """Open the portal, type address and password, and arrive at the start page."""
+        await self.page.goto(origin)
+        await self.click("#email")
+        await self.type(account.email)
+        await self.click("#password")
+        await self.type(account.password, "Return")
+        await self.page.wait_for_url("**/start", timeout=PAGE_MS)
+
+    async def begin(self) -> None:
+        """*Get virtual smart card*, *Next*: the page with *Open Inlay*, ready to be clicked."""
+        await self.click("button:has-text('Get virtual smart card')")
+        await self.page.wait_for_url("**/processes/*", timeout=PAGE_MS)
+        await self.next()
+        await self.page.wait_for_selector("#order[data-found]", timeout=PAGE_MS)
+
+    async def next(self) -> None:
+        """*Next*, and see another page."""
+        await self.click("button:has-text('Next')")
+
+    async def path_found(self) -> str:
+        """What the page says it found: ``loopback`` or ``link``."""
+        return await self.page.get_attribute("#order", "data-found") or ""
+
+    async def path_taken(self) -> str:
+        """What the page says it did after the click: ``loopback`` or ``link``; empty before."""
+        return await self.page.get_attribute("#order", "data-path") or ""
+
+    async def open_inlay(self, *, question: bool) -> None:
+        """Click *Open Inlay*, and answer the browser's own question with yes where it asks one."""
+        await self.click("#open")
+        if question:
+            await answer(self.display, Question.OPEN_LINK, yes=True)
+
+    async def type_number(self, number: str) -> None:
+        """Type the number into the page."""
+        await self.page.wait_for_selector("#number-field", state="visible", timeout=PAGE_MS)
+        await self.click("#number-field")
+        await self.type(number, "Return")
+
+    async def see(self, text: str) -> None:
+        """Wait until the page shows a text."""
+        await self.page.get_by_text(text).first.wait_for(state="visible", timeout=PAGE_MS)
+
+    async def see_step(self, title: str) -> None:
+        """Wait until the page is at the step with that title."""
+        step = self.page.locator("[aria-current='step']", has_text=title)
+        await step.wait_for(state="visible", timeout=PAGE_MS)
+
+    async def cancel_in_page(self) -> None:
+        """*Cancel* and *Yes, cancel* in the page."""
+        await self.click("summary:has-text('Cancel')")
+        await self.click("button:has-text('Yes, cancel')")
+
+    async def click(self, selector: str) -> None:
+        """A real click on the middle of the element, as soon as it can be seen."""
+        element = await self.page.wait_for_selector(selector, state="visible", timeout=PAGE_MS)
+        assert element is not None
+        await self.page.bring_to_front()
+        x, y = await element.evaluate(_PLACE)
+        aside = not await self._browser_active()
+        await self._act("mousemove", str(round(x)), str(round(y)), "click", "1")
+        if aside:
+            await self._until(self._browser_active, "the browser in front after a click into it")
+
+    async def type(self, text: str, *then: str) -> None:
+        """Type on the keyboard, wherever the cursor is, then press the keys named."""
+        await self._act("type", "--clearmodifiers", "--delay", KEY_MS, "--", text)
+        if then:
+            await self.press(*then)
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, by their X names."""
+        await self._act("key", "--clearmodifiers", "--delay", KEY_MS, *keys)
+
+    # --- Inlay's window
+
+    async def window(self, title: str, *, seconds: float = WINDOW_SECONDS) -> str:
+        """The id of the window with that title, as soon as it is on the screen and has the keyboard.
+
+        Raises:
+            NotReadyError: there is none in time, or it stays without the keyboard.
+        """
+        found = await self._until(
+            lambda: self._in_front(title), f"a window {title!r} in front", seconds=seconds
+        )
+        assert found is not None
+        return found
+
+    async def enter_pin(self, pin: str, again: str | None = None) -> None:
+        """Type the new PIN twice into the consent window, and agree by Enter."""
+        await self.window(CONSENT_TITLE)
+        await self.type(pin, "Tab")
+        await self.type(pin if again is None else again, "Return")
+
+    async def number(self) -> str:
+        """The number, read from the window's title; the window is moved aside, off the page."""
+        window = await self.window(NUMBER_TITLE)
+        title = await asyncio.to_thread(self.display.xdotool, "getwindowname", window)
+        width, _ = (await asyncio.to_thread(self.display.xdotool, "getdisplaygeometry")).split()
+        shape = await asyncio.to_thread(self.display.xdotool, "getwindowgeometry", "--shell", window)
+        across = re.search(r"^WIDTH=(\d+)$", shape, re.MULTILINE)
+        assert across is not None, shape
+        await self._act("windowmove", window, str(int(width) - int(across[1]) - 10), "60")
+        return title[:3]
+
+    async def close_window(self, title: str) -> None:
+        """Close a window by its Escape key, and see it go."""
+        window = await self.window(title)
+        await self.press("Escape")
+        await self.gone(window)
+
+    async def gone(self, window: str, *, seconds: float = WINDOW_SECONDS) -> None:
+        """Wait until a window is no longer there."""
+        await self._until(lambda: self._gone(window), f"window {window} closed", seconds=seconds)
+
+    async def _gone(self, window: str) -> bool:
+        return window not in await asyncio.to_thread(self.display.windows, ANY_WINDOW)
+
+    async def _in_front(self, title: str) -> str | None:
+        found = await asyncio.to_thread(self.display.windows, title)
+        if not found:
+            return None
+        active = await asyncio.to_thread(self.display.run, "xdotool", "getactivewindow")
+        return active.stdout.strip() if active.stdout.strip() in found else None
+
+    async def _browser_active(self) -> bool:
+        return await self._in_front(BROWSER_TITLE) is not None
+
+    async def _until(
+        self, condition: Callable[[], Awaitable[T]], what: str, *, seconds: float = WINDOW_SECONDS
+    ) -> T:
+        """What ``condition`` gives, as soon as it gives something true."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while not (found := await condition()):
+            if loop.time() > deadline:
+                tree = await asyncio.to_thread(self.display.tree)
+                raise NotReadyError(what, seconds, tree)
+            await asyncio.sleep(LOOK_SECONDS)
+        return found
+
+    async def _act(self, *arguments: str) -> None:
+        await asyncio.to_thread(self.display.xdotool, *arguments)
