@@ -199,10 +199,11 @@ async def open_channel(entry: TrustEntry, store: TrustStore) -> Channel:
 
 
 async def _connect(entry: TrustEntry, path: str) -> ClientConnection:
+    context = await asyncio.to_thread(entry.tls)
     try:
         return await connect(
             f"wss://{entry.portal}{path}",
-            ssl=entry.tls(),
+            ssl=context,
             subprotocols=[SUBPROTOCOL],
             compression=None,
             open_timeout=CONNECT_SECONDS,

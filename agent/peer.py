@@ -48,12 +48,18 @@ def _program_with(inode: str) -> str | None:
         if not process.name.isdigit():
             continue
         try:
-            links = [os.readlink(item) for item in (process / "fd").iterdir()]
-            if wanted in links:
+            if any(_target(item) == wanted for item in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (process {process.name})"
-        except OSError:
+        except OSError:  # another user's, or gone
             continue
     return None
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:  # closed in between
+        return ""
 
 
 def _rows(family: socket.AddressFamily) -> Iterator[list[str]]:

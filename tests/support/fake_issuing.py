@@ -71,6 +71,11 @@ class FakeCA:
         changed = msgspec.structs.replace(first, certificate=change(first.certificate))
         return Certificates(certificates=[changed, *rest])
 
+    def foreign_certificate(self) -> bytes:
+        """A certificate for a key that nobody asked for."""
+        certificate = self._issue(ec.generate_private_key(ec.SECP256R1()).public_key(), "CN=Somebody Else")
+        return certificate.public_bytes(serialization.Encoding.DER)
+
     def check(self, order: Order, receipt: Receipt) -> None:
         """Check that every key of an order has proved itself."""
         assert [proof.slot for proof in receipt.proofs] == [key.slot for key in order.parameters.keys]

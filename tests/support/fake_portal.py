@@ -211,6 +211,11 @@ class FakePortal:
             await self._claimed.wait_for(lambda: code in self.orders)
         return self.orders[code]
 
+    async def connected(self, times: int) -> None:
+        """Wait until the agent has connected so often."""
+        async with asyncio.timeout(EVENT_SECONDS), self._claimed:
+            await self._claimed.wait_for(lambda: self.connections >= times)
+
     def key_set(self) -> str:
         """The key set as it is sent."""
         now = int(time.time()) + self.clock_offset
@@ -252,7 +257,9 @@ class FakePortal:
     async def _channel(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=("inlay.v1",))
         await socket.prepare(request)
-        self.connections += 1
+        async with self._claimed:
+            self.connections += 1
+            self._claimed.notify_all()
         session = Session(Role.CHANNEL_PORTAL)
         context: dict[str, Any] = {}
         try:

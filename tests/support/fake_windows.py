@@ -68,6 +68,7 @@ class FakeWindow:
 
     async def raise_window(self) -> None:
         self.raised += 1
+        await self._show("raised")
 
     async def wait_closed(self) -> None:
         await self.closed.wait()
