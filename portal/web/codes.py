@@ -21,7 +21,7 @@ _MOST: Final = 10_000
 
 
 class CodeShelf:
-    """Codes by session and process, in memory.
+    """The code of each process, and the session that it was made for, in memory.
 
     Args:
         services: makes the codes.
@@ -31,12 +31,12 @@ class CodeShelf:
     def __init__(self, services: Services, clock: Callable[[], float] = time.time) -> None:
         self._services = services
         self._clock = clock
-        self._codes: dict[tuple[str, str], CodeView] = {}
+        self._codes: dict[str, tuple[str, CodeView]] = {}
 
     async def current(self, session: Session, process_id: str) -> CodeView:
         """The code shown before if it is still good, else a fresh one; errors as ``Services.new_code``."""
-        code = self._codes.get((session.id, process_id))
-        if code is not None and code.link_expires_at - _LEFT > self._clock():
+        owner, code = self._codes.get(process_id, ("", None))
+        if code is not None and owner == session.id and code.link_expires_at - _LEFT > self._clock():
             return code
         return await self.fresh(session, process_id)
 
@@ -44,15 +44,15 @@ class CodeShelf:
         """A fresh code; errors as ``Services.new_code``."""
         code = await self._services.new_code(session, process_id)
         self._drop_old()
-        self._codes[session.id, process_id] = code
+        self._codes[process_id] = (session.id, code)
         return code
 
-    def forget(self, session: Session, process_id: str) -> None:
+    def forget(self, process_id: str) -> None:
         """Drop a process's code: it ended, or its order was claimed."""
-        self._codes.pop((session.id, process_id), None)
+        self._codes.pop(process_id, None)
 
     def _drop_old(self) -> None:
         now = self._clock()
-        self._codes = {key: code for key, code in self._codes.items() if code.typed_expires_at > now}
+        self._codes = {key: kept for key, kept in self._codes.items() if kept[1].typed_expires_at > now}
         while len(self._codes) >= _MOST:
             self._codes.pop(next(iter(self._codes)))

@@ -71,7 +71,7 @@ async def get_events(request: web.Request) -> web.StreamResponse:
         # The first event before the answer begins: what is refused is refused with a status.
         first = await anext(events, None)
         if first is not None and first.state != "waiting":
-            request.app[CODES].forget(session, process_id)
+            request.app[CODES].forget(process_id)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         try:

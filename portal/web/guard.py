@@ -80,7 +80,8 @@ async def read_form(request: web.Request, csrf_token: str) -> dict[str, list[str
         web.HTTPRequestEntityTooLarge: it is too long.
     """
     check_origin(request)
-    if request.content_type != "application/x-www-form-urlencoded" or request.charset not in (None, "utf-8"):
+    charset = (request.charset or "utf-8").lower()
+    if request.content_type != "application/x-www-form-urlencoded" or charset != "utf-8":
         raise ForeignRequest
     length = request.content_length
     if length is None or length > MAX_FORM_BYTES:

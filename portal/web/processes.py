@@ -81,7 +81,7 @@ async def post_cancel(request: web.Request) -> web.Response:
     """``POST /processes/ID/cancel``."""
     session, _, process_id = await _sent(request)
     await request.app[SERVICES].cancel(session, process_id)
-    request.app[CODES].forget(session, process_id)
+    request.app[CODES].forget(process_id)
     raise web.HTTPSeeOther(f"/processes/{process_id}")
 
 
@@ -128,7 +128,7 @@ async def _code(request: web.Request, session: Session, view: ProcessView) -> Co
     waiting = view.order is None or view.order.state == "waiting"
     if view.state is ProcessState.RUNNING and view.step == OPEN_STEP and waiting:
         return await request.app[CODES].current(session, view.id)
-    request.app[CODES].forget(session, view.id)
+    request.app[CODES].forget(view.id)
     return None
 
 

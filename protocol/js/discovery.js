@@ -9,6 +9,9 @@ export const SEARCH_MILLISECONDS = 300;
 // Newest name first. Before loopback was told apart from the local network there was one name for both.
 const PERMISSION_NAMES = ['loopback-network', 'local-network-access', 'local-network'];
 
+// A page that itself comes from this machine needs no permission, though browsers answer `prompt` for it.
+const LOOPBACK_HOST = /^(localhost|[a-z0-9.-]+\.localhost|127(\.[0-9]{1,3}){3}|\[::1\])$/;
+
 /**
  * What the browser says of connections to this machine.
  *
@@ -20,6 +23,7 @@ export async function loopbackPermission(environment) {
     try {
       const status = await environment.permissions.query({ name });
       const state = status?.state;
+      if (state === 'prompt' && LOOPBACK_HOST.test(environment.hostname)) return 'granted';
       if (state === 'granted' || state === 'prompt' || state === 'denied') return state;
     } catch {
       // A name the browser doesn't know is a TypeError, a browser without the interface too: try the next.

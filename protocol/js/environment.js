@@ -10,6 +10,7 @@ export function browserEnvironment() {
     WebSocket: globalThis.WebSocket,
     permissions: globalThis.navigator?.permissions,
     document: globalThis.document,
+    hostname: globalThis.location?.hostname ?? '',
     navigate: (link) => globalThis.location.assign(link),
     setTimeout: (call, milliseconds) => globalThis.setTimeout(call, milliseconds),
     clearTimeout: (timer) => globalThis.clearTimeout(timer),

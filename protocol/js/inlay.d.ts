@@ -42,6 +42,8 @@ export interface Environment {
   WebSocket: typeof WebSocket;
   permissions?: { query(description: { name: string }): Promise<{ state: string }> };
   document: Pick<Document, 'visibilityState' | 'addEventListener' | 'removeEventListener'>;
+  /** The page's own host, as in `location.hostname`. */
+  hostname: string;
   navigate(link: string): void;
   setTimeout(call: () => void, milliseconds: number): number;
   clearTimeout(timer: number): void;

@@ -36,7 +36,7 @@ async def visitor(
 
 
 @pytest.fixture
-def person(visitor: Visitor) -> Visitor:
+def person(visitor: Visitor, services: FakeServices) -> Visitor:
     """A browser that is logged in."""
-    visitor.cookies["__Host-inlay-session"] = visitor.services.open_session()
+    visitor.cookies["__Host-inlay-session"] = services.open_session()
     return visitor

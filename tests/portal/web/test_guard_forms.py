@@ -109,6 +109,11 @@ async def test_another_kind_of_body_is_refused(person: Visitor, services: FakeSe
         )
         assert answer.status == 403
     form = {"Content-Type": "application/x-www-form-urlencoded"}
+    by_script = {"Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
+    answer = await person.client.post(
+        "/processes/process-1/code", data=body, headers=headers | by_script, allow_redirects=False
+    )
+    assert answer.status == 409  # taken, and refused for the step
     answer = await person.client.post("/processes", data=b"csrf=%ff", headers=headers | form)
     assert answer.status == 403
     answer = await person.client.post("/processes", data=b"a=" + b"b" * 70_000, headers=headers | form)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from aiohttp.test_utils import TestClient
     from multidict import CIMultiDictProxy
 
-    from tests.portal.web.fake_services import FakeServices
+    from portal.services import Services
 
 VOID = {"meta", "link", "input", "path", "rect", "circle"}
 
@@ -93,7 +93,7 @@ class Page:
 class Visitor:
     """A browser."""
 
-    def __init__(self, client: TestClient[web.Request, web.Application], services: FakeServices) -> None:
+    def __init__(self, client: TestClient[web.Request, web.Application], services: Services) -> None:
         self.client = client
         self.services = services
         self.cookies: dict[str, str] = {}

@@ -135,7 +135,7 @@ export const SECRET = 'n'.repeat(43);
 export const PORT = 27413;
 
 /** A world with agents by port and the browser's permission states; what was told is in `told`. */
-export function world({ agents = {}, states = { 'loopback-network': 'granted' } } = {}) {
+export function world({ agents = {}, states = { 'loopback-network': 'granted' }, hostname = 'portal.test' } = {}) {
   const clock = new Clock();
   const { FakeSocket, sockets } = network(agents);
   const told = [];
@@ -145,6 +145,7 @@ export function world({ agents = {}, states = { 'loopback-network': 'granted' } 
     WebSocket: FakeSocket,
     permissions: states === null ? undefined : permissions(states),
     document: page(),
+    hostname,
     navigate: (link) => navigated.push(link),
     setTimeout: clock.setTimeout,
     clearTimeout: clock.clearTimeout,

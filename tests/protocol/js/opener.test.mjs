@@ -53,6 +53,21 @@ for (const state of ['prompt', 'denied']) {
   });
 }
 
+for (const hostname of ['localhost', 'portal.localhost', '127.0.0.1', '[::1]']) {
+  test(`a page from ${hostname} needs no permission, unless it is denied`, async () => {
+    const setting = (state) => world({ agents: { [PORT]: agent() }, states: { 'loopback-network': state }, hostname });
+    assert.equal((await prepared(setting('prompt'))).path, 'loopback');
+    assert.equal((await prepared(setting('denied'))).path, 'link');
+  });
+}
+
+for (const hostname of ['localhost.test', '127.0.0.1.test', '1270.0.0.1', '127.test']) {
+  test(`a page from ${hostname} is not from this machine`, async () => {
+    const states = { 'loopback-network': 'prompt' };
+    assert.equal((await prepared(world({ agents: { [PORT]: agent() }, states, hostname }))).path, 'link');
+  });
+}
+
 test('an older browser is asked by the older name', async () => {
   const setting = world({ agents: { [PORT]: agent() }, states: { 'local-network-access': 'denied' } });
   assert.equal((await prepared(setting)).path, 'link');
