@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _AFTER_FAILURE: Final = 30.0
 """Seconds before work that failed (the database is away) is tried again."""
+_TO_STOP: Final = 5.0
+"""Seconds that work under way has to end."""
 
 
 class Work(Protocol):
@@ -36,25 +38,31 @@ class Alarm:
         self._bus = bus
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
 
     def start(self) -> None:
         """Start."""
         self._task = asyncio.create_task(self._run(), name=f"alarm {self._work.topic}")
 
     async def stop(self) -> None:
-        """Stop; what was due is found at the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Stop; work that is being done may end, what is due then is found at the next start."""
+        if self._task is None:
+            return
+        self._stopping.set()
+        self._bus.publish([self._work.topic])
+        _, late = await asyncio.wait([self._task], timeout=_TO_STOP)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         with self._bus.watch(self._work.topic) as watch:
-            while True:
+            while not self._stopping.is_set():
                 try:
                     await self._work.run_due()
                     due = await self._work.next_due()
                 except Exception:
                     _LOG.exception("%s: tried again in %g s", self._work.topic, _AFTER_FAILURE)
-                    await asyncio.sleep(_AFTER_FAILURE)
+                    await watch.wait(_AFTER_FAILURE)
                     continue
                 await watch.wait(None if due is None else max(0.0, due - self._clock()))

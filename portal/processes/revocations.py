@@ -48,7 +48,9 @@ class Revocations:
     async def _try(self, certificate_id: str) -> None:
         async with self._context.database.read() as tx:
             certificate = await tx.get_one(Certificate, certificate_id)
-            row = await tx.get_one(Revocation, certificate_id)
+            row = await tx.get(Revocation, certificate_id)
+        if row is None:
+            return  # another run was quicker
         try:
             async with asyncio.timeout(self._context.ca_seconds):
                 await self._context.ca.revoke(certificate.serial, Reason(row.reason))
@@ -59,7 +61,9 @@ class Revocations:
 
     async def _wait(self, certificate_id: str) -> None:
         async with self._context.database.write() as tx:
-            row = await tx.get_one(Revocation, certificate_id, with_for_update=True)
+            row = await tx.get(Revocation, certificate_id, with_for_update=True)
+            if row is None:
+                return
             row.tries += 1
             wait = min(_FIRST_WAIT * 2 ** min(row.tries - 1, 20), _LONGEST_WAIT)
             row.next_try_at = self._context.clock() + wait
@@ -69,11 +73,14 @@ class Revocations:
         async with self._context.database.write() as tx:
             now = self._context.clock()
             certificate = await tx.get_one(Certificate, certificate_id, with_for_update=True)
+            row = await tx.get(Revocation, certificate_id)
+            if row is None:
+                return
             state = CertificateState(certificate.state)
             certificate.state = states.CERTIFICATE.check(state, CertificateState.REVOKED)
             certificate.ca_state = CaState.REVOKED.value
             certificate.changed_at = now
-            await tx.delete(await tx.get_one(Revocation, certificate_id))
+            await tx.delete(row)
             await audit.record(
                 tx,
                 at=now,

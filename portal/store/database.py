@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from portal.events import ChangeBus
@@ -29,6 +29,9 @@ _BUSY_MS: Final = 15_000
 class Database:
     """The portal's database.
 
+    Attributes:
+        url: where it is.
+
     Args:
         url: for example ``sqlite+aiosqlite:////var/lib/inlay/portal.db`` or ``postgresql+psycopg://…``.
         bus: where topics are published after a commit.
@@ -36,10 +39,11 @@ class Database:
 
     def __init__(self, url: str, bus: ChangeBus) -> None:
         self.bus = bus
-        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        self.url = make_url(url)
+        self._sqlite = self.url.get_backend_name() == "sqlite"
         self.engine: AsyncEngine = create_async_engine(url, pool_pre_ping=not self._sqlite)
         if self._sqlite:
-            _prepare_sqlite(self.engine)
+            prepare_sqlite(self.engine.sync_engine)
         writing = self.engine.execution_options(inlay_write=True)
         self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._writers = async_sessionmaker(writing, expire_on_commit=False)
@@ -73,8 +77,10 @@ def notify(tx: AsyncSession, *topics: str) -> None:
     tx.info.setdefault(_TOPICS, set()).update(topics)
 
 
-def _prepare_sqlite(engine: AsyncEngine) -> None:
-    @event.listens_for(engine.sync_engine, "connect")
+def prepare_sqlite(engine: Engine) -> None:
+    """Have an engine's connections use WAL and foreign keys, and begin transactions as this module says."""
+
+    @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
         # transactions are begun below, not by the driver, which would begin them too late
         connection.isolation_level = None
@@ -83,7 +89,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
         writes = connection.get_execution_options().get("inlay_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import create_engine
+
+from portal.store.database import prepare_sqlite
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from portal.store.database import Database
 
 
@@ -34,10 +36,17 @@ async def downgrade(database: Database, revision: str) -> None:
 
 
 async def _run(database: Database, action: Callable[[Config], None]) -> None:
-    def migrate(connection: Connection) -> None:
-        config = configuration()
-        config.attributes["connection"] = connection
-        action(config)
+    """Migrations take long and wait for nothing: they run in a thread, on an engine of their own."""
 
-    async with database.engine.execution_options(inlay_write=True).begin() as connection:
-        await connection.run_sync(migrate)
+    def migrate() -> None:
+        sqlite = database.url.get_backend_name() == "sqlite"
+        engine = create_engine(database.url.set(drivername="sqlite") if sqlite else database.url)
+        if sqlite:
+            prepare_sqlite(engine)
+        config = configuration()
+        with engine.execution_options(inlay_write=True).begin() as connection:
+            config.attributes["connection"] = connection
+            action(config)
+        engine.dispose()
+
+    await asyncio.to_thread(migrate)

@@ -36,6 +36,11 @@ ORIGIN = "https://portal.test"
 PROCESS = "VirtualSmartCardSelfServiceProcGet"
 PASSWORD = "correct horse battery"
 PASSPHRASE = b"a passphrase for throw-away keys"
+P256: dict[str, OptionValue] = {
+    "AuthenticationAlgorithm": "P-256",
+    "SignatureAlgorithm": "P-256",
+    "EncryptionAlgorithm": "P-256",
+}
 CHEAP = Argon2Cost(time=1, memory_kib=8, lanes=1)
 
 

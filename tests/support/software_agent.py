@@ -200,6 +200,12 @@ class SoftwareAgent:
         if self._reader is not None:
             await self._reader
 
+    async def closed(self, seconds: float) -> None:
+        """Wait until the portal closes the connection."""
+        assert self._reader is not None
+        async with asyncio.timeout(seconds):
+            await asyncio.shield(self._reader)
+
     def claim_message(
         self, code: str, transport: Transport = Transport.LINK, origin: str | None = None
     ) -> Claim:
