@@ -267,6 +267,16 @@ export const CAUSES = Object.freeze({
     "why": "Another order is being carried out.",
     "next_step": "Finish or cancel it, then try again."
   },
+  "order_interrupted": {
+    "happened": "The order was ended.",
+    "why": "Inlay was stopped in the middle of it.",
+    "next_step": "Start again from the page. Nothing was left behind."
+  },
+  "journal_unusable": {
+    "happened": "Inlay can't keep its journal.",
+    "why": "The file was {cause}.",
+    "next_step": "Send the log to support: without a journal no order is begun."
+  },
   "user_cancelled": {
     "happened": "You cancelled.",
     "why": "The window was closed or Cancel was chosen.",
@@ -361,6 +371,11 @@ export const CAUSES = Object.freeze({
     "happened": "The virtual cards on this machine can't be used.",
     "why": "The secret in the system's key store that protects them is gone or was replaced.",
     "next_step": "Restore the key store, or get a new virtual card from the portal."
+  },
+  "pcsc_card_removed": {
+    "happened": "The card is gone.",
+    "why": "It was taken out of the reader.",
+    "next_step": "Put it in again and start again from the page."
   },
   "ca_refused": {
     "happened": "The certificate authority refused.",

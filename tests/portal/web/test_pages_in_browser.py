@@ -62,8 +62,8 @@ class Desk:
 
     @property
     def errors(self) -> list[str]:
-        """Complaints but for ports where nobody listens: a browser notes each, and no page can hinder it."""
-        return [text for text in self.complaints if "ERR_CONNECTION_REFUSED" not in text]
+        """Complaints but for ports where no agent was found: a browser notes each, and no page can hinder it."""
+        return [text for text in self.complaints if ": WebSocket connection to 'ws://127.0.0.1:" not in text]
 
     async def focused(self) -> str:
         """Text of the element that has the keyboard; whether the window is in front doesn't matter."""
