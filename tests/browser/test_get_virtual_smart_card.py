@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import Policies
 from tests.support.person import DETAILS_TITLE
 
 if TYPE_CHECKING:

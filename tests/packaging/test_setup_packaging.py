@@ -40,8 +40,9 @@ def test_every_pin_has_a_hash_and_no_place(file: Path) -> None:
 def test_pins_cover_the_project() -> None:
     """What pyproject.toml asks for is pinned."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    run = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["portal"]
     groups = project["dependency-groups"]
+    run = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["portal"]
+    run += groups["demo"]
     assert _names(run) <= _pins("run").keys()
     assert _names(groups["test"] + groups["lint"]) <= _pins("test").keys()
     assert _names(project["build-system"]["requires"]) <= _pins("build").keys()
@@ -71,7 +72,8 @@ def test_dependencies_document_names_each() -> None:
     wanted = _names(
         project["project"]["dependencies"] + project["project"]["optional-dependencies"]["portal"]
     )
-    wanted |= _names(project["dependency-groups"]["test"] + project["dependency-groups"]["lint"])
+    for group in project["dependency-groups"].values():
+        wanted |= _names(group)
     wanted |= _names([line for line in _build_in() if not line.startswith("#")])
     for file in DEBIAN:
         wanted |= {line.split()[0] for line in file.read_text().splitlines() if not line.startswith("#")}

@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import async_playwright
 
+from tests.support import isolation
 from tests.support.processes import Child
 
 if TYPE_CHECKING:
@@ -31,11 +33,7 @@ if TYPE_CHECKING:
 CHROMIUM = "/usr/bin/chromium"
 MANAGED_POLICIES = Path("/etc/chromium/policies/managed")
 
-_PREFERENCES = {
-    # it would lay its question about saving the password over the other questions
-    "credentials_enable_service": False,
-    "profile": {"password_manager_enabled": False},
-}
+_BLOCK = 2  # a content setting of Chromium
 
 _QUIET = (
     "--no-first-run",
@@ -106,7 +104,13 @@ class Policies:
         return self
 
     def install(self) -> None:
-        """Write them where Chromium looks when it starts."""
+        """Write them where Chromium looks when it starts.
+
+        Raises:
+            RuntimeError: not in namespaces of the run's own: they would count for the whole machine.
+        """
+        if not isolation.entered():
+            raise RuntimeError("managed policies need the test run's own namespaces")
         MANAGED_POLICIES.mkdir(parents=True, exist_ok=True)
         (MANAGED_POLICIES / "inlay-test.json").write_text(json.dumps(self.values))
 
@@ -124,6 +128,7 @@ async def chromium(
     portal: Portal,
     ca_file: Path,
     policies: Policies | None = None,
+    block_loopback: bool = False,
     extra: Sequence[str] = (),
 ) -> AsyncIterator[BrowserContext]:
     """Run Chromium while the ``async with`` block runs.
@@ -134,23 +139,18 @@ async def chromium(
         portal: the server of the page under test.
         ca_file: PEM of the root that signed the server's certificate.
         policies: managed policies for this run of the browser.
+        block_loopback: the profile is one whose owner blocks connections of pages to this machine.
         extra: further switches.
 
     Yields:
         The browser's only context; ``context.pages[0]`` is its first tab.
     """
-    await asyncio.to_thread(trust, home, ca_file, display)
-    profile = home / "profile"
-    (profile / "Default").mkdir(parents=True, exist_ok=True)
-    preferences = profile / "Default" / "Preferences"
-    if not preferences.exists():
-        preferences.write_text(json.dumps(_PREFERENCES))
-    port_file = profile / "DevToolsActivePort"
+    await asyncio.to_thread(trust, home, ca_file)
+    port_file = _profile(home, block_loopback=block_loopback) / "DevToolsActivePort"
     port_file.unlink(missing_ok=True)
-    flags = [*_QUIET, *portal.flags(), f"--user-data-dir={profile}", "--remote-debugging-port=0", *extra]
-    if os.geteuid() == 0:
-        flags.append("--no-sandbox")  # Chromium refuses to start as root with its sandbox
-    (policies or Policies()).install()
+    flags = [*_flags(home, portal), "--remote-debugging-port=0", *extra]
+    if policies is not None:
+        policies.install()
     child = Child([CHROMIUM, *flags, "about:blank"], log=home / "chromium.log", env=home_env(display, home))
     try:
         await asyncio.to_thread(child.wait_until, lambda: _complete(port_file), "Chromium", seconds=30)
@@ -161,7 +161,8 @@ async def chromium(
             await browser.close()
     finally:
         await asyncio.to_thread(child.stop)
-        Policies.remove()
+        if policies is not None:
+            Policies.remove()
 
 
 def _complete(port_file: Path) -> bool:
@@ -176,7 +177,32 @@ def home_env(display: VirtualDisplay, home: Path) -> dict[str, str]:
     return env | {"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
 
 
-def trust(home: Path, ca_file: Path, display: VirtualDisplay) -> None:
+def person_command(home: Path, portal: Portal, ca_file: Path, address: str) -> list[str]:
+    """The command by which a person's Chromium opens ``address``, made ready to be run."""
+    trust(home, ca_file)
+    return [CHROMIUM, *_flags(home, portal), address]
+
+
+def _flags(home: Path, portal: Portal) -> list[str]:
+    flags = [*_QUIET, *portal.flags(), f"--user-data-dir={_profile(home)}"]
+    if os.geteuid() == 0:
+        flags.append("--no-sandbox")  # Chromium refuses to start as root with its sandbox
+    return flags
+
+
+def _profile(home: Path, *, block_loopback: bool = False) -> Path:
+    """The browser's profile in ``home``, made if it isn't there."""
+    preferences = home / "profile" / "Default" / "Preferences"
+    if not preferences.exists():
+        preferences.parent.mkdir(parents=True, exist_ok=True)
+        defaults = {"loopback_network": _BLOCK} if block_loopback else {}
+        profile = {"password_manager_enabled": False, "default_content_setting_values": defaults}
+        # the password manager would lay its question over the other questions
+        preferences.write_text(json.dumps({"credentials_enable_service": False, "profile": profile}))
+    return home / "profile"
+
+
+def trust(home: Path, ca_file: Path) -> None:
     """Put ``ca_file`` into the certificate database of ``home``, made if it isn't there."""
     database = home / ".pki" / "nssdb"
     shutil.rmtree(database, ignore_errors=True)
@@ -185,5 +211,6 @@ def trust(home: Path, ca_file: Path, display: VirtualDisplay) -> None:
         ["-N", "--empty-password"],
         ["-A", "-t", "C,,", "-n", "throw-away", "-i", str(ca_file)],
     ):
-        done = display.run("certutil", "-d", f"sql:{database}", *command)
+        argv = ["certutil", "-d", f"sql:{database}", *command]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr

@@ -10,8 +10,8 @@ import secrets
 import socket
 from typing import TYPE_CHECKING, Self
 
-from tests.support.agent_process import AgentProcess
 from tests.support.certificates import ThrowAwayCA
+from tests.support.installed_agent import InstalledAgent
 from tests.support.keystore import KeyStore
 from tests.support.portal_process import Account, PortalProcess
 
@@ -79,7 +79,7 @@ class Desk:
         own = {name: value for name, value in env.items() if not name.startswith("XDG_")}
         own |= {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(runtime)}
         own.pop("DBUS_SESSION_BUS_ADDRESS", None)
-        self.agent = AgentProcess(folder, own, outlives=outlives)
+        self.agent = InstalledAgent(folder, own, outlives=outlives)
         self.keystore = KeyStore(folder, own, outlives=outlives)
         self.level = "file"
 
