@@ -9,10 +9,11 @@ import argparse
 import asyncio
 import getpass
 import logging
+import signal
 import ssl
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
 
@@ -28,9 +29,13 @@ from protocol import jose
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from portal.config import Config
+    from portal.processes.reconcile import Report
+    from portal.views import UserView
+
+T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,16 +98,23 @@ def _passphrase(config: Config) -> bytes:
     return read_passphrase(Path(config.passphrase_file) if config.passphrase_file else None)
 
 
+def _with_portal(portal_: Portal, work: Callable[[Portal], Awaitable[T]]) -> T:
+    """Do a piece of work with a prepared portal that doesn't serve."""
+
+    async def run() -> T:
+        try:
+            await portal_.prepare()
+            return await work(portal_)
+        finally:
+            await portal_.database.close()
+
+    return asyncio.run(run())
+
+
 def _init(config: Config, _options: argparse.Namespace) -> int:
     path = Path(config.key_file)
     keys = _keys(config) if path.exists() else FileKeys.create(path, _passphrase(config))
-
-    async def prepare() -> None:
-        portal_ = Portal(config, keys)
-        await portal_.prepare()
-        await portal_.database.close()
-
-    asyncio.run(prepare())
+    _with_portal(Portal(config, keys), lambda portal_: portal_.key_sets.token())
     _say(f"{config.name} ({config.origin}) is ready. Fingerprint of its root key:")
     _say(jose.fingerprint(keys.root().public))
     return 0
@@ -118,20 +130,26 @@ def _serve(config: Config, _options: argparse.Namespace) -> int:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(config.tls.certificate, config.tls.key)
 
-    def ready(_text: str) -> None:
-        _say(f"{config.name} is running: {config.origin}")
-        sys.stdout.flush()
-
-    web.run_app(
-        app,
-        host=config.listen.host,
-        port=config.listen.port,
-        ssl_context=context,
-        print=ready,
-        access_log=None,
-        shutdown_timeout=5,
-    )
+    asyncio.run(_run(app, config, context))
     return 0
+
+
+async def _run(app: web.Application, config: Config, tls: ssl.SSLContext | None) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, config.listen.host, config.listen.port, ssl_context=tls)
+        await site.start()
+        port = runner.addresses[0][1]
+        _say(f"{config.name} is running: {config.origin} (listening on {config.listen.host}, port {port})")
+        sys.stdout.flush()
+        await stopped.wait()
+    finally:
+        await runner.cleanup()
 
 
 def _fingerprint(config: Config, _options: argparse.Namespace) -> int:
@@ -146,35 +164,28 @@ def _rotate(config: Config, _options: argparse.Namespace) -> int:
 
 
 def _reconcile(config: Config, _options: argparse.Namespace) -> int:
-    async def run() -> None:
-        portal_ = Portal(config, _keys(config))
-        await portal_.prepare()
+    async def run(portal_: Portal) -> Report:
         report = await portal_.reconciler.run()
         await portal_.revocations.run_due()
-        await portal_.database.close()
-        for name, count in report._asdict().items():
-            _say(f"{name}: {count}")
+        return report
 
-    asyncio.run(run())
+    for name, count in _with_portal(Portal(config, _keys(config)), run)._asdict().items():
+        _say(f"{name}: {count}")
     return 0
 
 
 def _crl(config: Config, options: argparse.Namespace) -> int:
-    return _write_pem(config, options.out, "X509 CRL")
+    der = _with_portal(Portal(config, _keys(config)), lambda portal_: portal_.ca.crl())
+    return _write_pem(der, options.out, "X509 CRL")
 
 
 def _ca_certificate(config: Config, options: argparse.Namespace) -> int:
-    return _write_pem(config, options.out, "CERTIFICATE")
+    der = _with_portal(Portal(config, _keys(config)), lambda portal_: portal_.ca.certificate())
+    return _write_pem(der, options.out, "CERTIFICATE")
 
 
-def _write_pem(config: Config, out: Path | None, label: str) -> int:
-    async def read() -> bytes:
-        portal_ = Portal(config, _keys(config))
-        der = await (portal_.ca.crl() if label == "X509 CRL" else portal_.ca.certificate())
-        await portal_.database.close()
-        return der
-
-    pem = ssl.DER_cert_to_PEM_cert(asyncio.run(read())).replace("CERTIFICATE", label)
+def _write_pem(der: bytes, out: Path | None, label: str) -> int:
+    pem = ssl.DER_cert_to_PEM_cert(der).replace("CERTIFICATE", label)
     if out is None:
         sys.stdout.write(pem)
     else:
@@ -183,21 +194,16 @@ def _write_pem(config: Config, out: Path | None, label: str) -> int:
 
 
 def _user(config: Config, options: argparse.Namespace) -> int:
-    async def run() -> str:
-        portal_ = Portal(config, _keys(config))
-        await portal_.prepare()
-        try:
-            if options.what == "state":
-                user = await portal_.accounts.set_state(options.email, UserState(options.state))
-            else:
-                roles = [Role(role) for role in options.role] or [Role.SELF_SERVICE]
-                user = await portal_.accounts.add(options.email, options.name, password, roles)
-        finally:
-            await portal_.database.close()
-        return f"{user.email} is {user.state}."
-
     password = _password(options.password_file) if options.what == "add" else ""
-    _say(asyncio.run(run()))
+
+    async def run(portal_: Portal) -> UserView:
+        if options.what == "state":
+            return await portal_.accounts.set_state(options.email, UserState(options.state))
+        roles = [Role(role) for role in options.role] or [Role.SELF_SERVICE]
+        return await portal_.accounts.add(options.email, options.name, password, roles)
+
+    user = _with_portal(Portal(config, _keys(config)), run)
+    _say(f"{user.email} is {user.state}.")
     return 0
 
 
@@ -212,27 +218,19 @@ def _options(config: Config, options: argparse.Namespace) -> int:
     script = option_store.script_of(CARD_OPTIONS)
     form = {name: value.split(",") for name, _, value in (item.partition("=") for item in options.set)}
 
-    async def run() -> option_store.Saved:
-        portal_ = Portal(config, _keys(config))
-        await portal_.prepare()
-        try:
-            async with portal_.database.write() as tx:
-                saved = await option_store.current(tx, CARD_OPTIONS)
-                if form:
-                    values = script.parse({**script.as_form(saved.values), **form})
-                    saved = await option_store.save(
-                        tx,
-                        CARD_OPTIONS,
-                        saved.version,
-                        values,
-                        by="command line",
-                        now=portal_.context.clock(),
-                    )
+    async def run(portal_: Portal) -> option_store.Saved:
+        async with portal_.database.write() as tx:
+            saved = await option_store.current(tx, CARD_OPTIONS)
+            if not form:
                 return saved
-        finally:
-            await portal_.database.close()
+            values = script.parse({**script.as_form(saved.values), **form})
+            now = portal_.context.clock()
+            return await option_store.save(
+                tx, CARD_OPTIONS, saved.version, values, by="command line", now=now
+            )
 
-    for name, value in asyncio.run(run()).values.items():
+    saved = _with_portal(Portal(config, _keys(config)), run)
+    for name, value in saved.values.items():
         _say(f"{name}={','.join(value) if isinstance(value, list) else value}")
     return 0
 

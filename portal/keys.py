@@ -189,7 +189,7 @@ class FileKeys:
         """Open what was sealed."""
         try:
             return bytearray(self._sealing.decrypt(sealed[:_NONCE], sealed[_NONCE:], associated))
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise InlayError("internal") from None
 
     def _open(self, name: str) -> bytes:

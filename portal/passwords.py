@@ -20,7 +20,7 @@ class Passwords:
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher(time_cost=3, memory_cost=64 * 1024, parallelism=4)
         self._gate = asyncio.Semaphore(_AT_ONCE)
-        self._nobody = self._hasher.hash("nobody has this password")
+        self._nobody: str | None = None
 
     async def hash(self, password: str) -> str:
         """Hash a new password; encoded with its parameters (PHC string)."""
@@ -32,11 +32,13 @@ class Passwords:
         if len(password) > MAX_LENGTH:
             return False
         async with self._gate:
-            fits = await asyncio.to_thread(self._verify, stored or self._nobody, password)
+            fits = await asyncio.to_thread(self._verify, stored, password)
         return fits and stored is not None
 
-    def _verify(self, stored: str, password: str) -> bool:
+    def _verify(self, stored: str | None, password: str) -> bool:
+        if self._nobody is None:
+            self._nobody = self._hasher.hash("nobody has this password")
         try:
-            return self._hasher.verify(stored, password)
+            return self._hasher.verify(stored or self._nobody, password)
         except (VerificationError, InvalidHashError):
             return False

@@ -1,0 +1,60 @@
+"""The migrations make exactly the tables, and take them away again; on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+
+from portal.events import ChangeBus
+from portal.store import migrate
+from portal.store.database import Database
+from portal.store.tables import Base
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """An empty SQLite database."""
+    empty = Database(f"sqlite+aiosqlite:///{tmp_path}/portal.db", ChangeBus())
+    yield empty
+    await empty.close()
+
+
+async def check_up_and_down(database: Database) -> None:
+    """Up twice, compare with the tables, down, up again."""
+
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
+
+    def tables(connection: Connection) -> set[str]:
+        return set(inspect(connection).get_table_names())
+
+    await migrate.upgrade(database)
+    await migrate.upgrade(database)
+    assert await migrate.in_thread(database, differences) == []
+    await migrate.downgrade(database, "base")
+    assert await migrate.in_thread(database, tables) == {"alembic_version"}
+    await migrate.upgrade(database)
+    async with database.read() as tx:
+        assert (await tx.execute(text("SELECT number, hash FROM audit_head"))).one() == (0, "0" * 64)
+
+
+async def test_on_sqlite(database: Database) -> None:
+    """No difference between migrations and tables."""
+    await check_up_and_down(database)
+
+
+async def test_sqlite_is_set_up(database: Database) -> None:
+    """Write-ahead log, foreign keys, full sync."""
+    await migrate.upgrade(database)
+    async with database.read() as tx:
+        for pragma, value in (("journal_mode", "wal"), ("foreign_keys", 1), ("synchronous", 2)):
+            assert (await tx.execute(text(f"PRAGMA {pragma}"))).scalar_one() == value
