@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
+import psycopg
+
 from tests.support.processes import Child
 
 _USER = "postgres"
@@ -59,8 +61,11 @@ class PrivatePostgresql:
         return f"postgresql+psycopg://{_USER}@/{name}?host={self.folder}"
 
     def _ready(self) -> bool:
-        command = [str(self._bin / "pg_isready"), "-q", "-h", str(self.folder)]
-        return subprocess.run(command, check=False, timeout=10).returncode == 0
+        try:
+            psycopg.connect(host=str(self.folder), user=_USER, dbname="postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._as_user, str(self._bin / program), *arguments]
