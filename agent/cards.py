@@ -134,6 +134,10 @@ class VirtualCards:
             found.append(_row(entry, card, records.get(entry.card_id), shown))
         return found
 
+    async def sweep(self) -> None:
+        """At start, before anything else: remove what a cut in the middle of a write left behind."""
+        await asyncio.to_thread(self._sweep)
+
     async def start(self) -> None:
         """At start: put every active card into a reader."""
         for entry in await asyncio.to_thread(self._entries):
@@ -161,10 +165,12 @@ class VirtualCards:
     def _entries(self) -> list[CardEntry]:
         found = []
         for level in self._levels_in_use():
-            store = self._store(level)
-            store.sweep()
-            found += store.list_cards()
+            found += self._store(level).list_cards()
         return found
+
+    def _sweep(self) -> None:
+        for level in self._levels_in_use():
+            self._store(level).sweep()
 
     def _load(self, name: str) -> VirtualCard:
         record = self._journal.get().cards().get(name)
@@ -182,7 +188,6 @@ class VirtualCards:
             store.delete(name)
         except CardUnknown:
             _LOG.info("card %s had not been made", name)
-        store.sweep()
         journal.remove_card(name)
 
     async def _in_worker(

@@ -19,6 +19,7 @@ from agent.claims import Claimed, claim
 from agent.consent import build_prompt
 from agent.errors import as_inlay_error, describe
 from agent.handlers.create_virtual_card import owner_of
+from agent.order_ports import Cancellable
 from agent.order_recovery import recover
 from agent.orders import OrderRun, error_data
 from agent.ports import InteractionError, NoDisplay
@@ -69,6 +70,7 @@ class ActiveOrder:
         self.run: OrderRun | None = None
         self.ended: asyncio.Future[InlayError | None] = asyncio.get_running_loop().create_future()
         self._code = _digest(submission)
+        self._abandoned = False
 
     def same_code(self, submission: Submission) -> bool:
         """Whether this is the very code that was accepted."""
@@ -78,6 +80,18 @@ class ActiveOrder:
     def blocking(self) -> bool:
         """Whether another order has to wait: until the receipt was sent."""
         return not self.ended.done() and (self.run is None or self.run.may_undo)
+
+    def abandon(self) -> None:
+        """The command in whose terminal the person was asked has gone: the order's terminal closes."""
+        self._abandoned = True
+        if self.run is not None and isinstance(self.run.window, Cancellable):
+            self.run.window.cancel()
+
+    def show(self, run: OrderRun, window: WindowSession) -> None:
+        """The order has its window now."""
+        run.window = window
+        if self._abandoned:
+            self.abandon()
 
     async def wait(self) -> None:
         """Wait for the end.
@@ -179,7 +193,7 @@ class OrderDesk:
 
         async def perform() -> None:
             prompt = build_prompt(handler, claimed.order, entry, clock)
-            run.window = await self._tools.windows.open(prompt, submission.environment)
+            active.show(run, await self._tools.windows.open(prompt, submission.environment))
             await handler.perform(run)
 
         error = await self.carry_out(run, handler, perform())

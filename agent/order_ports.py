@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from agent.ports import OrderPrompt, UserEnvironment, WindowSession
 from protocol.errors import InlayError
@@ -271,8 +271,19 @@ class Submission:
         return f"<Submission {self.portal} by {self.transport.value}>"
 
 
+@runtime_checkable
+class Cancellable(Protocol):
+    """A window that ends with the command in whose terminal it is."""
+
+    def cancel(self) -> None:
+        """The command has gone: the same as a closed window."""
+
+
 class Ending(Protocol):
     """A submission that was accepted."""
+
+    def abandon(self) -> None:
+        """The command in whose terminal the person was asked has gone (Ctrl-C)."""
 
     async def wait(self) -> None:
         """Wait for the end of what became of it.

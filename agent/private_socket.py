@@ -182,7 +182,7 @@ class PrivateSocket:
         """An accepted code: answered at once, or in the end when it is asked on the caller's terminal."""
         if request.environment.tty is not None and not request.environment.has_display:
             await _send(connection, {"result": {"hold": True}})
-            await ending.wait()
+            await _wait_while_connected(connection, ending)
         return {"accepted": True}
 
 
@@ -251,6 +251,20 @@ async def _receive_piece(connection: socket.socket) -> tuple[bytes, list[int]]:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 found.frombytes(content[: len(content) - len(content) % found.itemsize])
         return data, list(found)
+
+
+async def _wait_while_connected(connection: socket.socket, ending: Ending) -> None:
+    """Wait for the end; a command that goes away (Ctrl-C) takes the terminal with it."""
+    ended = asyncio.ensure_future(ending.wait())
+    gone = asyncio.create_task(_readable(connection))  # a command says nothing more: this is its end
+    try:
+        await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            ending.abandon()
+        await ended
+    finally:
+        gone.cancel()
+        ended.cancel()
 
 
 async def _readable(connection: socket.socket) -> None:

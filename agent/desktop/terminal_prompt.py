@@ -166,8 +166,8 @@ class TerminalSession:
 
     async def _ask(self, question: str, *, secret: bool = False) -> bytearray:
         """Ask for one line; its bytes without the line's end are the caller's to wipe."""
-        self._put(question.encode("utf-8"))
         with _echo_off(self._tty) if secret else contextlib.nullcontext():
+            self._put(question.encode("utf-8"))  # after the echo is off: an answer can't come too early
             line = await self._line()
         if secret:
             self._write("")
