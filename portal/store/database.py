@@ -41,7 +41,12 @@ class Database:
         self.bus = bus
         self.url = make_url(url)
         self._sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine: AsyncEngine = create_async_engine(url, pool_pre_ping=not self._sqlite)
+        self.engine: AsyncEngine = create_async_engine(
+            # values stay out of errors, and so out of logs
+            url,
+            pool_pre_ping=not self._sqlite,
+            hide_parameters=True,
+        )
         if self._sqlite:
             prepare_sqlite(self.engine.sync_engine)
         writing = self.engine.execution_options(inlay_write=True)
