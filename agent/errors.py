@@ -52,6 +52,11 @@ def describe(error: BaseException) -> str:
 class _Redacted(logging.Formatter):
     """Never writes an exception's text, even where a library asks for it."""
 
+    def format(self, record: logging.LogRecord) -> str:
+        """As usual, without what another handler may have kept of an exception."""
+        record.exc_text = None
+        return super().format(record)
+
     def formatException(self, ei: object) -> str:
         """Kind and place alone."""
         error = ei[1] if isinstance(ei, tuple) else None

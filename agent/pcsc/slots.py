@@ -63,6 +63,8 @@ def _slots(text: str) -> list[VirtualSlot]:
             name, port = value, None
         elif match[1] == "DEVICENAME" and (device := _DEVICE.match(value)):
             port = int(device[1], 0)
-        elif match[1] == "LIBPATH" and "vpcd" in value and name and port is not None:
-            found += [VirtualSlot(name, number, port + number) for number in range(SLOTS_PER_ENTRY)]
+        elif match[1] == "LIBPATH":
+            if "vpcd" in value and name and port is not None:
+                found += [VirtualSlot(name, number, port + number) for number in range(SLOTS_PER_ENTRY)]
+            name, port = "", None
     return found

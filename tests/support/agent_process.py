@@ -9,6 +9,7 @@ import select
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ from tests.support.processes import Child
 
 READY_SECONDS = 20.0
 PIN = b"Zq7-91xK"
+_LASTING = ThreadPoolExecutor(1)
+"""A child ends with the thread that started it (PR_SET_PDEATHSIG): this one lasts as long as the test run."""
 
 
 class AgentProcess:
@@ -63,7 +66,7 @@ class AgentProcess:
 
     async def start_again(self) -> None:
         """Start it while the test's portal answers."""
-        await asyncio.to_thread(self.start)
+        await asyncio.get_running_loop().run_in_executor(_LASTING, self.start)
 
     def output(self) -> str:
         return self._log.read_text(errors="replace")

@@ -7,6 +7,7 @@ code. Every fault is a field of ``Faults``; without any the order *create virtua
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -167,6 +168,7 @@ class FakePortal:
         self._claimed = asyncio.Condition()
         self._sockets: dict[int, tuple[web.WebSocketResponse, Session]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._transports: list[asyncio.WriteTransport] = []
         self._runner: web.AppRunner | None = None
         self.portal = ""
 
@@ -192,6 +194,11 @@ class FakePortal:
                 await socket.close()
             await self._runner.cleanup()
             self._runner = None
+            for transport in self._transports:  # TLS with a killed agent never says its good-bye
+                with contextlib.suppress(AttributeError):  # one that is gone already can't be aborted
+                    transport.abort()
+            self._transports.clear()
+            await asyncio.sleep(0)
 
     async def restart(self) -> None:
         """Be away, and come back at the same address."""
@@ -257,6 +264,8 @@ class FakePortal:
     async def _channel(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=("inlay.v1",))
         await socket.prepare(request)
+        if isinstance(request.transport, asyncio.WriteTransport):
+            self._transports.append(request.transport)
         async with self._claimed:
             self.connections += 1
             self._claimed.notify_all()
