@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -13,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
 
+from tests.support import loop_watch
 from tests.support.browser import Policies, Portal, chromium
 from tests.support.display import VirtualDisplay
 from tests.support.person import Person
-from tests.support.portal_process import Account
+from tests.support.portal_process import CRL_PATH, Account
 from tests.support.stack import ANY_LEVEL, Desk, Site, free_port, password
 
 if TYPE_CHECKING:
@@ -74,6 +78,31 @@ class UseCase:
     def card_files(self) -> list[Path]:
         """Files of cards on the disk."""
         return sorted((self.desk.agent.state / "cards").rglob("*.card"))
+
+    def issued(self) -> dict[int, bool]:
+        """What the CA has issued to this user, by serial number: whether it is valid by the CA's CRL."""
+        crl = x509.load_der_x509_crl(self.site.portal.fetch(CRL_PATH))
+        with contextlib.closing(sqlite3.connect(self.site.portal.database)) as database:
+            rows = database.execute("SELECT der FROM ca_certificates").fetchall()
+        found = [x509.load_der_x509_certificate(der) for (der,) in rows]
+        return {
+            one.serial_number: crl.get_revoked_certificate_by_serial_number(one.serial_number) is None
+            for one in found
+            if self.user.email in one.subject.rfc4514_string()
+        }
+
+    def assert_nothing_left(self) -> None:
+        """No card, no key, no valid certificate."""
+        assert self.cards() == []
+        assert self.card_files() == []
+        assert not any(self.issued().values())
+
+
+@pytest.fixture(autouse=True)
+def event_loop_not_blocked() -> Iterator[None]:
+    """Not judged here: the product's event loops are in processes of their own, this one is the test's."""
+    yield
+    loop_watch.take()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -81,10 +85,27 @@ class InstalledAgent:
                 raise NotReadyError("the agent", 0, self._child.output())
 
     def stop(self) -> None:
-        """End the daemon as a log-out does."""
+        """End the daemon as a log-out does, whoever has started it."""
         if self._child is not None:
             self._child.stop()
             self._child = None
+        pid = self.listening()
+        if pid is not None:
+            watch = os.pidfd_open(pid)
+            os.kill(pid, signal.SIGTERM)
+            select.select([watch], [], [], _READY_SECONDS)
+            os.close(watch)
+
+    def listening(self) -> int | None:
+        """Process id of the daemon behind the person's private socket; None when nothing listens there."""
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(Path(self.env["XDG_RUNTIME_DIR"]) / "inlay" / "agent.sock"))
+            except OSError:
+                return None
+            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid: int = struct.unpack("3i", credentials)[0]
+            return pid
 
     def kill(self) -> None:
         """End the daemon as a crash would."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CONSENT_TITLE = r"^Create a virtual smart card - Inlay$"
 NUMBER_TITLE = r"^[0-9]{3} - type this number in the page - Inlay$"
 DETAILS_TITLE = r"^Your card is ready - Inlay$"
+CODE_TITLE = r"^Enter a code - Inlay$"
 ANY_WINDOW = r" - Inlay$"
 BROWSER_TITLE = r" - Chromium$"
 
@@ -103,6 +104,11 @@ class Person:
         """Wait until the page shows a text."""
         await self.page.get_by_text(text).first.wait_for(state="visible", timeout=PAGE_MS)
 
+    async def typed_code(self) -> str:
+        """The code for typing, from the page's last way."""
+        await self.page.locator("#last-way").evaluate("details => { details.open = true; }")
+        return (await self.page.inner_text("#typed-code")).strip()
+
     async def see_step(self, title: str) -> None:
         """Wait until the page is at the step with that title."""
         step = self.page.locator("[aria-current='step']", has_text=title)
@@ -165,6 +171,11 @@ class Person:
         await self._act("windowmove", window, str(int(width) - int(across[1]) - 10), "60")
         return title[:3]
 
+    async def enter_code(self, code: str) -> None:
+        """Type a code into the window that asks for one."""
+        await self.window(CODE_TITLE)
+        await self.type(code, "Return")
+
     async def close_window(self, title: str) -> None:
         """Close a window by its Escape key, and see it go."""
         window = await self.window(title)
@@ -174,6 +185,14 @@ class Person:
     async def gone(self, window: str, *, seconds: float = WINDOW_SECONDS) -> None:
         """Wait until a window is no longer there."""
         await self._until(lambda: self._gone(window), f"window {window} closed", seconds=seconds)
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something beyond the screen is so."""
+
+        async def met() -> bool:
+            return await asyncio.to_thread(condition)
+
+        await self._until(met, what)
 
     async def _gone(self, window: str) -> bool:
         return window not in await asyncio.to_thread(self.display.windows, ANY_WINDOW)
