@@ -17,13 +17,13 @@ import pytest
 from protocol import link
 from protocol.messages import Finished, OrderState, Progress, Step
 from tests.support.agent_parts import CODE
-from tests.support.agent_process import PIN, AgentProcess, TerminalOrder
+from tests.support.daemon_process import PIN, DaemonProcess, TerminalOrder
 from tests.support.fake_portal import FakePortal, OrderAtPortal
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[AgentProcess]:
-    process = AgentProcess(tmp_path).start()
+def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
+    process = DaemonProcess(tmp_path).start()
     yield process
     process.stop()
 
@@ -38,14 +38,14 @@ def terminals() -> Iterator[list[TerminalOrder]]:
 
 
 @pytest.fixture
-async def trusting(daemon: AgentProcess, portal: FakePortal) -> AgentProcess:
+async def trusting(daemon: DaemonProcess, portal: FakePortal) -> DaemonProcess:
     await daemon.trust(portal.origin, portal.tls.ca_file)
     return daemon
 
 
 @pytest.fixture
 def order(
-    terminals: list[TerminalOrder], trusting: AgentProcess, portal: FakePortal
+    terminals: list[TerminalOrder], trusting: DaemonProcess, portal: FakePortal
 ) -> Callable[[], TerminalOrder]:
     """Opens the link on a terminal."""
 
@@ -78,7 +78,7 @@ def order(
     ],
 )
 def test_refusals_have_a_code_and_three_parts(
-    daemon: AgentProcess, method: str, params: dict[str, object], code: str
+    daemon: DaemonProcess, method: str, params: dict[str, object], code: str
 ) -> None:
     error = daemon.ask_now(method, params)["error"]
     assert error["error"] == code
@@ -86,13 +86,13 @@ def test_refusals_have_a_code_and_three_parts(
 
 
 @pytest.mark.parametrize("line", [b"no json\n", b"[]\n", b"{}\n", b'{"method":"cards","extra":1}\n'])
-def test_bad_lines_are_refused(daemon: AgentProcess, line: bytes) -> None:
+def test_bad_lines_are_refused(daemon: DaemonProcess, line: bytes) -> None:
     with daemon.connect() as connection:
         connection.sendall(line)
         assert b'"error"' in connection.recv(4096)
 
 
-def test_a_line_without_an_end_is_cut_off(daemon: AgentProcess) -> None:
+def test_a_line_without_an_end_is_cut_off(daemon: DaemonProcess) -> None:
     with daemon.connect() as connection:
         try:
             connection.sendall(b"x" * 200_000)
@@ -101,13 +101,13 @@ def test_a_line_without_an_end_is_cut_off(daemon: AgentProcess) -> None:
             pass
 
 
-def test_socket_and_folder_are_this_users_alone(daemon: AgentProcess) -> None:
+def test_socket_and_folder_are_this_users_alone(daemon: DaemonProcess) -> None:
     folder = daemon.runtime / "inlay"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "agent.sock").stat().st_mode) == 0o600
 
 
-def test_another_users_process_is_not_listened_to(daemon: AgentProcess) -> None:
+def test_another_users_process_is_not_listened_to(daemon: DaemonProcess) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to be another user")
     path = daemon.runtime / "inlay/agent.sock"
@@ -126,7 +126,7 @@ def test_another_users_process_is_not_listened_to(daemon: AgentProcess) -> None:
     assert b"result" not in asked.stdout
 
 
-def test_only_one_agent_runs(daemon: AgentProcess) -> None:
+def test_only_one_agent_runs(daemon: DaemonProcess) -> None:
     second = subprocess.run(
         [sys.executable, "-I", "-m", "agent"],
         env={"HOME": str(daemon.home), "XDG_RUNTIME_DIR": str(daemon.runtime), "PATH": os.environ["PATH"]},
@@ -139,19 +139,19 @@ def test_only_one_agent_runs(daemon: AgentProcess) -> None:
     assert daemon.ask_now("cards", {})["result"] == {"cards": []}
 
 
-def test_a_socket_left_by_a_crash_is_no_obstacle(daemon: AgentProcess) -> None:
+def test_a_socket_left_by_a_crash_is_no_obstacle(daemon: DaemonProcess) -> None:
     daemon.kill()
     assert (daemon.runtime / "inlay/agent.sock").exists()
     daemon.start()
     assert daemon.ask_now("cards", {})["result"] == {"cards": []}
 
 
-def test_a_stop_removes_the_socket(daemon: AgentProcess) -> None:
+def test_a_stop_removes_the_socket(daemon: DaemonProcess) -> None:
     assert daemon.stop() == 0
     assert not (daemon.runtime / "inlay/agent.sock").exists()
 
 
-def test_its_memory_is_nobody_elses(daemon: AgentProcess) -> None:
+def test_its_memory_is_nobody_elses(daemon: DaemonProcess) -> None:
     assert Path(f"/proc/{daemon.pid}/environ").stat().st_uid == 0
     limits = Path(f"/proc/{daemon.pid}/limits").read_text()
     assert "Max core file size        0" in limits
@@ -161,7 +161,7 @@ def test_its_memory_is_nobody_elses(daemon: AgentProcess) -> None:
 
 
 async def test_a_whole_order_on_a_terminal(
-    trusting: AgentProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
+    trusting: DaemonProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
 ) -> None:
     terminal = order()
     await terminal.begin()
@@ -176,7 +176,7 @@ async def test_a_whole_order_on_a_terminal(
 
 
 async def test_a_refused_order_says_why_on_the_terminal(
-    trusting: AgentProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
+    trusting: DaemonProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
 ) -> None:
     portal.faults.order_token = lambda value: portal.root.sign("inlay-order+jwt", value)
     terminal = order()
@@ -185,7 +185,7 @@ async def test_a_refused_order_says_why_on_the_terminal(
 
 
 async def test_ctrl_c_is_a_cancel(
-    trusting: AgentProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
+    trusting: DaemonProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
 ) -> None:
     terminal = order()
     await terminal.begin()
@@ -216,7 +216,7 @@ def _at(step: Step) -> Callable[[OrderAtPortal], bool]:
     ids=["consent", "consented", "keys", "requests", "writing", "proving"],
 )
 async def test_killed_before_the_receipt_the_next_start_undoes(
-    trusting: AgentProcess,
+    trusting: DaemonProcess,
     portal: FakePortal,
     order: Callable[[], TerminalOrder],
     silent: str,
@@ -244,7 +244,7 @@ async def test_killed_before_the_receipt_the_next_start_undoes(
 
 
 async def test_killed_after_the_receipt_the_next_start_asks_the_portal(
-    trusting: AgentProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
+    trusting: DaemonProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
 ) -> None:
     portal.faults.silent = {"receipt"}
     terminal = order()
@@ -264,7 +264,7 @@ async def test_killed_after_the_receipt_the_next_start_asks_the_portal(
 
 
 async def test_killed_after_finished_the_next_start_finishes_without_asking(
-    trusting: AgentProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
+    trusting: DaemonProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
 ) -> None:
     """The receipt's answer was lost with the process; the portal says it again."""
     portal.faults.drop_after = {"receipt"}
@@ -279,7 +279,7 @@ async def test_killed_after_finished_the_next_start_finishes_without_asking(
     await _active(trusting)
 
 
-async def _active(daemon: AgentProcess) -> None:
+async def _active(daemon: DaemonProcess) -> None:
     cards: list[dict[str, str]] = []
     async with asyncio.timeout(20):
         while not cards or cards[0]["state"] != "active":
@@ -287,7 +287,7 @@ async def _active(daemon: AgentProcess) -> None:
 
 
 async def test_ended_in_the_middle_it_undoes_before_it_goes(
-    trusting: AgentProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
+    trusting: DaemonProcess, portal: FakePortal, order: Callable[[], TerminalOrder]
 ) -> None:
     portal.faults.silent = {"requests"}
     terminal = order()
@@ -305,7 +305,7 @@ async def test_ended_in_the_middle_it_undoes_before_it_goes(
     assert at.undone.error == "order_interrupted"
 
 
-def test_a_descriptor_that_is_no_terminal_is_closed(daemon: AgentProcess, tmp_path: Path) -> None:
+def test_a_descriptor_that_is_no_terminal_is_closed(daemon: DaemonProcess, tmp_path: Path) -> None:
     before = 0
     for number in range(6):
         with daemon.connect() as connection, (tmp_path / "file").open("w") as stream:

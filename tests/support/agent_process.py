@@ -1,180 +1,121 @@
-"""The agent as a process of its own, asked as its commands ask it, on a terminal that a test types into."""
+"""The real agent of a person with a home of her own: its daemon, and its command line."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import select
-import signal
-import socket
+import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-from tests.support.processes import Child
+from tests.support.processes import Child, NotReadyError
 
-READY_SECONDS = 20.0
-PIN = b"Zq7-91xK"
-_LASTING = ThreadPoolExecutor(1)
-"""A child ends with the thread that started it (PR_SET_PDEATHSIG): this one lasts as long as the test run."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_READY_SECONDS = 30
 
 
 class AgentProcess:
-    """A running daemon with folders of its own.
+    """The agent, started by the launcher that is installed for the person.
 
     Attributes:
-        home: its home; XDG folders lie in it.
+        home: the person's home.
+        env: the person's environment.
+        launcher: the installed ``inlay`` command; there after ``register``.
+        log_file: what the daemon prints; its own log is ``state / "log"``.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.home = folder / "home"
-        self.runtime = folder / "run"
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._log = folder / "daemon.out"
+    def __init__(self, folder: Path, env: Mapping[str, str], *, outlives: bool = False) -> None:
+        """Prepare; nothing is started yet.
+
+        Args:
+            folder: existing folder for what the daemon prints.
+            env: with ``HOME`` and ``XDG_RUNTIME_DIR``, and without other XDG folders.
+            outlives: the daemon goes on when this process ends.
+        """
+        self.env = dict(env)
+        self.home = Path(self.env["HOME"])
+        self.launcher = self.home / ".local/share/inlay/bin/inlay"
+        self.state = self.home / ".local/state/inlay"
+        self.log_file = folder / "agent.log"
+        self._outlives = outlives
         self._child: Child | None = None
 
     @property
-    def state(self) -> Path:
-        return self.home / ".local/state/inlay"
-
-    @property
     def pid(self) -> int:
-        assert self._child is not None
+        """Process id of the running daemon."""
+        if self._child is None:
+            raise RuntimeError("the agent isn't running")
         return self._child.pid
 
-    def start(self) -> Self:
-        """Start it, and wait until it listens."""
-        ready, told = os.pipe()
-        environment = {
-            "HOME": str(self.home),
-            "XDG_RUNTIME_DIR": str(self.runtime),
-            "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",
-        }
-        argv = [sys.executable, "-I", "-m", "agent", "--ready-fd", str(told)]
-        self._child = Child(argv, log=self._log, env=environment, pass_fds=(told,))
-        os.close(told)
-        try:
-            assert select.select([ready], [], [], READY_SECONDS)[0], "the daemon doesn't get ready"
-            assert os.read(ready, 16) == b"ready", self.output()
-        finally:
-            os.close(ready)
-        return self
+    def register(self) -> None:
+        """Install launcher and desktop entries for this person, as installation does."""
+        argv = [sys.executable, "-I", "-m", "agent.desktop.link_handler", "link", "register", "--json"]
+        done = subprocess.run(
+            argv, env=self.env, cwd="/", capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, f"inlay link register: {done.stdout}{done.stderr}"
 
-    async def start_again(self) -> None:
-        """Start it while the test's portal answers."""
-        await asyncio.get_running_loop().run_in_executor(_LASTING, self.start)
+    def start(self) -> None:
+        """Start the daemon and wait until it says that it listens.
 
-    def output(self) -> str:
-        return self._log.read_text(errors="replace")
+        Raises:
+            NotReadyError: it ended, or said nothing in time.
+        """
+        read_end, write_end = os.pipe()
+        with os.fdopen(read_end, "rb", buffering=0) as ready:
+            try:
+                self._child = Child(
+                    [str(self.launcher), "agent", "--ready-fd", str(write_end)],
+                    log=self.log_file,
+                    env=self.env,
+                    cwd=Path("/"),
+                    pass_fds=[write_end],
+                    outlives=self._outlives,
+                )
+            finally:
+                os.close(write_end)
+            if not ready.read(16):
+                raise NotReadyError("the agent", 0, self._child.output())
 
-    def log(self) -> str:
-        path = self.state / "log/agent.log"
-        return path.read_text() if path.exists() else ""
+    def stop(self) -> None:
+        """End the daemon as a log-out does."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
 
     def kill(self) -> None:
-        """As a crash or a power cut would."""
-        assert self._child is not None
-        self._child.kill()
+        """End the daemon as a crash would."""
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
 
-    def stop(self) -> int:
-        """As the session's end would; the exit status."""
-        assert self._child is not None
-        return self._child.stop()
+    def run(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run an ``inlay`` command to its end, exit code unchecked."""
+        return subprocess.run(
+            [str(self.launcher), *arguments],
+            env=self.env,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
 
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.pid, number)
+    def ask(self, *arguments: str) -> Any:
+        """What an ``inlay … --json`` command prints.
 
-    async def wait(self) -> int:
-        """Wait for its end."""
-        assert self._child is not None
-        return await asyncio.to_thread(self._child.process.wait, 15)
+        Raises:
+            AssertionError: it was refused.
+        """
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, f"inlay {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return json.loads(done.stdout)
 
-    def connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(30)
-        connection.connect(str(self.runtime / "inlay/agent.sock"))
-        return connection
-
-    def ask_now(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """One request, one answer."""
-        with self.connect() as connection:
-            connection.sendall(json.dumps({"method": method, "params": params}).encode() + b"\n")
-            return _line(connection)
-
-    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """The same, while the test's portal answers."""
-        return await asyncio.to_thread(self.ask_now, method, params)
-
-    async def trust(self, origin: str, ca_file: Path) -> None:
-        """Trust a portal, as `inlay trust add` does it."""
-        params = {"url": origin, "ca_file": str(ca_file)}
-        found = await self.ask("trust.add", params)
-        confirmed = {**params, "fingerprint": found["result"]["fingerprint"]}
-        assert "result" in await self.ask("trust.confirm", confirmed)
-
-    def card_files(self) -> list[Path]:
-        return sorted((self.state / "cards").rglob("*.card"))
-
-    def everything_written(self) -> bytes:
-        files = [path for path in sorted(self.home.rglob("*")) if path.is_file()]
-        return b"\n".join(path.read_bytes() for path in files) + self.output().encode()
-
-
-class TerminalOrder:
-    """`inlay open` on a terminal: the link goes out with a terminal's descriptor, a test types into it."""
-
-    def __init__(self, agent: AgentProcess, link: str) -> None:
-        self._master, slave = os.openpty()
-        self._connection = agent.connect()
-        request = {"method": "open", "params": {"link": link, "environment": {}}}
-        line = json.dumps(request).encode() + b"\n"
-        socket.send_fds(self._connection, [line], [slave])
-        os.close(slave)
-        self.seen = b""
-
-    async def begin(self) -> None:
-        """The agent has taken the link, and wants the terminal."""
-        assert await asyncio.to_thread(_line, self._connection) == {"result": {"hold": True}}
-
-    async def until(self, text: bytes) -> None:
-        """Wait until the terminal shows something."""
-        await asyncio.to_thread(self._read_until, text)
-
-    async def type_pin(self) -> None:
-        for question in (b"New PIN:", b"again:"):
-            await self.until(question)
-            os.write(self._master, PIN + b"\n")
-
-    async def end(self) -> dict[str, Any]:
-        """The agent's last word."""
-        answer = await asyncio.to_thread(_line, self._connection)
-        self.close()
-        return answer
-
-    def close(self) -> None:
-        """The command ends (Ctrl-C)."""
-        self._connection.close()
-        if self._master >= 0:
-            os.close(self._master)
-            self._master = -1
-
-    def _read_until(self, text: bytes) -> None:
-        while text not in self.seen:
-            assert select.select([self._master], [], [], 20)[0], self.seen
-            self.seen += os.read(self._master, 4096)
-        self.seen = self.seen.partition(text)[2]
-
-
-def _line(connection: socket.socket) -> dict[str, Any]:
-    found = b""
-    while not found.endswith(b"\n"):
-        piece = connection.recv(1)
-        if not piece:
-            raise EOFError(found)
-        found += piece
-    decoded: dict[str, Any] = json.loads(found)
-    return decoded
+    def logs(self) -> str:
+        """All that the daemon wrote."""
+        files = [self.log_file, *sorted((self.state / "log").glob("*"))]
+        return "\n".join(path.read_text(errors="replace") for path in files if path.is_file())
