@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from agent.journal import JournalledCard
+from agent.long_pin import card_pin
 from agent.made_card import MadeCard, facts_of
 from agent.order_ports import CardFacts, CardOwner, Shown
 from agent.vsc import personalise
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from agent.card_places import CardPlaces
     from agent.device import Device
     from agent.journal_access import JournalAccess
+    from agent.keys_system import DeviceSecret
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,18 +83,26 @@ class VirtualCards:
         name = self.card_name(owner)
         expires = datetime.datetime.fromtimestamp(owner.expires, datetime.UTC).date()
 
-        def making() -> VirtualCard:
+        def making() -> tuple[VirtualCard, DeviceSecret]:
             row = JournalledCard(name, owner.portal, owner.jti, owner.account, level.value, owner.expires)
             self._journal.get().add_card(row)
             store = self._store(level)
             try:
-                return personalise.create(store, label=label, pin=pin, puk=puk, card_id=name, expires=expires)
+                held = card_pin(store.secret, name, pin)
+                card = personalise.create(
+                    store, label=label, pin=held, puk=puk, card_id=name, expires=expires
+                )
             except ValueError:
                 raise InlayError("pin_policy_unsatisfiable") from None
+            return card, store.secret
 
-        card = await self._in_worker(name, making)
+        card, secret = await self._in_worker(name, making)
         self._cards[name] = card
-        return MadeCard(card, lambda function, *arguments: self._in_worker(name, function, *arguments))
+        return MadeCard(
+            card,
+            lambda function, *arguments: self._in_worker(name, function, *arguments),
+            lambda typed: card_pin(secret, name, typed),
+        )
 
     async def remove(self, owner: CardOwner) -> None:
         """Remove an order's card and everything that was recorded of it; harmless when there is none."""

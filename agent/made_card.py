@@ -37,10 +37,13 @@ class Worker(Protocol):
 class MadeCard:
     """See ``agent.order_ports.CardInProgress``."""
 
-    def __init__(self, card: VirtualCard, worker: Worker) -> None:
-        """Use a card that exists, and its worker thread."""
+    def __init__(
+        self, card: VirtualCard, worker: Worker, held: Callable[[bytearray], bytearray] = bytearray
+    ) -> None:
+        """Use a card that exists, its worker thread, and what turns a typed PIN into the one it holds."""
         self._card = card
         self._worker = worker
+        self._held = held
 
     @property
     def facts(self) -> CardFacts:
@@ -60,7 +63,9 @@ class MadeCard:
         if not signs:
             key = personalise.public_key(self._card, _reference(slot))
             return CertificateRequest(slot=slot, public_key=_spki(key))
-        asking = self._worker(personalise.certificate_request, self._card, _reference(slot), subject, pin)
+        asking = self._worker(
+            personalise.certificate_request, self._card, _reference(slot), subject, self._held(pin)
+        )
         try:
             csr = await asking
         except ValueError:
@@ -81,7 +86,7 @@ class MadeCard:
 
     async def sign(self, slot: str, message: bytes, pin: bytearray) -> bytes:
         """Sign SHA-256 of a message."""
-        return await self._worker(personalise.sign, self._card, _reference(slot), message, pin)
+        return await self._worker(personalise.sign, self._card, _reference(slot), message, self._held(pin))
 
     async def answer(self, slot: str, challenge: Challenge, pin: bytearray) -> bytes:
         """The secret behind a challenge.
@@ -89,6 +94,7 @@ class MadeCard:
         Raises:
             DecodeError: ``params_invalid``: it is neither of the two kinds, or both.
         """
+        function: Callable[[VirtualCard, int, bytes, bytearray], bytes]
         match challenge.ciphertext, challenge.ephemeral:
             case bytes() as ciphertext, None:
                 function, data = personalise.decrypt_oaep, ciphertext
@@ -96,7 +102,7 @@ class MadeCard:
                 function, data = personalise.agree, point
             case _:
                 raise DecodeError("params_invalid", f"$.certificates.{slot}.challenge")
-        return await self._worker(function, self._card, _reference(slot), data, pin)
+        return await self._worker(function, self._card, _reference(slot), data, self._held(pin))
 
     def _write(self, slot: str, der: bytes) -> None:
         reference = _reference(slot)
