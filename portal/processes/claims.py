@@ -124,10 +124,10 @@ class Claims:
             raise InlayError("code_unknown")
         if order.state == OrderState.WAITING:
             await self._consume(tx, order, claim, device, now)
-        elif order.device_jkt != device:
-            raise InlayError("code_used")
-        elif order.state not in (OrderState.RUNNING, OrderState.FINISHING):
-            raise InlayError("order_undone" if order.error else "code_used")
+        else:
+            _check_first_device(order, device)
+            if order.state not in (OrderState.RUNNING, OrderState.FINISHING):
+                raise InlayError("order_undone" if order.error else "code_used")
         order.nonce, order.begin_before = claim.nonce, now + BEGIN_SECONDS
         order_rows.touch(tx, order, now)
         begun = order.received > 0
@@ -216,6 +216,16 @@ class Claims:
             completion=completion,
         )
         return self._context.keys.order_keys()[0].sign(jose.ORDER, message)
+
+
+def _check_first_device(order: Order, device: str) -> None:
+    """A code works once: afterwards it is its first device's alone.
+
+    Raises:
+        InlayError: ``code_used``.
+    """
+    if order.device_jkt != device:
+        raise InlayError("code_used")
 
 
 def _associated(jti: str) -> bytes:

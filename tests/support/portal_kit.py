@@ -146,11 +146,16 @@ class Kit:
 
 @asynccontextmanager
 async def running_portal(
-    folder: Path, *, database: str | None = None, ca: UnrulyCa | None = None, **changes: Any
+    folder: Path,
+    *,
+    origin: str = ORIGIN,
+    database: str | None = None,
+    ca: UnrulyCa | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Kit]:
     """A portal with its server, stopped at the end."""
     config = Config(
-        origin=ORIGIN,
+        origin=origin,
         name="Example portal",
         database=database or f"sqlite+aiosqlite:///{folder}/portal.db",
         key_file=str(folder / "keys" / "portal.keys"),
@@ -162,7 +167,7 @@ async def running_portal(
     passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     portal = Portal(config, keys, clock=clock, passwords=passwords, ca=ca)
     if ca is not None:
-        ca.inner = BuiltinCa(portal.database, keys, clock, ORIGIN, "Example CA")
+        ca.inner = BuiltinCa(portal.database, keys, clock, origin, "Example CA")
     server = TestServer(portal.application())
     await server.start_server()
     async with ClientSession() as client:
