@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,10 @@ demo: ## the whole use case with every part real; without a terminal by itself; 
 
 demo-stop: ## end what `make demo KEEP=1` left running
 	@packaging/demo stop
+
+bench: ## Inlay's figures beside what they are judged by; PARTS="link window use-case memory"
+	@packaging/setup test
+	@.venv/bin/python -m bench $(PARTS)
 
 requirements: ## pin every Python dependency anew; UPGRADE=1 takes the newest versions
 	@packaging/setup test
