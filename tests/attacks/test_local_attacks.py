@@ -1,0 +1,251 @@
+"""Attacks on the machine itself: foreign pages and programs at the agent's port, links and folders made by others.
+
+Each attack is one function. It fails; and it gets through when exactly the defence that its test names is taken out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin, Subprotocol
+
+from agent import server
+from agent.desktop import link_handler, register
+from agent.environment import LastEnvironment
+from agent.handlers.registry import PAGE
+from agent.order_ports import Services
+from agent.readers import PcscReaders
+from agent.trust import TrustEntry, TrustStore
+from agent.trust_desk import TrustStoreDesk
+from protocol import link
+from protocol.errors import InlayError
+from tests.agent.desktop.fake_daemon import FakeDaemon
+from tests.support.agent_parts import CODE, AgentParts, running_agent
+from tests.support.attack_stage import asked_or_ended
+from tests.support.fake_portal import FakePortal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from pathlib import Path
+
+    from tests.support.certificates import ThrowAwayCA
+
+EVIL = "https://evil.test"
+
+
+class Machine(NamedTuple):
+    """A person's machine: an agent that trusts a portal, and its loopback server."""
+
+    portal: FakePortal
+    agent: AgentParts
+    loopback: server.LoopbackServer
+
+
+@pytest.fixture
+async def machine(tmp_path: Path, https_ca: ThrowAwayCA, no_keystore: None) -> AsyncIterator[Machine]:
+    async with FakePortal(https_ca) as portal, running_agent(tmp_path / "home") as agent:
+        agent.trust_portal(portal)
+        services = Services(agent.desk, agent.cards, PcscReaders(), TrustStoreDesk(agent.trust))
+        loopback = server.LoopbackServer(
+            services, PAGE, lambda: [entry.origin for entry in agent.trust.entries()], LastEnvironment()
+        )
+        await loopback.listen()
+        yield Machine(portal, agent, loopback)
+        await loopback.close()
+
+
+# --- a page of another origin at the loopback socket
+
+
+async def _hand_over_code(machine: Machine, origin: str) -> bool:
+    """A page of that origin hands over a code of the trusted portal. Whether a window asks the person."""
+    address = f"ws://127.0.0.1:{machine.loopback.port}/inlay"
+    try:
+        page = await connect(
+            address, origin=Origin(origin), subprotocols=[Subprotocol("inlay.v1")], proxy=None
+        )
+    except InvalidStatus:
+        return False
+    async with page:
+        try:
+            for number, (method, params) in enumerate(
+                [("hello", {"versions": [1]}), ("open", {"portal": machine.portal.portal, "code": CODE})]
+            ):
+                frame = {"jsonrpc": "2.0", "id": number + 1, "method": method, "params": params}
+                await page.send(json.dumps(frame))
+                if "error" in json.loads(await page.recv()):
+                    return False
+        except ConnectionClosed:
+            return False
+        async with asyncio.timeout(20):
+            await machine.agent.windows.first()
+        return True
+
+
+async def test_a_page_of_another_origin_fails(machine: Machine) -> None:
+    assert not await _hand_over_code(machine, EVIL)
+    assert machine.portal.connections == 0
+
+
+async def test_a_page_of_another_origin_gets_through_without_the_origins_check(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first(_values: Sequence[str], trusted: Iterable[str]) -> str:
+        return next(iter(trusted))
+
+    monkeypatch.setattr(server, "check_origin", first)
+    assert await _hand_over_code(machine, EVIL)
+
+
+# --- DNS rebinding: a name of the attacker's that leads to 127.0.0.1
+
+
+async def _rebind(machine: Machine) -> bool:
+    """A page at http://evil.test:PORT asks its own origin, which is this machine by now. Whether it finds Inlay."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", machine.loopback.port)
+    host = f"evil.test:{machine.loopback.port}"
+    writer.write(f"GET /.well-known/inlay HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    return b'"inlay"' in answer
+
+
+async def test_dns_rebinding_fails(machine: Machine) -> None:
+    assert not await _rebind(machine)
+
+
+async def test_dns_rebinding_gets_through_without_the_hosts_check(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "check_host", lambda _values, _port: None)
+    assert await _rebind(machine)
+
+
+# --- a program of another user at the loopback socket
+
+
+def be_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent is another user's than this process, which connects: the kernel's own table says so."""
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+
+
+async def test_another_users_program_fails(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    be_of_another_user(monkeypatch)
+    assert not await _hand_over_code(machine, machine.portal.origin)
+
+
+async def test_another_users_program_gets_through_without_the_peers_check(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_of_another_user(monkeypatch)
+    monkeypatch.setattr(server, "user_of", lambda _peer, _own: os.geteuid())
+    assert await _hand_over_code(machine, machine.portal.origin)
+
+
+# --- a link that chooses the server
+
+
+async def _choose_server(machine: Machine, https_ca: ThrowAwayCA) -> int:
+    """A link names the attacker's own portal. How often the agent calls there."""
+    async with FakePortal(https_ca) as attackers:
+        with contextlib.suppress(InlayError):
+            await asked_or_ended(machine.agent, machine.agent.submit(attackers))
+        return attackers.connections
+
+
+async def test_a_link_that_chooses_the_server_fails(machine: Machine, https_ca: ThrowAwayCA) -> None:
+    assert await _choose_server(machine, https_ca) == 0
+    assert machine.agent.windows.opened == []
+
+
+async def test_a_link_that_chooses_the_server_gets_through_without_the_trust_store(
+    machine: Machine, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = machine.agent.trust.find(machine.portal.portal)
+
+    def believe(_self: TrustStore, portal: str) -> TrustEntry:
+        return known._replace(portal=portal)
+
+    monkeypatch.setattr(TrustStore, "find", believe)
+    assert await _choose_server(machine, https_ca) == 1
+
+
+# --- a link that carries more than portal and code
+
+
+def _carry_more(extra: str) -> list[str]:
+    """A link with something behind its code. The links that reach the agent."""
+    with FakeDaemon({"result": {"accepted": True}}) as daemon:
+        link_handler.open_link(["--", link.build("portal.test", CODE) + extra])
+        return [request["params"]["link"] for request in daemon.requests]
+
+
+MORE = ["?debug=1", "&url=evil.test", "#x", " --config=x", "\n--json", ";id", "%20-x", "\x00", "/../.."]
+
+
+@pytest.mark.parametrize("extra", MORE)
+def test_a_link_that_carries_more_than_portal_and_code_fails(
+    throwaway_home: Path, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert _carry_more(extra) == []
+
+
+def test_a_link_that_carries_more_gets_through_without_the_grammar(
+    throwaway_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "is_code", lambda text: len(text) >= link.CODE_LENGTH)
+    assert _carry_more("?debug=1") == [link.build("portal.test", CODE) + "?debug=1"]
+
+
+# --- `inlay open` run in a folder of the attacker's
+
+
+def _open_in_hostile_folder(folder: Path, launcher: str) -> list[str]:
+    """A browser starts the handler in its download folder. The attacker's modules that were run."""
+    downloads, ran = folder / "downloads", folder / "ran"
+    trap = f"open({str(ran)!r}, 'a').write(__name__ + '\\n')\n"
+    for package in ("agent", "protocol"):
+        (downloads / package).mkdir(parents=True)
+        (downloads / package / "__init__.py").write_text(trap)
+    (downloads / "json.py").write_text(trap)
+    program = folder / "inlay"
+    program.write_text(launcher)
+    program.chmod(0o755)
+    with FakeDaemon({"result": {"accepted": True}}):
+        subprocess.run(
+            [program, "open", "--", link.build("portal.test", CODE)],
+            cwd=downloads,
+            env={**os.environ, "PYTHONPATH": str(downloads)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    return ran.read_text().split() if ran.exists() else []
+
+
+def test_a_hostile_working_directory_fails(throwaway_home: Path, tmp_path: Path) -> None:
+    [text] = [
+        text for path, (text, _) in register.expected_files().items() if path == register.launcher_path()
+    ]
+    assert _open_in_hostile_folder(tmp_path, text) == []
+
+
+def test_a_hostile_working_directory_gets_through_without_isolation(
+    throwaway_home: Path, tmp_path: Path
+) -> None:
+    [text] = [
+        text for path, (text, _) in register.expected_files().items() if path == register.launcher_path()
+    ]
+    assert " -I" in text
+    assert _open_in_hostile_folder(tmp_path, text.replace(" -I", "")) == ["agent"]
