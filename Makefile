@@ -30,7 +30,9 @@ requirements: ## pin every Python dependency anew; UPGRADE=1 takes the newest ve
 
 docs-screenshots: ## make the pictures in docs/images anew
 	@packaging/setup test
-	@.venv/bin/python -m tests.support.screenshots docs/images
+	@.venv/bin/python -m tests.support.page_screenshots docs/images
+	@.venv/bin/python -m tests.agent.desktop.window_pictures docs/images
+	@.venv/bin/python -m tests.support.use_case_pictures docs/images
 
 clean: ## remove everything that was made here
 	@packaging/demo stop

@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo_pcscd import SystemPcscd
@@ -88,7 +89,7 @@ class Demo:
 
     async def with_person(self) -> None:
         """Start everything, and wait until the person has seen enough."""
-        desk = await self._start(dict(os.environ))
+        desk = await self._start(_own_screen())
         portal, say = self._site.portal, self.steps.say
         say(f"the portal:    {portal.origin}")
         say(f"log in as:     {self._user.email}   password: {self._user.password}")
@@ -200,6 +201,16 @@ def _picture_of_failure(screen: VirtualDisplay) -> Callable[[object, object, obj
             screen.run("import", "-window", "root", str(FOLDER / "screen.png"))
 
     return keep
+
+
+def _own_screen() -> dict[str, str]:
+    """This process's environment, with which X11 is reached from another home as well."""
+    env = dict(os.environ)
+    env.pop("WAYLAND_DISPLAY", None)  # its socket lies in the person's own runtime folder
+    cookies = Path.home() / ".Xauthority"
+    if "XAUTHORITY" not in env and cookies.exists():
+        env["XAUTHORITY"] = str(cookies)
+    return env
 
 
 async def _both(one: Coroutine[object, object, object], other: Coroutine[object, object, object]) -> None:
