@@ -7,7 +7,6 @@ code. Every fault is a field of ``Faults``; without any the order *create virtua
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -168,7 +167,6 @@ class FakePortal:
         self._claimed = asyncio.Condition()
         self._sockets: dict[int, tuple[web.WebSocketResponse, Session]] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._transports: list[asyncio.WriteTransport] = []
         self._runner: web.AppRunner | None = None
         self.portal = ""
 
@@ -194,10 +192,7 @@ class FakePortal:
                 await socket.close()
             await self._runner.cleanup()
             self._runner = None
-            for transport in self._transports:  # TLS with a killed agent never says its good-bye
-                with contextlib.suppress(AttributeError):  # one that is gone already can't be aborted
-                    transport.abort()
-            self._transports.clear()
+            _abort_connections(int(self.portal.partition(":")[2]))
             await asyncio.sleep(0)
 
     async def restart(self) -> None:
@@ -264,8 +259,6 @@ class FakePortal:
     async def _channel(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(protocols=("inlay.v1",))
         await socket.prepare(request)
-        if isinstance(request.transport, asyncio.WriteTransport):
-            self._transports.append(request.transport)
         async with self._claimed:
             self.connections += 1
             self._claimed.notify_all()
@@ -451,3 +444,14 @@ class FakePortal:
             case _:
                 pass
         return None
+
+
+def _abort_connections(port: int) -> None:
+    """End what is left of connections to a port: TLS with a killed agent never says its good-bye.
+
+    The event loop's own list is the one place that has connections whose handshake never ended.
+    """
+    for transport in list(getattr(asyncio.get_running_loop(), "_transports", {}).values()):
+        own = transport.get_extra_info("sockname")
+        if isinstance(own, tuple) and own[1] == port:
+            transport.abort()
