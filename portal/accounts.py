@@ -11,7 +11,7 @@ from portal.errors import FieldErrors, LoginRefused, NotFound
 from portal.model.states import Role, UserState
 from portal.passwords import MAX_LENGTH, MIN_LENGTH
 from portal.processes.codes import digest
-from portal.rate_limits import RateLimit
+from portal.rate_limits import RateLimit, limit_key
 from portal.store import audit
 from portal.store.tables import LoginSession, User
 from portal.views import Login, Session, UserView
@@ -101,17 +101,17 @@ class Accounts:
     async def login(self, email: str, password: str, address: str) -> Login:
         """Log in with a new session; see ``portal.services``."""
         account = email.strip().lower()[:_MAX_EMAIL]
-        self._by_account.check(account)
-        self._by_address.check(address)
+        network = limit_key(address)
+        self._by_address.take(network)
+        self._by_account.take(account)
         async with self._database.read() as tx:
             user = (await tx.execute(select(User).where(User.email == account))).scalar_one_or_none()
         fits = await self._passwords.verify(user.password_hash if user else None, password)
         if user is None or not fits or user.state == UserState.LOCKED:
-            self._by_account.count(account)
-            self._by_address.count(address)
             await self._note_refusal(user, address)
             raise LoginRefused
         self._by_account.forget(account)
+        self._by_address.give_back(network)
         return await self._open(user)
 
     async def session(self, token: str) -> Session | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from portal.accounts import Accounts
+from portal.addresses import PROXIES
 from portal.ca.archive import Archive
 from portal.ca.builtin import CERTIFICATE_PATH, CRL_PATH, BuiltinCa
 from portal.channel.connection import ChannelParts
@@ -58,6 +59,7 @@ class Portal:
         ca: CertificateAuthority | None = None,
     ) -> None:
         self.keys = keys
+        self._proxies = frozenset(config.proxies)
         self.database = Database(config.database, ChangeBus())
         self.ca = ca or BuiltinCa(self.database, keys, clock, config.origin, config.ca_name)
         self.context = Context(
@@ -110,6 +112,7 @@ class Portal:
     def application(self) -> web.Application:
         """The web application for agents and CA clients; pages are added by ``portal.web``."""
         app = web.Application(client_max_size=64 * 1024)
+        app[PROXIES] = self._proxies
         ChannelServer(self.channel).add_routes(app)
         app.router.add_get(CRL_PATH, self._crl)
         app.router.add_get(CERTIFICATE_PATH, self._ca_certificate)

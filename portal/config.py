@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -57,6 +58,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         key_file: the sealed keys.
         passphrase_file: opens them; without it the systemd credential ``inlay-passphrase``.
         listen: address and port.
+        proxies: addresses of the reverse proxies before this portal: what they say of a client's address is believed.
         tls: certificate and key; None behind a reverse proxy that ends TLS.
         ca_name: common name of the built-in CA.
     """
@@ -67,6 +69,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_file: Text
     passphrase_file: Text | None = None
     listen: Listen = Listen()
+    proxies: list[Text] = []
     tls: Tls | None = None
     ca_name: Text = "Inlay CA"
 
@@ -88,11 +91,22 @@ def load(path: Path) -> Config:
         raise ConfigError(str(path), error.strerror or "can't be read") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), str(error)) from None
+    for proxy in config.proxies:
+        _check_address(path, proxy)
     parts = urlsplit(config.origin)
     rebuilt = f"https://{parts.netloc}"
     if config.origin != rebuilt or not is_portal_id(parts.netloc):
         raise ConfigError(f"{path}: origin", "https://host or https://host:port in lower case is needed")
     return _absolute(config, path.parent.resolve())
+
+
+def _check_address(path: Path, text: str) -> None:
+    try:
+        plain = str(ipaddress.ip_address(text)) == text
+    except ValueError:
+        plain = False
+    if not plain:
+        raise ConfigError(f"{path}: proxies", "IP addresses in their shortest form are needed")
 
 
 def _absolute(config: Config, folder: Path) -> Config:

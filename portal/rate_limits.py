@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,21 @@ class RateLimit:
         if len(events) >= self._limit:
             raise InlayError("rate_limited")
 
+    def take(self, key: str) -> None:
+        """Count an event before it is known how it ends, so that many at once get no further than one by one.
+
+        Raises:
+            InlayError: ``rate_limited``.
+        """
+        self.check(key)
+        self.count(key)
+
+    def give_back(self, key: str) -> None:
+        """Take back the latest event of a key: it was none after all."""
+        events = self._events.get(key)
+        if events:
+            events.pop()
+
     def count(self, key: str) -> None:
         """Note an event."""
         events = self._events.setdefault(key, deque(maxlen=self._limit))
@@ -48,3 +64,16 @@ class RateLimit:
     def forget(self, key: str) -> None:
         """Start anew for a key, after a success."""
         self._events.pop(key, None)
+
+
+def limit_key(address: str) -> str:
+    """What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, which one subscriber has whole."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False))

@@ -11,6 +11,7 @@ next. Neither ever gets the text of an exception from below.
 
 from __future__ import annotations
 
+import re
 import string
 from typing import Final, NamedTuple
 
@@ -274,11 +275,38 @@ class DecodeError(InlayError):
         self.path = path
 
 
+_FIELD_FORMS: Final = {
+    name: re.compile(form, re.ASCII)
+    for name, form in {
+        "algorithm": r"[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
+        "level": r"tpm|keystore|file|none",
+        "method": r"[a-z_]{1,24}",
+        "path": r"\$([.\[]\w{1,24}\]?){0,8}",
+        "purpose": r"authentication|signature|encryption",
+        "slot": r"[89][0-9A-F]",
+        "state": r"[a-z_]{1,16}",
+        "supported": r"[0-9]{1,5}(, [0-9]{1,5}){0,7}",
+    }.items()
+}
+"""Text that a peer may put into our sentences, by the field's name: words of a closed kind, never a phrase."""
+
+
 def from_wire(code: str, fields: dict[str, str | int]) -> InlayError:
-    """Build the error that a peer names; an unknown code becomes ``internal``."""
+    """Build the error that a peer names; an unknown code becomes ``internal``.
+
+    Numbers are kept, and texts of the form that their field has; any other text is dropped and shown as ``?``: a
+    peer selects our sentences, and writes none.
+    """
     if code not in TABLE:
         return InlayError("internal")
-    return InlayError(code, **fields)
+    return InlayError(code, **{name: value for name, value in fields.items() if _has_form(name, value)})
+
+
+def _has_form(name: str, value: str | int) -> bool:
+    if isinstance(value, int):
+        return 0 <= value < 10**9
+    form = _FIELD_FORMS.get(name)
+    return form is not None and form.fullmatch(value) is not None
 
 
 def _fill(text: str, fields: dict[str, str | int]) -> str:

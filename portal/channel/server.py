@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import WSMsgType, web
 
+from portal.addresses import address_of
 from portal.channel.connection import Connection
 from portal.key_sets import CHANNEL_PATH
+from portal.rate_limits import limit_key
 from protocol.codec import MAX_FRAME_BYTES
+from protocol.loopback_ports import SUBPROTOCOL
 
 if TYPE_CHECKING:
     from portal.channel.connection import ChannelParts
@@ -41,14 +44,18 @@ class ChannelServer:
         return web.json_response(body, headers={"Cache-Control": "no-store"})
 
     async def _channel(self, request: web.Request) -> web.StreamResponse:
-        address = request.remote or "unknown"
+        address = limit_key(address_of(request))
         # an agent is no web page: a browser always sends an Origin with a WebSocket
         if "Origin" in request.headers:
             return web.Response(status=403)
         if self._connections[address] >= _PER_ADDRESS:
             return web.Response(status=503)
         socket = web.WebSocketResponse(
-            heartbeat=_PING_SECONDS, max_msg_size=MAX_FRAME_BYTES, timeout=_CLOSE_SECONDS, compress=False
+            protocols=(SUBPROTOCOL,),
+            heartbeat=_PING_SECONDS,
+            max_msg_size=MAX_FRAME_BYTES,
+            timeout=_CLOSE_SECONDS,
+            compress=False,
         )
         if not socket.can_prepare(request).ok:
             return web.Response(status=426, headers={"Upgrade": "websocket"})

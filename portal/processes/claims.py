@@ -14,7 +14,7 @@ from sqlalchemy import or_, select
 from portal.model.states import OrderState, ProcessState, UserState
 from portal.processes import order_rows
 from portal.processes.codes import LINK_SECONDS, TYPED_SECONDS, digest
-from portal.rate_limits import RateLimit
+from portal.rate_limits import RateLimit, limit_key
 from portal.store import audit
 from portal.store.tables import Device, KnownDevice, Order, Process, User
 from protocol import jose, link
@@ -81,16 +81,19 @@ class Claims:
         """
         claim = self._verified(token, portal_nonce)
         failures = self._typed_failures if claim.transport is Transport.TYPED else self._link_failures
-        failures.check(address)
+        key = limit_key(address)
+        failures.take(key)
         try:
             async with self._context.database.write() as tx:
-                return await self._grant(tx, claim, jose.thumbprint(claim.device_key))
+                granted = await self._grant(tx, claim, jose.thumbprint(claim.device_key))
         except InlayError as error:
-            if error.code.startswith("code_"):
-                failures.count(address)
+            if not error.code.startswith("code_"):
+                failures.give_back(key)
             if error.code == "code_used":
                 await self._note_theft(claim)
             raise
+        failures.give_back(key)
+        return granted
 
     def _verified(self, token: str, portal_nonce: str) -> Claim:
         try:

@@ -295,7 +295,11 @@ def _checked(requests: Requests, ordered: CreateVirtualCard) -> dict[str, bytes]
     given = {request.slot: request for request in requests.requests}
     if len(given) != len(requests.requests) or set(given) != set(wanted):
         raise DecodeError("params_invalid", "$.requests")
-    return {slot: _public_key(given[slot], key) for slot, key in wanted.items()}
+    keys = {slot: _public_key(given[slot], key) for slot, key in wanted.items()}
+    for slot, key in keys.items():
+        if list(keys.values()).count(key) > 1:  # a key has one purpose (NIST SP 800-57pt1r5, 5.2)
+            raise InlayError("request_invalid", slot=slot)
+    return keys
 
 
 def _public_key(request: CertificateRequest, key: KeyOrder) -> bytes:

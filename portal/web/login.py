@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from portal.addresses import address_of
 from portal.errors import LoginRefused
 from portal.web.guard import (
     LOGIN_COOKIE,
@@ -47,7 +48,7 @@ async def post_login(request: web.Request) -> web.Response:
     password = field(form, "password", _MOST_PASSWORD)
     services = request.app[SERVICES]
     try:
-        login = await services.login(email, password, request.remote or "")
+        login = await services.login(email, password, address_of(request))
     except LoginRefused as error:
         return _form(request, back=back, email=email, refused=str(error), status=401)
     except InlayError as error:
