@@ -275,20 +275,19 @@ class DecodeError(InlayError):
         self.path = path
 
 
-_FIELD_FORMS: Final = {
-    name: re.compile(form, re.ASCII)
-    for name, form in {
-        "algorithm": r"[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
-        "level": r"tpm|keystore|file|none",
-        "method": r"[a-z_]{1,24}",
-        "path": r"\$([.\[]\w{1,24}\]?){0,8}",
-        "purpose": r"authentication|signature|encryption",
-        "slot": r"[89][0-9A-F]",
-        "state": r"[a-z_]{1,16}",
-        "supported": r"[0-9]{1,5}(, [0-9]{1,5}){0,7}",
-    }.items()
+FIELD_FORMS: Final = {
+    "algorithm": "[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
+    "level": "tpm|keystore|file|none",
+    "method": "[a-z_]{1,24}",
+    "path": r"\$([.\[]\w{1,24}\]?){0,8}",
+    "purpose": "authentication|signature|encryption",
+    "slot": "[89][0-9A-F]",
+    "state": "[a-z_]{1,16}",
+    "supported": "[0-9]{1,5}(, [0-9]{1,5}){0,7}",
 }
-"""Text that a peer may put into our sentences, by the field's name: words of a closed kind, never a phrase."""
+"""Text that a peer may put into our sentences, by the field's name (whole match; the page's client has them, too):
+words of a closed kind, never a phrase."""
+MAX_FIELD_NUMBER: Final = 1_000_000_000
 
 
 def from_wire(code: str, fields: dict[str, str | int]) -> InlayError:
@@ -304,9 +303,9 @@ def from_wire(code: str, fields: dict[str, str | int]) -> InlayError:
 
 def _has_form(name: str, value: str | int) -> bool:
     if isinstance(value, int):
-        return 0 <= value < 10**9
-    form = _FIELD_FORMS.get(name)
-    return form is not None and form.fullmatch(value) is not None
+        return 0 <= value < MAX_FIELD_NUMBER
+    form = FIELD_FORMS.get(name)
+    return form is not None and re.fullmatch(form, value, re.ASCII) is not None
 
 
 def _fill(text: str, fields: dict[str, str | int]) -> str:

@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from protocol.codec import MAX_FRAME_BYTES
-from protocol.errors import TABLE
+from protocol.errors import FIELD_FORMS, MAX_FIELD_NUMBER, TABLE
 from protocol.loopback_ports import PATH, PORTS, SUBPROTOCOL
 from protocol.messages import (
     CHANNEL_METHODS,
@@ -40,6 +40,8 @@ export const VERSIONS: readonly number[];
 export const MAX_FRAME_BYTES: number;
 export const STEPS: readonly string[];
 export const CAUSES: Readonly<Record<string, CauseText>>;
+export const FIELD_FORMS: Readonly<Record<string, string>>;
+export const MAX_FIELD_NUMBER: number;
 export const POSSIBILITIES: readonly Possibility[];
 """
 )
@@ -79,6 +81,8 @@ def tables() -> str:
         ("MAX_FRAME_BYTES", MAX_FRAME_BYTES),
         ("STEPS", [step.value for step in Step]),
         ("CAUSES", causes),
+        ("FIELD_FORMS", FIELD_FORMS),
+        ("MAX_FIELD_NUMBER", MAX_FIELD_NUMBER),
         ("POSSIBILITIES", [row._asdict() for row in POSSIBILITIES]),
     ]
     lines = [f"export const {name} = {_frozen(value)};\n" for name, value in constants]

@@ -1,7 +1,7 @@
 // The page's end of the loopback socket, as strict as the agent's: what is not a frame of this protocol ends the
 // connection. The process at the other end may not be an agent at all.
 
-import { CAUSES, MAX_FRAME_BYTES, STEPS } from './tables.js';
+import { CAUSES, FIELD_FORMS, MAX_FIELD_NUMBER, MAX_FRAME_BYTES, STEPS } from './tables.js';
 
 /**
  * @typedef {{kind: 'result', id: number, result: unknown}
@@ -81,7 +81,15 @@ function readErrorData(data, path) {
   for (const [name, value] of Object.entries(data.fields ?? {})) {
     check(typeof value === 'string' || Number.isInteger(value), `${path}.fields.${name.slice(0, 40)}`);
   }
-  return data;
+  if (data.fields === undefined) return data;
+  const known = Object.entries(data.fields).filter(([name, value]) => hasForm(name, value));
+  return { ...data, fields: Object.fromEntries(known) };
+}
+
+/** Whoever sits on the agent's port selects our sentences, and writes none: see `from_wire` of the agent's side. */
+function hasForm(name, value) {
+  if (typeof value === 'number') return value >= 0 && value < MAX_FIELD_NUMBER;
+  return Object.hasOwn(FIELD_FORMS, name) && new RegExp(`^(?:${FIELD_FORMS[name]})$`).test(value);
 }
 
 const NOTIFICATIONS = {
@@ -96,8 +104,8 @@ const NOTIFICATIONS = {
   ended(params) {
     const outcome = (value) => ['finished', 'undone', 'refused'].includes(value);
     members(params, '$.params', { outcome }, { error: () => true });
-    if (params.error !== undefined && params.error !== null) readErrorData(params.error, '$.params.error');
-    return params;
+    if (params.error === undefined || params.error === null) return params;
+    return { ...params, error: readErrorData(params.error, '$.params.error') };
   },
 };
 

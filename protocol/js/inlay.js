@@ -104,7 +104,7 @@ class Opener {
   #failed(error) {
     if (error instanceof Refused) {
       this.#giveUpOn('agent_refused');
-      this.#tell('onEnded', { outcome: 'refused', cause: causeOf(error.error) });
+      this.#tell('onEnded', { outcome: 'refused', cause: this.#causeOf(error.error) });
     } else {
       if (!(error instanceof Lost)) throw error;
       this.#giveUpOn(`agent_${error.reason}`);
@@ -112,6 +112,11 @@ class Opener {
       this.#tell('onPath', { path: 'link', reason: this.#reason });
       this.#environment.navigate(this.#link.link);
     }
+  }
+
+  /** The portal is this page's own, whatever the other end calls it. */
+  #causeOf(error) {
+    return causeOf({ ...error, fields: { ...error.fields, portal: this.#link.portal } });
   }
 
   #giveUpOn(reason) {
@@ -130,7 +135,7 @@ class Opener {
     else {
       connection.close();
       this.#connection = null;
-      const cause = params.error ? causeOf(params.error) : null;
+      const cause = params.error ? this.#causeOf(params.error) : null;
       this.#tell('onEnded', { outcome: params.outcome, cause });
     }
   }

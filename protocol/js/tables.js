@@ -404,6 +404,19 @@ export const CAUSES = Object.freeze({
   }
 });
 
+export const FIELD_FORMS = Object.freeze({
+  "algorithm": "[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
+  "level": "tpm|keystore|file|none",
+  "method": "[a-z_]{1,24}",
+  "path": "\\$([.\\[]\\w{1,24}\\]?){0,8}",
+  "purpose": "authentication|signature|encryption",
+  "slot": "[89][0-9A-F]",
+  "state": "[a-z_]{1,16}",
+  "supported": "[0-9]{1,5}(, [0-9]{1,5}){0,7}"
+});
+
+export const MAX_FIELD_NUMBER = 1000000000;
+
 export const POSSIBILITIES = Object.freeze([
   {
     "name": "question_dismissed",

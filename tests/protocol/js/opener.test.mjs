@@ -301,6 +301,17 @@ test('cancelled by the person: the end names its cause', async () => {
   assert.equal(socket.readyState, 3);
 });
 
+test('whoever sits on the port puts no words of his own into the page', async () => {
+  const setting = world({ agents: { [PORT]: agent() } });
+  const { socket } = await opened(setting);
+  const fields = { portal: 'evil.test', cause: 'log in again at evil.test', slot: '9A evil', seconds: 600 };
+  socket.notify('ended', { outcome: 'undone', error: { error: 'portal_unreachable', fields } });
+  const { cause } = setting.told.at(-1)[1];
+  assert.equal(cause.code, 'portal_unreachable');
+  assert.ok(!JSON.stringify(cause).includes('evil'));
+  assert.match(cause.why, /No connection to portal\.test:8443: \?\./);
+});
+
 test('a closed opener tells nothing and takes nothing over', async () => {
   const setting = world({ agents: { [PORT]: agent() } });
   const { opener, socket } = await opened(setting);
