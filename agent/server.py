@@ -9,6 +9,7 @@ aiohttp's server is used here and nowhere else in the agent.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -38,7 +39,11 @@ _LOG = logging.getLogger(__name__)
 
 ADDRESSES: Final = ("127.0.0.1", "::1")
 MAX_CONNECTIONS_PER_ORIGIN: Final = 8
+MAX_CONNECTIONS: Final = 64
+"""Of all origins and programs together, so that nobody uses up the agent's descriptors."""
 OPENS_PER_MINUTE: Final = 12
+REQUEST_SECONDS: Final = 5.0
+"""How long a connection may stay open without a whole request: any program of the machine can open one."""
 _PING_SECONDS: Final = 30.0
 _BACKLOG: Final = 16
 _HEADERS: Final = {
@@ -78,6 +83,7 @@ class LoopbackServer:
         self._open = Counter[str]()
         self._rates = RateLimit(OPENS_PER_MINUTE, 60.0)
         self._runner: web.AppRunner | None = None
+        self._listening: list[asyncio.Server] = []
         self._pages: set[PageConnection] = set()
 
     async def listen(self) -> None:
@@ -92,20 +98,39 @@ class LoopbackServer:
         application.router.add_get(PATH, self._upgrade)
         application.router.add_get(WELL_KNOWN, self._well_known)
         self._runner = web.AppRunner(
-            application, access_log=None, handle_signals=False, shutdown_timeout=1.0, max_line_size=4096
+            application,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            max_line_size=4096,
+            keepalive_timeout=REQUEST_SECONDS,  # counts from the connection's beginning, too
         )
         await self._runner.setup()
+        loop = asyncio.get_running_loop()
         for item in sockets:
-            await web.SockSite(self._runner, item, backlog=_BACKLOG).start()
+            self._listening.append(await loop.create_server(self._connection, sock=item, backlog=_BACKLOG))
         self.port = sockets[0].getsockname()[1]
         _LOG.info("pages reach this agent at port %d", self.port)
 
     async def close(self) -> None:
         """Stop listening, and end all connections."""
+        for listening in self._listening:
+            listening.close()
         for page in list(self._pages):
             await page.close()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def addresses(self) -> list[str]:
+        """The addresses it listens on."""
+        return [item.getsockname()[0] for listening in self._listening for item in listening.sockets]
+
+    def _connection(self) -> asyncio.Protocol:
+        """What serves a new connection: nothing, when there are too many."""
+        server = None if self._runner is None else self._runner.server
+        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+            return _TurnedAway()
+        return server()
 
     # --- requests
 
@@ -172,6 +197,14 @@ class LoopbackServer:
         except HeaderRefused:
             _LOG.warning("a page of another origin was refused")
             raise web.HTTPForbidden(headers=_HEADERS) from None
+
+
+class _TurnedAway(asyncio.Protocol):
+    """Closes at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        transport.close()
 
 
 async def _say_little(_request: web.Request, response: web.StreamResponse) -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_IDLE_SECONDS = 30.0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -139,7 +141,8 @@ async def _run(app: web.Application, config: Config, tls: ssl.SSLContext | None)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+    # counts from a connection's beginning, too: one that sends half a request doesn't stay
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5, keepalive_timeout=_IDLE_SECONDS)
     await runner.setup()
     try:
         site = web.TCPSite(runner, config.listen.host, config.listen.port, ssl_context=tls)

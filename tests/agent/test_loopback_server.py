@@ -188,8 +188,8 @@ async def test_a_connection_of_nobody_known_is_sent_on(
 
 
 async def test_listens_on_loopback_alone(loopback: server.LoopbackServer) -> None:
-    assert loopback._runner is not None
-    assert {address[0] for address in loopback._runner.addresses} <= {"127.0.0.1", "::1"}
+    assert loopback.addresses()
+    assert set(loopback.addresses()) <= {"127.0.0.1", "::1"}
 
 
 async def test_takes_the_next_port_and_names_who_holds_the_last(

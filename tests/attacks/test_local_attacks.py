@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import subprocess
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -49,9 +50,9 @@ class Machine(NamedTuple):
     loopback: server.LoopbackServer
 
 
-@pytest.fixture
-async def machine(tmp_path: Path, https_ca: ThrowAwayCA, no_keystore: None) -> AsyncIterator[Machine]:
-    async with FakePortal(https_ca) as portal, running_agent(tmp_path / "home") as agent:
+@asynccontextmanager
+async def running_machine(home: Path, https_ca: ThrowAwayCA) -> AsyncIterator[Machine]:
+    async with FakePortal(https_ca) as portal, running_agent(home) as agent:
         agent.trust_portal(portal)
         services = Services(agent.desk, agent.cards, PcscReaders(), TrustStoreDesk(agent.trust))
         loopback = server.LoopbackServer(
@@ -60,6 +61,12 @@ async def machine(tmp_path: Path, https_ca: ThrowAwayCA, no_keystore: None) -> A
         await loopback.listen()
         yield Machine(portal, agent, loopback)
         await loopback.close()
+
+
+@pytest.fixture
+async def machine(tmp_path: Path, https_ca: ThrowAwayCA, no_keystore: None) -> AsyncIterator[Machine]:
+    async with running_machine(tmp_path / "home", https_ca) as running:
+        yield running
 
 
 # --- a page of another origin at the loopback socket
@@ -148,6 +155,50 @@ async def test_another_users_program_gets_through_without_the_peers_check(
 ) -> None:
     be_of_another_user(monkeypatch)
     monkeypatch.setattr(server, "user_of", lambda _peer, _own: os.geteuid())
+    assert await _hand_over_code(machine, machine.portal.origin)
+
+
+# --- connections that say nothing, or half of something
+
+
+async def _left_open(machine: Machine, said: bytes) -> bool:
+    """Whether a connection on which so much was said is still open after the time for a request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", machine.loopback.port)
+    writer.write(said)
+    try:
+        async with asyncio.timeout(10):
+            return await reader.read() == b"never"
+    except TimeoutError:
+        return True
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /inlay HTTP/1.1\r\nHost: 127"])
+async def test_half_open_connections_are_closed(
+    tmp_path: Path,
+    https_ca: ThrowAwayCA,
+    no_keystore: None,
+    monkeypatch: pytest.MonkeyPatch,
+    said: bytes,
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_SECONDS", 0.3)
+    async with running_machine(tmp_path / "home", https_ca) as machine:
+        assert not await _left_open(machine, said)
+
+
+async def test_nobody_uses_up_the_agents_descriptors(machine: Machine) -> None:
+    """Another program opens connections without end; who is let in is served, and all are once it stops."""
+    crowd = [
+        await asyncio.open_connection("127.0.0.1", machine.loopback.port)
+        for _ in range(server.MAX_CONNECTIONS)
+    ]
+    reader, writer = await asyncio.open_connection("127.0.0.1", machine.loopback.port)
+    assert await reader.read() == b""
+    writer.close()
+    for _, writer in crowd:
+        writer.close()
+        await writer.wait_closed()
     assert await _hand_over_code(machine, machine.portal.origin)
 
 
