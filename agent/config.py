@@ -85,6 +85,21 @@ def machine_policy(machine: Path = MACHINE_FOLDER, owner: int = 0) -> Policy:
         return _STRICTEST
 
 
+def read_users_file(path: Path) -> bytes | None:
+    """Read a file that only this user (or an administrator) could have written; None when it isn't one.
+
+    Args:
+        path: the file; its folder is looked at, too: who may write there may put another file in its place.
+    """
+    try:
+        folder = path.parent.stat()
+    except OSError:
+        return None
+    if folder.st_uid not in (os.geteuid(), 0) or folder.st_mode & 0o022:
+        return None
+    return read_machine_file(path, os.geteuid())
+
+
 def read_machine_file(path: Path, owner: int = 0) -> bytes | None:
     """Read a file that only an administrator could have written; None when it isn't one.
 

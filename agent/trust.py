@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from agent.config import Folders, Policy, machine_policy, read_machine_file
+from agent.config import Folders, Policy, machine_policy, read_machine_file, read_users_file
 from agent.durable import sync_folder, write_durably
 from protocol import jose, keyset
 from protocol.errors import InlayError
@@ -242,11 +242,15 @@ class TrustStore:
         return found
 
     def _read_user(self) -> list[TrustEntry]:
-        return [
-            entry
-            for path in sorted(self._user.glob("*.json"))
-            for entry in _decode(path, path.read_bytes(), "user")
-        ]
+        """The user's entries, unless somebody else could have written them."""
+        found: list[TrustEntry] = []
+        for path in sorted(self._user.glob("*.json")):
+            raw = read_users_file(path)
+            if raw is None:
+                _LOG.warning("%s does not count: it, or its folder, can be written by others", path)
+                continue
+            found += _decode(path, raw, "user")
+        return found
 
 
 def _decode(path: Path, raw: bytes, scope: Scope) -> list[TrustEntry]:

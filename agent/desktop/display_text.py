@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 MAX_SHOWN = 300
 """Characters of one text that are shown; more than any honest name, few enough to keep a window whole."""
@@ -20,9 +20,17 @@ class OriginText(NamedTuple):
     reading: str | None
 
 
+_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks that are printable by the Unicode tables and show nothing: they pad as spaces do."""
+
+
 def clean(text: str) -> str:
-    """The text with unprintable characters (controls, bidirectional marks) as ``?``, cut at `MAX_SHOWN`."""
-    shown = "".join(character if character.isprintable() else "?" for character in text)
+    """The text with unprintable and blank characters as ``?``, one space where there are several, cut at `MAX_SHOWN`.
+
+    Unprintable are controls and bidirectional marks. What pads could push the rest of a line out of sight.
+    """
+    single = " ".join(part for part in text.split(" ") if part)
+    shown = "".join(character if _is_shown(character) else "?" for character in single)
     return shown if len(shown) <= MAX_SHOWN else shown[: MAX_SHOWN - 1] + "…"
 
 
@@ -35,6 +43,11 @@ def origin_text(origin: str) -> OriginText:
     if not any(label.startswith("xn--") for label in labels):
         return OriginText(exact, None)
     return OriginText(exact, clean(".".join(_to_reading(label) for label in labels)))
+
+
+def _is_shown(character: str) -> bool:
+    selector = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    return character.isprintable() and character not in _BLANK and not selector
 
 
 def _to_ascii(label: str) -> str:

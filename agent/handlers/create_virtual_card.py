@@ -79,7 +79,8 @@ class CreateVirtualCardHandler:
         return OrderPrompt(
             portal_name=portal_name,
             origin=order.origin,
-            account=f"{order.account.name} ({order.account.user_id})",
+            # the id first: a name is its owner's choice, and could be written like somebody else's id
+            account=f"{order.account.user_id} ({order.account.name})",
             title="Create a virtual smart card",
             consequences=tuple(_consequences(order)),
             pin_policy=parameters.pin_policy,

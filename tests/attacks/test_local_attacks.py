@@ -11,15 +11,18 @@ import json
 import os
 import subprocess
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from agent import server
+from agent import server, trust
 from agent.desktop import link_handler, register
+from agent.desktop.display_text import clean
 from agent.environment import LastEnvironment
 from agent.handlers.registry import PAGE
 from agent.order_ports import Services
@@ -28,9 +31,10 @@ from agent.trust import TrustEntry, TrustStore
 from agent.trust_desk import TrustStoreDesk
 from protocol import link
 from protocol.errors import InlayError
+from protocol.messages import Account
 from tests.agent.desktop.fake_daemon import FakeDaemon
 from tests.support.agent_parts import CODE, AgentParts, running_agent
-from tests.support.attack_stage import asked_or_ended
+from tests.support.attack_stage import asked_or_ended, outcome
 from tests.support.fake_portal import FakePortal
 
 if TYPE_CHECKING:
@@ -141,8 +145,8 @@ async def test_dns_rebinding_gets_through_without_the_hosts_check(
 
 def be_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent is another user's than this process, which connects: the kernel's own table says so."""
-    own = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    other = os.geteuid() + 1
+    monkeypatch.setattr(server, "os", SimpleNamespace(geteuid=lambda: other))
 
 
 async def test_another_users_program_fails(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +158,58 @@ async def test_another_users_program_gets_through_without_the_peers_check(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     be_of_another_user(monkeypatch)
-    monkeypatch.setattr(server, "user_of", lambda _peer, _own: os.geteuid())
+    monkeypatch.setattr(server, "user_of", lambda _peer, _own: os.geteuid() + 1)
     assert await _hand_over_code(machine, machine.portal.origin)
+
+
+# --- trust that another user put there
+
+
+def _plant_trust(agent: AgentParts, how: str) -> list[str]:
+    """Rights that are too wide let another user write. The portals that are trusted then."""
+    folder = agent.folders.config / "trust.d"
+    [path] = folder.glob("*.json")
+    if how == "file":
+        path.chmod(0o666)
+    elif how == "folder":
+        folder.chmod(0o777)
+    else:
+        elsewhere = agent.folders.state / "planted.json"
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
+    return [entry.portal for entry in agent.trust.entries()]
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "link"])
+async def test_trust_that_others_could_have_written_does_not_count(machine: Machine, how: str) -> None:
+    assert _plant_trust(machine.agent, how) == []
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "link"])
+async def test_trust_of_others_gets_through_without_the_look_at_its_rights(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(trust, "read_users_file", lambda path: path.read_bytes())
+    assert _plant_trust(machine.agent, how) == [machine.portal.portal]
+
+
+# --- an account's name written like somebody else's id
+
+
+async def _look_like_victim(machine: Machine) -> str:
+    """Mallory's display name ends in Vera's id, and padding that pushes her own out of sight. What is shown first."""
+    name = "vera@example.org" + "\u3164" * 90 + " " * 90
+    account = Account(id="7", name=name, user_id="mallory@example.org")
+    machine.portal.faults.order = lambda order: msgspec.structs.replace(order, account=account)
+    ending = machine.agent.submit(machine.portal)
+    window = await machine.agent.windows.first()
+    assert window.prompt is not None
+    await outcome(ending)
+    return clean(window.prompt.account)
+
+
+async def test_an_account_that_looks_like_another_is_told_by_its_id(machine: Machine) -> None:
+    assert (await _look_like_victim(machine)).startswith("mallory@example.org (vera@example.org?")
 
 
 # --- connections that say nothing, or half of something

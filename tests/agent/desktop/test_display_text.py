@@ -12,6 +12,15 @@ def test_what_would_move_or_turn_text_is_shown_as_a_question_mark(sign: str) -> 
     assert clean(f"maria{sign}lopez") == "maria?lopez"
 
 
+@pytest.mark.parametrize("blank", ["\u3164", "\uffa0", "\u2800", "\u115f", "\u00a0", "\u3000", "\ufe0f"])
+def test_what_shows_nothing_is_shown_as_a_question_mark(blank: str) -> None:
+    assert clean(f"maria{blank}lopez") == "maria?lopez"
+
+
+def test_spaces_push_nothing_out_of_sight() -> None:
+    assert clean("  Maria" + " " * 150 + "(mallory@example.org) ") == "Maria (mallory@example.org)"
+
+
 def test_long_text_is_cut_visibly() -> None:
     shown = clean("x" * 10_000)
     assert len(shown) == MAX_SHOWN
