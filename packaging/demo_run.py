@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import traceback
 from contextlib import AsyncExitStack
@@ -56,7 +57,7 @@ class Demo:
         for name in ("desk", "portal", "screen", "checks"):
             (FOLDER / name).mkdir()
         self._desk: Desk | None = None
-        self._site = Site(FOLDER / "portal", port=_port(self.steps), outlives=keep)
+        self._site = Site(FOLDER / "portal", port=_port(self.steps), host=_host(), outlives=keep)
 
     async def by_itself(self) -> None:
         """The whole use case without a person."""
@@ -230,6 +231,15 @@ async def _enter() -> None:
     finally:
         loop.remove_reader(sys.stdin.fileno())
     sys.stdin.readline()
+
+
+def _host() -> str:
+    """``localhost``, or the address where the machine has no such name (a system without ``/etc/hosts``)."""
+    try:
+        socket.getaddrinfo("localhost", None, socket.AF_INET)
+    except OSError:
+        return "127.0.0.1"
+    return "localhost"
 
 
 def _port(steps: Steps) -> int:
