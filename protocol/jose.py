@@ -179,6 +179,15 @@ def encrypt(plaintext: bytes | bytearray, recipient: PublicJwk) -> str:
     return jwe.encrypt_compact(header, bytes(plaintext), _import(recipient), registry=_JWE_REGISTRY)
 
 
+def is_point(key: PublicJwk) -> bool:
+    """Tell whether a key is a point of the curve: what isn't can be stored, and fails when it is used."""
+    try:
+        _import(key).as_pem(private=False)
+    except (JoseError, ValueError):
+        return False
+    return True
+
+
 def thumbprint(key: PublicJwk) -> str:
     """RFC 7638 thumbprint with SHA-256, base64url without padding."""
     members = {"crv": key.crv, "kty": key.kty, "x": key.x, "y": key.y}

@@ -10,6 +10,7 @@ import datetime
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
@@ -227,7 +228,7 @@ async def _last_crl(tx: AsyncSession) -> CaCrl | None:
 def _public_key(der: bytes) -> PublicKey:
     try:
         key = load_der_public_key(der)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise CaRefusedError("key") from None
     if algorithm_of(key) is None:
         raise CaRefusedError("key")

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
@@ -81,7 +82,7 @@ def verify_csr(der: bytes, algorithm: Algorithm, slot: str) -> bytes:
         csr = x509.load_der_x509_csr(der)
         proved = csr.is_signature_valid
         key = csr.public_key()
-    except (ValueError, TypeError, x509.InvalidVersion):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise InlayError("request_invalid", slot=slot) from None
     if not proved:
         raise InlayError("request_invalid", slot=slot)
@@ -99,7 +100,7 @@ def verify_public_key(der: bytes, algorithm: Algorithm, slot: str) -> bytes:
     """
     try:
         key = load_der_public_key(der)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise InlayError("request_invalid", slot=slot) from None
     return _ordered(key, algorithm, slot)
 

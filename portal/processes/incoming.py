@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 from weakref import WeakValueDictionary
 
 from sqlalchemy import select
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from portal.store.tables import Order
 
 _LOG = logging.getLogger(__name__)
+MAX_MESSAGES: Final = 64
+"""Of a device for one order; an order that goes well has about a dozen."""
 AgentBody = Consented | Requests | Receipt | Progress | Undone
 
 
@@ -62,7 +64,8 @@ class Incoming:
         """Verify a message and store it. Sent again, it is acknowledged again and not carried out again.
 
         Raises:
-            InlayError: what ``protocol.orders.Exchange.receive`` raises; the order is undone then.
+            InlayError: what ``protocol.orders.Exchange.receive`` raises, or ``rate_limited``: it is one too many;
+                the order is undone then.
         """
         try:
             async with self._context.database.write() as tx:
@@ -150,6 +153,8 @@ class Incoming:
         order = await order_rows.load(tx, jti)
         if await self._seen(tx, order, token):
             return
+        if order.received >= MAX_MESSAGES:
+            raise InlayError("rate_limited")
         now = self._context.clock()
         peer = await order_rows.device_key(tx, order)
         key = self._context.keys.order_keys()[0]
@@ -214,6 +219,8 @@ class Incoming:
                 raise InlayError("storage_refused", level=body.storage.value)
             if (order.binding == Binding.NUMBER) != (body.number is not None):
                 raise DecodeError("params_invalid", "$.number")
+            if not jose.is_point(body.encryption_key):
+                raise DecodeError("params_invalid", "$.encryption_key")
             order.encryption_key = plain(body.encryption_key)
             order.storage, order.number = body.storage.value, body.number
             order.shown_step = Step.BINDING.value

@@ -5,21 +5,37 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from portal.addresses import client_address
 from portal.errors import LoginRefused
+from portal.processes.incoming import MAX_MESSAGES
 from portal.rate_limits import limit_key
 from protocol.errors import InlayError
-from protocol.messages import CertificateRequest, ErrorData, Proceed, Requests, Transport, Undone
-from tests.support.portal_kit import PASSWORD, running_portal
+from protocol.messages import (
+    CertificateRequest,
+    Consented,
+    ErrorData,
+    Proceed,
+    Progress,
+    Requests,
+    Step,
+    StorageLevel,
+    Transport,
+    Undone,
+)
+from tests.support.portal_kit import P256, PASSWORD, running_portal
 from tests.support.software_agent import make_csr, make_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from portal.views import Session
     from tests.support.portal_kit import Kit
+    from tests.support.software_agent import SoftwareAgent
 
 
 @pytest.fixture
@@ -174,3 +190,79 @@ async def test_one_key_in_two_slots_is_refused(kit: Kit) -> None:
     assert event.error is not None
     assert event.error.error == "request_invalid"
     assert await kit.valid_at_ca() == []
+
+
+# --- malformed keys and requests of a device: each ends its order with a cause, and is carried out no further
+
+
+async def _at_requests(kit: Kit) -> tuple[str, Session, SoftwareAgent, Requests]:
+    """An order whose device has been let go on, and what an honest device would say now."""
+    session = await kit.person()
+    view, agent = await kit.bound_agent(session)
+    assert isinstance(await agent.hear(), Proceed)
+    assert agent.order is not None
+    return view.id, session, agent, agent.card.requests(agent.order)
+
+
+def _with_algorithm(der: bytes, oid: bytes, other: bytes) -> bytes:
+    """A structure that names another algorithm by an OID of the same length."""
+    assert oid in der
+    return der.replace(oid, other)
+
+
+ECDSA_SHA256, NO_SIGNATURE = bytes.fromhex("2a8648ce3d040302"), bytes.fromhex("2a8648ce3d04037f")
+EC_KEY, NO_KEY = bytes.fromhex("2a8648ce3d0201"), bytes.fromhex("2a8648ce3d027f")
+P256_CURVE, NO_CURVE = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d03017f")
+CSR_FAULTS: list[Callable[[bytes], bytes]] = [
+    lambda der: _with_algorithm(der, ECDSA_SHA256, NO_SIGNATURE),
+    lambda der: _with_algorithm(der, EC_KEY, NO_KEY),
+    lambda der: _with_algorithm(der, P256_CURVE, NO_CURVE),
+    lambda der: der[:-1],
+    lambda der: der + b"\0",
+    lambda _der: b"\x30\x80" * 100,
+    lambda _der: make_csr(rsa.generate_private_key(65537, 1024)),  # noqa: S505 # weak on purpose
+    lambda _der: make_csr(rsa.generate_private_key(3, 2048)),
+    lambda _der: make_csr(ec.generate_private_key(ec.SECP384R1())),
+]
+
+
+@pytest.mark.parametrize("fault", CSR_FAULTS)
+async def test_a_request_that_cannot_be_read_ends_the_order(
+    kit: Kit, fault: Callable[[bytes], bytes]
+) -> None:
+    await kit.set_options(**P256)
+    process, session, agent, honest = await _at_requests(kit)
+    first = honest.requests[0]
+    assert first.csr is not None
+    broken = msgspec.structs.replace(first, csr=fault(first.csr))
+    await agent.say(msgspec.structs.replace(honest, requests=[broken, *honest.requests[1:]]))
+    event = await kit.ended(session, process)
+    assert event.error is not None
+    assert event.error.error == "request_invalid"
+    assert await kit.valid_at_ca() == []
+
+
+async def test_an_encryption_key_that_is_no_point_ends_the_order_before_anything_is_issued(kit: Kit) -> None:
+    session = await kit.person()
+    view, code = await kit.at_open(session)
+    agent = await kit.agent()
+    await agent.claim(code.code)
+    wrong = msgspec.structs.replace(agent.ephemeral.public, x="A" * 43)
+    await agent.say(Consented(encryption_key=wrong, storage=StorageLevel.KEYSTORE, number="417"))
+    event = await kit.ended(session, view.id)
+    assert event.error is not None
+    assert event.error.error == "params_invalid"
+
+
+async def test_a_device_cannot_fill_the_database(kit: Kit) -> None:
+    """A stolen code is enough to send messages; an order takes so many and no more."""
+    session = await kit.person()
+    view, code = await kit.at_open(session)
+    agent = await kit.agent()
+    await agent.claim(code.code)
+    for _ in range(MAX_MESSAGES):
+        await agent.say(Progress(step=Step.CONSENT))
+    with pytest.raises(InlayError) as caught:
+        await agent.say(Progress(step=Step.CONSENT))
+    assert caught.value.code == "rate_limited"
+    assert (await kit.ended(session, view.id)).state == "undone"
