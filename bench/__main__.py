@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.page import Timeline
 from bench.stage import Stage, WindowWatch, own_environment, press, pss_mib, stage
 from tests.support import isolation
-from tests.support.person import CONSENT_TITLE, DETAILS_TITLE, NUMBER_TITLE
+from tests.support.person import CONSENT_TITLE, DETAILS_TITLE, NUMBER_TITLE, cursor_in_field
+from tests.support.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,7 +129,9 @@ def _one_run(here: Stage, *, known: bool) -> dict[str, float]:
     parts: dict[str, float] = {}
     begin = time.perf_counter()
     _timed([str(here.desk.agent.launcher), "open", "--", address], here)
-    press(here.display, CONSENT_TITLE, "type", "--delay", "8", PIN)
+    press(here.display, CONSENT_TITLE, "getactivewindow")
+    wait_until(lambda: cursor_in_field(here.display), "the cursor in the window's field")
+    here.display.xdotool("type", "--delay", "8", PIN)
     parts["link, claim, order checked, window opened"] = 1000 * (timeline.wait_for("consent") - begin)
     here.display.xdotool("key", "Tab")
     here.display.xdotool("type", "--delay", "8", PIN)

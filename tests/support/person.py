@@ -11,7 +11,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from tests.support.browser_questions import Question, answer
+from tests.support.browser_questions import Question, answer, take_picture
 from tests.support.processes import NotReadyError
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ CODE_TITLE = r"^Enter a code - Inlay$"
 ANY_WINDOW = r" - Inlay$"
 BROWSER_TITLE = r" - Chromium$"
 
+ACCENTS = ("005fb8", "57c8ff")  # of the theme: light, dark
+FIELD_PIXELS = 200
+
 PAGE_MS = 15_000
 WINDOW_SECONDS = 20.0
 LOOK_SECONDS = 0.02
@@ -44,6 +47,15 @@ _PLACE = """element => {
         screenY + outerHeight - innerHeight + box.y + box.height / 2,
     ];
 }"""
+
+
+def cursor_in_field(display: VirtualDisplay) -> bool:
+    """Whether a field of Inlay's window has the cursor, by the coloured line below it.
+
+    A window is in front some milliseconds before that: what is typed then goes nowhere.
+    """
+    pixels = take_picture(display).pixels
+    return any(bytes.fromhex(colour) * FIELD_PIXELS in pixels for colour in ACCENTS)
 
 
 class Person:
@@ -157,6 +169,7 @@ class Person:
     async def enter_pin(self, pin: str, again: str | None = None) -> None:
         """Type the new PIN twice into the consent window, and agree by Enter."""
         await self.window(CONSENT_TITLE)
+        await self.until(lambda: cursor_in_field(self.display), "the cursor in a field of the window")
         await self.type(pin, "Tab")
         await self.type(pin if again is None else again, "Return")
 
@@ -174,6 +187,7 @@ class Person:
     async def enter_code(self, code: str) -> None:
         """Type a code into the window that asks for one."""
         await self.window(CODE_TITLE)
+        await self.until(lambda: cursor_in_field(self.display), "the cursor in a field of the window")
         await self.type(code, "Return")
 
     async def close_window(self, title: str) -> None:

@@ -17,7 +17,7 @@ from tests.support.browser import Portal, chromium
 from tests.support.browser_questions import Question, answer, wait_for
 from tests.support.display import VirtualDisplay
 from tests.support.pcscd import PrivatePcscd
-from tests.support.person import CONSENT_TITLE, DETAILS_TITLE, Person
+from tests.support.person import CONSENT_TITLE, DETAILS_TITLE, Person, cursor_in_field
 from tests.support.portal_process import Account
 from tests.support.stack import ANY_LEVEL, Desk, Site, password
 
@@ -50,6 +50,7 @@ async def _use_case(person: Person, address: Portal, user: Account, picture: Cal
     picture("2-browser-asks")
     await answer(person.display, Question.OPEN_LINK, yes=True)
     await person.window(CONSENT_TITLE)
+    await person.until(lambda: cursor_in_field(person.display), "the cursor in the window's field")
     await person.type(PIN, "Tab")
     await person.type(PIN)
     picture("3-consent-and-pin")
