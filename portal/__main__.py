@@ -21,6 +21,7 @@ import portal.web
 from portal import config as configuration
 from portal import option_store
 from portal.app import Portal
+from portal.audit_heads import check_and_sign
 from portal.errors import PortalError
 from portal.keys import FileKeys, KeyStoreError, read_passphrase
 from portal.model.states import Role, UserState
@@ -31,6 +32,7 @@ from protocol.errors import InlayError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from portal.audit_heads import Head
     from portal.config import Config
     from portal.processes.reconcile import Report
     from portal.views import UserView
@@ -72,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     crl.add_argument("--out", type=Path, metavar="FILE")
     ca = commands.add_parser("ca-certificate", help="write the CA's certificate (PEM)")
     ca.add_argument("--out", type=Path, metavar="FILE")
+    audit = commands.add_parser("audit", help="check the audit log, and sign its head")
+    audit.add_argument(
+        "--heads", type=Path, metavar="FILE", help="signed heads: checked, and the new one added"
+    )
     user = commands.add_parser("user", help="add users, set their state").add_subparsers(
         dest="what", required=True
     )
@@ -177,6 +183,24 @@ def _reconcile(config: Config, _options: argparse.Namespace) -> int:
     return 0
 
 
+def _audit(config: Config, options: argparse.Namespace) -> int:
+    keys = _keys(config)
+    file: Path | None = options.heads
+    recorded = file.read_text("ascii").split() if file is not None and file.exists() else []
+
+    async def run(portal_: Portal) -> tuple[Head, str]:
+        now = portal_.context.clock()
+        return await check_and_sign(portal_.database, keys, config.portal_id, now, recorded)
+
+    head, token = _with_portal(Portal(config, keys), run)
+    _say(f"{head.number} rows, unbroken; {len(recorded)} signed heads fit. The head now:")
+    _say(token)
+    if file is not None:
+        with file.open("a", encoding="ascii") as stream:
+            stream.write(token + "\n")
+    return 0
+
+
 def _crl(config: Config, options: argparse.Namespace) -> int:
     der = _with_portal(Portal(config, _keys(config)), lambda portal_: portal_.ca.crl())
     return _write_pem(der, options.out, "X509 CRL")
@@ -244,6 +268,7 @@ _COMMANDS = {
     "fingerprint": _fingerprint,
     "rotate-order-key": _rotate,
     "reconcile": _reconcile,
+    "audit": _audit,
     "crl": _crl,
     "ca-certificate": _ca_certificate,
     "user": _user,

@@ -8,7 +8,8 @@ The tree of exceptions::
     ├── StalePage       the page shows an older version than the one stored
     ├── NotFound        there is no such object, or it is another person's
     ├── Forbidden       the person lacks a role
-    └── LoginRefused    wrong e-mail address or password; never says which
+    ├── LoginRefused    wrong e-mail address or password; never says which
+    └── AuditBroken     the audit log was changed (``portal.audit_heads``)
 
 Each carries fields; the text for a person is made from them.
 """

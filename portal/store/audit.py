@@ -74,6 +74,12 @@ async def first_fault(tx: AsyncSession) -> int | None:
     return None if (head.number, head.hash) == (expected - 1, previous) else expected
 
 
+async def head(tx: AsyncSession) -> tuple[int, str]:
+    """Number and hash of the last row; 0 and ``START`` before the first."""
+    row = (await tx.execute(select(AuditHead))).scalar_one()
+    return row.number, row.hash
+
+
 def _hash(entry: AuditEntry) -> str:
     content: list[Any] = [
         entry.number,
