@@ -55,13 +55,21 @@ def empty_readers(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
+def stopped_pcscd(pcscd: PrivatePcscd) -> Iterator[None]:
+    """The run's pcscd is away, and back afterwards."""
+    LASTING.submit(pcscd.stop).result()
+    yield
+    LASTING.submit(pcscd.start).result()
+
+
+@pytest.fixture
 async def places() -> AsyncIterator[CardPlaces]:
     running = CardPlaces()
     yield running
     await running.close()
 
 
-async def test_without_pcscd_it_is_said(card: VirtualCard, places: CardPlaces) -> None:
+async def test_without_pcscd_it_is_said(stopped_pcscd: None, card: VirtualCard, places: CardPlaces) -> None:
     shown = await places.show(card)
     assert shown.reader is None
     assert shown.problem is not None
