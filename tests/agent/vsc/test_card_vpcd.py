@@ -142,7 +142,7 @@ async def test_poll_is_answered_while_a_slow_command_runs(
     assert await slot.ask(ATR_WANTED) == ATR
     go_on.set()
     assert await slot.answer() == b"\x90\x00"
-    assert await slot.answer() == b"\x05\x04\x03\x90\x00"
+    assert await slot.answer() == b"\x05\x07\x01\x90\x00"
     await attachment.close()
     await slot.ended()
 
