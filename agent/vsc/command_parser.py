@@ -258,3 +258,6 @@ _PARSERS: Final = {
     commands.RESET_CARD: _reset_card,
     commands.SET_MANAGEMENT_KEY: _set_management_key,
 }
+
+INSTRUCTIONS: Final = frozenset(_PARSERS)
+"""What the card knows, but for GET RESPONSE, which is transmission's."""

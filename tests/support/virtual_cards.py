@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.keys_system import DeviceSecret, Level, open_device_secret
-from agent.vsc import personalise
+from agent.vsc import personalise, tlv
 from agent.vsc.commands import RETIRED, Algorithm
 from agent.vsc.state import Argon2Cost
 from agent.vsc.store import CardStore
@@ -68,6 +68,15 @@ def full_card(store: CardStore, keys: Mapping[int, Algorithm]) -> VirtualCard:
         personalise.write_certificate(card, slot, issuer.issue(public, slot))
     personalise.activate(card)
     return card
+
+
+def prove_management(card: VirtualCard) -> None:
+    """Authenticate with the card's management key, whatever it is; the card is selected."""
+    algorithm = card.management_algorithm
+    ask = bytes((0x00, 0x87, algorithm, 0x9B, 0x04, 0x7C, 0x02, 0x81, 0x00, 0x00))
+    challenge = card.transmit(ask)[4:-2]
+    proof = tlv.encode(0x7C, tlv.encode(0x82, card.answer_management_challenge(challenge)))
+    assert card.transmit(bytes((0x00, 0x87, algorithm, 0x9B, len(proof))) + proof) == b"\x90\x00"
 
 
 def verify(public: PublicKey, signature: bytes, message: bytes) -> None:
