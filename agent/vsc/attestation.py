@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 from agent.vsc import objects, tlv
@@ -112,7 +113,8 @@ def issuer_in(value: bytes | None, key: SlotKey) -> x509.Certificate | None:
         certificate = x509.load_der_x509_certificate(der)
         fits = certificate.public_key() == load_public(key.public)
         certificate.subject.public_bytes()  # a name that can't be repeated can't be an issuer's
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, CryptographyDeprecationWarning):
+        # the last where warnings are errors: what is tolerated now and refused by versions to come
         return None
     return certificate if fits else None
 

@@ -242,7 +242,10 @@ class CardStore:
             if mark != self._secret_mark():
                 raise CardOfOtherDevice(card_id) from error
             raise CardDamaged(card_id) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the latter: a field's name that is no text
+        except (
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+        ) as error:  # the latter: a field's name that is no text
             raise CardDamaged(card_id) from error
         if state.card_id != card_id:
             raise CardDamaged(card_id)
