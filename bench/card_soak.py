@@ -30,7 +30,8 @@ from agent.vsc import tlv
 from agent.vsc.card import ATR, VirtualCard
 from agent.vsc.commands import Algorithm
 from agent.vsc.rsa_padding import pkcs1_block
-from agent.vsc.vpcd import AttachmentState, Frames, attach, frame
+from agent.vsc.vpcd import AttachmentState, attach
+from agent.vsc.vpcd_session import Frames, frame
 from tests.support import isolation
 from tests.support.pcscd import PrivatePcscd
 from tests.support.processes import Child, wait_until

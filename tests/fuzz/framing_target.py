@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.vsc.vpcd import Frames, frame
+from agent.vsc.vpcd_session import Frames, frame
 
 if TYPE_CHECKING:
     import random

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from agent.vsc import vpcd
 from agent.vsc.card import ATR, VirtualCard
 from agent.vsc.personalise import activate
-from agent.vsc.vpcd import AttachmentState, CardNotActive, Frames, attach, frame
+from agent.vsc.vpcd import AttachmentState, CardNotActive, attach
+from agent.vsc.vpcd_session import Frames, frame
 from tests.support.virtual_cards import empty_card, store_in
 
 SELECT = bytes.fromhex("00A4040005A000000308")
