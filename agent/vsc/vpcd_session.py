@@ -167,8 +167,9 @@ class Session:
             self._ended.set_exception(error)
 
     def _stop(self) -> None:
-        self._loop.remove_reader(self._connection)
-        self._loop.remove_writer(self._connection)
+        if not self._loop.is_closed():  # a loop that ended with its process' tasks still there
+            self._loop.remove_reader(self._connection)
+            self._loop.remove_writer(self._connection)
 
 
 def _quick_acknowledge(connection: socket.socket) -> None:

@@ -22,7 +22,7 @@ def test_leaks_are_told() -> None:
 
 
 def test_two_hundred_signatures(pcscd: PrivatePcscd, tmp_path: Path) -> None:
-    """Nothing is left behind, and most of what pcscd and vpcd allow is used."""
+    """Nothing is left behind. How fast it is, `make soak` says: here other tests run beside it."""
     for report in soak(pcscd, tmp_path, 200):
         assert not report.leaks, report
-        assert report.share > 0.4, report  # a busy machine; `make soak` says the figure of a quiet one
+        assert f"200 x {report.algorithm.label}" in str(report)
