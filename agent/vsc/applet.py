@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, assert_never
 
-from agent.vsc import applet_data, applet_keys, applet_reference
+from agent.vsc import applet_card, applet_data, applet_keys, applet_reference
 from agent.vsc.apdu import (
     CLA_CHAINED,
     CLA_PLAIN,
@@ -25,6 +25,7 @@ from agent.vsc.apdu import (
     require,
 )
 from agent.vsc.applet_authenticate import authenticate, used
+from agent.vsc.command_parser import is_known_instruction, parse_command
 from agent.vsc.commands import (
     GENERAL_AUTHENTICATE,
     GET_RESPONSE,
@@ -32,7 +33,9 @@ from agent.vsc.commands import (
     MANAGEMENT,
     MAX_OBJECT_BYTES,
     PUT_DATA,
+    Attest,
     Authenticate,
+    CardCommand,
     ChangeReference,
     Command,
     DataCommand,
@@ -42,17 +45,21 @@ from agent.vsc.commands import (
     GetSerial,
     GetVersion,
     ImportKey,
+    KeyCommand,
     LogOut,
+    MoveKey,
     PutData,
+    ReferenceCommand,
+    ResetCard,
     ResetRetry,
     Select,
+    SetManagementKey,
+    SetRetries,
     Verify,
-    is_known_instruction,
-    parse_command,
 )
 from agent.vsc.key_port import KeyPort
 from agent.vsc.outcome import Outcome, Step
-from agent.vsc.state import Chain, PersistentState, VolatileState
+from agent.vsc.state import Chain, PendingAuthentication, PersistentState, VolatileState
 
 MAX_COMMAND_BYTES: Final = MAX_OBJECT_BYTES + 16
 """Most bytes of data a command may have, chained or extended: the largest object with its tags."""
@@ -98,6 +105,20 @@ def _dispatch(state: PersistentState, volatile: VolatileState, command: Command,
     # an authentication is answered by the very next command or not at all
     pending, volatile = volatile.pending, replace(volatile, pending=None)
     match command:
+        case Verify() | LogOut() | ChangeReference() | ResetRetry():
+            return (yield from _about_reference(state, volatile, command, keys))
+        case Authenticate() | Generate() | ImportKey() | MoveKey() | Attest():
+            return _about_key(state, volatile, command, keys, pending)
+        case SetRetries() | ResetCard() | SetManagementKey():
+            return _about_card(state, volatile, command, keys)
+        case _:
+            return _read_or_write(state, volatile, command)
+
+
+def _about_reference(
+    state: PersistentState, volatile: VolatileState, command: ReferenceCommand, keys: KeyPort
+) -> Step:
+    match command:
         case Verify():
             return (yield from applet_reference.verify(state, volatile, command, keys))
         case ChangeReference():
@@ -106,14 +127,44 @@ def _dispatch(state: PersistentState, volatile: VolatileState, command: Command,
             return (yield from applet_reference.reset_retry(state, volatile, command, keys))
         case LogOut():
             return applet_reference.log_out(state, volatile)
+        case _:
+            assert_never(command)
+
+
+def _about_key(
+    state: PersistentState,
+    volatile: VolatileState,
+    command: KeyCommand,
+    keys: KeyPort,
+    pending: PendingAuthentication | None,
+) -> Outcome:
+    match command:
         case Authenticate():
             return authenticate(state, volatile, command, keys, pending)
         case Generate():
             return applet_keys.generate(state, volatile, command, keys)
         case ImportKey():
             return applet_keys.import_key(state, volatile, command, keys)
+        case MoveKey():
+            return applet_keys.move_key(state, volatile, command)
+        case Attest():
+            return applet_keys.attest(state, volatile, command, keys)
         case _:
-            return _read_or_write(state, volatile, command)
+            assert_never(command)
+
+
+def _about_card(
+    state: PersistentState, volatile: VolatileState, command: CardCommand, keys: KeyPort
+) -> Outcome:
+    match command:
+        case SetRetries():
+            return applet_card.set_retries(state, volatile, command, keys)
+        case ResetCard():
+            return applet_card.reset_card(state, volatile, keys)
+        case SetManagementKey():
+            return applet_card.set_management_key(state, volatile, command, keys)
+        case _:
+            assert_never(command)
 
 
 def _read_or_write(state: PersistentState, volatile: VolatileState, command: DataCommand) -> Outcome:
@@ -128,7 +179,7 @@ def _read_or_write(state: PersistentState, volatile: VolatileState, command: Dat
         case GetMetadata():
             return applet_keys.metadata(state, volatile, command)
         case GetVersion():
-            return Outcome(state, volatile, applet_data.VERSION)
+            return Outcome(state, volatile, applet_keys.VERSION)
         case GetSerial():
             return Outcome(state, volatile, state.serial)
         case _:

@@ -11,18 +11,30 @@ from typing import Final
 
 from agent.vsc import tlv
 from agent.vsc.apdu import StatusError, StatusWord
-from agent.vsc.commands import MANAGEMENT, SLOTS, Algorithm, Authenticate, PinPolicy
+from agent.vsc.commands import (
+    MANAGEMENT,
+    RETIRED,
+    RSA_BITS,
+    SLOTS,
+    Algorithm,
+    Authenticate,
+    ManagementAlgorithm,
+    PinPolicy,
+)
 from agent.vsc.key_port import KeyPort, UnusableInput
 from agent.vsc.outcome import Outcome
+from agent.vsc.slot_keys import CURVES
 from agent.vsc.state import PendingAuthentication, PersistentState, SlotKey, VolatileState
 
 _TEMPLATE, _WITNESS, _CHALLENGE, _RESPONSE = 0x7C, 0x80, 0x81, 0x82
-_AES_BLOCK: Final = 16
-_3DES_BLOCK: Final = 8
-_3DES: Final = (0x00, 0x03)
+_3DES_BY_DEFAULT: Final = 0x00  # another number of the same algorithm (SP 800-78-5, table 8)
 
-AGREEMENT_SLOTS: Final = frozenset({0x9D, *range(0x82, 0x96)})
-"""EC keys here only agree, EC keys elsewhere only sign (SP 800-73pt1-5, section 5.5 and table 5)."""
+AGREEMENT_SLOTS: Final = frozenset({0x9D, *RETIRED})
+"""EC keys here only agree, EC keys elsewhere only sign (SP 800-73pt1-5, section 5.5 and table 5).
+
+Ed25519 and X25519 aren't the standard's: they do the one thing that they can in every slot, as on
+Yubico's cards.
+"""
 
 
 def authenticate(
@@ -55,13 +67,15 @@ def _management(
     keys: KeyPort,
     pending: PendingAuthentication | None,
 ) -> Outcome:
+    own = state.management.algorithm
+    asked = ManagementAlgorithm.TDES if command.algorithm == _3DES_BY_DEFAULT else command.algorithm
     match command:
         case Authenticate(witness=None, challenge=b"", response=None, point=None):
-            return _external_challenge(state, volatile, command, keys)
-        case _ if command.algorithm != state.management.algorithm:
+            return _external_challenge(state, volatile, asked, keys)
+        case _ if asked != own:
             raise StatusError(StatusWord.WRONG_PARAMETERS)
         case Authenticate(witness=b"", challenge=None, response=None, point=None):
-            witness = keys.random_bytes(_AES_BLOCK)
+            witness = keys.random_bytes(own.block_bytes)
             volatile = replace(volatile, pending=PendingAuthentication("mutual", witness))
             return _answer(state, volatile, _WITNESS, keys.management_encrypt(state, witness))
         case Authenticate(witness=None, challenge=None, response=bytes() as response, point=None):
@@ -70,7 +84,7 @@ def _management(
         case Authenticate(
             witness=bytes() as witness, challenge=bytes() as challenge, response=None | b"", point=None
         ):
-            if len(challenge) != _AES_BLOCK:
+            if len(challenge) != own.block_bytes:
                 raise StatusError(StatusWord.WRONG_DATA)
             _require_answer(pending, "mutual", witness)
             answer = keys.management_encrypt(state, challenge)
@@ -80,21 +94,22 @@ def _management(
 
 
 def _external_challenge(
-    state: PersistentState, volatile: VolatileState, command: Authenticate, keys: KeyPort
+    state: PersistentState, volatile: VolatileState, asked: int, keys: KeyPort
 ) -> Outcome:
     """Hand out a challenge.
 
-    OpenSC asks for one under 3DES when it wants random bytes. It gets them; as the key is another's,
-    nothing can answer that challenge.
+    OpenSC asks for one under 3DES when it wants random bytes. It gets them, whatever the key is; where
+    the key is another's, nothing can answer that challenge.
     """
-    if command.algorithm in _3DES:
-        return _answer(state, volatile, _CHALLENGE, keys.random_bytes(_3DES_BLOCK))
-    if command.algorithm != state.management.algorithm:
-        raise StatusError(StatusWord.WRONG_PARAMETERS)
-    challenge = keys.random_bytes(_AES_BLOCK)
-    expected = keys.management_encrypt(state, challenge)
-    volatile = replace(volatile, pending=PendingAuthentication("external", expected))
-    return _answer(state, volatile, _CHALLENGE, challenge)
+    own = state.management.algorithm
+    if asked == own:
+        challenge = keys.random_bytes(own.block_bytes)
+        expected = keys.management_encrypt(state, challenge)
+        volatile = replace(volatile, pending=PendingAuthentication("external", expected))
+        return _answer(state, volatile, _CHALLENGE, challenge)
+    if asked == ManagementAlgorithm.TDES:
+        return _answer(state, volatile, _CHALLENGE, keys.random_bytes(ManagementAlgorithm.TDES.block_bytes))
+    raise StatusError(StatusWord.WRONG_PARAMETERS)
 
 
 def _require_answer(pending: PendingAuthentication | None, mode: str, given: bytes) -> None:
@@ -127,21 +142,20 @@ def _operate(
 ) -> bytes:
     card = volatile.open_card
     agrees = key.slot in AGREEMENT_SLOTS
-    match key.algorithm, command:
-        case Algorithm.RSA_2048, Authenticate(
-            witness=None, challenge=bytes() as block, response=b"", point=None
-        ):
-            return keys.rsa_private(state, key, card, block)
-        case Algorithm.P_256, Authenticate(
-            witness=None, challenge=bytes() as digest, response=b"", point=None
-        ) if not agrees:
-            return keys.ecdsa(state, key, card, digest)
-        case Algorithm.P_256, Authenticate(
-            witness=None, challenge=None, response=b"", point=bytes() as point
-        ) if agrees:
-            return keys.agree(state, key, card, point)
+    match command:
+        case Authenticate(witness=None, challenge=bytes() as data, response=b"", point=None):
+            if key.algorithm in RSA_BITS:
+                return keys.rsa_private(state, key, card, data)
+            if key.algorithm in CURVES and not agrees:
+                return keys.ecdsa(state, key, card, data)
+            if key.algorithm is Algorithm.ED25519:
+                return keys.eddsa(state, key, card, data)
+        case Authenticate(witness=None, challenge=None, response=b"", point=bytes() as data):
+            if (key.algorithm in CURVES and agrees) or key.algorithm is Algorithm.X25519:
+                return keys.agree(state, key, card, data)
         case _:
-            raise StatusError(StatusWord.WRONG_DATA)
+            pass
+    raise StatusError(StatusWord.WRONG_DATA)
 
 
 def may_use(key: SlotKey, volatile: VolatileState) -> bool:

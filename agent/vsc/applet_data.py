@@ -13,14 +13,12 @@ import msgspec
 from agent.vsc import objects, tlv
 from agent.vsc.apdu import StatusError, StatusWord
 from agent.vsc.applet_keys import require_management
-from agent.vsc.commands import PIV_AID, GetData, PutData, Select
+from agent.vsc.commands import PIV_AID, RETIRED, GetData, PutData, Select
 from agent.vsc.outcome import Outcome
 from agent.vsc.state import PersistentState, VolatileState
 
-VERSION: Final = bytes((5, 4, 3))
-"""What GET VERSION says: Yubico's tools ask nothing of a 5.4 that this card hasn't."""
-
 _RID_BYTES: Final = 5
+_RETIRED_CERTIFICATES: Final = frozenset(objects.CERTIFICATE_TAGS[slot] for slot in RETIRED)
 
 
 def select(state: PersistentState, volatile: VolatileState, command: Select) -> Outcome:
@@ -53,6 +51,8 @@ def put_data(state: PersistentState, volatile: VolatileState, command: PutData) 
     remaining = {tag: value for tag, value in state.objects.items() if tag != command.tag}
     if command.value:
         remaining[command.tag] = command.value
+    if command.tag in _RETIRED_CERTIFICATES:
+        remaining = objects.with_key_history(remaining, state.slots)
     return Outcome(msgspec.structs.replace(state, objects=remaining), volatile)
 
 

@@ -41,7 +41,7 @@ def change_reference(
 ) -> Step:
     """CHANGE REFERENCE DATA of the PIN or the PUK, by the old value."""
     reference = command.reference
-    _require_form(command.new)
+    _require_form(command.old, command.new)
     state, opened = yield from _compare(state, volatile, reference, command.old, keys)
     if opened is None:
         return _wrong(state, volatile, reference)
@@ -54,7 +54,7 @@ def change_reference(
 
 def reset_retry(state: PersistentState, volatile: VolatileState, command: ResetRetry, keys: KeyPort) -> Step:
     """RESET RETRY COUNTER: a new PIN by the PUK; the PIN isn't verified by it."""
-    _require_form(command.new)
+    _require_form(command.puk, command.new)
     state, opened = yield from _compare(state, volatile, Reference.PUK, command.puk, keys)
     if opened is None:
         return _wrong(state, volatile, Reference.PUK)
@@ -104,7 +104,11 @@ def _pin_status(state: PersistentState, volatile: VolatileState) -> int:
     return StatusWord.TRIES_LEFT | min(state.pin.tries, MOST_TRIES_SHOWN)
 
 
-def _require_form(block: bytes) -> None:
-    """A new value that isn't one is refused before a try is spent on the old one."""
-    if not is_reference_value(block):
+def _require_form(old: bytes, new: bytes) -> None:
+    """A new value that isn't one is refused before a try is spent on the old one.
+
+    Unless the old one can't be right either: then it costs a try, which is how Yubico's tools block a
+    card before they reset it. SP 800-73pt2-5, section 3.2.2, leaves the choice.
+    """
+    if is_reference_value(old) and not is_reference_value(new):
         raise StatusError(StatusWord.WRONG_DATA)

@@ -13,13 +13,21 @@ from agent.vsc import objects
 from agent.vsc.apdu import HEADER_BYTES, StatusWord
 from agent.vsc.applet import process
 from agent.vsc.applet_reference import closed
+from agent.vsc.attestation import with_attestation
 from agent.vsc.commands import (
+    ATTEST,
     CHANGE_REFERENCE,
     GENERATE,
     IMPORT_KEY,
+    MOVE_KEY,
     PUT_DATA,
+    RESET_CARD,
     RESET_RETRY,
+    SET_MANAGEMENT_KEY,
+    SET_RETRIES,
+    SLOTS,
     VERIFY,
+    ManagementAlgorithm,
     Reference,
     is_reference_value,
 )
@@ -31,7 +39,12 @@ from agent.vsc.store import CardNotSaved, CardStore
 ATR: Final = bytes.fromhex("3B8B800180F9A00000030800001000C8")
 """T=1, historical bytes with the PIV application's name: OpenSC restricts nothing, ykman takes it."""
 
-_SLOW: Final = frozenset({VERIFY, CHANGE_REFERENCE, RESET_RETRY, GENERATE, IMPORT_KEY, PUT_DATA})
+_SLOW: Final = frozenset(
+    {
+        *(VERIFY, CHANGE_REFERENCE, RESET_RETRY, GENERATE, IMPORT_KEY, PUT_DATA),
+        *(MOVE_KEY, ATTEST, SET_RETRIES, RESET_CARD, SET_MANAGEMENT_KEY),
+    }
+)
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +55,7 @@ class SlotDetails:
 
     Attributes:
         slot: key reference.
-        algorithm: ``RSA-2048`` or ``P-256``.
+        algorithm: ``RSA-2048``, ``P-256`` and so on; see `commands.Algorithm.label`.
         public: SubjectPublicKeyInfo, DER.
         generated: made on the card, or imported.
         certificate: DER, or None when there is none yet.
@@ -101,12 +114,17 @@ class VirtualCard:
 
     @classmethod
     def load(cls, store: CardStore, card_id: str) -> VirtualCard:
-        """Load a card.
+        """Load a card; one of file version 1 gets its attestation key now.
 
         Raises:
-            CardStoreError: it can't be read; see `agent.vsc.store`.
+            CardStoreError: it can't be read, or that key can't be saved; see `agent.vsc.store`.
         """
-        return cls(store, store.load(card_id))
+        state = store.load(card_id)
+        if not state.attested:
+            state = with_attestation(state, SoftwareKeys(store.secret))
+            state = msgspec.structs.replace(state, generation=state.generation + 1)
+            store.save(state)
+        return cls(store, state)
 
     def __repr__(self) -> str:
         return f"<VirtualCard {self.card_id}>"
@@ -125,6 +143,11 @@ class VirtualCard:
     def lifecycle(self) -> Lifecycle:
         """Being made, or active."""
         return self._state.lifecycle
+
+    @property
+    def management_algorithm(self) -> ManagementAlgorithm:
+        """Algorithm of the management key."""
+        return self._state.management.algorithm
 
     @property
     def atr(self) -> bytes:
@@ -205,7 +228,7 @@ class VirtualCard:
         """What proves the management key: for the agent that makes the card, never for a peer.
 
         Args:
-            challenge: one block, 16 bytes.
+            challenge: one block, 8 bytes for 3DES, else 16.
         """
         return self._keys.management_encrypt(self._state, challenge)
 
@@ -231,7 +254,7 @@ class VirtualCard:
             generation=state.generation,
             pin_tries=state.pin.tries,
             puk_tries=state.puk.tries,
-            slots=tuple(_slot_details(state, slot) for slot in sorted(state.slots)),
+            slots=tuple(_slot_details(state, slot) for slot in sorted(state.slots.keys() & SLOTS)),
         )
 
     def _run(self, apdu: bytes) -> Outcome:
@@ -271,4 +294,4 @@ def _slot_details(state: PersistentState, slot: int) -> SlotDetails:
     key = state.slots[slot]
     stored = state.objects.get(objects.CERTIFICATE_TAGS[slot])
     certificate = None if stored is None else objects.certificate_in(stored)
-    return SlotDetails(slot, key.algorithm.name.replace("_", "-"), key.public, key.generated, certificate)
+    return SlotDetails(slot, key.algorithm.label, key.public, key.generated, certificate)

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agent.vsc.commands import Algorithm, PinPolicy, Reference
-from agent.vsc.state import OpenCard, PersistentState, ReferenceState, SlotKey
+from cryptography import x509
+
+from agent.vsc.commands import Algorithm, ManagementAlgorithm, PinPolicy, Reference
+from agent.vsc.state import (
+    Argon2Cost,
+    ManagementKey,
+    OpenCard,
+    PersistentState,
+    ReferenceState,
+    SlotKey,
+    UnblockState,
+)
 
 
 class UnusableInput(Exception):
@@ -17,6 +27,27 @@ class KeyPort(Protocol):
 
     def random_bytes(self, length: int) -> bytes:
         """So many bytes nobody can predict."""
+
+    def new_card(
+        self, card_id: str, pin: bytes, puk: bytes, unblock_key: bytes | None, cost: Argon2Cost
+    ) -> tuple[bytes, ReferenceState, ReferenceState, UnblockState | None]:
+        """Make a card key pair, its private half wrapped in every way asked for; slow.
+
+        Args:
+            card_id: the card.
+            pin: 8 bytes, padded with FF.
+            puk: 8 bytes, padded with FF.
+            unblock_key: 32 random bytes that the portal holds, or None.
+            cost: of Argon2id.
+
+        Returns:
+            The public half, and the private one wrapped under PIN, PUK and unblock key.
+        """
+
+    def seal_management_key(
+        self, card_id: str, algorithm: ManagementAlgorithm, value: bytes
+    ) -> ManagementKey:
+        """Seal a management key of `algorithm.key_bytes` bytes; needs no PIN."""
 
     def open_by(
         self, state: PersistentState, reference: Reference, block: bytes, held: OpenCard | None
@@ -36,7 +67,7 @@ class KeyPort(Protocol):
     def rewrap(
         self, state: PersistentState, card: OpenCard, reference: Reference, block: bytes
     ) -> tuple[ReferenceState, OpenCard]:
-        """Wrap the card key under a new PIN or PUK, all tries given back; slow."""
+        """Wrap the card key under a new PIN or PUK, all its tries given back; slow."""
 
     def generate(self, state: PersistentState, slot: int, algorithm: Algorithm, policy: PinPolicy) -> SlotKey:
         """Make a key pair for a slot and seal its private half; needs no PIN."""
@@ -56,7 +87,7 @@ class KeyPort(Protocol):
             slot: where to.
             algorithm: its algorithm.
             policy: its PIN policy.
-            material: RSA: the two primes; P-256: the scalar; big-endian.
+            material: see `commands.ImportKey`.
 
         Raises:
             UnusableInput: it is no key of that algorithm.
@@ -76,12 +107,24 @@ class KeyPort(Protocol):
             UnusableInput: another length.
         """
 
+    def eddsa(self, state: PersistentState, key: SlotKey, card: OpenCard | None, message: bytes) -> bytes:
+        """Sign a message with Ed25519 (RFC 8032); 64 bytes."""
+
     def agree(self, state: PersistentState, key: SlotKey, card: OpenCard | None, point: bytes) -> bytes:
-        """ECDH with an uncompressed point; the shared x coordinate.
+        """ECDH with an uncompressed point, or X25519 with 32 bytes; the shared secret.
 
         Raises:
             UnusableInput: no point of the curve.
         """
 
+    def sign_certificate(
+        self, state: PersistentState, key: SlotKey, builder: x509.CertificateBuilder
+    ) -> bytes:
+        """Sign a certificate with a key that asks for no PIN; DER.
+
+        Raises:
+            UnusableInput: no certificate can be made of that.
+        """
+
     def management_encrypt(self, state: PersistentState, block: bytes) -> bytes:
-        """Encrypt one block (16 bytes for AES) under the management key, no chaining mode."""
+        """Encrypt one block (8 bytes for 3DES, else 16) under the management key, no chaining mode."""

@@ -22,16 +22,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from argon2.low_level import Type, hash_secret_raw
+from cryptography import x509
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from agent.keys_system import DeviceSecret
-from agent.vsc.commands import Algorithm, ManagementAlgorithm, PinPolicy, Reference
+from agent.vsc import slot_keys
+from agent.vsc.commands import RSA_BITS, Algorithm, ManagementAlgorithm, PinPolicy, Reference
 from agent.vsc.key_port import UnusableInput
+from agent.vsc.management_cipher import encrypt_block
 from agent.vsc.rsa_private import RsaPrivateKey
 from agent.vsc.sealing import derive_key, open_with, seal, seal_to, unseal
 from agent.vsc.state import (
@@ -47,11 +49,11 @@ from agent.vsc.state import (
 )
 
 _SALT: Final = 16
-_COORDINATE: Final = 32  # bytes of a P-256 coordinate, scalar or shared secret
-_RSA_BITS: Final = 2048
-_RSA_EXPONENT: Final = 65537
-_LONGEST_DIGEST: Final = 64
-_TRIES: Final = {Reference.PIN: PIN_TRIES, Reference.PUK: PUK_TRIES}
+_MOST_LOADED: Final = 32  # more than a card has slots
+
+
+# what a slot's key becomes to be used: RSA goes to OpenSSL itself, see `rsa_private`
+_Loaded = RsaPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey | X25519PrivateKey
 
 
 class SealBroken(Exception):
@@ -73,7 +75,7 @@ class _Open:
     private: X25519PrivateKey | None = field(repr=False)
     hash_key: bytes = field(repr=False, default_factory=lambda: os.urandom(32))
     seen: dict[Reference, bytes] = field(repr=False, default_factory=dict)
-    rsa: dict[bytes, RsaPrivateKey] = field(repr=False, default_factory=dict)
+    loaded: dict[bytes, _Loaded] = field(repr=False, default_factory=dict)
 
     def remember(self, reference: Reference, block: bytes) -> None:
         self.seen[reference] = self._digest(block)
@@ -87,7 +89,7 @@ class _Open:
         self.private = None
         self.hash_key = b""
         self.seen.clear()
-        self.rsa.clear()
+        self.loaded.clear()
 
     def _digest(self, block: bytes) -> bytes:
         return hmac.digest(self.hash_key, block, "sha256")
@@ -99,7 +101,7 @@ class SoftwareKeys:
     def __init__(self, secret: DeviceSecret) -> None:
         """Work under a device secret."""
         self._secret = secret
-        self._free_rsa: dict[bytes, RsaPrivateKey] = {}
+        self._free: dict[bytes, _Loaded] = {}
 
     def random_bytes(self, length: int) -> bytes:
         """From the operating system."""
@@ -110,23 +112,12 @@ class SoftwareKeys:
     def new_card(
         self, card_id: str, pin: bytes, puk: bytes, unblock_key: bytes | None, cost: Argon2Cost
     ) -> tuple[bytes, ReferenceState, ReferenceState, UnblockState | None]:
-        """Make the card's own key pair and wrap its private half in every way asked for.
-
-        Args:
-            card_id: the card.
-            pin: 8 bytes, padded with FF.
-            puk: 8 bytes, padded with FF.
-            unblock_key: 32 random bytes that the portal holds, or None.
-            cost: of Argon2id.
-
-        Returns:
-            The public half, and the private one wrapped under PIN, PUK and unblock key.
-        """
+        """See `KeyPort`."""
         private = X25519PrivateKey.generate()
         return (
             private.public_key().public_bytes_raw(),
-            self._wrap(card_id, cost, Reference.PIN, pin, private),
-            self._wrap(card_id, cost, Reference.PUK, puk, private),
+            self._wrap(card_id, cost, Reference.PIN, pin, private, PIN_TRIES),
+            self._wrap(card_id, cost, Reference.PUK, puk, private, PUK_TRIES),
             None if unblock_key is None else self._wrap_for_portal(card_id, unblock_key, private),
         )
 
@@ -164,18 +155,25 @@ class SoftwareKeys:
     ) -> tuple[ReferenceState, OpenCard]:
         """See `KeyPort`."""
         private = _private_half(card)
-        entry = self._wrap(state.card_id, state.cost, reference, block, private)
+        tries = state.reference(reference).tries_at_most
+        entry = self._wrap(state.card_id, state.cost, reference, block, private, tries)
         opened = _Open(private)
         opened.remember(reference, block)
         return entry, opened
 
     def _wrap(
-        self, card_id: str, cost: Argon2Cost, reference: Reference, block: bytes, private: X25519PrivateKey
+        self,
+        card_id: str,
+        cost: Argon2Cost,
+        reference: Reference,
+        block: bytes,
+        private: X25519PrivateKey,
+        tries: int,
     ) -> ReferenceState:
         salt = os.urandom(_SALT)
         key = self._reference_key(card_id, cost, reference, block, salt)
         wrapped = seal(key, private.private_bytes_raw(), _about(card_id, reference.name))
-        return ReferenceState(salt, wrapped, _TRIES[reference], _TRIES[reference])
+        return ReferenceState(salt, wrapped, tries, tries)
 
     def _reference_key(
         self, card_id: str, cost: Argon2Cost, reference: Reference, block: bytes, salt: bytes
@@ -206,7 +204,7 @@ class SoftwareKeys:
     def seal_management_key(
         self, card_id: str, algorithm: ManagementAlgorithm, value: bytes
     ) -> ManagementKey:
-        """Seal a management key under the device secret."""
+        """See `KeyPort`."""
         return ManagementKey(algorithm, seal(self._device_key(card_id), value, _about(card_id, "management")))
 
     def management_encrypt(self, state: PersistentState, block: bytes) -> bytes:
@@ -219,15 +217,13 @@ class SoftwareKeys:
             )
         except InvalidTag as error:
             raise SealBroken("management") from error
-        # ECB of a single block is what SP 800-73pt2-5, appendix A.1, does with it
-        encryptor = Cipher(algorithms.AES(value), modes.ECB()).encryptor()  # noqa: S305
-        return encryptor.update(block) + encryptor.finalize()
+        return encrypt_block(state.management.algorithm, value, block)
 
     # --- slot keys ---
 
     def generate(self, state: PersistentState, slot: int, algorithm: Algorithm, policy: PinPolicy) -> SlotKey:
         """See `KeyPort`."""
-        return self._sealed(state, slot, algorithm, policy, _generate(algorithm), generated=True)
+        return self._sealed(state, slot, algorithm, policy, slot_keys.generate(algorithm), generated=True)
 
     def import_key(
         self,
@@ -238,57 +234,66 @@ class SoftwareKeys:
         material: tuple[bytes, ...],
     ) -> SlotKey:
         """See `KeyPort`."""
-        try:
-            private = _from_material(algorithm, material)
-        except (ValueError, ZeroDivisionError) as error:
-            raise UnusableInput from error
+        private = slot_keys.from_material(algorithm, material)
         return self._sealed(state, slot, algorithm, policy, private, generated=False)
 
     def rsa_private(self, state: PersistentState, key: SlotKey, card: OpenCard | None, block: bytes) -> bytes:
         """See `KeyPort`."""
+        private = self._load(state, key, card)
+        if not isinstance(private, RsaPrivateKey):
+            raise SealBroken("slot")
         try:
-            return self._rsa(state, key, card).private_operation(block)
+            return private.private_operation(block)
         except ValueError as error:
             raise UnusableInput from error
 
     def ecdsa(self, state: PersistentState, key: SlotKey, card: OpenCard | None, digest: bytes) -> bytes:
         """See `KeyPort`."""
-        if not 1 <= len(digest) <= _LONGEST_DIGEST:
-            raise UnusableInput
-        # FIPS 186-5, 6.4.1: the leftmost bits of a longer digest, the number itself for a shorter one
-        fitted = digest[:_COORDINATE].rjust(_COORDINATE, b"\0")
-        return self._ec(state, key, card).sign(fitted, ec.ECDSA(Prehashed(hashes.SHA256())))
+        private = self._load(state, key, card)
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise SealBroken("slot")
+        return slot_keys.ecdsa(private, digest)
+
+    def eddsa(self, state: PersistentState, key: SlotKey, card: OpenCard | None, message: bytes) -> bytes:
+        """See `KeyPort`."""
+        private = self._load(state, key, card)
+        if not isinstance(private, Ed25519PrivateKey):
+            raise SealBroken("slot")
+        return private.sign(message)
 
     def agree(self, state: PersistentState, key: SlotKey, card: OpenCard | None, point: bytes) -> bytes:
         """See `KeyPort`."""
-        if len(point) != 1 + 2 * _COORDINATE or point[0] != 0x04:
-            raise UnusableInput
+        private = self._load(state, key, card)
+        if not isinstance(private, ec.EllipticCurvePrivateKey | X25519PrivateKey):
+            raise SealBroken("slot")
+        return slot_keys.agree(private, point)
+
+    def sign_certificate(
+        self, state: PersistentState, key: SlotKey, builder: x509.CertificateBuilder
+    ) -> bytes:
+        """See `KeyPort`."""
+        private = serialization.load_der_private_key(self._unsealed(state, key, None), None)
+        if isinstance(private, Ed25519PrivateKey):
+            algorithm = None
+        elif isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+            algorithm = hashes.SHA384() if key.algorithm is Algorithm.P_384 else hashes.SHA256()
+        else:
+            raise SealBroken("slot")
         try:
-            peer = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+            return builder.sign(private, algorithm).public_bytes(serialization.Encoding.DER)
         except ValueError as error:
             raise UnusableInput from error
-        return self._ec(state, key, card).exchange(ec.ECDH(), peer)
 
-    def _rsa(self, state: PersistentState, key: SlotKey, card: OpenCard | None) -> RsaPrivateKey:
-        """The key inside OpenSSL; kept while the card is open, for opening costs more than using."""
-        free = key.pin_policy is PinPolicy.NEVER
-        cache = self._free_rsa if free else _opened(card).rsa
+    def _load(self, state: PersistentState, key: SlotKey, card: OpenCard | None) -> _Loaded:
+        """The key ready for use; kept while the card is open, for opening costs more than using."""
+        cache = self._free if key.pin_policy is PinPolicy.NEVER else _opened(card).loaded
         loaded = cache.get(key.sealed)
         if loaded is None:
-            public = serialization.load_der_public_key(key.public)
-            if not isinstance(public, rsa.RSAPublicKey):
-                raise SealBroken("slot")
-            loaded = RsaPrivateKey(self._unsealed(state, key, card), public.public_numbers().n)
-            if free:
-                cache.clear()  # at most the one key that is in the slot now
+            loaded = _usable(key, self._unsealed(state, key, card))
+            if len(cache) >= _MOST_LOADED:
+                cache.clear()  # keys that were replaced
             cache[key.sealed] = loaded
         return loaded
-
-    def _ec(self, state: PersistentState, key: SlotKey, card: OpenCard | None) -> ec.EllipticCurvePrivateKey:
-        private = serialization.load_der_private_key(self._unsealed(state, key, card), None)
-        if not isinstance(private, ec.EllipticCurvePrivateKey):
-            raise SealBroken("slot")
-        return private
 
     def _sealed(
         self,
@@ -296,7 +301,7 @@ class SoftwareKeys:
         slot: int,
         algorithm: Algorithm,
         policy: PinPolicy,
-        private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+        private: slot_keys.PrivateKey,
         *,
         generated: bool,
     ) -> SlotKey:
@@ -316,7 +321,8 @@ class SoftwareKeys:
         return SlotKey(slot, algorithm, public, sealed, policy, generated)
 
     def _unsealed(self, state: PersistentState, key: SlotKey, card: OpenCard | None) -> bytes:
-        about = _about_slot(state.card_id, key.slot, key.algorithm, key.pin_policy, key.public)
+        born = key.born or key.slot
+        about = _about_slot(state.card_id, born, key.algorithm, key.pin_policy, key.public)
         try:
             if key.pin_policy is PinPolicy.NEVER:
                 return unseal(self._device_key(state.card_id), key.sealed, about)
@@ -341,31 +347,16 @@ def _private_half(card: OpenCard | None) -> X25519PrivateKey:
     return private
 
 
-def _generate(algorithm: Algorithm) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
-    match algorithm:
-        case Algorithm.RSA_2048:
-            return rsa.generate_private_key(_RSA_EXPONENT, _RSA_BITS)
-        case Algorithm.P_256:
-            return ec.generate_private_key(ec.SECP256R1())
-
-
-def _from_material(
-    algorithm: Algorithm, material: tuple[bytes, ...]
-) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:
-    numbers = [int.from_bytes(part, "big") for part in material]
-    match algorithm:
-        case Algorithm.P_256:
-            return ec.derive_private_key(numbers[0], ec.SECP256R1())
-        case Algorithm.RSA_2048:
-            p, q = numbers
-            if (p * q).bit_length() != _RSA_BITS or p == q:
-                raise ValueError("modulus")
-            d = pow(_RSA_EXPONENT, -1, (p - 1) * (q - 1))
-            public = rsa.RSAPublicNumbers(_RSA_EXPONENT, p * q)
-            private = rsa.RSAPrivateNumbers(
-                p, q, d, rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q), public
-            )
-            return private.private_key()
+def _usable(key: SlotKey, pkcs8: bytes) -> _Loaded:
+    if key.algorithm in RSA_BITS:
+        public = slot_keys.load_public(key.public)
+        if not isinstance(public, rsa.RSAPublicKey):
+            raise SealBroken("slot")
+        return RsaPrivateKey(pkcs8, public.public_numbers().n)
+    private = serialization.load_der_private_key(pkcs8, None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey | Ed25519PrivateKey | X25519PrivateKey):
+        raise SealBroken("slot")
+    return private
 
 
 def _about(card_id: str, purpose: str) -> bytes:

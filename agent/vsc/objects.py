@@ -7,10 +7,11 @@ discovery object, which is its own template.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Container, Mapping
 from typing import Final
 
 from agent.vsc import tlv
-from agent.vsc.commands import PIV_AID
+from agent.vsc.commands import ATTESTATION, PIV_AID, RETIRED
 
 CHUID, CCC, DISCOVERY, KEY_HISTORY = 0x5FC102, 0x5FC107, 0x7E, 0x5FC10C
 FINGERPRINTS, FACE, PRINTED, IRIS, PAIRING_CODE = 0x5FC103, 0x5FC108, 0x5FC109, 0x5FC121, 0x5FC123
@@ -28,11 +29,13 @@ CERTIFICATE_TAGS: Final = {
     0x9C: 0x5FC10A,
     0x9D: 0x5FC10B,
     0x9E: 0x5FC101,
-    **{0x82 + index: 0x5FC10D + index for index in range(20)},
+    **{slot: 0x5FC10D + index for index, slot in enumerate(RETIRED)},
+    ATTESTATION: 0x5FFF01,
 }
 """Tag of the certificate that belongs to a slot."""
 
 _GUID_TAG, _EXPIRY_TAG, _CERTIFICATE_TAG, _CERTIFICATE_INFO_TAG, _CHECK_TAG = 0x34, 0x35, 0x70, 0x71, 0xFE
+_URL_TAG: Final = 0xF3
 
 # FASC-N characters (PACS implementation guidance 2.2, appendix A): 4 bits lowest first, odd parity
 _START, _SEPARATOR, _END = 0b11010, 0b10110, 0b11111
@@ -91,9 +94,51 @@ def capabilities(unique: bytes) -> bytes:
     return tlv.encode(0xF0, identifier) + b"".join(tlv.encode(tag, value) for tag, value in fixed)
 
 
-def key_history(on_card: int = 0) -> bytes:
-    """Build the key history object: so many retired keys with certificates on the card, none elsewhere."""
-    return tlv.encode(0xC1, bytes([on_card])) + tlv.encode(0xC2, b"\x00") + tlv.encode(_CHECK_TAG, b"")
+def chuid_expiry(value: bytes) -> datetime.date | None:
+    """The last day inside a CHUID; None when there is none."""
+    try:
+        text = tlv.parse_map(value).get(_EXPIRY_TAG, b"").decode("ascii")
+        return datetime.datetime.strptime(text, "%Y%m%d").replace(tzinfo=datetime.UTC).date()
+    except ValueError:  # a TlvError is one
+        return None
+
+
+def key_history(on_card: int = 0, off_card: int = 0, url: bytes = b"") -> bytes:
+    """Build the key history object (SP 800-73pt1-5, section 3.3.3 and appendix A, table 24).
+
+    Args:
+        on_card: retired keys whose certificates are on the card.
+        off_card: retired keys whose certificates are elsewhere; 0 without a URL.
+        url: where those are; the object has the field only when it is not empty.
+    """
+    where = tlv.encode(_URL_TAG, url) if url else b""
+    counts = tlv.encode(0xC1, bytes([on_card])) + tlv.encode(0xC2, bytes([off_card]))
+    return counts + where + tlv.encode(_CHECK_TAG, b"")
+
+
+def with_key_history(stored: Mapping[int, bytes], slots: Container[int]) -> dict[int, bytes]:
+    """The objects with a key history that fits the retired keys.
+
+    The standard has them fill the slots from 82 on. Where a host left a gap, the count goes as far as the
+    last one: readers that look at so many slots from 82 on, as OpenSC does, then miss none.
+
+    Args:
+        stored: objects by tag.
+        slots: slots that hold a key.
+    """
+    held = [slot for slot in RETIRED if slot in slots]
+    certified = [slot for slot in held if CERTIFICATE_TAGS[slot] in stored]
+    url = _history_url(stored.get(KEY_HISTORY, b""))
+    on_card = certified[-1] - RETIRED[0] + 1 if certified else 0
+    off_card = len(held) - len(certified) if url else 0
+    return {**stored, KEY_HISTORY: key_history(on_card, off_card, url)}
+
+
+def _history_url(value: bytes) -> bytes:
+    try:
+        return tlv.parse_map(value).get(_URL_TAG, b"")
+    except tlv.TlvError:
+        return b""
 
 
 def certificate_object(der: bytes) -> bytes:

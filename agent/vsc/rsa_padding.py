@@ -6,16 +6,20 @@ import hashlib
 import hmac
 from typing import Final
 
-_RSA_BLOCK: Final = 256
 _DIGEST: Final = 32
 # DigestInfo of SHA-256 without the digest (RFC 8017, section 9.2, note 1)
 _SHA256_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
-def pkcs1_block(digest: bytes) -> bytes:
-    """EMSA-PKCS1-v1_5 of a SHA-256 digest for a modulus of 2048 bits; 256 bytes (RFC 8017, section 9.2)."""
+def pkcs1_block(digest: bytes, length: int) -> bytes:
+    """EMSA-PKCS1-v1_5 of a SHA-256 digest (RFC 8017, section 9.2).
+
+    Args:
+        digest: 32 bytes.
+        length: bytes of the modulus, and of the block.
+    """
     info = _SHA256_INFO + digest
-    return b"\x00\x01" + b"\xff" * (_RSA_BLOCK - 3 - len(info)) + b"\x00" + info
+    return b"\x00\x01" + b"\xff" * (length - 3 - len(info)) + b"\x00" + info
 
 
 def oaep_plain(block: bytes) -> bytes | None:

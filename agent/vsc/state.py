@@ -60,12 +60,14 @@ class ReferenceState(Stored, frozen=True):
         wrapped: the card's private key, sealed under Argon2id(value, salt) and the device secret.
         tries: tries left, 0 is blocked.
         tries_at_most: tries after a success.
+        default: it is the well-known value that SET PIN RETRIES or RESET left.
     """
 
     salt: Salt
     wrapped: bytes
     tries: Annotated[int, Meta(ge=0, le=255)]
     tries_at_most: Annotated[int, Meta(ge=1, le=255)]
+    default: bool = False
 
 
 class UnblockState(Stored, frozen=True):
@@ -81,10 +83,17 @@ class UnblockState(Stored, frozen=True):
 
 
 class ManagementKey(Stored, frozen=True):
-    """The management key 9B, sealed under the device secret."""
+    """The management key 9B, sealed under the device secret.
+
+    Attributes:
+        algorithm: its algorithm.
+        sealed: its value.
+        default: it is the well-known value that RESET left.
+    """
 
     algorithm: ManagementAlgorithm
     sealed: bytes
+    default: bool = False
 
 
 class SlotKey(Stored, frozen=True):
@@ -98,6 +107,8 @@ class SlotKey(Stored, frozen=True):
             device secret.
         pin_policy: when the PIN is asked for; never `DEFAULT`.
         generated: made on the card (True) or imported.
+        born: slot it was made in or imported to, 0 when it is still there; `sealed` names that slot, so
+            that moving a key asks for no PIN.
     """
 
     slot: int
@@ -106,6 +117,7 @@ class SlotKey(Stored, frozen=True):
     sealed: bytes
     pin_policy: PinPolicy
     generated: bool
+    born: int = 0
 
 
 class PersistentState(Stored, frozen=True):
@@ -125,7 +137,8 @@ class PersistentState(Stored, frozen=True):
         unblock: the portal's way in, when the order asked for one.
         management: the management key.
         objects: data objects by tag, the value inside of tag 53.
-        slots: keys by slot.
+        slots: keys by slot, the attestation key among them.
+        attested: the card has been given an attestation key; cards of file version 1 haven't yet.
     """
 
     card_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -142,6 +155,7 @@ class PersistentState(Stored, frozen=True):
     management: ManagementKey
     objects: dict[int, bytes]
     slots: dict[int, SlotKey]
+    attested: bool = False
 
     def reference(self, reference: Reference) -> ReferenceState:
         """The PIN's or the PUK's part."""

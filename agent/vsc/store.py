@@ -3,7 +3,7 @@
 A file::
 
     magic     8 bytes   "INLAYVSC"
-    version   2 bytes   big-endian, 1
+    version   2 bytes   big-endian, 2; 1 is read too: the cards before the attestation key
     card id  16 bytes
     secret    8 bytes   tells which device secret the file belongs to
     length    4 bytes   big-endian, of what follows
@@ -44,8 +44,9 @@ from agent.keys_system import DeviceSecret
 from agent.vsc.state import PersistentState
 from protocol.errors import InlayError
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
+_READABLE: Final = (1, FORMAT_VERSION)  # what version 2 added has defaults in the state
 _MAGIC: Final = b"INLAYVSC"
 _HEADER: Final = struct.Struct(">8sH16s8sI")
 _NONCE: Final = 12
@@ -227,7 +228,7 @@ class CardStore:
         magic, version, named, mark, length = _HEADER.unpack_from(raw)
         if magic != _MAGIC:
             raise CardDamaged(card_id)
-        if version != FORMAT_VERSION:
+        if version not in _READABLE:
             raise CardVersion(card_id, version)
         if named.hex() != card_id:
             raise CardDamaged(card_id)
@@ -241,7 +242,10 @@ class CardStore:
             if mark != self._secret_mark():
                 raise CardOfOtherDevice(card_id) from error
             raise CardDamaged(card_id) from error
-        except msgspec.DecodeError as error:
+        except (
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+        ) as error:  # the latter: a field's name that is no text
             raise CardDamaged(card_id) from error
         if state.card_id != card_id:
             raise CardDamaged(card_id)

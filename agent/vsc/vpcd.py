@@ -1,11 +1,7 @@
 """Put a virtual card into a slot of vpcd, pcscd's virtual reader, and keep it there.
 
-vpcd listens, the card connects (its reverse mode makes pcscd abort). Both ways: 2 bytes of length,
-big-endian, and as many bytes. One byte from vpcd is a control (power off, power on, reset, ATR
-wanted); all else is an APDU.
-
-vpcd writes length and content in two segments, so that Nagle's algorithm and delayed acknowledgements
-together cost 44 ms for each APDU: TCP_QUICKACK before every read prevents that. It isn't sticky.
+vpcd listens, the card connects (its reverse mode makes pcscd abort). One connection is
+`agent.vsc.vpcd_session`'s.
 
 When pcscd goes away (restart, upgrade, auto-exit) the connection ends, and the card is attached again
 as soon as somebody listens. Timers run only while nobody does.
@@ -23,16 +19,11 @@ from typing import Final
 
 from agent.vsc.card import VirtualCard
 from agent.vsc.state import Lifecycle
+from agent.vsc.vpcd_session import Session, cancelled
 from protocol.errors import InlayError
 
 LOOPBACK: Final = "127.0.0.1"
-POWER_OFF, POWER_ON, RESET, ATR_WANTED = b"\x00", b"\x01", b"\x02", b"\x04"
-
-_CONTROLS: Final = frozenset({POWER_OFF, POWER_ON, RESET, ATR_WANTED})
-_MOST_WAITING: Final = 16  # vpcd sends a command only when the one before was answered
-_READ_BYTES: Final = 65_537 + 2
 _FIRST_DELAY, _LAST_DELAY = 0.1, 5.0  # seconds between attempts while pcscd is away
-_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 
 _log = logging.getLogger(__name__)
 
@@ -66,34 +57,6 @@ class CardNotActive(InlayError):
     def __init__(self, card_id: str) -> None:
         super().__init__("wrong_state", method="attach", state=Lifecycle.BEING_MADE.value)
         self.card_id = card_id
-
-
-class Frames:
-    """Takes the stream from vpcd apart: bytes in, messages out. No I/O."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Add received bytes.
-
-        Returns:
-            The messages that are complete now, in order; a message may be empty.
-        """
-        self._buffer += data
-        messages = []
-        while len(self._buffer) >= 2:
-            end = 2 + int.from_bytes(self._buffer[:2], "big")
-            if len(self._buffer) < end:
-                break
-            messages.append(bytes(self._buffer[2:end]))
-            del self._buffer[:end]
-        return messages
-
-
-def frame(message: bytes) -> bytes:
-    """Build one message for vpcd; at most 65,535 bytes."""
-    return len(message).to_bytes(2, "big") + message
 
 
 class Attachment:
@@ -181,7 +144,7 @@ class Attachment:
     async def _serve(self, connection: socket.socket) -> bool:
         """Answer until the connection ends or PC/SC shows another card; whether pcscd talked to it."""
         await self._enter(AttachmentState.CONNECTED)
-        session = _Session(self.card, connection)
+        session = Session(self.card, connection)
         talking = asyncio.create_task(session.run())
         present = asyncio.create_task(self._become_present(session))
         try:
@@ -193,11 +156,11 @@ class Attachment:
         except (OSError, EOFError):
             _log.info("vpcd on port %d went away", self.port)
         finally:
-            await _cancelled(present)
-            await _cancelled(talking)
+            await cancelled(present)
+            await cancelled(talking)
         return session.seen.is_set()
 
-    async def _become_present(self, session: _Session) -> bool:
+    async def _become_present(self, session: Session) -> bool:
         """Wait until pcscd talks to the card, and have it checked; False: another card answers."""
         await session.seen.wait()
         end = await self._checked()
@@ -223,88 +186,6 @@ class Attachment:
             self._changed.notify_all()
         if self._on_state is not None:
             self._on_state(state)
-
-
-class _Session:
-    """One connection. The reader answers ATR polls at once; all else waits its turn in a queue."""
-
-    def __init__(self, card: VirtualCard, connection: socket.socket) -> None:
-        self._card = card
-        self._connection = connection
-        self._waiting: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
-        self._running = False
-        self._sending = asyncio.Lock()
-        self.seen = asyncio.Event()
-
-    async def run(self) -> None:
-        """Answer until the other side closes.
-
-        Raises:
-            EOFError: it closed.
-            OSError: the connection broke.
-        """
-        worker = asyncio.create_task(self._work())
-        reader = asyncio.create_task(self._read())
-        try:
-            await asyncio.wait({worker, reader}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (reader, worker):
-                if task.done():
-                    task.result()
-        finally:
-            await _cancelled(reader)
-            await _cancelled(worker)
-
-    async def _read(self) -> None:
-        loop = asyncio.get_running_loop()
-        frames = Frames()
-        while True:
-            _quick_acknowledge(self._connection)
-            data = await loop.sock_recv(self._connection, _READ_BYTES)
-            if not data:
-                raise EOFError
-            for message in frames.feed(data):
-                await self._take(message)
-
-    async def _take(self, message: bytes) -> None:
-        # even an ATR poll says that the slot is ours: a card put in quickly after another gets no power-on
-        self.seen.set()
-        if message == ATR_WANTED:
-            await self._answer(self._card.atr)
-        elif self._running or not self._waiting.empty() or self._is_slow(message):
-            if self._waiting.full():
-                raise ConnectionError("commands without waiting for answers")
-            self._waiting.put_nowait(message)
-        else:
-            await self._answer(self._perform(message))
-
-    def _is_slow(self, message: bytes) -> bool:
-        """What would hold up the event loop: a stretched PIN, the disk, or a busy card."""
-        return self._card.busy or (_is_apdu(message) and self._card.is_slow(message))
-
-    async def _work(self) -> None:
-        """Run slow commands, and whatever came behind them, one after the other in a thread."""
-        while True:
-            message = await self._waiting.get()
-            self._running = True
-            try:
-                await self._answer(await asyncio.to_thread(self._perform, message))
-            finally:
-                self._running = False
-
-    def _perform(self, message: bytes) -> bytes | None:
-        """Do what a message asks for; the answer, or None when it has none."""
-        if _is_apdu(message):
-            return self._card.transmit(message)
-        if message == POWER_OFF:
-            self._card.power_off()
-        else:
-            self._card.power_on()
-        return None
-
-    async def _answer(self, message: bytes | None) -> None:
-        if message is not None:
-            async with self._sending:
-                await asyncio.get_running_loop().sock_sendall(self._connection, frame(message))
 
 
 def attach(
@@ -343,20 +224,3 @@ async def _connect(port: int) -> socket.socket:
         connection.close()
         raise
     return connection
-
-
-def _quick_acknowledge(connection: socket.socket) -> None:
-    if _QUICKACK is not None:
-        connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-
-
-def _is_apdu(message: bytes) -> bool:
-    return message not in _CONTROLS
-
-
-async def _cancelled(task: asyncio.Task[None] | asyncio.Task[bool]) -> None:
-    """End a task and take its result, whatever it is: the caller has seen what matters."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.keys_system import DeviceSecret, Level, open_device_secret
-from agent.vsc import personalise
-from agent.vsc.commands import Algorithm
+from agent.vsc import personalise, tlv
+from agent.vsc.commands import RETIRED, Algorithm
 from agent.vsc.state import Argon2Cost
 from agent.vsc.store import CardStore
 from agent.vsc.vpcd import Attachment, AttachmentState, attach
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.vsc.card import VirtualCard
+    from agent.vsc.slot_keys import PublicKey
     from agent.vsc.vpcd import Confirm
 
 CHEAP = Argon2Cost(passes=1, memory_kib=64, lanes=1)
@@ -68,16 +70,41 @@ def full_card(store: CardStore, keys: Mapping[int, Algorithm]) -> VirtualCard:
     return card
 
 
+def prove_management(card: VirtualCard) -> None:
+    """Authenticate with the card's management key, whatever it is; the card is selected."""
+    algorithm = card.management_algorithm
+    ask = bytes((0x00, 0x87, algorithm, 0x9B, 0x04, 0x7C, 0x02, 0x81, 0x00, 0x00))
+    challenge = card.transmit(ask)[4:-2]
+    proof = tlv.encode(0x7C, tlv.encode(0x82, card.answer_management_challenge(challenge)))
+    assert card.transmit(bytes((0x00, 0x87, algorithm, 0x9B, len(proof))) + proof) == b"\x90\x00"
+
+
+def verify(public: PublicKey, signature: bytes, message: bytes) -> None:
+    """Verify what `personalise.sign` made.
+
+    Raises:
+        InvalidSignature: it isn't a signature over that message.
+    """
+    if isinstance(public, rsa.RSAPublicKey):
+        public.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
+    elif isinstance(public, ec.EllipticCurvePublicKey):
+        public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    elif isinstance(public, Ed25519PublicKey):
+        public.verify(signature, message)
+    else:
+        raise TypeError(type(public).__name__)
+
+
 @dataclass
 class Issuer:
     """A throw-away CA."""
 
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
-    def issue(self, public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey, slot: int) -> bytes:
+    def issue(self, public: PublicKey, slot: int) -> bytes:
         """Certify a slot's key for what the slot is for; DER."""
         now = datetime.datetime.now(datetime.UTC)
-        encrypts, is_rsa = slot == 0x9D, isinstance(public, rsa.RSAPublicKey)
+        encrypts, is_rsa = slot == 0x9D or slot in RETIRED, isinstance(public, rsa.RSAPublicKey)
         usage = x509.KeyUsage(
             digital_signature=not encrypts,
             content_commitment=slot == 0x9C,
@@ -89,7 +116,9 @@ class Issuer:
             encipher_only=False,
             decipher_only=False,
         )
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Test {_NAMES[slot]}")])
+        name = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, f"Test {_NAMES.get(slot, f'Retired {slot:02X}')}")]
+        )
         builder = (
             x509.CertificateBuilder()
             .subject_name(name)

@@ -23,7 +23,7 @@ from agent.vsc.sealing import unseal
 from agent.vsc.state import Argon2Cost, PersistentState
 from agent.vsc.store import CardNotSaved, CardOfOtherDevice, CardStore
 from protocol.errors import InlayError
-from tests.support.virtual_cards import PIN, PUK, empty_card, store_in
+from tests.support.virtual_cards import PIN, PUK, empty_card, store_in, verify
 
 SELECT = bytes.fromhex("00A4040005A000000308")
 NEW_PIN = b"Xy7!z-99"
@@ -47,10 +47,7 @@ def _block(value: bytes) -> str:
 def _signs(card: VirtualCard, pin: bytes, slot: int = 0x9A) -> bool:
     public = personalise.public_key(card, slot)
     signature = personalise.sign(card, slot, b"message", bytearray(pin))
-    if isinstance(public, rsa.RSAPublicKey):
-        public.verify(signature, b"message", padding.PKCS1v15(), hashes.SHA256())
-    else:
-        public.verify(signature, b"message", ec.ECDSA(hashes.SHA256()))
+    verify(public, signature, b"message")
     return True
 
 
@@ -93,7 +90,7 @@ def test_device_secret_alone_opens_no_slot(cards: CardStore) -> None:
     assert _send(card, "0087119A087C0682008102AABB") == "6982"
 
 
-@pytest.mark.parametrize("algorithm", list(Algorithm))
+@pytest.mark.parametrize("algorithm", [each for each in Algorithm if each is not Algorithm.X25519])
 def test_keys_survive_change_block_and_unblock(cards: CardStore, algorithm: Algorithm) -> None:
     """The same key signs after a changed PIN, a blocked one, one reset by PUK, and from the file again."""
     card = empty_card(cards)
@@ -256,7 +253,7 @@ def test_imported_keys_work(cards: CardStore) -> None:
         personalise.decrypt_oaep(card, 0x9D, bytes(255) + b"\x02", bytearray(PIN))
     assert refused.value.code == "card_check_failed"
     with pytest.raises(InlayError) as refused:
-        personalise.import_key(card, 0x9D, _pkcs8(ec.generate_private_key(ec.SECP384R1())))
+        personalise.import_key(card, 0x9D, _pkcs8(ec.generate_private_key(ec.SECP521R1())))
     assert refused.value.code == "recovered_key_invalid"
     with pytest.raises(InlayError) as refused:
         personalise.import_key(card, 0x9D, b"no key")

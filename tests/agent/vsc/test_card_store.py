@@ -75,10 +75,10 @@ def test_other_version(cards: CardStore) -> None:
     """A newer file is left alone, with its version named."""
     card = empty_card(cards)
     path = _file(cards, card)
-    path.write_bytes(path.read_bytes()[:8] + b"\x00\x02" + path.read_bytes()[10:])
+    path.write_bytes(path.read_bytes()[:8] + b"\x00\x03" + path.read_bytes()[10:])
     with pytest.raises(CardVersion) as error:
         cards.load(card.card_id)
-    assert error.value.found == 2
+    assert error.value.found == 3
 
 
 def test_file_of_another_card(cards: CardStore) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from agent.vsc import vpcd
 from agent.vsc.card import ATR, VirtualCard
 from agent.vsc.personalise import activate
-from agent.vsc.vpcd import AttachmentState, CardNotActive, Frames, attach, frame
+from agent.vsc.vpcd import AttachmentState, CardNotActive, attach
+from agent.vsc.vpcd_session import Frames, frame
 from tests.support.virtual_cards import empty_card, store_in
 
 SELECT = bytes.fromhex("00A4040005A000000308")
@@ -142,7 +143,7 @@ async def test_poll_is_answered_while_a_slow_command_runs(
     assert await slot.ask(ATR_WANTED) == ATR
     go_on.set()
     assert await slot.answer() == b"\x90\x00"
-    assert await slot.answer() == b"\x05\x04\x03\x90\x00"
+    assert await slot.answer() == b"\x05\x07\x01\x90\x00"
     await attachment.close()
     await slot.ended()
 

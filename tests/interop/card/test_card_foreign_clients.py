@@ -137,7 +137,7 @@ def test_yubico_piv_tool_status(inserted: Inserted) -> None:
     """`yubico-piv-tool -a status` reads version, serial, CHUID, certificates and tries."""
     inserted.card.reset()  # a PIN verified by the program before is still verified: it has no tries to tell
     said = inserted.tool("yubico-piv-tool", "-r", inserted.reader, "-a", "status")
-    assert "5.4.3" in said
+    assert "5.7.1" in said
     assert inserted.card.details().serial in said
     assert inserted.card.guid.hex() in said.lower()
     assert "PIN tries left:\t3" in said

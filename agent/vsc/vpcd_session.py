@@ -1,0 +1,189 @@
+"""One connection to vpcd: its framing, and a card that answers.
+
+Both ways: 2 bytes of length, big-endian, and as many bytes. One byte from vpcd is a control (power off,
+power on, reset, ATR wanted); all else is an APDU.
+
+vpcd writes length and content in two segments, so that Nagle's algorithm and delayed acknowledgements
+together cost 44 ms for each APDU: TCP_QUICKACK before every read prevents that. It isn't sticky.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final
+
+from agent.vsc.card import VirtualCard
+
+POWER_OFF, POWER_ON, RESET, ATR_WANTED = b"\x00", b"\x01", b"\x02", b"\x04"
+
+_CONTROLS: Final = frozenset({POWER_OFF, POWER_ON, RESET, ATR_WANTED})
+_MOST_WAITING: Final = 16  # vpcd sends a command only when the one before was answered
+_READ_BYTES: Final = 65_537 + 2
+_QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Frames:
+    """Takes the stream from vpcd apart: bytes in, messages out. No I/O."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Add received bytes.
+
+        Returns:
+            The messages that are complete now, in order; a message may be empty.
+        """
+        self._buffer += data
+        messages = []
+        while len(self._buffer) >= 2:
+            end = 2 + int.from_bytes(self._buffer[:2], "big")
+            if len(self._buffer) < end:
+                break
+            messages.append(bytes(self._buffer[2:end]))
+            del self._buffer[:end]
+        return messages
+
+
+def frame(message: bytes) -> bytes:
+    """Build one message for vpcd; at most 65,535 bytes."""
+    return len(message).to_bytes(2, "big") + message
+
+
+class Session:
+    """One connection. ATR polls are answered at once; slow commands wait their turn for a thread.
+
+    It reads in a callback that stays registered, not in a task: waking a task and registering the socket
+    anew for each command would cost more than the card takes to sign.
+    """
+
+    def __init__(self, card: VirtualCard, connection: socket.socket) -> None:
+        self._card = card
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._frames = Frames()
+        self._waiting: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
+        self._running = False
+        self._outgoing = bytearray()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self.seen = asyncio.Event()
+
+    async def run(self) -> None:
+        """Answer until the other side closes.
+
+        Raises:
+            EOFError: it closed.
+            OSError: the connection broke.
+        """
+        worker = asyncio.create_task(self._work())
+        _quick_acknowledge(self._connection)
+        self._loop.add_reader(self._connection, self._readable)
+        try:
+            await asyncio.wait({worker, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+            if self._ended.done():
+                self._ended.result()
+            worker.result()
+        finally:
+            self._stop()
+            self._ended.cancel()
+            await cancelled(worker)
+
+    def _readable(self) -> None:
+        try:
+            data = self._connection.recv(_READ_BYTES)
+            for message in self._frames.feed(data):
+                self._take(message)
+            _quick_acknowledge(self._connection)
+        except BlockingIOError:
+            return
+        except Exception as error:  # whatever it is, `run` raises it
+            self._end(error)
+        else:
+            if not data:
+                self._end(EOFError())
+
+    def _take(self, message: bytes) -> None:
+        # even an ATR poll says that the slot is ours: a card put in quickly after another gets no power-on
+        self.seen.set()
+        if message == ATR_WANTED:
+            self._answer(self._card.atr)
+        elif self._running or not self._waiting.empty() or self._is_slow(message):
+            if self._waiting.full():
+                raise ConnectionError("commands without waiting for answers")
+            self._waiting.put_nowait(message)
+        else:
+            self._answer(self._perform(message))
+
+    def _is_slow(self, message: bytes) -> bool:
+        """What would hold up the event loop: a stretched PIN, the disk, or a busy card."""
+        return self._card.busy or (_is_apdu(message) and self._card.is_slow(message))
+
+    async def _work(self) -> None:
+        """Run slow commands, and whatever came behind them, one after the other in a thread."""
+        while True:
+            message = await self._waiting.get()
+            self._running = True
+            try:
+                self._answer(await asyncio.to_thread(self._perform, message))
+            finally:
+                self._running = False
+
+    def _perform(self, message: bytes) -> bytes | None:
+        """Do what a message asks for; the answer, or None when it has none."""
+        if _is_apdu(message):
+            return self._card.transmit(message)
+        if message == POWER_OFF:
+            self._card.power_off()
+        else:
+            self._card.power_on()
+        return None
+
+    def _answer(self, message: bytes | None) -> None:
+        if message is not None:
+            blocked = bool(self._outgoing)
+            self._outgoing += frame(message)
+            if not blocked:
+                self._send()
+
+    def _send(self) -> None:
+        """Send what the socket takes, the rest when it takes more."""
+        try:
+            sent = self._connection.send(self._outgoing)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._end(error)
+            return
+        del self._outgoing[:sent]
+        if self._outgoing:
+            self._loop.add_writer(self._connection, self._send)
+        else:
+            self._loop.remove_writer(self._connection)
+
+    def _end(self, error: Exception) -> None:
+        self._stop()
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def _stop(self) -> None:
+        if not self._loop.is_closed():  # a loop that ended with its process' tasks still there
+            self._loop.remove_reader(self._connection)
+            self._loop.remove_writer(self._connection)
+
+
+def _quick_acknowledge(connection: socket.socket) -> None:
+    if _QUICKACK is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def _is_apdu(message: bytes) -> bool:
+    return message not in _CONTROLS
+
+
+async def cancelled(task: asyncio.Task[None] | asyncio.Task[bool]) -> None:
+    """End a task and take its result, whatever it is: the caller has seen what matters."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
