@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients soak argon2 fuzz requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,22 @@ demo-stop: ## end what `make demo KEEP=1` left running
 bench: ## Inlay's figures beside what they are judged by; PARTS="link window use-case memory"
 	@packaging/setup test
 	@.venv/bin/python -m bench $(PARTS)
+
+clients: ## other programs' clients against one card, as a table
+	@packaging/setup test
+	@.venv/bin/pytest -q -s tests/interop/card/test_card_client_table.py tests/interop/card/test_card_chromium.py
+
+soak: ## 10,000 signatures of each kind over pcscd + vpcd: leaks and speed
+	@packaging/setup test
+	@.venv/bin/python -m bench.card_soak
+
+argon2: ## what opening a card costs on this machine
+	@packaging/setup test
+	@.venv/bin/python -m bench.card_argon2
+
+fuzz: ## 10 minutes each: APDU engine, vpcd framing, card file; MINUTES=n
+	@packaging/setup test
+	@.venv/bin/python -m tests.fuzz --minutes $(or $(MINUTES),10)
 
 requirements: ## pin every Python dependency anew; UPGRADE=1 takes the newest versions
 	@packaging/setup test
