@@ -4,7 +4,7 @@
 .PHONY: help setup test demo demo-stop bench clients soak argon2 fuzz requirements docs-screenshots clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what Inlay and its tests need (Debian packages, .venv)
 	@packaging/setup test
