@@ -77,7 +77,8 @@ def test_children_end_with_a_killed_run(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys, time\n"
         "from tests.support.processes import Child\n"
-        "child = Child(['sleep', '60'], log=pathlib.Path(sys.argv[1]))\n"
+        "child = Child(['sh', '-c', 'echo begun; exec sleep 60'], log=pathlib.Path(sys.argv[1]))\n"
+        "child.wait_until(lambda: 'begun' in child.output(), 'the program itself')\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
