@@ -191,6 +191,10 @@ class Incoming:
             await self._act(jti, _body(message.token))
         except InlayError as error:
             await self._undo(jti, error)
+        except Exception as cause:
+            _LOG.error("order %s: %s wasn't foreseen", jti, type(cause).__name__, exc_info=cause)
+            if not await self._undo(jti, InlayError("internal")):
+                raise  # decided already: the message stays stored, so that the end is carried on later
         async with self._context.database.write() as tx:
             row = await tx.get_one(IncomingMessage, (jti, message.seq))
             row.handled_at = self._context.clock()
@@ -264,13 +268,16 @@ class Incoming:
             if order.state == OrderState.UNDOING:
                 endings.settle(self._context, tx, order)
 
-    async def _undo(self, jti: str, error: InlayError) -> None:
+    async def _undo(self, jti: str, error: InlayError) -> bool:
+        """Undo an order; False when how it ends was decided before."""
         async with self._context.database.write() as tx:
             order = await order_rows.load(tx, jti)
             try:
                 await endings.undo(self._context, tx, order, error, "portal")
             except WrongState as late:
                 _LOG.warning("order %s is %s already; not undone for %s", jti, late.state, error.code)
+                return False
+        return True
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -18,6 +18,7 @@ class UnrulyCa:
     Attributes:
         inner: the real one.
         refuse: profile that is refused.
+        fail: profile at which the adapter itself breaks.
         lose: profile whose certificate is issued, and the answer lost.
         hold: profile whose answer waits for ``released``.
         away: whether it is away.
@@ -26,7 +27,7 @@ class UnrulyCa:
     inner: BuiltinCa
 
     def __init__(self) -> None:
-        self.refuse = self.lose = self.hold = ""
+        self.refuse = self.fail = self.lose = self.hold = ""
         self.away = False
         self.held = asyncio.Event()
         self.released = asyncio.Event()
@@ -41,6 +42,8 @@ class UnrulyCa:
             raise CaUnavailableError
         if request.profile == self.refuse:
             raise CaRefusedError("policy")
+        if request.profile == self.fail:
+            raise RuntimeError("a password that must not travel")
         issued = await self.inner.issue(request)
         if request.profile == self.lose:
             raise CaUnavailableError

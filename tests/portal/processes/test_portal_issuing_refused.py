@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from portal.model.states import CertificateState, ProcessState, VirtualSmartCardState
+from portal.processes import endings
 from protocol import jose, proofs
 from protocol.messages import (
     Algorithm,
@@ -235,6 +237,54 @@ async def test_a_ca_that_refuses_or_loses_its_answer(tmp_path: Path, fault: str)
         assert await kit.valid_at_ca() == []
         (card,) = await kit.services.cards(session)
         assert card.state is VirtualSmartCardState.REGISTERED
+
+
+async def test_a_fault_that_nobody_foresaw(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Undone at once, not at the order's deadline; the device and the page learn no word of the fault."""
+    ca = UnrulyCa()
+    ca.fail = "signature"
+    async with running_portal(tmp_path, ca=ca) as kit:
+        await kit.set_options(**P256)
+        session = await kit.person()
+        view, agent = await kit.bound_agent(session)
+        assert agent.order is not None
+        await agent.hear()
+        await agent.say(agent.card.requests(agent.order))
+        answer = await asyncio.wait_for(agent.hear(), 20)
+        assert isinstance(answer, Undo)
+        assert (answer.error.error, answer.error.fields) == ("internal", {})
+        failed = await kit.services.process(session, view.id)
+        assert failed.error is not None
+        assert failed.error.error == "internal"
+        assert await kit.valid_at_ca() == []
+        await kit.portal.incoming.carry_out_now(agent.order.jti)
+        assert await kit.portal.incoming.unfinished() == []
+    assert "RuntimeError wasn't foreseen" in caplog.text
+
+
+async def test_a_fault_after_the_order_has_won(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How it ends is decided: the message stays stored, and the next try finishes the order."""
+    await kit.set_options(**P256)
+    session = await kit.person()
+    view, agent = await kit.bound_agent(session)
+    receipt = await agent.make_card()
+    failed = asyncio.Event()
+
+    async def broken(*_: object) -> None:
+        failed.set()
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(endings, "finish", broken)
+        await agent.say(receipt)
+        await asyncio.wait_for(failed.wait(), 20)
+        assert agent.order is not None
+        with pytest.raises(RuntimeError):
+            await kit.portal.incoming.carry_out_now(agent.order.jti)
+    assert await kit.portal.incoming.unfinished() == [agent.order.jti]
+    await kit.portal.incoming.carry_out_now(agent.order.jti)
+    assert isinstance(await agent.hear(), Finished)
+    assert (await kit.ended(session, view.id)).state == "finished"
 
 
 async def test_a_ca_that_answers_after_the_cancel(tmp_path: Path) -> None:
