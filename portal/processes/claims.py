@@ -41,7 +41,9 @@ BEGIN_SECONDS: Final = 300
 ALWAYS_BOUND: Final = frozenset({"authenticate", "sign", "unblock_pin", "activate_card"})
 """Operations that a link or typed code never starts without the number, known device or not."""
 _FAILURES: Final = (5, 300)
-_LINK_FAILURES: Final = (30, 300)
+_LINK_FAILURES: Final = (1000, 300)
+"""Nobody guesses 128 bits: this only bounds the work. It is so high because a whole office may share one address, and
+somebody in it who sends wrong codes must not keep the others from their cards."""
 
 
 class Claimed(NamedTuple):
