@@ -5,7 +5,7 @@ Handlers know the protocol and these; what stands behind them is put together in
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -208,8 +208,8 @@ class OrderContext(Protocol):
     def number(self) -> str | None:
         """The number to show, with binding ``number``."""
 
-    async def record(self, step: str, work: Awaitable[T]) -> T:
-        """Do a step, journalled before and after."""
+    async def record(self, step: str, work: Coroutine[Any, Any, T]) -> T:
+        """Do a step, journalled before and after; when it can't be journalled it isn't begun."""
 
 
 class OrderHandler(Protocol):
