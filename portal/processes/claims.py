@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import or_, select
 
 from portal.model.states import OrderState, ProcessState, UserState
-from portal.processes import order_rows
+from portal.processes import order_rows, restored_cards
 from portal.processes.codes import LINK_SECONDS, TYPED_SECONDS, digest
 from portal.rate_limits import RateLimit, limit_key
 from portal.store import audit
@@ -127,6 +127,7 @@ class Claims:
         order = (await tx.execute(query.with_for_update())).scalar_one_or_none()
         if order is None:
             raise InlayError("code_unknown")
+        await restored_cards.note(tx, device, claim.cards, now)
         if order.state == OrderState.WAITING:
             await self._consume(tx, order, claim, device, now)
         else:
