@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from agent.channel import Channel, ChannelClosedError
+from agent.errors import describe
 from agent.ports import while_open
 from protocol import jose
 from protocol.errors import InlayError, from_wire
@@ -228,17 +230,29 @@ class OrderRun:
         async with self._changing:
             if not isinstance(body, Undone):
                 self._raise_interruption()  # nothing is awaited from here to the new position
+            before = self._exchange.position
             token = self._exchange.send(body)
             position = self._exchange.position
-            await asyncio.to_thread(self._journal.store_sent, self.ref, position, position.sent, token)
+            try:
+                await asyncio.to_thread(self._journal.store_sent, self.ref, position, position.sent, token)
+            except (OSError, sqlite3.Error):
+                self._exchange.position = before  # the memory never runs ahead of the journal
+                raise
         self._outgoing.set()
 
     async def _take(self, token: str) -> None:
         """Verify a message, write that it was taken, and pass it on."""
         async with self._changing:
+            before = self._exchange.position
             body = self._exchange.receive(token)
             error = body.error if isinstance(body, Undo) else None
-            await asyncio.to_thread(self._journal.store_received, self.ref, self._exchange.position, error)
+            try:
+                await asyncio.to_thread(
+                    self._journal.store_received, self.ref, self._exchange.position, error
+                )
+            except (OSError, sqlite3.Error):
+                self._exchange.position = before  # the portal sends it again after the next resume
+                raise
         self._heard = time.monotonic()
         if isinstance(body, Undo):
             self._interrupt(from_wire(body.error.error, body.error.fields))
@@ -287,6 +301,8 @@ class OrderRun:
                     pause = FIRST_PAUSE
             except (InlayError, ChannelClosedError) as error:
                 _LOG.info("order %s: not connected: %s", self.ref.jti, getattr(error, "code", "closed"))
+            except (OSError, sqlite3.Error) as error:  # a full disk: the journal may take it later
+                _LOG.error("order %s: %s", self.ref.jti, describe(error))
             finally:
                 if channel is not None:
                     await channel.close()
@@ -375,7 +391,8 @@ class OrderRun:
         while True:
             id_, token = await channel.incoming.get()
             try:
-                await self._take(token)
+                # written and passed on as one: the end of the connection must not come between
+                await asyncio.shield(asyncio.ensure_future(self._take(token)))
             except InlayError as error:
                 self._give_up(error)
                 await channel.refuse(id_, error)

@@ -298,7 +298,7 @@ def _consequences(order: Order) -> list[str]:
     if any(key.source is KeySource.IMPORT for key in parameters.keys):
         lines.append("The encryption key comes from the portal, which keeps a copy to recover it by.")
     if parameters.puk == "escrow":
-        lines.append("The portal keeps the PUK, so that your support can unblock the PIN.")
+        lines.append("The PUK of the card goes to the portal, encrypted, and is kept there.")
     else:
         lines.append("The PUK, which unblocks the PIN, is shown to you once at the end.")
     return lines

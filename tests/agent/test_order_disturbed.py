@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from typing import Any
+
 import pytest
 
 from agent import orders
+from agent.journal import Journal
 from protocol.errors import InlayError
 from protocol.messages import (
     OrderState,
@@ -135,3 +140,44 @@ async def test_the_same_code_again_raises_the_window(agent: AgentParts, portal: 
     await window.until("raised")
     assert len(agent.windows.opened) == 1
     assert portal.connections == 1
+
+
+@pytest.mark.parametrize("method", ["store_received", "store_sent"])
+async def test_a_journal_that_fails_once_loses_no_message(
+    agent: AgentParts, portal: FakePortal, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    working, failures = getattr(Journal, method), [sqlite3.OperationalError("disk I/O error")]
+
+    def failing(journal: Journal, *arguments: object) -> object:
+        if failures:
+            raise failures.pop()
+        return working(journal, *arguments)
+
+    monkeypatch.setattr(Journal, method, failing)
+    error = await ended(agent, portal)
+    at = await portal.orders[CODE].until(lambda order: order.undone is not None or order.receipt is not None)
+    if method == "store_received":
+        assert error is None
+        assert len(portal.resumes) == 1
+        assert len(agent.card_files()) == 1
+    else:
+        assert error is not None
+        assert at.undone is not None
+        assert agent.card_files() == []
+
+
+async def test_a_connection_that_ends_while_a_message_is_written_loses_none(
+    agent: AgentParts, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, once = Journal.store_received, [True]
+    loop = asyncio.get_running_loop()
+
+    def cutting(journal: Journal, *arguments: Any) -> None:
+        if once:
+            once.clear()
+            asyncio.run_coroutine_threadsafe(portal.cut(), loop).result()
+        working(journal, *arguments)
+
+    monkeypatch.setattr(Journal, "store_received", cutting)
+    assert await ended(agent, portal) is None
+    assert len(agent.card_files()) == 1

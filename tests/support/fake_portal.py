@@ -121,12 +121,16 @@ class FakePortal:
 
     async def stop(self) -> None:
         if self._runner is not None:
-            for socket, _ in list(self._sockets.values()):
-                await socket.close()
+            await self.cut()
             await self._runner.cleanup()
             self._runner = None
             _abort_connections(int(self.portal.partition(":")[2]))
             await asyncio.sleep(0)
+
+    async def cut(self) -> None:
+        """End every connection, and be there for the next."""
+        for socket, _ in list(self._sockets.values()):
+            await socket.close()
 
     async def restart(self) -> None:
         """Be away, and come back at the same address."""
