@@ -23,8 +23,7 @@ from agent.desktop.paths import UnsafePath
 from agent.device import Device, version
 from agent.environment import LastEnvironment
 from agent.errors import as_inlay_error, describe, set_up_logging
-from agent.handlers.create_virtual_card import CreateVirtualCardHandler
-from agent.handlers.registry import PAGE, PRIVATE
+from agent.handlers.registry import ORDERS, PAGE, PRIVATE
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
 from agent.order_ports import Services
@@ -32,13 +31,11 @@ from agent.private_socket import AlreadyRunningError, PrivateSocket
 from agent.trust import TrustStore
 from agent.trust_desk import TrustStoreDesk
 from protocol.errors import InlayError
-from protocol.messages import CreateVirtualCard
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from agent.order_ports import OrderHandler
     from agent.server import LoopbackServer
 
 _LOG = logging.getLogger("agent")
@@ -65,7 +62,7 @@ class Agent:
         self._environment = LastEnvironment()
         self._journal = JournalAccess(folders.journal, device)
         self._cards = VirtualCards(folders.state, device, self._journal, CardPlaces())
-        handlers: dict[type, OrderHandler] = {CreateVirtualCard: CreateVirtualCardHandler(self._cards)}
+        handlers = {operation: make(self._cards) for operation, make in ORDERS.items()}
         self._desk = OrderDesk(
             Tools(self._trust, device, self._journal, self._cards, Windows(), DesktopNotifier(), handlers)
         )

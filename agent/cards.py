@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import hashlib
 import logging
+import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -22,7 +23,7 @@ from agent.vsc.card import VirtualCard
 from agent.vsc.state import Lifecycle
 from agent.vsc.store import CardEntry, CardStore, CardUnknown
 from protocol.errors import InlayError
-from protocol.messages import Algorithm, StorageLevel
+from protocol.messages import Algorithm, CardGeneration, StorageLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
+_MOST_TOLD: Final = 32
+"""Cards in one claim; by chance which, so that none is always left out."""
 SOFTWARE_ALGORITHMS: Final = frozenset({Algorithm.RSA_2048, Algorithm.P_256})
 
 P = ParamSpec("P")
@@ -131,6 +134,11 @@ class VirtualCards:
         """Put an active card into a reader, and check that PC/SC shows that very card."""
         return await self._places.show(self._cards[card])
 
+    async def generations(self, portal: str) -> list[CardGeneration]:
+        """How often the files of a portal's cards were saved, as they lie on the disk now; some of too many."""
+        found = await asyncio.to_thread(self._generations, portal)
+        return secrets.SystemRandom().sample(found, min(len(found), _MOST_TOLD))
+
     async def overview(self) -> list[dict[str, Any]]:
         """All cards, as ``inlay cards --json`` has them; one that is in no reader is put into one again."""
         journal = await asyncio.to_thread(self._journal.get)
@@ -176,6 +184,22 @@ class VirtualCards:
         found = []
         for level in self._levels_in_use():
             found += self._store(level).list_cards()
+        return found
+
+    def _generations(self, portal: str) -> list[CardGeneration]:
+        ordered = {name for name, card in self._journal.get().cards().items() if card.portal == portal}
+        found = []
+        for level in self._levels_in_use() if ordered else []:
+            try:
+                entries = self._store(level).list_cards()
+            except InlayError as error:  # that level is shut: no reason to refuse a card on another one
+                _LOG.warning("cards of level %s can't be read: %s", level.value, error.code)
+                continue
+            found += [
+                CardGeneration(guid=entry.state.guid.hex(), generation=entry.state.generation)
+                for entry in entries
+                if entry.state is not None and entry.card_id in ordered
+            ]
         return found
 
     def _sweep(self) -> None:

@@ -14,7 +14,7 @@ from agent.journal import OrderRef
 from agent.orders import OrderKeys
 from protocol import jose
 from protocol.errors import InlayError
-from protocol.messages import Claim, ClaimParams, ClaimResult, Order, StorageLevel
+from protocol.messages import CardGeneration, Claim, ClaimParams, ClaimResult, Order, StorageLevel
 from protocol.orders import Expected, verify_order
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ async def claim(
     submission: Submission,
     device_key: jose.SigningKey,
     levels: list[StorageLevel],
+    cards: list[CardGeneration],
     journal: Journal,
 ) -> Claimed:
     """Claim a code, verify the order, and journal that it begins.
@@ -53,6 +54,7 @@ async def claim(
         submission: the code and how it came.
         device_key: signs the claim; the order must be made out to it.
         levels: at which this machine can keep keys.
+        cards: what this portal may know of the cards it has ordered here.
         journal: where it is written.
 
     Raises:
@@ -73,6 +75,7 @@ async def claim(
         transport=submission.transport,
         storage=levels,
         origin=page_origin,
+        cards=cards,
     )
     token = device_key.sign(jose.CLAIM, asked)
     result = await channel.call("claim", ClaimParams(claim=token), ClaimResult)

@@ -255,11 +255,11 @@ class Journal:
     # --- steps
 
     def step(self, ref: OrderRef, step: str, phase: Phase) -> None:
-        """Write that a step begins or has ended."""
+        """Write that a step begins or has ended, and when (milliseconds since 1970)."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO steps (portal, jti, step, phase, at) VALUES (?, ?, ?, ?, ?)",
-                (*ref, step, phase, int(time.time())),
+                (*ref, step, phase, time.time_ns() // 1_000_000),
             )
 
     def steps(self, ref: OrderRef) -> list[tuple[str, str]]:

@@ -47,4 +47,6 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         expires  INTEGER NOT NULL
     ) STRICT;
     """,
+    # steps: milliseconds since 1970; seconds said nothing of steps that take less
+    "UPDATE steps SET at = at * 1000;",
 )

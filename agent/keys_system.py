@@ -145,16 +145,6 @@ class _Keeper(Protocol):
     def put(self, name: str, value: bytes) -> None: ...
 
 
-def current_level(directory: Path) -> Level | None:
-    """The level in use in a state directory; None when there is no device secret yet.
-
-    Raises:
-        DeviceSecretLost: the marker can't be read.
-    """
-    marker = _read_marker(directory)
-    return None if marker is None else marker.level
-
-
 def open_device_secret(level: Level | str, directory: Path, *, allow_file: bool = False) -> DeviceSecret:
     """Open the device secret of a state directory; make it when there is none. May block on the key store.
 

@@ -132,6 +132,7 @@ def facts_of(card: VirtualCard) -> CardFacts:
         label=details.label,
         serial=details.serial,
         guid=details.guid,
+        generation=details.generation,
         level=StorageLevel(details.level),
         certificates=certificates,
     )

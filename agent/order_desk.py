@@ -204,9 +204,10 @@ class OrderDesk:
         key = await asyncio.to_thread(self._tools.device.key)
         journal = await asyncio.to_thread(self._tools.journal.get)
         levels = await self._tools.cards.levels()
+        cards = await self._tools.cards.generations(entry.portal)
         channel = await open_channel(entry, self._tools.trust)
         try:
-            return await claim(channel, submission, key, levels, journal), channel
+            return await claim(channel, submission, key, levels, cards, journal), channel
         except BaseException:
             await channel.close()
             raise

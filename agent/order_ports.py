@@ -5,7 +5,7 @@ Handlers know the protocol and these; what stands behind them is put together in
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -13,6 +13,7 @@ from agent.ports import OrderPrompt, UserEnvironment, WindowSession
 from protocol.errors import InlayError
 from protocol.messages import (
     Algorithm,
+    CardGeneration,
     CertificateRequest,
     Challenge,
     Message,
@@ -65,6 +66,7 @@ class CardFacts:
         label: the profile's name.
         serial: decimal.
         guid: GUID of the CHUID, 32 hexadecimal digits.
+        generation: how often its file was saved; goes up only.
         level: how its keys are kept.
         certificates: in the order of their slots.
     """
@@ -73,6 +75,7 @@ class CardFacts:
     label: str
     serial: str
     guid: str
+    generation: int
     level: StorageLevel
     certificates: tuple[SlotCertificate, ...]
 
@@ -149,6 +152,9 @@ class Cards(Protocol):
     async def show(self, card: str) -> Shown:
         """Put an active card into a reader and check that PC/SC shows that very card."""
 
+    async def generations(self, portal: str) -> list[CardGeneration]:
+        """What a portal may know of the cards it has ordered: how often each one's file was saved."""
+
     async def overview(self) -> list[dict[str, Any]]:
         """All cards, as ``inlay cards --json`` has them."""
 
@@ -208,8 +214,8 @@ class OrderContext(Protocol):
     def number(self) -> str | None:
         """The number to show, with binding ``number``."""
 
-    async def record(self, step: str, work: Awaitable[T]) -> T:
-        """Do a step, journalled before and after."""
+    async def record(self, step: str, work: Coroutine[Any, Any, T]) -> T:
+        """Do a step, journalled before and after; when it can't be journalled it isn't begun."""
 
 
 class OrderHandler(Protocol):

@@ -37,7 +37,7 @@ from protocol.messages import (
 from protocol.orders import FINAL_STAGES, Exchange, Position, Side, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from agent.journal import Journal, OrderRef
     from agent.order_ports import Page
@@ -178,9 +178,13 @@ class OrderRun:
         if self._page is not None and self.order.completion is not None:
             self._page.completion(self.order.completion)
 
-    async def record(self, step: str, work: Awaitable[T]) -> T:
-        """Do a step, journalled before and after."""
-        await asyncio.to_thread(self._journal.step, self.ref, step, "before")
+    async def record(self, step: str, work: Coroutine[Any, Any, T]) -> T:
+        """Do a step, journalled before and after; when it can't be journalled it isn't begun."""
+        try:
+            await asyncio.to_thread(self._journal.step, self.ref, step, "before")
+        except BaseException:
+            work.close()
+            raise
         result = await work
         await asyncio.to_thread(self._journal.step, self.ref, step, "after")
         return result

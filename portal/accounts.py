@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import delete, select
 
 from portal.errors import FieldErrors, LoginRefused, NotFound
+from portal.login_limits import LoginLimits
 from portal.model.states import Role, UserState
 from portal.passwords import MAX_LENGTH, MIN_LENGTH
 from portal.processes.codes import digest
-from portal.rate_limits import RateLimit, limit_key
 from portal.store import audit
 from portal.store.tables import LoginSession, User
 from portal.views import Login, Session, UserView
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from portal.store.database import Database
 
 SESSION_SECONDS: Final = 8 * 3600
-_PER_ACCOUNT: Final = (10, 900)
-_PER_ADDRESS: Final = (30, 900)
 _MAX_EMAIL: Final = 254
 
 
@@ -37,8 +35,7 @@ class Accounts:
         self._database = database
         self._passwords = passwords
         self._clock = clock
-        self._by_account = RateLimit(*_PER_ACCOUNT, clock)
-        self._by_address = RateLimit(*_PER_ADDRESS, clock)
+        self._limits = LoginLimits(clock)
 
     async def add(
         self, email: str, name: str, password: str, roles: Iterable[Role], actor: str = "command line"
@@ -101,17 +98,14 @@ class Accounts:
     async def login(self, email: str, password: str, address: str) -> Login:
         """Log in with a new session; see ``portal.services``."""
         account = email.strip().lower()[:_MAX_EMAIL]
-        network = limit_key(address)
-        self._by_address.take(network)
-        self._by_account.take(account)
+        counted = self._limits.take(account, address)
         async with self._database.read() as tx:
             user = (await tx.execute(select(User).where(User.email == account))).scalar_one_or_none()
         fits = await self._passwords.verify(user.password_hash if user else None, password)
         if user is None or not fits or user.state == UserState.LOCKED:
             await self._note_refusal(user, address)
             raise LoginRefused
-        self._by_account.forget(account)
-        self._by_address.give_back(network)
+        self._limits.succeeded(counted)
         return await self._open(user)
 
     async def session(self, token: str) -> Session | None:

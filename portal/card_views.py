@@ -44,6 +44,7 @@ async def _card(tx: AsyncSession, card: Card) -> CardView:
         valid_until=card.valid_until,
         created_at=card.created_at,
         certificates=await _certificates(tx, card),
+        restored=card.restored_at is not None,
     )
 
 

@@ -11,7 +11,7 @@ from protocol.errors import InlayError
 if TYPE_CHECKING:
     from portal.clock import Clock
 
-_MAX_KEYS: Final = 20_000
+MAX_KEYS: Final = 20_000
 """The oldest are forgotten beyond this, so that many addresses don't fill the memory."""
 
 
@@ -58,7 +58,7 @@ class RateLimit:
         events = self._events.setdefault(key, deque(maxlen=self._limit))
         events.append(self._clock())
         self._events.move_to_end(key)
-        while len(self._events) > _MAX_KEYS:
+        while len(self._events) > MAX_KEYS:
             self._events.popitem(last=False)
 
     def forget(self, key: str) -> None:
@@ -68,12 +68,22 @@ class RateLimit:
 
 def limit_key(address: str) -> str:
     """What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, which one subscriber has whole."""
+    return _network(address, 32)
+
+
+def network_key(address: str) -> str:
+    """What counts as one network: 24 bits of an IPv4 address, 64 of an IPv6 address."""
+    return _network(address, 24)
+
+
+def _network(address: str, ipv4_bits: int) -> str:
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is None:
+            return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+        parsed = parsed.ipv4_mapped
+    network = ipaddress.IPv4Network((parsed, ipv4_bits), strict=False)
+    return str(parsed) if ipv4_bits == parsed.max_prefixlen else str(network)

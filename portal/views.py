@@ -113,7 +113,10 @@ class CertificateView:
 
 @dataclass(frozen=True, slots=True)
 class CardView:
-    """A virtual smart card with its certificates; ``storage`` is the level its device claims."""
+    """A virtual smart card with its certificates; ``storage`` is the level its device claims.
+
+    ``restored``: its device came with an older file of this card than one that was seen before.
+    """
 
     id: str
     label: str
@@ -126,6 +129,7 @@ class CardView:
     valid_until: int
     created_at: int
     certificates: Sequence[CertificateView] = ()
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,10 @@ Der = Annotated[bytes, Meta(min_length=4, max_length=12_000)]
 SmallBytes = Annotated[bytes, Meta(min_length=4, max_length=1_400)]
 SlotName = Annotated[str, Meta(pattern=_whole(r"(9[ACDE]|8[2-9A-F]|9[0-5])"))]
 """PIV key reference in hexadecimal: 9A, 9C, 9D, 9E, 82…95 (SP 800-73pt1-5, table 4b)."""
+CardGuid = Annotated[str, Meta(pattern=_whole(r"[0-9a-f]{32}"))]
+"""GUID of a card's CHUID (SP 800-73pt1-5, table 9)."""
+Generation = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]
+"""How often a card's file was saved: it only goes up, unless an old copy of the file was put back."""
 ErrorFields = dict[str, str | int]
 
 
@@ -228,6 +232,13 @@ class DeviceInfo(Message, frozen=True):
     version: ShortText
 
 
+class CardGeneration(Message, frozen=True):
+    """A virtual card that the device holds, and how old its file is."""
+
+    guid: CardGuid
+    generation: Generation
+
+
 class Claim(Message, frozen=True):
     """Signed by the device key (``typ`` inlay-claim+jwt): asks for the order behind a code."""
 
@@ -242,6 +253,8 @@ class Claim(Message, frozen=True):
     """levels this machine can keep keys at, best first"""
     origin: Origin | None = None
     """origin of the page that handed the code over; loopback only"""
+    cards: Annotated[list[CardGeneration], Meta(max_length=32)] = []
+    """cards of this portal that the device holds, so that a file that was put back is noticed"""
 
 
 class ClaimResult(Message, frozen=True):
@@ -511,7 +524,7 @@ class CertificateRequest(Message, frozen=True):
 class Requests(Message, frozen=True):
     """Agent: the card's identity and its keys."""
 
-    guid: Annotated[str, Meta(pattern=_whole(r"[0-9a-f]{32}"))]
+    guid: CardGuid
     """GUID of the CHUID"""
     serial: Annotated[str, Meta(pattern=_whole(r"[0-9]{1,10}"))]
     requests: Annotated[list[CertificateRequest], Meta(max_length=24)]
@@ -559,7 +572,8 @@ class SlotProof(Message, frozen=True):
 class Receipt(Message, frozen=True):
     """Agent: everything was written, read back and proved."""
 
-    guid: Annotated[str, Meta(pattern=_whole(r"[0-9a-f]{32}"))]
+    guid: CardGuid
+    generation: Generation
     storage: StorageLevel
     proofs: Annotated[list[SlotProof], Meta(min_length=1, max_length=24)]
     attested: bool = False

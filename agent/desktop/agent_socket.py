@@ -18,6 +18,7 @@ from agent.desktop import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping  # the typing module itself would cost a click some milliseconds
 
 MAX_ANSWER_BYTES = 1 << 20
@@ -57,18 +58,17 @@ class AgentUnreachable(Exception):
     """The agent could not be reached, or gave no answer.
 
     Attributes:
-        code: ``agent_unreachable``, ``agent_not_started``, ``agent_silent`` or ``socket_unsafe``.
+        code: of `agent.desktop.causes`: ``agent_…`` or ``socket_…``.
         happened: what happened, for a person.
         why: why it happened.
         next_step: what to do now.
     """
 
-    def __init__(self, code: str, why: str, next_step: str) -> None:
+    def __init__(self, code: str, **fields: str | int | None) -> None:
+        from agent.desktop.causes import told  # late: a click that is answered needs no texts
+
         super().__init__(code)
-        self.code = code
-        self.happened = "Inlay's agent can't be reached."
-        self.why = why
-        self.next_step = next_step
+        self.code, self.happened, self.why, self.next_step = told(code, **fields)
 
     def __str__(self) -> str:
         return f"{self.code}: {self.why}"
@@ -87,7 +87,7 @@ def connect() -> _socket.socket | None:
     except FileNotFoundError:
         return None
     except paths.UnsafePath as error:
-        raise _unsafe(f"{error.path} is not private to you ({error.reason}).") from None
+        raise AgentUnreachable("socket_unsafe", path=error.path, reason=error.reason) from None
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         connection.connect(path)
@@ -96,15 +96,12 @@ def connect() -> _socket.socket | None:
         return None
     except OSError as error:
         connection.close()
-        raise AgentUnreachable(
-            "agent_unreachable",
-            f"Connecting to {path} failed: {os.strerror(error.errno or 0)}.",
-            "Restart the agent: end it, then run: inlay agent",
-        ) from None
+        reason = os.strerror(error.errno or 0)
+        raise AgentUnreachable("agent_unreachable", path=path, reason=reason) from None
     credentials = connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12)
     if int.from_bytes(credentials[4:8], sys.byteorder) != os.geteuid():
         connection.close()
-        raise _unsafe("Another user's program listens there.")
+        raise AgentUnreachable("socket_foreign", path=path)
     return connection
 
 
@@ -121,11 +118,7 @@ def connect_or_start() -> _socket.socket:
     connection = connect()  # also when the start failed: another command may have started it meanwhile
     if connection is not None:
         return connection
-    raise AgentUnreachable(
-        "agent_not_started",
-        f"It was started and ended at once (exit status {status}).",
-        "Run “inlay agent” in a terminal to see what it says.",
-    )
+    raise AgentUnreachable("agent_not_started", status=status)
 
 
 def ask(
@@ -161,11 +154,7 @@ def ask(
             connection.settimeout(None)
             line, _ = _read_line(connection, rest)
     except OSError:
-        raise AgentUnreachable(
-            "agent_silent",
-            f"It took the request and gave no answer within {ANSWER_SECONDS} seconds.",
-            "Restart the agent: end it, then run: inlay agent",
-        ) from None
+        raise AgentUnreachable("agent_silent", seconds=ANSWER_SECONDS) from None
     finally:
         connection.close()
     return line
@@ -228,25 +217,20 @@ def _start_daemon() -> int | None:
         os.close(told)
     try:
         if not select.select([ready], [], [], START_SECONDS)[0]:
-            process.kill()
-            process.wait()
-            raise AgentUnreachable(
-                "agent_not_started",
-                f"It was started and did not listen within {START_SECONDS} seconds.",
-                "Run “inlay agent” in a terminal to see what it says.",
-            )
+            raise _given_up(process)
         listening = bool(os.read(ready, 16))
     finally:
         os.close(ready)
     if listening:
         process.returncode = 0  # it outlives this command on purpose
         return None
-    return process.wait(START_SECONDS)
+    try:
+        return process.wait(START_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise _given_up(process) from None
 
 
-def _unsafe(why: str) -> AgentUnreachable:
-    return AgentUnreachable(
-        "socket_unsafe",
-        why,
-        "Nothing was sent. Remove that folder (or have an administrator look at it), then try again.",
-    )
+def _given_up(process: subprocess.Popen[bytes]) -> AgentUnreachable:
+    process.kill()
+    process.wait()
+    return AgentUnreachable("agent_not_listening", seconds=START_SECONDS)

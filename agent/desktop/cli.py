@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 
 from agent.desktop import cli_output, paths, url_handler
+from agent.desktop.causes import told
 from agent.desktop.client import Refusal, request
 from agent.desktop.link_handler import EXIT_OK, EXIT_REFUSED
 from protocol.link import LinkError, normalise_typed_code
@@ -152,12 +153,7 @@ def _choose_portal(portals: list[str], terminal: int | None) -> str:
     if len(portals) == 1:
         return portals[0]
     if terminal is None:
-        raise Refusal(
-            "portal_ambiguous",
-            "It is not clear which portal the code is from.",
-            f"{len(portals)} portals are trusted.",
-            "Name it: inlay code --portal PORTAL CODE",
-        )
+        raise Refusal(*told("portal_ambiguous", count=len(portals)))
     for number, portal in enumerate(portals, 1):
         cli_output.write_line(f"  {number}  {portal}")
     answer = _ask("Portal (number): ")
@@ -269,7 +265,7 @@ def _tell_status(options: argparse.Namespace, status: url_handler.Status) -> int
         cli_output.write_line(f"Inlay opens inlay: links ({status.entry}).")
         return EXIT_OK
     problem = status.problem
-    refusal = Refusal(problem.code, "inlay: links don't open Inlay.", problem.why, problem.next_step)
+    refusal = Refusal(problem.code, problem.happened, problem.why, problem.next_step)
     cli_output.write_refusal(refusal, as_json=False)
     return EXIT_REFUSED
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.desktop import agent_socket
+from agent.desktop.causes import told
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,5 @@ def refusal(answer: bytes) -> Refusal:
         fields = json.loads(answer)["error"]
         code, message = str(fields["error"]), str(fields["message"])
     except (ValueError, KeyError, TypeError):
-        return Refusal(
-            "answer_malformed",
-            "The agent's answer could not be read.",
-            "The command and the running agent are of different versions.",
-            "Restart the agent: end it, then run the command again.",
-        )
+        return Refusal(*told("answer_malformed"))
     return Refusal(code, message, str(fields.get("why", "")), str(fields.get("next_step", "")))

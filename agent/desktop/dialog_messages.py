@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-MAX_SECRET_BYTES = 255
 MAX_LINE_BYTES = 64 * 1024
 
 EXIT_NO_DISPLAY = 3

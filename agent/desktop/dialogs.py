@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from agent.desktop import dialog_messages as messages
 from agent.desktop import window_pages as pages
+from agent.desktop.causes import told
 from agent.desktop.hardening import forbid_dumps
 from agent.desktop.window_parts import Shell
 from agent.desktop.window_theme import DesktopSettings, Theme, clamp_scale
@@ -26,13 +27,6 @@ RAISED_MS = 400
 """How long the window is kept above all others after it was raised."""
 
 FINAL_PAGES = ("details", "error")
-AGENT_STOPPED: messages.Failure = {
-    "show": "error",
-    "code": "agent_stopped",
-    "happened": "Inlay's agent has stopped.",
-    "why": "The program behind this window ended before the request was finished.",
-    "next_step": "Go back to the web page: it says how the request stands. Then start again from there.",
-}
 
 
 class Dialogs:
@@ -83,7 +77,7 @@ class Dialogs:
         """Show what a message asks for; its types are `dialog_messages.ToWindow`, None is the end of them."""
         if message is None:
             if self._page not in FINAL_PAGES:
-                self._turn_to("error", AGENT_STOPPED)
+                self._turn_to("error", _agent_stopped())
             return
         kind = message["show"]
         if kind == "close":
@@ -187,6 +181,11 @@ class Dialogs:
         puk = bytearray(self._secret.recv(1)[0])
         self._secret.recv_into(puk, len(puk), socket.MSG_WAITALL)
         return puk
+
+
+def _agent_stopped() -> messages.Failure:
+    code, happened, why, next_step = told("agent_stopped")
+    return {"show": "error", "code": code, "happened": happened, "why": why, "next_step": next_step}
 
 
 def main(arguments: list[str]) -> int:

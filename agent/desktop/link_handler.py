@@ -64,13 +64,9 @@ def open_link(arguments: list[str]) -> int:
     from protocol.link import LinkError, parse
 
     if len(arguments) != 2 or arguments[0] != "--":
-        return _refuse(
-            "arguments_refused",
-            "This link can't be opened.",
-            "Something other than a single link came with it, and flags are not accepted here.",
-            "Go back to the page and click Open Inlay again. In a terminal: inlay open -- LINK",
-            EXIT_USAGE,
-        )
+        from agent.desktop.causes import told
+
+        return _refuse(*told("arguments_refused"), EXIT_USAGE)
     try:
         parse(arguments[1])
     except LinkError as error:

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.desktop import register as files
+from agent.desktop.causes import told
 
 SCHEME_TYPE = "x-scheme-handler/inlay"
 TOOL_SECONDS = 20
-
-REGISTER = "Run: inlay link register"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +25,14 @@ class Problem:
     """Why links don't open Inlay, and what to do about it.
 
     Attributes:
-        code: ``link_tools_missing``, ``link_entry_missing``, ``link_entry_outdated``,
-            ``link_launcher_missing``, ``link_interpreter_missing``, ``link_no_default`` or
-            ``link_other_default``.
+        code: of `agent.desktop.causes`: ``link_…``.
+        happened: one sentence.
         why: one sentence.
         next_step: what to do now.
     """
 
     code: str
+    happened: str
     why: str
     next_step: str
 
@@ -121,24 +120,16 @@ def status() -> Status:
 
 def _problem(entry: Path | None, default: str | None) -> Problem | None:
     if entry is None:
-        return Problem("link_entry_missing", "There is no desktop entry for Inlay.", REGISTER)
+        return Problem(*told("link_entry_missing"))
     wrong = _entry_problem(entry)
     if wrong is not None:
         return wrong
     if not shutil.which("xdg-mime"):
-        return Problem(
-            "link_tools_missing",
-            "xdg-mime is not installed.",
-            "Install the package xdg-utils, then " + REGISTER,
-        )
+        return Problem(*told("link_tools_missing"))
     if default is None:
-        return Problem("link_no_default", "No program is set to open these links.", REGISTER)
+        return Problem(*told("link_no_default"))
     if default != files.ENTRY_NAME:
-        return Problem(
-            "link_other_default",
-            f"Another program, {default}, is set to open these links.",
-            "If that is not what you want, " + REGISTER[0].lower() + REGISTER[1:],
-        )
+        return Problem(*told("link_other_default", program=default))
     return None
 
 
@@ -146,16 +137,14 @@ def _entry_problem(entry: Path) -> Problem | None:
     """What is wrong with the entry itself and what it starts."""
     program = _program(entry)
     if program is None or not os.access(program, os.X_OK):
-        return Problem("link_launcher_missing", f"{entry} starts a program that is not there.", REGISTER)
+        return Problem(*told("link_launcher_missing", entry=str(entry)))
     interpreter = _interpreter(program)
     if interpreter is not None and not os.access(interpreter, os.X_OK):
-        return Problem(
-            "link_interpreter_missing", f"{program} needs {interpreter}, which is not there.", REGISTER
-        )
+        return Problem(*told("link_interpreter_missing", program=program, interpreter=interpreter))
     if files.is_ours(entry):
         outdated = [path for path, (text, _) in files.expected_files().items() if not _holds(path, text)]
         if outdated:
-            return Problem("link_entry_outdated", f"{outdated[0]} is not of this version.", REGISTER)
+            return Problem(*told("link_entry_outdated", path=str(outdated[0])))
     return None
 
 

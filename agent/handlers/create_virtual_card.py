@@ -222,7 +222,9 @@ class CreateVirtualCardHandler:
         found = [await context.guard(_proof(context.order, card, item, pin)) for item in issued]
         await _show(context, Step.FINISHED, can_cancel=False)
         facts = card.facts
-        await context.send(Receipt(guid=facts.guid, storage=facts.level, proofs=found))
+        await context.send(
+            Receipt(guid=facts.guid, generation=facts.generation, storage=facts.level, proofs=found)
+        )
 
 
 def owner_of(order: Order) -> CardOwner:

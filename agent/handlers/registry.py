@@ -1,4 +1,4 @@
-"""Which handler answers which method: one line for each."""
+"""Which handler answers which method and carries out which order: one line for each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from agent.handlers import (
     trust_list,
     trust_remove,
 )
-from agent.order_ports import Ending, PageRequest, PrivateRequest, Services
-from protocol.messages import Message
+from agent.handlers.create_virtual_card import CreateVirtualCardHandler
+from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
+from protocol.messages import CreateVirtualCard, Message
 
 PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending]]
 PageHandler = Callable[[Services, PageRequest], Awaitable[Message]]
+OrderHandlerMaker = Callable[[Cards], OrderHandler]
 
 PRIVATE: Final[dict[str, PrivateHandler]] = {
     "open": open_link.handle,
@@ -39,3 +41,8 @@ PAGE: Final[dict[str, PageHandler]] = {
     "list_readers": list_readers.handle_page,
 }
 """Methods of the loopback socket: all of ``protocol.messages.LOOPBACK_METHODS``."""
+
+ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
+    CreateVirtualCard: CreateVirtualCardHandler,
+}
+"""Operations of orders: everything that ``protocol.messages.Order.parameters`` may hold."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import or_, select
 
 from portal.model.states import OrderState, ProcessState, UserState
-from portal.processes import order_rows
+from portal.processes import order_rows, restored_cards
 from portal.processes.codes import LINK_SECONDS, TYPED_SECONDS, digest
 from portal.rate_limits import RateLimit, limit_key
 from portal.store import audit
@@ -41,7 +41,9 @@ BEGIN_SECONDS: Final = 300
 ALWAYS_BOUND: Final = frozenset({"authenticate", "sign", "unblock_pin", "activate_card"})
 """Operations that a link or typed code never starts without the number, known device or not."""
 _FAILURES: Final = (5, 300)
-_LINK_FAILURES: Final = (30, 300)
+_LINK_FAILURES: Final = (1000, 300)
+"""Nobody guesses 128 bits: this only bounds the work. It is so high because a whole office may share one address, and
+somebody in it who sends wrong codes must not keep the others from their cards."""
 
 
 class Claimed(NamedTuple):
@@ -125,6 +127,7 @@ class Claims:
         order = (await tx.execute(query.with_for_update())).scalar_one_or_none()
         if order is None:
             raise InlayError("code_unknown")
+        await restored_cards.note(tx, device, claim.cards, now)
         if order.state == OrderState.WAITING:
             await self._consume(tx, order, claim, device, now)
         else:

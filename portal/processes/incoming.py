@@ -258,6 +258,7 @@ class Incoming:
         }
         certificates = await endings.certificates_of(tx, order.jti)
         proofs.verify_all(receipt.proofs, certificates, answers, origin=self._context.origin, jti=order.jti)
+        card.generation = receipt.generation
 
     async def _undone(self, jti: str, body: Undone) -> None:
         async with self._context.database.write() as tx:

@@ -74,6 +74,10 @@ class Card(Base):
     attested: Mapped[bool]
     device_jkt: Mapped[str | None] = mapped_column(ForeignKey("devices.jkt"))
     sealed_puk: Mapped[bytes | None]
+    generation: Mapped[int] = mapped_column(default=0, server_default="0")
+    """the highest that its device told: how often the card's file was saved"""
+    restored_at: Mapped[int | None]
+    """when its device first told a lower one: an old copy of the file was put back"""
     valid_until: Mapped[int]
     created_at: Mapped[int]
     changed_at: Mapped[int]

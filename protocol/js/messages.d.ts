@@ -117,6 +117,14 @@ export interface DeviceInfo {
 }
 
 /**
+ * A virtual card that the device holds, and how old its file is.
+ */
+export interface CardGeneration {
+  guid: string;
+  generation: number;
+}
+
+/**
  * Signed by the device key (``typ`` inlay-claim+jwt): asks for the order behind a code.
  */
 export interface Claim {
@@ -129,6 +137,7 @@ export interface Claim {
   transport: Transport;
   storage: StorageLevel[];
   origin?: string | null;
+  cards?: CardGeneration[];
 }
 
 /**
@@ -420,6 +429,7 @@ export interface SlotProof {
  */
 export interface Receipt {
   guid: string;
+  generation: number;
   storage: StorageLevel;
   proofs: SlotProof[];
   attested?: boolean;

@@ -18,7 +18,8 @@ from protocol import link
 from protocol.messages import Finished, OrderState, Progress, Step
 from tests.support.agent_parts import CODE
 from tests.support.daemon_process import PIN, DaemonProcess, TerminalOrder
-from tests.support.fake_portal import FakePortal, OrderAtPortal
+from tests.support.fake_order import OrderAtPortal
+from tests.support.fake_portal import FakePortal
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,27 @@ def test_a_newer_journal_is_left_alone(journal: Journal, tmp_path: Path) -> None
     with pytest.raises(JournalUnusableError) as caught:
         Journal(tmp_path / "journal.sqlite", Sealer(KEY))
     assert caught.value.reason == "version"
+
+
+def test_step_times_are_milliseconds_in_an_older_journal_too(journal: Journal, tmp_path: Path) -> None:
+    journal.begin(REF, "token", b"key")
+    journal.close()
+    db = sqlite3.connect(tmp_path / "journal.sqlite")
+    with db:
+        db.execute(
+            "INSERT INTO steps (portal, jti, step, phase, at) VALUES (?, ?, 'make', 'before', 1750000000)",
+            REF,
+        )
+        db.execute("PRAGMA user_version = 1")
+    begun = time.time_ns() // 1_000_000
+    again = Journal(tmp_path / "journal.sqlite", Sealer(KEY))
+    again.step(REF, "make", "after")
+    again.close()
+    Journal(tmp_path / "journal.sqlite", Sealer(KEY)).close()  # once and no more
+    times = [at for (at,) in db.execute("SELECT at FROM steps ORDER BY id")]
+    db.close()
+    assert times[0] == 1_750_000_000_000
+    assert begun <= times[1] <= time.time_ns() // 1_000_000
 
 
 def test_a_damaged_journal_is_said(tmp_path: Path) -> None:

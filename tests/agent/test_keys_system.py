@@ -20,7 +20,6 @@ from agent.keys_system import (
     FileLevelRefused,
     KeystoreMissing,
     Level,
-    current_level,
     open_device_secret,
 )
 
@@ -47,7 +46,7 @@ def test_backends_that_keep_nothing_are_refused(
         open_device_secret(Level.KEYSTORE, tmp_path)
     assert missing.value.code == "keystore_missing"
     assert missing.value.backend.startswith("keyring.backends.")
-    assert current_level(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_plain_text_backend_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +75,8 @@ def test_damaged_marker_is_said(tmp_path: Path) -> None:
     """A marker that can't be read is no reason to begin anew."""
     (tmp_path / "device-secret.json").write_bytes(b"{}")
     with pytest.raises(DeviceSecretLost):
-        current_level(tmp_path)
+        open_device_secret("file", tmp_path, allow_file=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["device-secret.json"]
 
 
 def test_file_open_to_others_is_refused(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_file_level(tmp_path: Path) -> None:
     first = open_device_secret("file", tmp_path / "state", allow_file=True)
     second = open_device_secret("file", tmp_path / "state", allow_file=True)
     assert first.derive("a") == second.derive("a") != first.derive("b")
-    assert first.level is Level.FILE is current_level(tmp_path / "state")
+    assert first.level is Level.FILE is second.level
     assert stat.S_IMODE((tmp_path / "state" / "device-secret.key").stat().st_mode) == 0o600
     assert first.derive("a").hex() not in repr(first)
     with pytest.raises(ValueError, match="length"):

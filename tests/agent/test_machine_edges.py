@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import typing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from agent import clock, environment, keys_system
 from agent.config import Policy, machine_policy
 from agent.device import Device
 from agent.errors import as_inlay_error, describe, set_up_logging
-from agent.handlers.registry import PAGE, PRIVATE
+from agent.handlers.registry import ORDERS, PAGE, PRIVATE
 from agent.journal import JournalUnusableError
 from agent.origins import HeaderRefused, MalformedHeader, check_origin, parse_origin
 from agent.pcsc.chuid import guid_in
@@ -24,13 +25,18 @@ from agent.peer import holder_of, user_of
 from agent.rates import RateLimit
 from agent.sealing import SealBrokenError, Sealer
 from protocol.errors import InlayError
-from protocol.messages import LOOPBACK_METHODS, StorageLevel
+from protocol.messages import LOOPBACK_METHODS, Order, StorageLevel
 
 # --- handlers
 
 
 def test_every_method_of_the_loopback_socket_has_its_handler() -> None:
     assert PAGE.keys() == LOOPBACK_METHODS.keys()
+
+
+def test_every_operation_of_an_order_has_its_handler() -> None:
+    parameters = typing.get_type_hints(Order)["parameters"]
+    assert ORDERS.keys() == set(typing.get_args(parameters) or [parameters])
 
 
 def test_every_command_has_its_handler() -> None:

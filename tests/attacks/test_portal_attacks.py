@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from portal.addresses import client_address
 from portal.errors import LoginRefused
+from portal.login_limits import CEILING, LONGEST_PAUSE
 from portal.processes.incoming import MAX_MESSAGES
 from portal.rate_limits import limit_key
 from protocol.errors import InlayError
@@ -55,6 +56,36 @@ async def test_guessing_a_password_in_parallel_gets_no_more_guesses(kit: Kit) ->
     assert sum(isinstance(answer, LoginRefused) for answer in answers) == 10
     limited = [answer.code for answer in answers if isinstance(answer, InlayError)]
     assert limited == ["rate_limited"] * 30
+
+
+async def test_guessing_from_many_networks_is_bounded_and_locks_nobody_out(kit: Kit) -> None:
+    """Two hundred a day, then one at a time with growing pauses; the owner gets in at once where she was before."""
+    await kit.person()
+
+    async def guesses(networks: range) -> int:
+        tries = [
+            kit.services.login(
+                "ada@example.org", f"guess {n:010}", f"2001:db8:{n // 65536:x}:{n % 65536:x}::1"
+            )
+            for n in networks
+        ]
+        answers = await asyncio.gather(*tries, return_exceptions=True)
+        assert {error.code for error in answers if isinstance(error, InlayError)} <= {"rate_limited"}
+        return sum(isinstance(answer, LoginRefused) for answer in answers)
+
+    assert await guesses(range(300)) == CEILING
+    await kit.services.login("ada@example.org", PASSWORD, "192.0.2.99")
+    for _ in range(12):  # asking too early costs nothing
+        with pytest.raises(InlayError, match="Too many requests"):
+            await kit.services.login("ada@example.org", PASSWORD, "198.51.100.1")
+    kit.clock.now += LONGEST_PAUSE
+    await kit.services.login("ada@example.org", PASSWORD, "198.51.100.1")
+    got = 0
+    for second in range(600):
+        kit.clock.now += 1
+        got += await guesses(range(1000 + 2 * second, 1002 + 2 * second))
+    assert got < 10 * 7 + 600 // LONGEST_PAUSE  # ten at each length of the pause, then one in a minute
+    await kit.services.login("ada@example.org", PASSWORD, "192.0.2.1")
 
 
 async def test_guessing_accounts_in_parallel_from_one_address(kit: Kit) -> None:

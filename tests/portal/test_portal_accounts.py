@@ -55,6 +55,19 @@ async def test_login_is_limited(kit: Kit) -> None:
     assert login.session.user.email == "ada@example.org"
 
 
+async def test_wrong_passwords_of_others_lock_nobody_out(kit: Kit) -> None:
+    """Ten from a network; its neighbours are refused then, and the owner elsewhere isn't."""
+    await kit.person()
+    for host in range(10):
+        with pytest.raises(LoginRefused):
+            await kit.services.login("ada@example.org", "wrong", f"203.0.113.{host}")
+    with pytest.raises(InlayError) as caught:
+        await kit.services.login("ada@example.org", PASSWORD, "203.0.113.200")
+    assert caught.value.code == "rate_limited"
+    login = await kit.services.login("ada@example.org", PASSWORD, "198.51.100.7")
+    assert login.session.user.email == "ada@example.org"
+
+
 async def test_locked_users_have_no_session(kit: Kit) -> None:
     """Neither a new one nor the one they had."""
     await kit.person()

@@ -101,6 +101,7 @@ REQUESTS = Requests(guid="0" * 32, serial="1", requests=[])
 CERTIFICATES = Certificates(certificates=[IssuedCertificate(slot="9A", certificate=b"0" * 8)])
 RECEIPT = Receipt(
     guid="0" * 32,
+    generation=41,
     storage=StorageLevel.KEYSTORE,
     proofs=[SlotProof(slot="9A", certificate_sha256=b"0" * 32, mac=b"0" * 32)],
 )

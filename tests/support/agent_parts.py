@@ -12,16 +12,16 @@ from agent.card_places import CardPlaces
 from agent.cards import VirtualCards
 from agent.config import Folders
 from agent.device import Device
-from agent.handlers.create_virtual_card import CreateVirtualCardHandler
+from agent.handlers.registry import ORDERS
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
-from agent.order_ports import CardOwner, OrderHandler, Shown, Submission
+from agent.order_ports import CardOwner, Shown, Submission
 from agent.ports import UserEnvironment
 from agent.trust import TrustStore
 from agent.vsc import personalise
 from agent.vsc.state import Argon2Cost
 from protocol.errors import InlayError
-from protocol.messages import CreateVirtualCard, Step, Transport
+from protocol.messages import Step, Transport
 from tests.support.fake_windows import FakeNotifier, FakeWindows
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ async def running_agent(home: Path) -> AsyncIterator[AgentParts]:
     places = NoPlaces()
     cards = VirtualCards(folders.state, device, journal, places)
     windows, notifier = FakeWindows(), FakeNotifier()
-    handlers: dict[type, OrderHandler] = {CreateVirtualCard: CreateVirtualCardHandler(cards)}
+    handlers = {operation: make(cards) for operation, make in ORDERS.items()}
     desk = OrderDesk(Tools(trust, device, journal, cards, windows, notifier, handlers))
     try:
         yield AgentParts(folders, trust, device, journal, cards, places, windows, notifier, desk)

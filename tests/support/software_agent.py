@@ -23,6 +23,7 @@ from protocol.messages import (
     Algorithm,
     AuthenticateParams,
     AuthenticateResult,
+    CardGeneration,
     CertificateRequest,
     Certificates,
     ChannelHelloResult,
@@ -89,6 +90,7 @@ class SoftwareCard:
 
     guid: str = field(default_factory=lambda: secrets.token_hex(16))
     serial: str = field(default_factory=lambda: str(secrets.randbelow(10**9)))
+    generation: int = 41
     puk: bytes = b"48151623"
     keys: dict[str, PrivateKey] = field(default_factory=dict)
     certificates: dict[str, bytes] = field(default_factory=dict)
@@ -159,6 +161,7 @@ class SoftwareAgent:
         self.device = jose.SigningKey.generate()
         self.ephemeral = jose.SigningKey.generate()
         self.card = SoftwareCard()
+        self.cards: list[CardGeneration] = []
         self.key_set: KeySet | None = None
         self.order: Order | None = None
         self.exchange: Exchange | None = None
@@ -220,6 +223,7 @@ class SoftwareAgent:
             transport=transport,
             storage=[StorageLevel.KEYSTORE],
             origin=origin,
+            cards=self.cards,
         )
 
     async def claim(
@@ -307,7 +311,9 @@ class SoftwareAgent:
         order = self.order
         assert order is not None
         given = [self.card.prove(order, item, self.ephemeral) for item in certificates.certificates]
-        return Receipt(guid=self.card.guid, storage=StorageLevel.KEYSTORE, proofs=given)
+        return Receipt(
+            guid=self.card.guid, generation=self.card.generation, storage=StorageLevel.KEYSTORE, proofs=given
+        )
 
     async def complete(self) -> None:
         """From *proceed* to *finished*."""

@@ -16,10 +16,9 @@ from protocol.link import build
 LINK = build("portal.example.com", "A" * 22)
 
 AGENT = """
-import json, os, socket, sys
+import json, os, socket, sys, time
 from agent.desktop import paths
-if {fails}:
-    sys.exit(9)
+{first}
 folder = paths.prepare_runtime_directory()
 listener = socket.socket(socket.AF_UNIX)
 os.umask(0o177)
@@ -36,11 +35,16 @@ connection.sendall(b'{{"result":{{}}}}\\n')
 """
 
 
-def open_link(tmp_path: Path, *, fails: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run `inlay open` with an interpreter that starts a small agent instead of the whole one."""
+def open_link(tmp_path: Path, first: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `inlay open` with an interpreter that starts a small agent instead of the whole one.
+
+    Args:
+        tmp_path: a folder of the test's own.
+        first: what that agent does before it listens.
+    """
     record = tmp_path / "record.json"
     small = tmp_path / "small_agent.py"
-    small.write_text(AGENT.format(fails=fails, record=str(record)))
+    small.write_text(AGENT.format(first=first, record=str(record)))
     interpreter = tmp_path / "python"
     interpreter.write_text(f'#!/bin/sh\nshift 3  # -I -m agent\nexec {sys.executable} -I {small} "$@"\n')
     interpreter.chmod(0o755)
@@ -49,7 +53,9 @@ def open_link(tmp_path: Path, *, fails: bool = False) -> subprocess.CompletedPro
         import sys
         sys.executable = {str(interpreter)!r}
         sys.argv = ["inlay", "open", "--", {LINK!r}]
+        from agent.desktop import agent_socket
         from agent.desktop.link_handler import main
+        agent_socket.START_SECONDS = 2
         raise SystemExit(main())
         """
     )
@@ -69,10 +75,21 @@ def open_link(tmp_path: Path, *, fails: bool = False) -> subprocess.CompletedPro
 
 @pytest.mark.usefixtures("throwaway_home")
 def test_an_agent_that_ends_at_once_is_named_with_its_status(tmp_path: Path) -> None:
-    done = open_link(tmp_path, fails=True)
+    done = open_link(tmp_path, "sys.exit(9)")
     assert done.returncode == 1
     assert "(agent_not_started)" in done.stderr
     assert "exit status 9" in done.stderr
+
+
+CLOSES_THE_PIPE = "os.close(int(sys.argv[sys.argv.index('--ready-fd') + 1]))"
+
+
+@pytest.mark.usefixtures("throwaway_home")
+@pytest.mark.parametrize("first", ["time.sleep(60)", CLOSES_THE_PIPE + "; time.sleep(60)"])
+def test_an_agent_that_never_listens_is_ended_and_said(tmp_path: Path, first: str) -> None:
+    done = open_link(tmp_path, first)
+    assert done.returncode == 1
+    assert "(agent_not_listening)" in done.stderr
 
 
 @pytest.mark.usefixtures("throwaway_home")

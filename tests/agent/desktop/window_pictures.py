@@ -18,7 +18,7 @@ ACCOUNT = "alex@portal.example"
 PROMPT = OrderPrompt(
     portal_name="Example portal",
     origin="https://portal.example",
-    account=ACCOUNT,
+    account=f"{ACCOUNT} (Alex Example)",
     title="Create a virtual smart card",
     consequences=(
         f"A card called “Virtual smart card {ACCOUNT}” is made on this computer.",

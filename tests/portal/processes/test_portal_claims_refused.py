@@ -96,6 +96,16 @@ async def test_the_same_device_again(kit: Kit) -> None:
     assert (await third.claim(code.code)).resumed
 
 
+async def test_wrong_links_of_a_neighbour_keep_nobody_out(kit: Kit) -> None:
+    """Behind one address stands a whole office; 128 bits need no limit against guessing."""
+    _, code = await kit.at_open(await kit.person())
+    for _ in range(10):
+        neighbour = await kit.agent()
+        for _ in range(5):
+            assert (await _refusal(neighbour, _GUESS)).code == "code_unknown"
+    await (await kit.agent()).claim(code.code)
+
+
 async def test_typed_codes_are_guessed_five_times_at_most(kit: Kit) -> None:
     """For each address, however many connections; the right code doesn't help any more."""
     session = await kit.person()

@@ -52,6 +52,27 @@ async def test_on_sqlite(database: Database) -> None:
     await check_up_and_down(database)
 
 
+async def test_cards_of_the_first_schema_are_kept(database: Database) -> None:
+    """Of a card that was there nothing was seen yet; on the way down its generation goes and the card stays."""
+    user = "INSERT INTO users VALUES ('u', 'ada@example.org', 'Ada', 'active', '[]', 'h', 1)"
+    card = (
+        "INSERT INTO cards (id, kind, owner_id, label, serial, guid, state, storage, attested,"
+        " valid_until, created_at, changed_at) VALUES ('c', 'k', 'u', 'l', 's', 'g', 'active', 'file', 0, 1, 1, 1)"
+    )
+    await migrate.upgrade(database, "0001")
+    async with database.write() as tx:
+        await tx.execute(text(user))
+        await tx.execute(text(card))
+    await migrate.upgrade(database)
+    async with database.read() as tx:
+        assert (await tx.execute(text("SELECT generation, restored_at FROM cards"))).one() == (0, None)
+    await migrate.downgrade(database, "0001")
+    async with database.read() as tx:
+        row = (await tx.execute(text("SELECT * FROM cards"))).mappings().one()
+    assert row["id"] == "c"
+    assert not {"generation", "restored_at"} & set(row)
+
+
 async def test_sqlite_is_set_up(database: Database) -> None:
     """Write-ahead log, foreign keys, full sync."""
     await migrate.upgrade(database)

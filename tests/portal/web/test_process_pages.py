@@ -245,5 +245,14 @@ async def test_the_whole_way_without_a_script(person: Visitor, services: FakeSer
     assert finished.location == "/cards"
     services.card_views = [card()]
     cards = await person.get("/cards")
+    assert "is older than one that was seen before" not in cards.text
     for text in ("Active", "Authentication", "Signature", "Encryption", "Valid"):
         assert text in cards.text
+
+
+async def test_a_card_whose_old_file_came_back_is_to_be_replaced(
+    person: Visitor, services: FakeServices
+) -> None:
+    services.card_views = [card(restored=True), card(id="card-2")]
+    text = (await person.get("/cards")).text
+    assert text.count("file is older than one that was seen before: replace the card.") == 1
