@@ -90,8 +90,8 @@ class AtTerminal(_Person):
     def _work(self) -> None:
         seen, typed, lines = b"", 0, b""
         while not self._stopping.is_set():
-            ready, _, _ = select.select([self._master, self._connection], [], [], _LOOK_SECONDS)
-            if self._connection in ready:
+            ready, _, _ = select.select([self._master, self._connection.fileno()], [], [], _LOOK_SECONDS)
+            if self._connection.fileno() in ready:
                 with contextlib.suppress(OSError):
                     lines += (piece := self._connection.recv(4096))
                     if piece and not (lines.count(b"\n") > 1 or b'"error"' in lines):

@@ -111,7 +111,7 @@ def hook_agent(hook: Hook) -> None:
     def transaction(journal: Journal) -> AbstractContextManager[Any]:
         return hooked(journal, _name(sys._getframe(1)))
 
-    Journal._transaction = transaction  # type: ignore[method-assign]
+    Journal._transaction = transaction  # type: ignore[method-assign, assignment]
 
 
 def hook_portal(hook: Hook) -> None:

@@ -28,17 +28,21 @@ def main() -> int:
     options = parser.parse_args()
     isolation.enter()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        with Scene(Path(folder), screen="window" in options.victims) as scene:
-            kills = Kills(scene)
-            clean = kills.clean(window=False)
-            say(f"click to Active: {clean.seconds:.1f} s, {len(clean.boundaries)} boundaries; seed {options.seed}")
-            wanted = [b for b in clean.boundaries if b.side in options.at and options.match in str(b)]
-            moments = at_boundaries(wanted, options.victims)
-            moments += uniform(options.seed, options.uniform, options.victims)
-            for row in kills.run(moments):
-                rows.append(row)
-                say(str(row))
+    with (
+        tempfile.TemporaryDirectory(prefix="kills-") as folder,
+        Scene(Path(folder), screen="window" in options.victims) as scene,
+    ):
+        kills = Kills(scene)
+        clean = kills.clean(window=False)
+        say(
+            f"click to Active: {clean.seconds:.1f} s, {len(clean.boundaries)} boundaries; seed {options.seed}"
+        )
+        wanted = [at for at in clean.boundaries if at.side in options.at and options.match in str(at)]
+        moments = at_boundaries(wanted, options.victims)
+        moments += uniform(options.seed, options.uniform, options.victims)
+        for row in kills.run(moments):
+            rows.append(row)
+            say(str(row))
     say(summary(rows))
     return any(row.end == "lost" for row in rows)
 

@@ -14,7 +14,7 @@ from tests.faults.plan import VICTIMS, Boundary, Plan
 from tests.support.processes import NotReadyError, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tests.faults.scene import Desk, Scene
 
@@ -145,7 +145,9 @@ class Kills:
     def _killed(self, desk: Desk, moment: Moment, begun: float) -> bool:
         """Whether the moment came and somebody was killed."""
         if isinstance(moment.at, float):
-            delay = begun + moment.at * self.clean(window=moment.victim == "window").seconds - time.monotonic()
+            delay = (
+                begun + moment.at * self.clean(window=moment.victim == "window").seconds - time.monotonic()
+            )
             time.sleep(max(0.0, delay))
             pids = self._scene.pids(desk)
             pid = window_of(pids["agent"]) if moment.victim == "window" else pids[moment.victim]
@@ -191,7 +193,7 @@ def summary(rows: Sequence[Row]) -> str:
 _ENDS = (judge.FINISHED, judge.UNDONE)
 
 
-def _in_time(condition, until: float) -> bool:  # type: ignore[no-untyped-def]
+def _in_time(condition: Callable[[], bool], until: float) -> bool:
     try:
         wait_until(condition, "", seconds=max(0.0, until - time.monotonic()))
     except NotReadyError:

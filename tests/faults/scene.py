@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from bench.page import PortalPages
 from tests.faults.hands import AtTerminal, AtWindow
@@ -21,6 +21,8 @@ from tests.support.portal_process import Account
 from tests.support.stack import ANY_LEVEL, Site, password
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.faults.hands import Hands
 
 _HOOK = Path(__file__).with_name("hook.py")
@@ -97,7 +99,7 @@ class Scene:
         self.pcscd.stop()
 
     @contextlib.contextmanager
-    def desk(self):  # type: ignore[no-untyped-def]
+    def desk(self) -> Iterator[Desk]:
         """A new desk."""
         folder = Path(tempfile.mkdtemp(prefix="desk-", dir=self.folder / "desks"))
         program = (str(_HOOK), str(self.folder / "plan"), "agent")
@@ -145,6 +147,8 @@ class Scene:
             case "pcscd":
                 self.pcscd.kill()
                 self.pcscd.start()
+            case _:
+                return
 
     # --- what the files say
 
@@ -156,9 +160,7 @@ class Scene:
 
     def unrevoked(self, jti: str) -> int:
         """How many revocations the CA hasn't confirmed yet."""
-        query = (
-            "SELECT count(*) FROM revocation_queue JOIN certificates ON certificate_id = id WHERE order_jti = ?"
-        )
+        query = "SELECT count(*) FROM revocation_queue JOIN certificates ON certificate_id = id WHERE order_jti = ?"
         [(count,)] = _ask(self.site.portal.database, query, jti)
         return int(count)
 
@@ -196,6 +198,6 @@ def card_rows(desk: Desk) -> int:
     return len(_ask(path, "SELECT card FROM cards")) if path.exists() else 0
 
 
-def _ask(database: Path, query: str, *values: str) -> list[tuple]:  # type: ignore[type-arg]
+def _ask(database: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=15)) as connection:
         return connection.execute(query, values).fetchall()
