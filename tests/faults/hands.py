@@ -14,6 +14,7 @@ import re
 import select
 import socket
 import threading
+import urllib.error
 from typing import TYPE_CHECKING, Protocol
 
 from tests.support.daemon_process import PIN
@@ -65,10 +66,13 @@ class _Person:
         while not self._stopping.is_set():
             try:
                 self._pages.number(number)
-            except (OSError, http.client.HTTPException):  # refusals of the portal are among the former
-                self._stopping.wait(_TRY_AGAIN_SECONDS)
+            except urllib.error.HTTPError as refused:
+                refused.close()
+            except (OSError, http.client.HTTPException):
+                pass
             else:
                 return
+            self._stopping.wait(_TRY_AGAIN_SECONDS)
 
 
 class AtTerminal(_Person):

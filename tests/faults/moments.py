@@ -73,10 +73,14 @@ class Clean(NamedTuple):
 
 
 class Kills:
-    """Carries moments out, on one scene."""
+    """Carries moments out, on one scene.
+
+    Attributes:
+        scene: the processes.
+    """
 
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+        self.scene = scene
         self._plans = 0
         self._clean: dict[bool, Clean] = {}
 
@@ -87,38 +91,40 @@ class Kills:
             AssertionError: even so the order isn't finished.
         """
         if window not in self._clean:
-            with self._scene.desk() as desk:
-                seconds, end = self._order(desk, None, window=window)
-                assert end == judge.FINISHED, judge.where(self._scene, desk)
-                assert judge.faults(self._scene, desk, end) == []
-                self._clean[window] = Clean(self._scene.plan.trace(), seconds)
-            self._scene.leave()
+            with self.scene.desk() as desk:
+                seconds, end = self.order(desk, None, window=window)
+                assert end == judge.FINISHED, judge.where(self.scene, desk)
+                assert judge.faults(self.scene, desk, end) == []
+                self._clean[window] = Clean(self.scene.plan.trace(), seconds)
+            self.scene.leave()
         return self._clean[window]
 
     def run(self, moments: Iterable[Moment]) -> Iterator[Row]:
         """Carry moments out."""
         for moment in moments:
-            with self._scene.desk() as desk:
+            if isinstance(moment.at, float):
+                self.clean(window=moment.victim == "window")  # how long the way is
+            with self.scene.desk() as desk:
                 row = self._row(desk, moment)
-            self._scene.leave()
+            self.scene.leave()
             yield row
 
     def _row(self, desk: Desk, moment: Moment) -> Row:
         window = moment.victim == "window"
-        killed, end = self._order(desk, moment, window=window)
+        killed, end = self.order(desk, moment, window=window)
         if end == NOT_REACHED:
             return Row(moment, end, 0.0, [])
         seconds = time.monotonic() - killed
         if not end:
-            return Row(moment, "lost", seconds, [judge.where(self._scene, desk), *_last(desk)])
-        found = judge.faults(self._scene, desk, end)
+            return Row(moment, "lost", seconds, [judge.where(self.scene, desk), *_last(desk)])
+        found = judge.faults(self.scene, desk, end)
         if end == judge.FINISHED and not _in_time(judge.in_reader, killed + END_SECONDS):
             found.append("no reader shows the card")
         return Row(moment, "lost" if found else end, seconds, [*found, *(_last(desk) if found else [])])
 
-    def _order(self, desk: Desk, moment: Moment | None, *, window: bool) -> tuple[float, str]:
+    def order(self, desk: Desk, moment: Moment | None, *, window: bool) -> tuple[float, str]:
         """One order: seconds it took, or when what was killed ran again; and its end."""
-        scene = self._scene
+        scene = self.scene
         hands = scene.hands(desk, scene.link(), window=window)
         self._arm(desk, moment)
         begun = time.monotonic()
@@ -140,7 +146,7 @@ class Kills:
         self._plans += 1
         at = moment.at if moment is not None and isinstance(moment.at, Boundary) else None
         victim = "" if moment is None else moment.victim
-        self._scene.plan.arm(Plan(self._plans, at, victim, self._scene.pids(desk)))
+        self.scene.plan.arm(Plan(self._plans, at, victim, self.scene.pids(desk)))
 
     def _killed(self, desk: Desk, moment: Moment, begun: float) -> bool:
         """Whether the moment came and somebody was killed."""
@@ -149,17 +155,17 @@ class Kills:
                 begun + moment.at * self.clean(window=moment.victim == "window").seconds - time.monotonic()
             )
             time.sleep(max(0.0, delay))
-            pids = self._scene.pids(desk)
+            pids = self.scene.pids(desk)
             pid = window_of(pids["agent"]) if moment.victim == "window" else pids[moment.victim]
             if pid:
                 os.kill(pid, signal.SIGKILL)
             return bool(pid)
         wait_until(
-            lambda: self._scene.plan.fired() is not None or judge.end_of(self._scene, desk) in _ENDS,
+            lambda: self.scene.plan.fired() is not None or judge.end_of(self.scene, desk) in _ENDS,
             "the moment, or the order's end",
             seconds=_RUN_SECONDS,
         )
-        fired = self._scene.plan.fired()
+        fired = self.scene.plan.fired()
         return fired is not None and fired.pid != 0
 
     def _end(self, desk: Desk, until: float) -> str:
@@ -167,10 +173,10 @@ class Kills:
         quiet = time.monotonic() + _QUIET_SECONDS
 
         def ended() -> bool:
-            end = judge.end_of(self._scene, desk)
+            end = judge.end_of(self.scene, desk)
             return bool(end) and (end != judge.NOT_BEGUN or time.monotonic() > quiet)
 
-        return judge.end_of(self._scene, desk) if _in_time(ended, until) else ""
+        return judge.end_of(self.scene, desk) if _in_time(ended, until) else ""
 
 
 def at_boundaries(boundaries: Sequence[Boundary], victims: Sequence[str] = VICTIMS) -> list[Moment]:

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import urllib.error
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -70,15 +71,16 @@ class Scene:
         pages: the person's session.
     """
 
-    def __init__(self, folder: Path, *, screen: bool) -> None:
-        """Prepare in an existing, empty folder."""
+    def __init__(self, folder: Path, *, screen: bool, pcscd: PrivatePcscd | None = None) -> None:
+        """Prepare in an existing, empty folder; with a ``pcscd`` that runs, or one of its own."""
         self.folder = folder
         for name in ("plan", "site", "pcscd", "screen", "desks"):
             (folder / name).mkdir()
         self.plan = PlanFolder(folder / "plan")
         self.site = Site(folder / "site")
         self.site.portal.program = [sys.executable, "-I", str(_HOOK), str(folder / "plan"), "portal"]
-        self.pcscd = PrivatePcscd(folder / "pcscd")
+        self._own_pcscd = pcscd is None
+        self.pcscd = pcscd or PrivatePcscd(folder / "pcscd")
         self.display = VirtualDisplay(folder / "screen") if screen else None
         self._user = Account(f"user-{secrets.token_hex(3)}@example.org", "Test user", password())
         self._orders = 0
@@ -86,7 +88,8 @@ class Scene:
 
     def __enter__(self) -> Self:
         self.site.prepare(self._user, options=ANY_LEVEL)
-        self.pcscd.start()
+        if self._own_pcscd:
+            self.pcscd.start()
         self.site.portal.start()
         if self.display is not None:
             self.display.start()
@@ -96,7 +99,8 @@ class Scene:
         if self.display is not None:
             self.display.stop()
         self.site.portal.stop()
-        self.pcscd.stop()
+        if self._own_pcscd:
+            self.pcscd.stop()
 
     @contextlib.contextmanager
     def desk(self) -> Iterator[Desk]:
@@ -128,8 +132,10 @@ class Scene:
     def leave(self) -> None:
         """The person leaves the process's page, whatever state it is in: the next order begins anew."""
         self.pages.finish()
-        with contextlib.suppress(OSError):
+        try:
             self.pages.cancel()
+        except urllib.error.HTTPError as refused:  # it has ended
+            refused.close()
 
     def pids(self, desk: Desk) -> dict[str, int]:
         """Who may be killed."""
