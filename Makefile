@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients soak argon2 fuzz requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills soak argon2 fuzz requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,10 @@ bench: ## Inlay's figures beside what they are judged by; PARTS="link window use
 clients: ## other programs' clients against one card, as a table
 	@packaging/setup test
 	@.venv/bin/pytest -q -s tests/interop/card/test_card_client_table.py tests/interop/card/test_card_chromium.py
+
+kills: ## kill agent, PIN window, portal and pcscd at every boundary of both journals; SEED=n KILLS="--victims portal"
+	@packaging/setup test
+	@.venv/bin/python -m tests.faults.kills $(if $(SEED),--seed $(SEED)) $(KILLS)
 
 soak: ## 10,000 signatures of each kind over pcscd + vpcd: leaks and speed
 	@packaging/setup test

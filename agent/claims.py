@@ -1,6 +1,8 @@
 """From a code to an order that has begun: claim it at the portal, check what comes, write it down.
 
-Nothing is shown and nothing is made here; what is refused has left no trace but in the log.
+Nothing is shown and nothing is made here; what is refused has left no trace but in the log. The claim is journalled
+before it is sent: where its answer is lost the portal may have begun an order, so it is claimed again until it is
+answered. The same device gets the same order.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.consent import check_binding, new_number
 from agent.device import describe
-from agent.journal import OrderRef
+from agent.journal import OpenClaim, OrderRef
 from agent.orders import OrderKeys
 from protocol import jose
 from protocol.errors import InlayError
@@ -20,7 +22,7 @@ from protocol.orders import Expected, verify_order
 if TYPE_CHECKING:
     from agent.channel import Channel
     from agent.journal import Journal
-    from agent.order_ports import Submission
+    from agent.order_ports import Page
 
 
 class Claimed(NamedTuple):
@@ -41,57 +43,79 @@ class Claimed(NamedTuple):
 
 async def claim(
     channel: Channel,
-    submission: Submission,
+    asked: OpenClaim,
     device_key: jose.SigningKey,
     levels: list[StorageLevel],
     cards: list[CardGeneration],
     journal: Journal,
+    *,
+    page: Page | None = None,
+    bound: bool = True,
 ) -> Claimed:
     """Claim a code, verify the order, and journal that it begins.
 
     Args:
         channel: an authenticated channel to the portal that the trust store names.
-        submission: the code and how it came.
+        asked: the code and how it came.
         device_key: signs the claim; the order must be made out to it.
         levels: at which this machine can keep keys.
         cards: what this portal may know of the cards it has ordered here.
         journal: where it is written.
+        page: the page that brought the code.
+        bound: whether the order's binding has to be one that can be kept; not for an order that is only undone.
 
     Raises:
-        InlayError: what the portal refuses with, an ``order_…`` code, or ``binding_refused``.
-        ChannelClosedError: the connection broke.
+        InlayError: what the portal refuses with, an ``order_…`` code, or ``binding_refused``: the claim is closed;
+            or ``timeout``: it is open.
+        ChannelClosedError: the connection broke; the claim is open.
     """
     if not levels:
         raise InlayError("keystore_missing")
     nonce = jose.new_nonce()
-    page_origin = None if submission.page is None else submission.page.origin
-    asked = Claim(
+    message = Claim(
         aud=channel.entry.portal,
-        code=submission.code,
+        code=asked.code,
         nonce=nonce,
         portal_nonce=channel.portal_nonce,
         device_key=device_key.public,
         device=describe(),
-        transport=submission.transport,
+        transport=asked.transport,
         storage=levels,
-        origin=page_origin,
+        origin=asked.origin,
         cards=cards,
     )
-    token = device_key.sign(jose.CLAIM, asked)
-    result = await channel.call("claim", ClaimParams(claim=token), ClaimResult)
+    token = device_key.sign(jose.CLAIM, message)
+    await asyncio.to_thread(journal.open_claim, asked)
+    try:
+        result = await channel.call("claim", ClaimParams(claim=token), ClaimResult)
+        order = _verified(channel, asked, result, device_key.thumbprint, nonce)
+        if bound:
+            check_binding(order, page)
+        ref = OrderRef(channel.entry.portal, order.jti)
+        ephemeral = jose.SigningKey.generate()
+        await asyncio.to_thread(journal.begin, ref, result.order, ephemeral.to_pem(), asked)
+    except InlayError as error:
+        if error.code != "timeout":
+            await asyncio.to_thread(journal.close_claim, asked)
+        raise
+    return Claimed(ref, order, OrderKeys(device_key, ephemeral), new_number(order))
+
+
+def _verified(channel: Channel, asked: OpenClaim, result: ClaimResult, device: str, nonce: str) -> Order:
+    """The order that answers a claim, if it is one for this device and this claim."""
     if result.resumed:  # what had begun goes on by the journal, or is over
         raise InlayError("order_replayed")
     expected = Expected(
         portal=channel.entry.portal,
         origin=channel.entry.origin,
-        page_origin=page_origin,
-        device=device_key.thumbprint,
+        page_origin=asked.origin,
+        device=device,
         nonce=nonce,
         portal_time=channel.portal_clock.now(),
     )
-    order = verify_order(result.order, channel.key_set, expected)
-    check_binding(order, submission.page)
-    ref = OrderRef(channel.entry.portal, order.jti)
-    ephemeral = jose.SigningKey.generate()
-    await asyncio.to_thread(journal.begin, ref, result.order, ephemeral.to_pem())
-    return Claimed(ref, order, OrderKeys(device_key, ephemeral), new_number(order))
+    return verify_order(result.order, channel.key_set, expected)
+
+
+async def is_open(journal: Journal, asked: OpenClaim) -> bool:
+    """Whether a claim was sent and its answer isn't known."""
+    return asked in await asyncio.to_thread(journal.open_claims)

@@ -13,6 +13,7 @@ Errors: ``order_replayed`` (the order was begun before), ``card_write_failed`` (
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 import threading
@@ -24,7 +25,7 @@ import msgspec
 from agent.journal_schema import MIGRATIONS
 from agent.sealing import Sealer
 from protocol.errors import InlayError
-from protocol.messages import ErrorData
+from protocol.messages import ErrorData, Transport
 from protocol.orders import Position, Stage
 
 if TYPE_CHECKING:
@@ -91,6 +92,30 @@ class JournalledCard(NamedTuple):
     expires: int
 
 
+class OpenClaim(NamedTuple):
+    """A claim of a code whose answer isn't known: the portal may have begun an order.
+
+    Attributes:
+        portal: the portal's id.
+        code: the code.
+        transport: how it came.
+        origin: of the page that brought it, with transport ``loopback``.
+    """
+
+    portal: str
+    code: str
+    transport: Transport
+    origin: str | None
+
+    @property
+    def id(self) -> str:
+        """Its name in the journal; says nothing of the code."""
+        return hashlib.sha256(f"{self.portal}/{self.code}".encode()).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<OpenClaim {self.portal} by {self.transport}>"
+
+
 class JournalUnusableError(Exception):
     """The journal can't be used.
 
@@ -134,15 +159,42 @@ class Journal:
         with self._lock:
             self._db.close()
 
+    # --- claims
+
+    def open_claim(self, claim: OpenClaim) -> None:
+        """Write that a code is going to be claimed, before the portal hears of it; harmless when it is written."""
+        place = f"journal claim {claim.id}"
+        sealed = self._sealer.seal(msgspec.json.encode(claim), place)
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO claims (id, portal, code, at) VALUES (?, ?, ?, ?)",
+                (claim.id, claim.portal, sealed, int(time.time())),
+            )
+
+    def close_claim(self, claim: OpenClaim) -> None:
+        """Write that the portal has refused a claim, or that there is nobody to ask."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM claims WHERE id = ?", (claim.id,))
+
+    def open_claims(self) -> list[OpenClaim]:
+        """The claims whose answers aren't known, oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT id, code FROM claims ORDER BY at, rowid").fetchall()
+        return [
+            msgspec.json.decode(self._sealer.open(sealed, f"journal claim {name}"), type=OpenClaim)
+            for name, sealed in rows
+        ]
+
     # --- orders
 
-    def begin(self, ref: OrderRef, token: str, key: bytes) -> None:
+    def begin(self, ref: OrderRef, token: str, key: bytes, claim: OpenClaim | None = None) -> None:
         """Write that an order begins: the first thing that happens to it.
 
         Args:
             ref: which.
             token: the order as the portal signed it.
             key: the order's ephemeral key, PEM.
+            claim: the claim that the order answers.
 
         Raises:
             InlayError: ``order_replayed``: it was begun before, at any time.
@@ -168,6 +220,8 @@ class Journal:
                 )
             except sqlite3.IntegrityError:
                 raise InlayError("order_replayed") from None
+            if claim is not None:
+                db.execute("DELETE FROM claims WHERE id = ?", (claim.id,))
 
     def knows(self, ref: OrderRef) -> bool:
         """Whether an order was begun before."""

@@ -49,4 +49,12 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """,
     # steps: milliseconds since 1970; seconds said nothing of steps that take less
     "UPDATE steps SET at = at * 1000;",
+    """
+    CREATE TABLE claims (
+        id      TEXT PRIMARY KEY,  -- SHA-256 of portal and code
+        portal  TEXT NOT NULL,
+        code    BLOB NOT NULL,     -- sealed: code and how it came
+        at      INTEGER NOT NULL
+    ) STRICT;
+    """,
 )

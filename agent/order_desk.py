@@ -12,16 +12,18 @@ import dataclasses
 import hashlib
 import logging
 import os
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.channel import Channel, ChannelClosedError, open_channel
-from agent.claims import Claimed, claim
+from agent.claims import Claimed, claim, is_open
 from agent.consent import build_prompt
 from agent.errors import as_inlay_error, describe
 from agent.handlers.create_virtual_card import owner_of
+from agent.journal import OpenClaim
 from agent.order_ports import Cancellable
-from agent.order_recovery import recover
-from agent.orders import OrderRun, error_data
+from agent.order_recovery import recover, undo_claim
+from agent.orders import FIRST_PAUSE, OrderRun, error_data
 from agent.ports import InteractionError, NoDisplay
 from agent.quiet_window import QuietWindow
 from protocol.errors import InlayError
@@ -33,11 +35,14 @@ if TYPE_CHECKING:
 
     from agent.device import Device
     from agent.journal_access import JournalAccess
-    from agent.order_ports import Cards, OrderHandler, Submission
+    from agent.order_ports import Cards, OrderHandler, Page, Submission
     from agent.ports import DialogWindow, Notifier, WindowSession
     from agent.trust import TrustEntry, TrustStore
 
 _LOG = logging.getLogger(__name__)
+
+_CLAIM_SECONDS: Final = 30.0
+"""How long a person may wait for the answer to a claim before it is said that the portal is away."""
 
 
 class Tools(NamedTuple):
@@ -144,6 +149,8 @@ class OrderDesk:
         journal = await asyncio.to_thread(self._tools.journal.get)
         for item in await asyncio.to_thread(journal.unsettled):
             self._spawn(recover(self, self._tools, item))
+        for asked in await asyncio.to_thread(journal.open_claims):
+            self._spawn(undo_claim(self, self._tools, asked))
 
     async def close(self) -> None:
         """Stop: what may be undone is undone here, and told at the next start."""
@@ -201,13 +208,36 @@ class OrderDesk:
         return error
 
     async def _claim(self, submission: Submission, entry: TrustEntry) -> tuple[Claimed, Channel]:
+        """Claim a code. A claim whose answer is lost is repeated for a while, then asked for without the person."""
+        journal = await asyncio.to_thread(self._tools.journal.get)
+        origin = None if submission.page is None else submission.page.origin
+        asked = OpenClaim(entry.portal, submission.code, submission.transport, origin)
+        until = time.monotonic() + _CLAIM_SECONDS
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self.claim_once(entry, asked, page=submission.page)
+            except (InlayError, ChannelClosedError, OSError) as cause:
+                if not await is_open(journal, asked):
+                    raise
+                if time.monotonic() + pause > until:
+                    self._spawn(undo_claim(self, self._tools, asked))
+                    raise
+                _LOG.info("claim at %s: no answer (%s), asking again", entry.portal, type(cause).__name__)
+            await asyncio.sleep(pause)
+            pause *= 2
+
+    async def claim_once(
+        self, entry: TrustEntry, asked: OpenClaim, *, page: Page | None = None, bound: bool = True
+    ) -> tuple[Claimed, Channel]:
+        """Dial and claim, once; see `agent.claims.claim`. The caller closes the channel."""
         key = await asyncio.to_thread(self._tools.device.key)
         journal = await asyncio.to_thread(self._tools.journal.get)
         levels = await self._tools.cards.levels()
         cards = await self._tools.cards.generations(entry.portal)
         channel = await open_channel(entry, self._tools.trust)
         try:
-            return await claim(channel, submission, key, levels, cards, journal), channel
+            return await claim(channel, asked, key, levels, cards, journal, page=page, bound=bound), channel
         except BaseException:
             await channel.close()
             raise

@@ -1,7 +1,8 @@
 """After a restart: what the journal says was not at its end goes on, or is undone.
 
 The PIN never survives a restart, so an order without a receipt can't be gone on with: it is undone here, and
-the portal told. After the receipt only the portal knows how it ended: it is asked. No window is opened.
+the portal told. After the receipt only the portal knows how it ended: it is asked. So it is for a claim whose answer
+is not known. No window is opened.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from agent.channel import Channel, open_channel
-from agent.orders import OrderKeys, OrderRun
+from agent.channel import Channel, ChannelClosedError, open_channel
+from agent.claims import is_open
+from agent.errors import describe
+from agent.orders import FIRST_PAUSE, LAST_PAUSE, OrderKeys, OrderRun
 from agent.quiet_window import QuietWindow
 from protocol import jose
 from protocol.errors import InlayError, from_wire
@@ -19,8 +22,10 @@ from protocol.messages import Order
 from protocol.orders import Stage
 
 if TYPE_CHECKING:
-    from agent.journal import JournalledOrder
+    from agent.claims import Claimed
+    from agent.journal import JournalledOrder, OpenClaim
     from agent.order_desk import OrderDesk, Tools
+    from agent.trust import TrustEntry
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,6 +61,52 @@ async def recover(desk: OrderDesk, tools: Tools, item: JournalledOrder) -> None:
         await desk.carry_out(run, handler, _already_performed())
     else:
         await desk.tell(run)
+
+
+async def undo_claim(desk: OrderDesk, tools: Tools, asked: OpenClaim) -> None:
+    """Ask for what became of a claim until it is answered; an order that the portal has begun is undone.
+
+    Args:
+        desk: carries it out.
+        tools: the desk's.
+        asked: the claim as the journal has it.
+    """
+    answer = await _answer(desk, tools, asked)
+    if answer is None:
+        return
+    entry, claimed, channel = answer
+    journal = await asyncio.to_thread(tools.journal.get)
+
+    async def dial() -> Channel:
+        return await open_channel(entry, tools.trust)
+
+    run = OrderRun(claimed.ref, claimed.order, claimed.keys, journal, dial, window=QuietWindow())
+    run.connect(channel)
+    handler = tools.handlers[type(claimed.order.parameters)]
+    await desk.undo(run, handler, InlayError("order_interrupted"), tell=False)
+    await desk.tell(run)
+
+
+async def _answer(
+    desk: OrderDesk, tools: Tools, asked: OpenClaim
+) -> tuple[TrustEntry, Claimed, Channel] | None:
+    """The order behind a claim, as soon as the portal answers; None when there is none."""
+    journal = await asyncio.to_thread(tools.journal.get)
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            entry = await asyncio.to_thread(tools.trust.find, asked.portal)
+        except InlayError:  # trusted no more: nobody to ask
+            await asyncio.to_thread(journal.close_claim, asked)
+            return None
+        try:
+            return entry, *await desk.claim_once(entry, asked, bound=False)
+        except (InlayError, ChannelClosedError, OSError) as cause:
+            if not await is_open(journal, asked):
+                _LOG.info("a claim at %s has begun nothing: %s", asked.portal, describe(cause))
+                return None
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LAST_PAUSE)
 
 
 async def _already_performed() -> None:

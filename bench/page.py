@@ -75,6 +75,14 @@ class PortalPages:
 
     def begin(self) -> tuple[str, Timeline]:
         """Start the process and go to *Open Inlay*: the link, and the events from now on."""
+        link = self.open_inlay()
+        timeline = Timeline()
+        stream = self._open(f"{self._process}/events")
+        threading.Thread(target=_follow, args=(stream, timeline), daemon=True).start()
+        return link, timeline
+
+    def open_inlay(self) -> str:
+        """Start the process and go to *Open Inlay*: the link."""
         text = self._post("/processes", {"name": PROCESS})
         version = _VERSION.search(text)
         found = re.search(r'action="(/processes/[^/"]+)/next"', text)
@@ -84,10 +92,16 @@ class PortalPages:
         link = _LINK.search(self._post(f"{self._process}/next", {"expected_version": version[1]}))
         if link is None:
             raise RuntimeError("the page has no link")
-        timeline = Timeline()
-        stream = self._open(f"{self._process}/events")
-        threading.Thread(target=_follow, args=(stream, timeline), daemon=True).start()
-        return html.unescape(link[1]), timeline
+        return html.unescape(link[1])
+
+    @property
+    def process(self) -> str:
+        """The running process's id."""
+        return self._process.rpartition("/")[2]
+
+    def cancel(self) -> None:
+        """*Cancel*."""
+        self._post(f"{self._process}/cancel", {})
 
     def number(self, number: str) -> None:
         """Type the number."""

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import Journal, JournalledCard, JournalUnusableError, OrderRef
+from agent.journal import Journal, JournalledCard, JournalUnusableError, OpenClaim, OrderRef
 from agent.sealing import SealBrokenError, Sealer
 from protocol.errors import InlayError
-from protocol.messages import ErrorData
+from protocol.messages import ErrorData, Transport
 from protocol.orders import Position, Stage
 
 KEY = bytes(range(32))
@@ -105,6 +105,7 @@ def test_step_times_are_milliseconds_in_an_older_journal_too(journal: Journal, t
             "INSERT INTO steps (portal, jti, step, phase, at) VALUES (?, ?, 'make', 'before', 1750000000)",
             REF,
         )
+        db.execute("DROP TABLE claims")
         db.execute("PRAGMA user_version = 1")
     begun = time.time_ns() // 1_000_000
     again = Journal(tmp_path / "journal.sqlite", Sealer(KEY))
@@ -115,6 +116,21 @@ def test_step_times_are_milliseconds_in_an_older_journal_too(journal: Journal, t
     db.close()
     assert times[0] == 1_750_000_000_000
     assert begun <= times[1] <= time.time_ns() // 1_000_000
+
+
+def test_a_claim_is_open_until_its_order_begins_or_it_is_refused(journal: Journal, tmp_path: Path) -> None:
+    begun = OpenClaim("portal.test", "code-one", Transport.LINK, None)
+    refused = OpenClaim("portal.test", "code-two", Transport.LOOPBACK, "https://portal.test")
+    for claim in (begun, refused, begun):
+        journal.open_claim(claim)
+    journal.close()
+    assert b"code-one" not in (tmp_path / "journal.sqlite").read_bytes()
+    again = Journal(tmp_path / "journal.sqlite", Sealer(KEY))
+    assert again.open_claims() == [begun, refused]
+    again.begin(REF, "token", b"key", begun)
+    again.close_claim(refused)
+    assert again.open_claims() == []
+    again.close()
 
 
 def test_a_damaged_journal_is_said(tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.support.processes import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 READY_SECONDS = 20.0
 PIN = b"Zq7-91xK"
@@ -28,7 +31,9 @@ class DaemonProcess:
         home: its home; XDG folders lie in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, program: Sequence[str] = ("-m", "agent")) -> None:
+        """Make the folders; ``program`` is what Python runs as the agent."""
+        self._program = list(program)
         self.home = folder / "home"
         self.runtime = folder / "run"
         self.home.mkdir(parents=True, exist_ok=True)
@@ -54,7 +59,7 @@ class DaemonProcess:
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
         }
-        argv = [sys.executable, "-I", "-m", "agent", "--ready-fd", str(told)]
+        argv = [sys.executable, "-I", *self._program, "--ready-fd", str(told)]
         self._child = Child(argv, log=self._log, env=environment, pass_fds=(told,))
         os.close(told)
         try:
@@ -110,11 +115,15 @@ class DaemonProcess:
         return await asyncio.to_thread(self.ask_now, method, params)
 
     async def trust(self, origin: str, ca_file: Path) -> None:
+        """Trust a portal, while the test's portal answers."""
+        await asyncio.to_thread(self.trust_now, origin, ca_file)
+
+    def trust_now(self, origin: str, ca_file: Path) -> None:
         """Trust a portal, as `inlay trust add` does it."""
         params = {"url": origin, "ca_file": str(ca_file)}
-        found = await self.ask("trust.add", params)
+        found = self.ask_now("trust.add", params)
         confirmed = {**params, "fingerprint": found["result"]["fingerprint"]}
-        assert "result" in await self.ask("trust.confirm", confirmed)
+        assert "result" in self.ask_now("trust.confirm", confirmed)
 
     def card_files(self) -> list[Path]:
         return sorted((self.state / "cards").rglob("*.card"))

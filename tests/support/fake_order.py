@@ -58,7 +58,8 @@ class Faults:
         message: changes the token of a message before it is sent, by the message's type.
         claim: refuses the claim.
         silent: takes messages of these types and never goes on.
-        drop_before: cuts the connection when a message of these types comes, before it is taken; once each.
+        drop_before: cuts the connection when a message of these types (or ``claim``) comes, before it is taken;
+            once each.
         drop_after: cuts it after it was taken, before that is confirmed; once each.
         refuse_resume: refuses the resume.
         ca: what the CA does to a certificate before it is sent.

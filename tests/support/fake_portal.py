@@ -259,11 +259,11 @@ class FakePortal:
         assert claim.portal_nonce == context["nonce"]
         if self.faults.claim is not None:
             raise self.faults.claim
+        if "claim" in self.faults.drop_before:
+            self.faults.drop_before.remove("claim")
+            raise _Cut
         if claim.code in self.orders:
-            known = self.orders[claim.code]
-            if known.device != claim.device_key:
-                raise InlayError("code_used")
-            return ClaimResult(order=known.token, resumed=True)
+            return self._claimed_again(claim, context)
         order = self._order(claim)
         if self.faults.order is not None:
             order = self.faults.order(order)
@@ -273,7 +273,21 @@ class FakePortal:
         async with self._claimed:
             self.orders[claim.code] = context["order"] = at
             self._claimed.notify_all()
+        if "claim" in self.faults.drop_after:
+            self.faults.drop_after.remove("claim")
+            raise _Cut
         return ClaimResult(order=at.token)
+
+    def _claimed_again(self, claim: Claim, context: dict[str, Any]) -> ClaimResult:
+        known = self.orders[claim.code]
+        if known.device != claim.device_key:
+            raise InlayError("code_used")
+        if known.exchange.position.received:
+            return ClaimResult(order=known.token, resumed=True)
+        known.order = msgspec.structs.replace(known.order, nonce=claim.nonce)
+        known.token = self.key.sign(jose.ORDER, known.order)
+        context["order"] = known
+        return ClaimResult(order=known.token)
 
     def _order(self, claim: Claim) -> Order:
         now = int(time.time()) + self.clock_offset

@@ -46,6 +46,7 @@ class PortalProcess:
         origin: its address.
         log_file: what it prints.
         database: its SQLite file.
+        program: what serves; the installed command, unless a test puts another in its place.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PortalProcess:
         self.origin = f"https://{self.portal_id}"
         self.log_file = folder / "portal.log"
         self.database = folder / "portal.sqlite"
+        self.program = [str(PORTAL_COMMAND)]
         self._ca = ca
         self._folder = folder
         self._port = port
@@ -105,7 +107,7 @@ class PortalProcess:
         """Start it and wait until it says that it runs."""
         self.log_file.write_bytes(b"")
         self._child = Child(
-            [str(PORTAL_COMMAND), "--config", str(self._config), "serve"],
+            [*self.program, "--config", str(self._config), "serve"],
             log=self.log_file,
             outlives=self._outlives,
         )

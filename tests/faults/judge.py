@@ -1,0 +1,137 @@
+"""How an order ended: both sides' files, and the CA's own list against cards that prove their keys."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from agent.keys_system import Level, open_device_secret
+from agent.long_pin import card_pin
+from agent.pcsc import scard
+from agent.vsc import personalise
+from agent.vsc.card import VirtualCard
+from agent.vsc.state import Lifecycle
+from agent.vsc.store import CardStore
+from protocol.errors import InlayError
+from tests.faults.scene import card_rows, journal
+from tests.support.daemon_process import PIN
+from tests.support.portal_process import CRL_PATH
+from tests.support.virtual_cards import verify
+
+if TYPE_CHECKING:
+    from tests.faults.scene import Desk, Scene
+
+FINISHED, UNDONE, NOT_BEGUN = "finished", "undone", "not begun"
+_SLOTS = (0x9A, 0x9C, 0x9D, 0x9E)
+_MESSAGE = b"proof of a key on the disk"
+
+
+def end_of(scene: Scene, desk: Desk) -> str:
+    """How the order ended, by both sides' files; empty while it hasn't, on either side."""
+    jti, state = scene.order()
+    here = journal(desk)
+    if state == "waiting" and not here:
+        return NOT_BEGUN
+    settled = all(order.settled for order in here)
+    if state == FINISHED and here and settled:
+        return FINISHED
+    if state == UNDONE and settled and not scene.unrevoked(jti):
+        return UNDONE
+    return ""
+
+
+def where(scene: Scene, desk: Desk) -> str:
+    """Where an order stands that hasn't ended."""
+    here = [f"{order.stage} {order.outcome} settled={order.settled}" for order in journal(desk)]
+    jti, state = scene.order()
+    return f"portal {state}, agent {here or 'knows nothing'}, {scene.unrevoked(jti)} unconfirmed revocations"
+
+
+def faults(scene: Scene, desk: Desk, end: str) -> list[str]:
+    """What contradicts an order's end; nothing when it is in order."""
+    jti, _ = scene.order()
+    crl = x509.load_der_x509_crl(scene.site.portal.fetch(CRL_PATH))
+    found, valid = [], []
+    for item in scene.issued(jti):
+        on_crl = crl.get_revoked_certificate_by_serial_number(int(item.serial, 16)) is not None
+        if on_crl != item.revoked:
+            found.append(f"certificate {item.serial}: list and CRL differ")
+        if not on_crl:
+            valid.append(item.der)
+    proved = _proved(desk)
+    found += [f"{len(valid)} valid certificates, {len(proved)} proved"] * (set(valid) != proved)
+    files, rows = len(desk.agent.card_files()), card_rows(desk)
+    ends = [order.outcome for order in journal(desk)]
+    cards, certificates = scene.shown(jti)
+    if end == FINISHED:
+        found += ["no certificate"] * (not valid)
+        found += [f"{files} card files, {rows} cards in the journal"] * ((files, rows) != (1, 1))
+        found += [f"the agent says {ends}"] * (ends != [FINISHED])
+        found += [f"shown: {cards} {certificates}"] * (
+            cards != ["Active"] or set(certificates) != {"Valid"} or len(certificates) != len(valid)
+        )
+    else:
+        found += [f"{len(valid)} certificates are valid"] * bool(valid)
+        found += [f"{files} card files, {rows} cards in the journal"] * ((files, rows) != (0, 0))
+        found += [f"the agent says {ends}"] * (FINISHED in ends)
+        found += [f"shown: {cards} {certificates}"] * (
+            "Active" in cards or bool(set(certificates) - {"Revoked"})
+        )
+    return found
+
+
+def in_reader() -> bool:
+    """Whether other programs see a card."""
+    try:
+        return any(reader.present for reader in scard.list_readers())
+    except InlayError:
+        return False
+
+
+def _proved(desk: Desk) -> set[bytes]:
+    """Certificates on cards of the agent's disk whose keys do what they are for.
+
+    The files are copied first: a card writes down each use of its PIN.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / "state"
+        shutil.copytree(desk.agent.state, state)
+        secret = open_device_secret(Level.FILE, state / "secret-file", allow_file=True)
+        store = CardStore(state / "cards" / "file", secret)
+        found: set[bytes] = set()
+        for entry in store.list_cards():
+            if entry.state is None or entry.state.lifecycle is not Lifecycle.ACTIVE:
+                continue
+            card = VirtualCard.load(store, entry.card_id)
+            pin = card_pin(secret, entry.card_id, bytearray(PIN))
+            found |= {der for slot in _SLOTS if (der := _proved_slot(card, slot, pin)) is not None}
+        return found
+
+
+def _proved_slot(card: VirtualCard, slot: int, pin: bytearray) -> bytes | None:
+    try:
+        der = personalise.read_certificate(card, slot)
+    except InlayError:
+        return None
+    key = x509.load_der_x509_certificate(der).public_key()
+    if slot != 0x9D:
+        assert isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
+        verify(key, personalise.sign(card, slot, _MESSAGE, bytearray(pin)), _MESSAGE)
+    elif isinstance(key, rsa.RSAPublicKey):
+        secret = os.urandom(32)
+        oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+        assert personalise.decrypt_oaep(card, slot, key.encrypt(secret, oaep), bytearray(pin)) == secret
+    else:
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        ours = ec.generate_private_key(ec.SECP256R1())
+        point = ours.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        assert personalise.agree(card, slot, point, bytearray(pin)) == ours.exchange(ec.ECDH(), key)
+    return der

@@ -1,0 +1,57 @@
+"""Kills agent, PIN window, portal and pcscd at every boundary of both journals, and at moments of chance.
+
+``python -m tests.faults.kills [--seed N] [--uniform N] [--victims …] [--at agent|portal …]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults.moments import Kills, Row, at_boundaries, summary, uniform
+from tests.faults.plan import VICTIMS
+from tests.faults.scene import Scene
+from tests.support import isolation
+
+
+def main() -> int:
+    """Run; 1 when an order was lost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.kills")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--uniform", type=int, default=20, metavar="N")
+    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=list(VICTIMS))
+    parser.add_argument("--at", nargs="*", choices=["agent", "portal"], default=["agent", "portal"])
+    parser.add_argument("--match", default="", help="boundaries whose description has this text")
+    options = parser.parse_args()
+    isolation.enter()
+    rows: list[Row] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="kills-") as folder,
+        Scene(Path(folder), screen="window" in options.victims) as scene,
+    ):
+        kills = Kills(scene)
+        clean = kills.clean(window=False)
+        say(
+            f"click to Active: {clean.seconds:.1f} s, {len(clean.boundaries)} boundaries; seed {options.seed}"
+        )
+        wanted = [at for at in clean.boundaries if at.side in options.at and options.match in str(at)]
+        moments = at_boundaries(wanted, options.victims)
+        moments += uniform(options.seed, options.uniform, options.victims)
+        for row in kills.run(moments):
+            rows.append(row)
+            say(str(row))
+    say(summary(rows))
+    return any(row.end == "lost" for row in rows)
+
+
+def say(text: str) -> None:
+    """Print, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

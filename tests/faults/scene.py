@@ -1,0 +1,209 @@
+"""One portal for all moments, a new desk with an agent of its own for each; every part is a real process."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import sqlite3
+import sys
+import tempfile
+import urllib.error
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from bench.page import PortalPages
+from tests.faults.hands import AtTerminal, AtWindow
+from tests.faults.plan import PlanFolder
+from tests.support.daemon_process import DaemonProcess
+from tests.support.display import VirtualDisplay
+from tests.support.pcscd import PrivatePcscd
+from tests.support.portal_process import Account
+from tests.support.stack import ANY_LEVEL, Site, password
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.faults.hands import Hands
+
+_HOOK = Path(__file__).with_name("hook.py")
+_ORDERS_OF_A_SESSION = 20
+"""A portal makes 30 codes for a session in five minutes."""
+
+
+class Desk(NamedTuple):
+    """A person at a machine that trusts the portal.
+
+    Attributes:
+        folder: everything of this desk.
+        agent: its agent.
+    """
+
+    folder: Path
+    agent: DaemonProcess
+
+
+class AgentOrder(NamedTuple):
+    """An order in an agent's journal."""
+
+    jti: str
+    stage: str
+    outcome: str
+    settled: bool
+
+
+class Issued(NamedTuple):
+    """A row of the CA's own list."""
+
+    serial: str
+    der: bytes
+    revoked: bool
+
+
+class Scene:
+    """The processes.
+
+    Attributes:
+        plan: where hooks look.
+        site: the portal.
+        pcscd: the PC/SC service.
+        display: a screen, where there is one.
+        pages: the person's session.
+    """
+
+    def __init__(self, folder: Path, *, screen: bool, pcscd: PrivatePcscd | None = None) -> None:
+        """Prepare in an existing, empty folder; with a ``pcscd`` that runs, or one of its own."""
+        self.folder = folder
+        for name in ("plan", "site", "pcscd", "screen", "desks"):
+            (folder / name).mkdir()
+        self.plan = PlanFolder(folder / "plan")
+        self.site = Site(folder / "site")
+        self.site.portal.program = [sys.executable, "-I", str(_HOOK), str(folder / "plan"), "portal"]
+        self._own_pcscd = pcscd is None
+        self.pcscd = pcscd or PrivatePcscd(folder / "pcscd")
+        self.display = VirtualDisplay(folder / "screen") if screen else None
+        self._user = Account(f"user-{secrets.token_hex(3)}@example.org", "Test user", password())
+        self._orders = 0
+        self.pages = PortalPages(self.site)
+
+    def __enter__(self) -> Self:
+        self.site.prepare(self._user, options=ANY_LEVEL)
+        if self._own_pcscd:
+            self.pcscd.start()
+        self.site.portal.start()
+        if self.display is not None:
+            self.display.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.display is not None:
+            self.display.stop()
+        self.site.portal.stop()
+        if self._own_pcscd:
+            self.pcscd.stop()
+
+    @contextlib.contextmanager
+    def desk(self) -> Iterator[Desk]:
+        """A new desk."""
+        folder = Path(tempfile.mkdtemp(prefix="desk-", dir=self.folder / "desks"))
+        program = (str(_HOOK), str(self.folder / "plan"), "agent")
+        desk = Desk(folder, DaemonProcess(folder, program).start())
+        try:
+            desk.agent.trust_now(self.site.portal.origin, self.site.ca.ca_file)
+            yield desk
+        finally:
+            desk.agent.stop()
+            shutil.rmtree(folder)
+
+    def link(self) -> str:
+        """A link to click, for a new order."""
+        if self._orders % _ORDERS_OF_A_SESSION == 0:
+            self.pages = PortalPages(self.site)
+            self.pages.log_in(self._user)
+        self._orders += 1
+        return self.pages.open_inlay()
+
+    def hands(self, desk: Desk, link: str, *, window: bool) -> Hands:
+        """The person's hands; nothing is clicked yet."""
+        if window and self.display is not None:
+            return AtWindow(desk.agent, self.pages, link, self.display)
+        return AtTerminal(desk.agent, self.pages, link)
+
+    def leave(self) -> None:
+        """The person leaves the process's page, whatever state it is in: the next order begins anew."""
+        self.pages.finish()
+        try:
+            self.pages.cancel()
+        except urllib.error.HTTPError as refused:  # it has ended
+            refused.close()
+
+    def pids(self, desk: Desk) -> dict[str, int]:
+        """Who may be killed."""
+        return {"agent": desk.agent.pid, "portal": self.site.portal.pid, "pcscd": self.pcscd.pid}
+
+    def start_again(self, victim: str, desk: Desk) -> None:
+        """Start what was killed, from its files; a window isn't started by anybody."""
+        match victim:
+            case "agent":
+                desk.agent.kill()  # its process group: whatever the system would still end
+                desk.agent.start()
+            case "portal":
+                self.site.portal.kill()
+                self.site.portal.start()
+            case "pcscd":
+                self.pcscd.kill()
+                self.pcscd.start()
+            case _:
+                return
+
+    # --- what the files say
+
+    def order(self) -> tuple[str, str]:
+        """The order of the process that was begun last: its id, and its state."""
+        query = "SELECT jti, state FROM orders WHERE process_id = ?"
+        [(jti, state)] = _ask(self.site.portal.database, query, self.pages.process)
+        return str(jti), str(state)
+
+    def unrevoked(self, jti: str) -> int:
+        """How many revocations the CA hasn't confirmed yet."""
+        query = "SELECT count(*) FROM revocation_queue JOIN certificates ON certificate_id = id WHERE order_jti = ?"
+        [(count,)] = _ask(self.site.portal.database, query, jti)
+        return int(count)
+
+    def issued(self, jti: str) -> list[Issued]:
+        """The CA's own list, of an order."""
+        query = "SELECT serial, der, revoked_at FROM ca_certificates WHERE request_id LIKE ? || '.%'"
+        rows = _ask(self.site.portal.database, query, jti)
+        return [Issued(serial, der, revoked_at is not None) for serial, der, revoked_at in rows]
+
+    def shown(self, jti: str) -> tuple[list[str], list[str]]:
+        """What the portal shows: states of the order's card, and of its certificates."""
+        database = self.site.portal.database
+        cards = _ask(
+            database, "SELECT cards.state FROM cards JOIN orders ON card_id = cards.id WHERE jti = ?", jti
+        )
+        certificates = _ask(database, "SELECT state FROM certificates WHERE order_jti = ?", jti)
+        return [str(state) for (state,) in cards], [str(state) for (state,) in certificates]
+
+
+def journal(desk: Desk) -> list[AgentOrder]:
+    """The orders in an agent's journal."""
+    path = desk.agent.state / "journal.sqlite"
+    if not path.exists():
+        return []
+    try:
+        rows = _ask(path, "SELECT jti, stage, outcome, settled FROM orders")
+    except sqlite3.OperationalError:  # it is just being made
+        return []
+    return [AgentOrder(jti, stage, outcome, bool(settled)) for jti, stage, outcome, settled in rows]
+
+
+def card_rows(desk: Desk) -> int:
+    """How many cards an agent's journal knows."""
+    path = desk.agent.state / "journal.sqlite"
+    return len(_ask(path, "SELECT card FROM cards")) if path.exists() else 0
+
+
+def _ask(database: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=15)) as connection:
+        return connection.execute(query, values).fetchall()

@@ -1,0 +1,54 @@
+"""Some of the moments of `make kills`: each victim, on both sides of boundaries where much is at stake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults import judge
+from tests.faults.moments import Kills, Moment, Row, summary, uniform
+from tests.faults.plan import Boundary
+from tests.faults.scene import Scene
+from tests.support.pcscd import PrivatePcscd
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
+
+SEED = 20
+MOMENTS = [
+    Moment("agent", Boundary("agent", "begin", 1, "before")),
+    Moment("agent", Boundary("agent", "step make after", 1, "before")),
+    Moment("agent", Boundary("agent", "store_sent receipted", 1, "after")),
+    Moment("portal", Boundary("portal", "Claims.claim", 1, "after")),
+    Moment("portal", Boundary("portal", "BuiltinCa.issue", 1, "after")),
+    Moment("portal", Boundary("portal", "Incoming._receipt", 1, "after")),
+    Moment("window", Boundary("agent", "store_sent requested", 1, "after")),
+    Moment("pcscd", Boundary("agent", "step show before", 1, "after")),
+]
+
+
+@pytest.fixture(scope="module")
+def kills(tmp_path_factory: pytest.TempPathFactory, pcscd: PrivatePcscd) -> Iterator[Kills]:
+    """The processes, and a first order without a kill."""
+    with Scene(tmp_path_factory.mktemp("kills"), screen=True, pcscd=pcscd) as scene:
+        yield Kills(scene)
+
+
+def test_a_certificate_without_its_card_is_seen(kills: Kills) -> None:
+    """The comparison is worth something: a card taken away by hand is missed."""
+    with kills.scene.desk() as desk:
+        _, end = kills.order(desk, None, window=False)
+        assert end == judge.FINISHED
+        assert judge.faults(kills.scene, desk, end) == []
+        [card] = desk.agent.card_files()
+        card.unlink()
+        assert any("0 proved" in fault for fault in judge.faults(kills.scene, desk, end))
+    kills.scene.leave()
+
+
+def test_nothing_is_lost(kills: Kills) -> None:
+    """Every order is finished, undone or was never begun, soon after what was killed runs again."""
+    moments = MOMENTS + uniform(SEED, 2, ("agent", "portal"))
+    rows: list[Row] = list(kills.run(moments))
+    table = "\n".join(map(str, rows))
+    assert summary(rows) == f"kills: {len(moments)} moments, 0 lost", f"seed {SEED}\n{table}"
