@@ -29,6 +29,10 @@ _PRESENT_SECONDS: Final = 8.0
 _LOOKS: Final = 40
 _LOOK_PAUSE: Final = 0.1
 _FIRST_RETRY, _LAST_RETRY = 0.5, 5.0
+_PASSING: Final = frozenset({"pcsc_no_service", "pcsc_failed"})
+"""What a service that ends in the middle, or isn't back yet, is told by."""
+_AWAY_SECONDS: Final = 120.0
+"""How long a service that was away when a card was to be shown is looked for."""
 
 _PROBLEMS: Final = {
     AttachmentState.FOREIGN: "pcsc_foreign_card",
@@ -53,6 +57,7 @@ class CardPlaces:
         self._held = scard.HeldContext()
         self._placing = asyncio.Lock()
         self._waking: asyncio.Task[None] | None = None
+        self._later: dict[str, asyncio.Task[None]] = {}
 
     async def show(self, card: VirtualCard) -> Shown:
         """Put a card into a free reader, where it isn't in one; never raises for want of PC/SC."""
@@ -64,6 +69,7 @@ class CardPlaces:
                 except InlayError as error:
                     _LOG.warning("card %s is in no reader: %s", card.card_id, error.code)
                     self._problems[card.card_id] = error
+                    self._try_later(card, error)
         return await self.where(card.card_id)
 
     async def where(self, card_id: str) -> Shown:
@@ -92,11 +98,29 @@ class CardPlaces:
 
     async def close(self) -> None:
         """Take all cards out."""
-        if self._waking is not None:
-            self._waking.cancel()
+        for task in (self._waking, *self._later.values()):
+            if task is not None:
+                task.cancel()
         for card_id in list(self._places):
             await self.hide(card_id)
         await asyncio.to_thread(self._held.release)
+
+    def _try_later(self, card: VirtualCard, error: InlayError) -> None:
+        """A service that is just being restarted is waited for, a while; one that isn't there is not."""
+        if error.code not in _PASSING or card.card_id in self._later:
+            return
+        task = asyncio.create_task(self._place_later(card))
+        self._later[card.card_id] = task
+        task.add_done_callback(lambda _: self._later.pop(card.card_id, None))
+
+    async def _place_later(self, card: VirtualCard) -> None:
+        pause = _FIRST_RETRY
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_AWAY_SECONDS):
+                while self._problems.get(card.card_id) is not None:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, _LAST_RETRY)
+                    await self.show(card)
 
     async def _place(self, card: VirtualCard) -> None:
         slots = await asyncio.to_thread(self._slots)
