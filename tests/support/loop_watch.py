@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-LIMIT_SECONDS = 0.5
+LIMIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
