@@ -156,8 +156,7 @@ class Attachment:
         except (OSError, EOFError):
             _log.info("vpcd on port %d went away", self.port)
         finally:
-            await cancelled(present)
-            await cancelled(talking)
+            await cancelled(present, talking)
         return session.seen.is_set()
 
     async def _become_present(self, session: Session) -> bool:

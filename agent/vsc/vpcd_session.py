@@ -181,9 +181,14 @@ def _is_apdu(message: bytes) -> bool:
     return message not in _CONTROLS
 
 
-async def cancelled(task: asyncio.Task[None] | asyncio.Task[bool]) -> None:
-    """End a task and take its result, whatever it is: the caller has seen what matters."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()
+async def cancelled(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:
+    """End tasks and take their results, whatever they are: the caller has seen what matters.
+
+    All are told to end before any is waited for: a caller that is cancelled here leaves none running.
+    """
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()

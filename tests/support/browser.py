@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from playwright.async_api import async_playwright
+from playwright.async_api import async_playwright, expect
 
 from tests.support import isolation
 from tests.support.processes import Child
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from tests.support.display import VirtualDisplay
 
+expect.set_options(timeout=20_000)  # a busy machine is no fault of the page
 CHROMIUM = "/usr/bin/chromium"
 MANAGED_POLICIES = Path("/etc/chromium/policies/managed")
 
