@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from agent.journal import Journal
+from agent.journal import Journal, OpenClaim, OrderRef
 from agent.trust import TrustStore
 from protocol import jose, orders
 from protocol.messages import Confirmation, Envelope
@@ -175,10 +175,12 @@ async def test_a_replayed_order_gets_through_without_the_memory_of_the_journal(
 ) -> None:
     begin = Journal.begin
 
-    def forgetful(self: Journal, ref: OrderRef, token: str, key: bytes) -> None:
+    def forgetful(
+        self: Journal, ref: OrderRef, token: str, key: bytes, claim: OpenClaim | None = None
+    ) -> None:
         with self._transaction() as db:
             db.execute("DELETE FROM orders WHERE portal = ? AND jti = ?", ref)
-        begin(self, ref, token, key)
+        begin(self, ref, token, key, claim)
 
     monkeypatch.setattr(Journal, "begin", forgetful)
     assert await _replay_after_restart(tmp_path / "home", https_ca) == "asked"
