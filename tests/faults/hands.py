@@ -6,6 +6,7 @@ begin nothing anew.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import http.client
 import json
@@ -41,7 +42,7 @@ class Hands(Protocol):
         """Turn away."""
 
 
-class _Person:
+class _Person(abc.ABC):
     """What hands at a terminal and hands at a window share: a thread, and the page."""
 
     def __init__(self, agent: DaemonProcess, pages: PortalPages, link: str) -> None:
@@ -58,8 +59,9 @@ class _Person:
         self._thread.join()
         self._connection.close()
 
+    @abc.abstractmethod
     def _work(self) -> None:
-        raise NotImplementedError
+        """What the hands do, in their own thread, until they are turned away."""
 
     def _type_number(self, number: str) -> None:
         """Into the page, until the portal has taken it: it may not have the consent yet, or be away."""
