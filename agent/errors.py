@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from agent.journal import JournalUnusableError
 from agent.sealing import SealBrokenError
 from protocol.errors import InlayError
+from protocol.messages import ErrorData
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,11 @@ def as_inlay_error(error: BaseException) -> InlayError:
         return InlayError("card_write_failed", cause=error.strerror or type(error).__name__)
     _LOG.critical("not foreseen: %s", describe(error))
     return InlayError("internal")
+
+
+def error_data(error: InlayError) -> ErrorData:
+    """An error as the portal may have it: code and fields, never a text."""
+    return ErrorData(error=error.code, fields=dict(error.fields))
 
 
 def describe(error: BaseException) -> str:

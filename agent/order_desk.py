@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from agent.channel import Channel, ChannelClosedError, open_channel
 from agent.claims import Claimed, claim, is_open
 from agent.consent import build_prompt
-from agent.errors import as_inlay_error, describe
+from agent.errors import as_inlay_error, describe, error_data
 from agent.handlers.create_virtual_card import owner_of
 from agent.journal import OpenClaim
 from agent.order_ports import Cancellable
 from agent.order_recovery import recover, undo_claim
-from agent.orders import FIRST_PAUSE, OrderRun, error_data
+from agent.orders import FIRST_PAUSE, OrderRun
 from agent.ports import InteractionError, NoDisplay
 from agent.quiet_window import QuietWindow
 from protocol.errors import InlayError

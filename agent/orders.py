@@ -16,13 +16,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from agent.channel import Channel, ChannelClosedError
-from agent.errors import describe
+from agent.errors import describe, error_data
 from agent.ports import while_open
 from protocol import jose
 from protocol.errors import InlayError, from_wire
 from protocol.messages import (
     Empty,
-    ErrorData,
     Message,
     MessageParams,
     Order,
@@ -398,8 +397,3 @@ class OrderRun:
                 await channel.refuse(id_, error)
                 raise
             await channel.confirm(id_)
-
-
-def error_data(error: InlayError) -> ErrorData:
-    """An error as the portal may have it: code and fields, never a text."""
-    return ErrorData(error=error.code, fields=dict(error.fields))

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType
 
-from agent.errors import as_inlay_error
+from agent.errors import as_inlay_error, error_data
 from agent.order_ports import PageRequest
-from agent.orders import error_data
 from protocol.errors import InlayError
 from protocol.messages import CompletionParams, EndedParams, Message, ProgressParams, Step
 from protocol.session import Request, Role, Session
