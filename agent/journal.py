@@ -223,11 +223,6 @@ class Journal:
             if claim is not None:
                 db.execute("DELETE FROM claims WHERE id = ?", (claim.id,))
 
-    def knows(self, ref: OrderRef) -> bool:
-        """Whether an order was begun before."""
-        with self._lock:
-            return _find(self._db, ref) is not None
-
     def order(self, ref: OrderRef) -> JournalledOrder:
         """Read one order.
 

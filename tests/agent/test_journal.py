@@ -205,5 +205,5 @@ def test_what_was_begun_survives_a_kill(tmp_path: Path) -> None:
     )
     assert killed.returncode == -9
     journal = Journal(path, Sealer(KEY))
-    assert journal.knows(REF)
+    assert journal.order(REF).ref == REF
     journal.close()
