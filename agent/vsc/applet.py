@@ -49,7 +49,6 @@ from agent.vsc.commands import (
     LogOut,
     MoveKey,
     PutData,
-    ReferenceCommand,
     ResetCard,
     ResetRetry,
     Select,
@@ -106,29 +105,13 @@ def _dispatch(state: PersistentState, volatile: VolatileState, command: Command,
     pending, volatile = volatile.pending, replace(volatile, pending=None)
     match command:
         case Verify() | LogOut() | ChangeReference() | ResetRetry():
-            return (yield from _about_reference(state, volatile, command, keys))
+            return (yield from applet_reference.about_reference(state, volatile, command, keys))
         case Authenticate() | Generate() | ImportKey() | MoveKey() | Attest():
             return _about_key(state, volatile, command, keys, pending)
         case SetRetries() | ResetCard() | SetManagementKey():
             return _about_card(state, volatile, command, keys)
         case _:
             return _read_or_write(state, volatile, command)
-
-
-def _about_reference(
-    state: PersistentState, volatile: VolatileState, command: ReferenceCommand, keys: KeyPort
-) -> Step:
-    match command:
-        case Verify():
-            return (yield from applet_reference.verify(state, volatile, command, keys))
-        case ChangeReference():
-            return (yield from applet_reference.change_reference(state, volatile, command, keys))
-        case ResetRetry():
-            return (yield from applet_reference.reset_retry(state, volatile, command, keys))
-        case LogOut():
-            return applet_reference.log_out(state, volatile)
-        case _:
-            assert_never(command)
 
 
 def _about_key(

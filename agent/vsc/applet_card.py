@@ -67,7 +67,7 @@ def reset_card(state: PersistentState, volatile: VolatileState, keys: KeyPort) -
     It gets a new GUID: programs that knew the old card must not take it for that.
     """
     require(state.pin.tries == 0 and state.puk.tries == 0, StatusWord.CONDITIONS_NOT_SATISFIED)
-    public, pin, puk, _ = keys.new_card(state.card_id, DEFAULT_PIN, DEFAULT_PUK, None, state.cost)
+    public, pin, puk = keys.new_card(state.card_id, DEFAULT_PIN, DEFAULT_PUK, state.cost)
     management = keys.seal_management_key(state.card_id, DEFAULT_MANAGEMENT_ALGORITHM, DEFAULT_MANAGEMENT_KEY)
     guid = keys.random_bytes(_GUID_BYTES)
     expires = objects.chuid_expiry(state.objects.get(objects.CHUID, b"")) or _NO_EXPIRY
@@ -85,7 +85,6 @@ def reset_card(state: PersistentState, volatile: VolatileState, keys: KeyPort) -
         public=public,
         pin=_default(pin),
         puk=_default(puk),
-        unblock=None,
         management=msgspec.structs.replace(management, default=True),
         objects=stored,
         slots={slot: key for slot, key in state.slots.items() if slot == ATTESTATION},

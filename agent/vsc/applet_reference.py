@@ -8,16 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from typing import assert_never
 
 import msgspec
 
 from agent.vsc.apdu import StatusError, StatusWord
-from agent.vsc.commands import ChangeReference, Reference, ResetRetry, Verify, is_reference_value
+from agent.vsc.commands import (
+    ChangeReference,
+    LogOut,
+    Reference,
+    ReferenceCommand,
+    ResetRetry,
+    Verify,
+    is_reference_value,
+)
 from agent.vsc.key_port import KeyPort
 from agent.vsc.outcome import Outcome, Step
 from agent.vsc.state import OpenCard, PersistentState, VolatileState
 
 MOST_TRIES_SHOWN = 15  # the status word has four bits for them
+
+
+def about_reference(
+    state: PersistentState, volatile: VolatileState, command: ReferenceCommand, keys: KeyPort
+) -> Step:
+    """Any of the commands of this module."""
+    match command:
+        case Verify():
+            return (yield from verify(state, volatile, command, keys))
+        case ChangeReference():
+            return (yield from change_reference(state, volatile, command, keys))
+        case ResetRetry():
+            return (yield from reset_retry(state, volatile, command, keys))
+        case LogOut():
+            return log_out(state, volatile)
+        case _:
+            assert_never(command)
 
 
 def verify(state: PersistentState, volatile: VolatileState, command: Verify, keys: KeyPort) -> Step:

@@ -10,9 +10,9 @@ from typing import Final
 import msgspec
 
 from agent.vsc import objects
-from agent.vsc.apdu import HEADER_BYTES, StatusWord
+from agent.vsc.apdu import HEADER_BYTES, StatusError, StatusWord
 from agent.vsc.applet import process
-from agent.vsc.applet_reference import closed
+from agent.vsc.applet_reference import about_reference, closed
 from agent.vsc.attestation import with_attestation
 from agent.vsc.commands import (
     ATTEST,
@@ -27,12 +27,13 @@ from agent.vsc.commands import (
     SET_RETRIES,
     SLOTS,
     VERIFY,
+    ChangeReference,
     ManagementAlgorithm,
-    Reference,
+    ResetRetry,
     is_reference_value,
 )
 from agent.vsc.keys_software import SoftwareKeys
-from agent.vsc.outcome import Outcome, run_step
+from agent.vsc.outcome import Outcome, Step, run_step
 from agent.vsc.state import Lifecycle, PersistentState, VolatileState
 from agent.vsc.store import CardNotSaved, CardStore
 
@@ -200,29 +201,29 @@ class VirtualCard:
             self._volatile = outcome.volatile
             return outcome.data + outcome.status.to_bytes(2, "big")
 
-    def unblock(self, unblock_key: bytes, new_pin: bytearray) -> bool:
-        """Set a new PIN by the key that the portal holds, whatever the PIN's and PUK's tries.
+    def carry_out(self, command: ChangeReference | ResetRetry) -> int:
+        """Change PIN or PUK for the person, beside whatever a reader's clients are doing.
+
+        The application needs no selection, and a client's half-sent command stays as it is. Whatever comes of it,
+        nobody is logged in afterwards: who had the old PIN has to show the new one.
 
         Args:
-            unblock_key: 32 bytes.
-            new_pin: 6 to 8 printable bytes.
+            command: with blocks of 8 bytes, see `pad`.
 
         Returns:
-            False when the key is wrong or the card was made without one.
+            The status word.
 
         Raises:
-            ValueError: no PIN of that form.
-            CardNotSaved: the disk refused; the old PIN is still the one.
+            CardNotSaved: the disk refused; the old value is still the one.
         """
-        block = pad(new_pin)
         with self._lock:
-            opened = self._keys.open_by_portal(self._state, unblock_key)
-            if opened is None:
-                return False
-            entry, _ = self._keys.rewrap(self._state, opened, Reference.PIN, block)
-            self._save(self._state.with_reference(Reference.PIN, entry))
-            self._volatile = closed(self._volatile)
-            return True
+            try:
+                outcome = self._kept(about_reference(self._state, self._volatile, command, self._keys))
+            except StatusError as error:
+                return error.status
+            finally:
+                self._volatile = closed(self._volatile)
+            return outcome.status
 
     def answer_management_challenge(self, challenge: bytes) -> bytes:
         """What proves the management key: for the agent that makes the card, never for a peer.
@@ -258,7 +259,11 @@ class VirtualCard:
         )
 
     def _run(self, apdu: bytes) -> Outcome:
-        outcome = run_step(process(self._state, self._volatile, apdu, self._keys), self._save)
+        return self._kept(process(self._state, self._volatile, apdu, self._keys))
+
+    def _kept(self, step: Step) -> Outcome:
+        """Run a command; its new state is on the disk when this returns."""
+        outcome = run_step(step, self._save)
         if outcome.state is not self._state:
             saved = msgspec.structs.replace(outcome.state, generation=self._state.generation)
             if saved != self._state:  # what a wrong PIN spent is on the disk already

@@ -14,7 +14,6 @@ from agent.vsc.state import (
     PersistentState,
     ReferenceState,
     SlotKey,
-    UnblockState,
 )
 
 
@@ -29,19 +28,18 @@ class KeyPort(Protocol):
         """So many bytes nobody can predict."""
 
     def new_card(
-        self, card_id: str, pin: bytes, puk: bytes, unblock_key: bytes | None, cost: Argon2Cost
-    ) -> tuple[bytes, ReferenceState, ReferenceState, UnblockState | None]:
-        """Make a card key pair, its private half wrapped in every way asked for; slow.
+        self, card_id: str, pin: bytes, puk: bytes, cost: Argon2Cost
+    ) -> tuple[bytes, ReferenceState, ReferenceState]:
+        """Make a card key pair, its private half wrapped under PIN and PUK; slow.
 
         Args:
             card_id: the card.
             pin: 8 bytes, padded with FF.
             puk: 8 bytes, padded with FF.
-            unblock_key: 32 random bytes that the portal holds, or None.
             cost: of Argon2id.
 
         Returns:
-            The public half, and the private one wrapped under PIN, PUK and unblock key.
+            The public half, and the private one wrapped under PIN and under PUK.
         """
 
     def seal_management_key(

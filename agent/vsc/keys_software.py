@@ -5,7 +5,6 @@
     slot key ── sealed to ──► card public key          (X25519; making and importing a key needs no PIN)
     card private key ── wrapped under ──► Argon2id(PIN, salt) + device secret
                      ── wrapped under ──► Argon2id(PUK, salt) + device secret
-                     ── wrapped under ──► the portal's unblock key + device secret   (if the order has one)
     keys that ask for no PIN (9E), management key ── sealed under ──► device secret
 
 Whoever has the files alone has nothing to guess at; whoever has files and device secret has to pay
@@ -45,7 +44,6 @@ from agent.vsc.state import (
     PersistentState,
     ReferenceState,
     SlotKey,
-    UnblockState,
 )
 
 _SALT: Final = 16
@@ -107,18 +105,17 @@ class SoftwareKeys:
         """From the operating system."""
         return os.urandom(length)
 
-    # --- PIN, PUK, unblock key ---
+    # --- PIN and PUK ---
 
     def new_card(
-        self, card_id: str, pin: bytes, puk: bytes, unblock_key: bytes | None, cost: Argon2Cost
-    ) -> tuple[bytes, ReferenceState, ReferenceState, UnblockState | None]:
+        self, card_id: str, pin: bytes, puk: bytes, cost: Argon2Cost
+    ) -> tuple[bytes, ReferenceState, ReferenceState]:
         """See `KeyPort`."""
         private = X25519PrivateKey.generate()
         return (
             private.public_key().public_bytes_raw(),
             self._wrap(card_id, cost, Reference.PIN, pin, private, PIN_TRIES),
             self._wrap(card_id, cost, Reference.PUK, puk, private, PUK_TRIES),
-            None if unblock_key is None else self._wrap_for_portal(card_id, unblock_key, private),
         )
 
     def open_by(
@@ -138,17 +135,6 @@ class SoftwareKeys:
         opened = _Open(X25519PrivateKey.from_private_bytes(raw))
         opened.remember(reference, block)
         return opened
-
-    def open_by_portal(self, state: PersistentState, unblock_key: bytes) -> OpenCard | None:
-        """Open the card key with the key that the portal holds; None when it is wrong or there is none."""
-        if state.unblock is None:
-            return None
-        key = self._portal_key(state.card_id, unblock_key, state.unblock.salt)
-        try:
-            raw = unseal(key, state.unblock.wrapped, _about(state.card_id, "unblock"))
-        except InvalidTag:
-            return None
-        return _Open(X25519PrivateKey.from_private_bytes(raw))
 
     def rewrap(
         self, state: PersistentState, card: OpenCard, reference: Reference, block: bytes
@@ -184,15 +170,6 @@ class SoftwareKeys:
         )
         secret = self._secret.derive("card reference")
         return derive_key(stretched + secret, salt, _about(card_id, f"key of {reference.name}"))
-
-    def _wrap_for_portal(self, card_id: str, unblock_key: bytes, private: X25519PrivateKey) -> UnblockState:
-        salt = os.urandom(_SALT)
-        key = self._portal_key(card_id, unblock_key, salt)
-        return UnblockState(salt, seal(key, private.private_bytes_raw(), _about(card_id, "unblock")))
-
-    def _portal_key(self, card_id: str, unblock_key: bytes, salt: bytes) -> bytes:
-        secret = self._secret.derive("card unblock")
-        return derive_key(unblock_key + secret, salt, _about(card_id, "key of unblock"))
 
     # --- management key ---
 

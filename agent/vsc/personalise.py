@@ -95,7 +95,6 @@ def create(
     puk: bytearray,
     card_id: str | None = None,
     guid: bytes | None = None,
-    unblock_key: bytes | None = None,
     expires: datetime.date | None = None,
     cost: Argon2Cost | None = None,
 ) -> VirtualCard:
@@ -108,7 +107,6 @@ def create(
         puk: 6 to 8 printable ASCII bytes; see `random_puk`.
         card_id: its name in the store, 32 hexadecimal digits; random by default.
         guid: GUID of the CHUID, 16 bytes; random by default, and never another card's.
-        unblock_key: 32 random bytes that the portal keeps; None: the PUK alone unblocks.
         expires: the CHUID's date; ten years from today by default.
         cost: Argon2id's parameters; RFC 9106's second recommendation by default.
 
@@ -116,16 +114,16 @@ def create(
         The card, powered and without anybody logged in.
 
     Raises:
-        ValueError: PIN, PUK, GUID or unblock key of a wrong form.
+        ValueError: PIN, PUK or GUID of a wrong form.
         CardNotSaved: the disk refused.
     """
     guid = guid or os.urandom(_GUID_BYTES)
-    if len(guid) != _GUID_BYTES or (unblock_key is not None and len(unblock_key) != 32):
-        raise ValueError("GUID or unblock key of a wrong length")
+    if len(guid) != _GUID_BYTES:
+        raise ValueError("GUID of a wrong length")
     card_id = card_id or new_card_id()
     cost = cost or Argon2Cost()
     keys = SoftwareKeys(store.secret)
-    public, pin_state, puk_state, unblock = keys.new_card(card_id, pad(pin), pad(puk), unblock_key, cost)
+    public, pin_state, puk_state = keys.new_card(card_id, pad(pin), pad(puk), cost)
     expires = expires or datetime.datetime.now(datetime.UTC).date() + _VALIDITY
     state = PersistentState(
         card_id=card_id,
@@ -138,7 +136,6 @@ def create(
         public=public,
         pin=pin_state,
         puk=puk_state,
-        unblock=unblock,
         management=keys.new_management_key(card_id),
         objects={
             objects.CHUID: objects.chuid(guid, expires),
@@ -155,11 +152,6 @@ def create(
 def random_puk() -> bytearray:
     """Draw a PUK: 8 random digits."""
     return bytearray(f"{secrets.randbelow(10**8):08d}", "ascii")
-
-
-def random_unblock_key() -> bytes:
-    """Draw an unblock key for the portal to keep: 32 random bytes."""
-    return os.urandom(32)
 
 
 def generate(card: VirtualCard, slot: int, algorithm: Algorithm) -> PublicKey:

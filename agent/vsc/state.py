@@ -70,18 +70,6 @@ class ReferenceState(Stored, frozen=True):
     default: bool = False
 
 
-class UnblockState(Stored, frozen=True):
-    """The card key wrapped under a key that the portal holds.
-
-    Attributes:
-        salt: 16 random bytes.
-        wrapped: the card's private key, sealed under the portal's key and the device secret.
-    """
-
-    salt: Salt
-    wrapped: bytes
-
-
 class ManagementKey(Stored, frozen=True):
     """The management key 9B, sealed under the device secret.
 
@@ -134,7 +122,7 @@ class PersistentState(Stored, frozen=True):
         public: X25519 public key of the card, 32 bytes; slot keys are sealed to it.
         pin: the PIN.
         puk: the PUK.
-        unblock: the portal's way in, when the order asked for one.
+        unblock: nothing; stands in files of version 2 and before.
         management: the management key.
         objects: data objects by tag, the value inside of tag 53.
         slots: keys by slot, the attestation key among them.
@@ -151,11 +139,11 @@ class PersistentState(Stored, frozen=True):
     public: Bytes32
     pin: ReferenceState
     puk: ReferenceState
-    unblock: UnblockState | None
     management: ManagementKey
     objects: dict[int, bytes]
     slots: dict[int, SlotKey]
     attested: bool = False
+    unblock: None = None
 
     def reference(self, reference: Reference) -> ReferenceState:
         """The PIN's or the PUK's part."""

@@ -372,6 +372,46 @@ export const CAUSES = Object.freeze({
     "why": "The secret in the system's key store that protects them is gone or was replaced.",
     "next_step": "Restore the key store, or get a new virtual card from the portal."
   },
+  "pin_wrong": {
+    "happened": "The PIN is wrong.",
+    "why": "The card did not accept it; tries left: {tries}.",
+    "next_step": "Type it again with care. If you don't know it, unblock the card with its PUK: inlay cards unblock"
+  },
+  "pin_blocked": {
+    "happened": "The PIN is blocked.",
+    "why": "A wrong PIN was typed too many times in a row.",
+    "next_step": "Unblock the card with its PUK: inlay cards unblock. If you don't have the PUK, ask the portal's support."
+  },
+  "puk_wrong": {
+    "happened": "The PUK is wrong.",
+    "why": "The card did not accept it; tries left: {tries}.",
+    "next_step": "Compare it with what you wrote down, or with what the portal's support told you, then type it again with care."
+  },
+  "puk_blocked": {
+    "happened": "This card can't be unblocked any more.",
+    "why": "A wrong PUK was typed too many times in a row.",
+    "next_step": "Get a new virtual card from the portal, then delete this one: inlay cards delete"
+  },
+  "card_not_active": {
+    "happened": "The card can't be used yet.",
+    "why": "It is still being made.",
+    "next_step": "Wait for the window that makes it, or cancel there. After a restart Inlay removes such a card by itself."
+  },
+  "card_ambiguous": {
+    "happened": "It is not clear which card is meant.",
+    "why": "That name fits {count} cards.",
+    "next_step": "Name it by its serial number, which inlay cards lists."
+  },
+  "no_card": {
+    "happened": "There is no card to do that with.",
+    "why": "You have no virtual card on this machine yet.",
+    "next_step": "Get one at your portal: Get virtual smart card."
+  },
+  "card_in_question": {
+    "happened": "Inlay is asking about this card already.",
+    "why": "Another window is open for it.",
+    "next_step": "Finish or close that window, then try again."
+  },
   "pcsc_card_removed": {
     "happened": "The card is gone.",
     "why": "It was taken out of the reader.",

@@ -47,14 +47,13 @@ def file_secret(folder: Path) -> DeviceSecret:
     return open_device_secret(Level.FILE, folder, allow_file=True)
 
 
-def empty_card(store: CardStore, *, unblock_key: bytes | None = None) -> VirtualCard:
+def empty_card(store: CardStore) -> VirtualCard:
     """A card without keys, PIN and PUK as above."""
     return personalise.create(
         store,
         label="Virtual smart card of a test",
         pin=bytearray(PIN),
         puk=bytearray(PUK),
-        unblock_key=unblock_key,
         cost=CHEAP,
     )
 

@@ -51,8 +51,7 @@ def _encrypted(algorithm: ManagementAlgorithm, key: bytes, block: bytes, *, back
 
 def test_reset_needs_both_blocked_and_takes_everything(cards: CardStore) -> None:
     """No key, certificate or way in of before is left; what a second card would share is new."""
-    unblock = personalise.random_unblock_key()
-    card = empty_card(cards, unblock_key=unblock)
+    card = empty_card(cards)
     personalise.generate(card, 0x9A, Algorithm.P_256)
     before = cards.load(card.card_id)
     assert _send(card, "00FB0000") == "6985"
@@ -68,7 +67,6 @@ def test_reset_needs_both_blocked_and_takes_everything(cards: CardStore) -> None
     )
     assert after.public != before.public
     assert after.serial == before.serial
-    assert not card.unblock(unblock, bytearray(b"999999"))
     assert _verify(card, DEFAULT_PIN) == "9000"
 
 

@@ -106,21 +106,6 @@ def test_keys_survive_change_block_and_unblock(cards: CardStore, algorithm: Algo
     assert _signs(VirtualCard.load(cards, card.card_id), PIN)
 
 
-def test_portal_unblocks(cards: CardStore) -> None:
-    """With the portal's key a new PIN is set, PUK blocked or not; without it, or with another, nothing."""
-    key = personalise.random_unblock_key()
-    card = empty_card(cards, unblock_key=key)
-    personalise.generate(card, 0x9A, Algorithm.P_256)
-    assert not card.unblock(personalise.random_unblock_key(), bytearray(NEW_PIN))
-    assert not empty_card(cards).unblock(key, bytearray(NEW_PIN))
-    for _ in range(3):
-        _send(card, f"0020008008{_block(b'000000')}")
-    assert card.unblock(key, bytearray(NEW_PIN))
-    assert _signs(card, NEW_PIN)
-    with pytest.raises(ValueError, match="form"):
-        card.unblock(key, bytearray(b"short"))
-
-
 class Unwilling(CardStore):
     """A store whose disk refuses when it is told to."""
 
