@@ -9,6 +9,7 @@ The tree of exceptions::
     ├── NotFound        there is no such object, or it is another person's
     ├── Forbidden       the person lacks a role
     ├── LoginRefused    wrong e-mail address or password; never says which
+    ├── EncodingError   an encoding description can't be used (``portal.encoding.problems``)
     └── AuditBroken     the audit log was changed (``portal.audit_heads``)
 
 Each carries fields; the text for a person is made from them.

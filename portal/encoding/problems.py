@@ -1,0 +1,83 @@
+"""What can be wrong with an encoding description: one row for each cause, each problem with its line and word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from portal.errors import PortalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CAUSES: Final[dict[str, str]] = {
+    "not_text": "The file is no UTF-8 text.",
+    "too_long": "{word} is more than is possible: at most {limit}.",
+    "not_a_line": "“{word}” is neither a section, nor KEYWORD=VALUE, nor a comment (a comment's line starts with #).",
+    "outside_section": "“{word}” stands before the first section.",
+    "unknown_section": "There is no section [{word}]. Sections: [Encoding], [Fields], [Description], [Application_X].",
+    "missing_section": "The section [{word}] is missing.",
+    "duplicate_section": "The section [{word}] stands there twice; first in line {first}.",
+    "unknown_keyword": "The keyword {word} is not known.{hint}",
+    "wrong_section": "The keyword {word} does not belong to [{section}] but to {belongs}.",
+    "duplicate_keyword": "{word} stands in [{section}] twice; first in line {first}.",
+    "missing_keyword": "{word} needs {needed} beside it in [{section}].",
+    "bad_field_name": "“{word}” can't be a field's name: letters, digits and _, a letter first.",
+    "field_with_value": "The field {word} has a value here. Fields are bound to process variables outside the file.",
+    "undeclared_field": "The field {word} is not declared in [Fields].",
+    "bad_value": "“{word}” is no value of {keyword}: {expected}.",
+    "pin_entry_misfit": "{word} does not fit: {expected}.",
+    "not_alone": "{word} is an operation by itself and can't stand beside {other}.",
+    "always_without_card": "CreateObjectRelation=always can't be kept: this operation may run without a card.",
+    "return_field_unmapped": "The field {word} receives a descriptor and has to be mapped to a process variable.",
+    "field_unmapped": "The field {word} is read and has to be mapped to a process variable.",
+    "bad_mapping": "“{word}” can't be mapped: {expected}.",
+    "variable_missing": "The process variable {word} has no value.",
+    "orders_nothing": "[{word}] orders nothing: it needs CertificateTemplate or RecoverCertificate.",
+    "slot_twice": "The key {word} is used by two applications.",
+    "no_slot_left": "There are more certificates to recover than the card has retired keys ({limit}).",
+    "not_for_this_card": "{word} can't be done with this kind of card ({kind}).",
+}
+"""Code to sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        code: key of ``CAUSES``.
+        line: line of the file, from 1; 0 where what is wrong is that something is missing, or lies outside it.
+        word: the word it is about.
+        sentence: for people.
+    """
+
+    code: str
+    line: int
+    word: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.sentence}" if self.line else self.sentence
+
+
+def problem(code: str, line: int, word: str, **fields: str | int) -> Problem:
+    """Make a problem of a row of the table; long words are cut, and what can't be printed is shown as a dot."""
+    printable = "".join(mark if mark.isprintable() else "·" for mark in word[:61])
+    shown = printable if len(printable) <= 60 else printable[:57] + "…"
+    return Problem(code, line, shown, CAUSES[code].format(word=shown, **fields))
+
+
+class EncodingError(PortalError):
+    """An encoding description can't be used.
+
+    Attributes:
+        problems: everything that is wrong, by line.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda item: item.line))
+        super().__init__(*(item.code for item in self.problems))
+
+    def __str__(self) -> str:
+        return "\n".join(str(item) for item in self.problems)
