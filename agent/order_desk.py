@@ -19,7 +19,6 @@ from agent.channel import Channel, ChannelClosedError, open_channel
 from agent.claims import Claimed, claim, is_open
 from agent.consent import build_prompt
 from agent.errors import as_inlay_error, describe, error_data
-from agent.handlers.create_virtual_card import owner_of
 from agent.journal import OpenClaim
 from agent.order_ports import Cancellable
 from agent.order_recovery import recover, undo_claim
@@ -292,7 +291,7 @@ class OrderDesk:
         _LOG.warning("order %s is undone: %s", run.ref.jti, error.code)
         removed = True
         try:
-            await handler.undo(owner_of(run.order))
+            await handler.undo(run.order)
         except (InlayError, OSError) as cause:
             # never attached, and revoked at the portal; the next start tries again
             removed = False

@@ -234,7 +234,7 @@ class OrderHandler(Protocol):
     async def finish(self, context: OrderContext) -> None:
         """What comes after the portal's ``finished``; may run again after a restart."""
 
-    async def undo(self, owner: CardOwner) -> None:
+    async def undo(self, order: Order) -> None:
         """Remove everything that was made; may run again after a restart."""
 
 

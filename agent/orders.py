@@ -111,7 +111,7 @@ class OrderRun:
         self._journal = journal
         self._dial = dial
         self._page = page
-        self._exchange = Exchange(ref.jti, Side.AGENT, keys.device, [], position)
+        self._exchange = self._new_exchange([], position)
         self._changing = asyncio.Lock()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._outgoing = asyncio.Event()
@@ -223,7 +223,11 @@ class OrderRun:
         """From now on the portal's messages are verified by the keys that may sign now."""
         keys = [item.key for item in channel.key_set.order_keys]
         position = self._exchange.position
-        self._exchange = Exchange(self.ref.jti, Side.AGENT, self._keys.device, keys, position)
+        self._exchange = self._new_exchange(keys, position)
+
+    def _new_exchange(self, peer_keys: list[PublicJwk], position: Position | None) -> Exchange:
+        certifies = self.order.parameters.certifies
+        return Exchange(self.ref.jti, Side.AGENT, self._keys.device, peer_keys, position, certifies=certifies)
 
     async def _send(self, body: Message) -> None:
         async with self._changing:

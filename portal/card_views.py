@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from portal.model.states import CaState, CertificateState, VirtualSmartCardState
-from portal.processes.endings import HAS_A
+from portal.processes.certificates import HAS_A
 from portal.store.tables import Card, Certificate, Device, ObjectRelation, Order, Revocation
 from portal.views import CardView, CertificateView
 

@@ -1,10 +1,9 @@
 """Every message of the protocol as a strict struct: the one place where the wire is described.
 
-JSON Schema, TypeScript types and the reference in SPEC.md come from this file. Bytes are base64 (with padding)
-in JSON; times are whole seconds since 1970 in the portal's time; durations are whole seconds.
+JSON Schema, TypeScript types and the reference in docs/reference come from this file, and from those it takes its
+words, operations and the pages' messages from: who needs any of them finds it here.
 
-Groups: common words, frames, channel (agent and portal), loopback (page and agent), order, messages of an
-order, events for the page.
+Groups: frames, channel (agent and portal), order, messages of an order.
 """
 
 from __future__ import annotations
@@ -15,134 +14,68 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+# isort: off
+# what is passed on, a block each
+from protocol.operations import (
+    ChangePin as ChangePin,
+    CreateVirtualCard as CreateVirtualCard,
+    DeleteVirtualCard as DeleteVirtualCard,
+    KeyOrder as KeyOrder,
+    Operation as Operation,
+)
+from protocol.page_messages import (
+    CompletionParams as CompletionParams,
+    EndedParams as EndedParams,
+    ListReadersResult as ListReadersResult,
+    LoopbackHelloResult as LoopbackHelloResult,
+    OpenParams as OpenParams,
+    OpenResult as OpenResult,
+    PageError as PageError,
+    PageEvent as PageEvent,
+    ProgressParams as ProgressParams,
+    Reader as Reader,
+    Ticket as Ticket,
+    TicketParams as TicketParams,
+)
+from protocol.words import (
+    Algorithm as Algorithm,
+    Binding as Binding,
+    CardGuid as CardGuid,
+    Code as Code,
+    CompactJwe as CompactJwe,
+    CompactJws as CompactJws,
+    Der as Der,
+    ErrorData as ErrorData,
+    ErrorFields as ErrorFields,
+    Generation as Generation,
+    Identifier as Identifier,
+    KeySource as KeySource,
+    Message as Message,
+    Nonce as Nonce,
+    Number as Number,
+    Origin as Origin,
+    PinPolicy as PinPolicy,
+    PortalId as PortalId,
+    Presence as Presence,
+    PublicJwk as PublicJwk,
+    Purpose as Purpose,
+    Seconds as Seconds,
+    Sequence as Sequence,
+    Sha256 as Sha256,
+    ShortText as ShortText,
+    SlotName as SlotName,
+    SmallBytes as SmallBytes,
+    Step as Step,
+    StorageLevel as StorageLevel,
+    Thumbprint as Thumbprint,
+    Transport as Transport,
+    UnixTime as UnixTime,
+    whole,
+)
+
+# isort: on
+
 PROTOCOL_VERSIONS: Final = (1,)
-
-
-class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all structs: immutable, unknown fields refused, defaults left out on the wire."""
-
-
-def _whole(pattern: str) -> str:
-    """Anchor a pattern at both ends: in Python a bare ``$`` would let a final newline pass."""
-    return f"^{pattern}$(?!\\n)"
-
-
-# --- common words -----------------------------------------------------------------------------------------
-
-ShortText = Annotated[str, Meta(min_length=1, max_length=200)]
-PortalId = Annotated[
-    str, Meta(min_length=1, max_length=259, pattern=_whole(r"[a-z0-9.-]+(:[1-9][0-9]{0,4})?"))
-]
-Origin = Annotated[str, Meta(max_length=268, pattern=_whole(r"https?://[a-z0-9.\[\]:-]+"))]
-Identifier = Annotated[str, Meta(min_length=1, max_length=64, pattern=_whole(r"[A-Za-z0-9_.:-]+"))]
-Code = Annotated[str, Meta(pattern=_whole(r"([A-Za-z0-9_-]{22}|[0-9A-HJKMNP-TV-Z]{10})"))]
-Nonce = Annotated[str, Meta(pattern=_whole(r"[A-Za-z0-9_-]{43}"))]
-"""256 random bits, base64url without padding."""
-Thumbprint = Annotated[str, Meta(pattern=_whole(r"[A-Za-z0-9_-]{43}"))]
-"""RFC 7638, SHA-256."""
-CompactJws = Annotated[
-    str, Meta(max_length=60_000, pattern=_whole(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+"))
-]
-CompactJwe = Annotated[
-    str, Meta(max_length=20_000, pattern=_whole(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){3}\.[A-Za-z0-9_-]+"))
-]
-Seconds = Annotated[int, Meta(ge=1, le=86_400)]
-UnixTime = Annotated[int, Meta(ge=0, le=32_503_680_000)]
-Sequence = Annotated[int, Meta(ge=1, le=1_000_000)]
-Number = Annotated[str, Meta(pattern=_whole(r"[0-9]{3}"))]
-Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Der = Annotated[bytes, Meta(min_length=4, max_length=12_000)]
-SmallBytes = Annotated[bytes, Meta(min_length=4, max_length=1_400)]
-SlotName = Annotated[str, Meta(pattern=_whole(r"(9[ACDE]|8[2-9A-F]|9[0-5])"))]
-"""PIV key reference in hexadecimal: 9A, 9C, 9D, 9E, 82…95 (SP 800-73pt1-5, table 4b)."""
-CardGuid = Annotated[str, Meta(pattern=_whole(r"[0-9a-f]{32}"))]
-"""GUID of a card's CHUID (SP 800-73pt1-5, table 9)."""
-Generation = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]
-"""How often a card's file was saved: it only goes up, unless an old copy of the file was put back."""
-ErrorFields = dict[str, str | int]
-
-
-class PublicJwk(Message, frozen=True):
-    """A P-256 public key (RFC 7517)."""
-
-    kty: Literal["EC"]
-    crv: Literal["P-256"]
-    x: Annotated[str, Meta(pattern=_whole(r"[A-Za-z0-9_-]{43}"))]
-    y: Annotated[str, Meta(pattern=_whole(r"[A-Za-z0-9_-]{43}"))]
-
-
-class Algorithm(enum.StrEnum):
-    """Algorithms of keys on a card."""
-
-    RSA_2048 = "RSA-2048"
-    P_256 = "P-256"
-
-
-class Purpose(enum.StrEnum):
-    """What a certificate is for."""
-
-    AUTHENTICATION = "authentication"
-    SIGNATURE = "signature"
-    ENCRYPTION = "encryption"
-
-
-class KeySource(enum.StrEnum):
-    """Where a key comes from."""
-
-    GENERATE = "generate"
-    """made on the card, never leaves it"""
-    IMPORT = "import"
-    """made by the portal's archive, delivered as JWE"""
-
-
-class Presence(enum.StrEnum):
-    """What a PIN policy says about a class of characters."""
-
-    ALLOWED = "ALLOWED"
-    DISALLOWED = "DISALLOWED"
-    REQUIRED = "REQUIRED"
-
-
-class StorageLevel(enum.StrEnum):
-    """How a virtual card's keys are kept at rest; claimed unless attested."""
-
-    TPM = "tpm"
-    KEYSTORE = "keystore"
-    FILE = "file"
-
-
-class Binding(enum.StrEnum):
-    """How the browser session that began the order is shown to be the one at this machine."""
-
-    NUMBER = "number"
-    """the agent shows a three-digit number after consent; it is typed into the page"""
-    COMPLETION = "completion"
-    """the agent hands the completion secret to the page over the loopback socket"""
-    NONE = "none"
-    """the device is known to the account and the operation does not ask for more"""
-
-
-class Transport(enum.StrEnum):
-    """How the code came to the agent."""
-
-    LINK = "link"
-    LOOPBACK = "loopback"
-    TYPED = "typed"
-
-
-class PinPolicy(Message, frozen=True):
-    """Rules for a new PIN: printable ASCII, lengths in bytes.
-
-    The effective maximum is the smaller of ``max_length`` and 8, unless ``agent_only``.
-    """
-
-    min_length: Annotated[int, Meta(ge=4, le=15)] = 6
-    max_length: Annotated[int, Meta(ge=4, le=15)] = 8
-    upper: Presence = Presence.ALLOWED
-    lower: Presence = Presence.ALLOWED
-    digits: Presence = Presence.ALLOWED
-    special: Presence = Presence.ALLOWED
-    agent_only: bool = False
 
 
 # --- frames: JSON-RPC 2.0 ---------------------------------------------------------------------------------
@@ -155,7 +88,7 @@ class Frame(Message, frozen=True):
 
     jsonrpc: Literal["2.0"]
     id: FrameId | UnsetType = UNSET
-    method: Annotated[str, Meta(max_length=40, pattern=_whole(r"[a-z_]+"))] | UnsetType = UNSET
+    method: Annotated[str, Meta(max_length=40, pattern=whole(r"[a-z_]+"))] | UnsetType = UNSET
     params: msgspec.Raw | UnsetType = UNSET
     result: msgspec.Raw | UnsetType = UNSET
     error: ErrorObject | UnsetType = UNSET
@@ -167,13 +100,6 @@ class ErrorObject(Message, frozen=True):
     code: int
     message: Annotated[str, Meta(max_length=400)]
     data: ErrorData | None = None
-
-
-class ErrorData(Message, frozen=True):
-    """What the number stands for."""
-
-    error: Identifier
-    fields: ErrorFields = {}
 
 
 class Empty(Message, frozen=True):
@@ -253,7 +179,7 @@ class Claim(Message, frozen=True):
     """levels this machine can keep keys at, best first"""
     origin: Origin | None = None
     """origin of the page that handed the code over; loopback only"""
-    cards: Annotated[list[CardGeneration], Meta(max_length=32)] = []
+    cards: Annotated[list[CardGeneration], Meta(max_length=32)] = msgspec.field(default_factory=list)
     """cards of this portal that the device holds, so that a file that was put back is noticed"""
 
 
@@ -320,7 +246,7 @@ class KeySet(Message, frozen=True):
     order_keys: Annotated[list[OrderKey], Meta(min_length=1, max_length=8)]
     name: ShortText
     """the portal's name for people"""
-    channel_path: Annotated[str, Meta(max_length=100, pattern=_whole(r"/[a-z0-9/._-]*"))]
+    channel_path: Annotated[str, Meta(max_length=100, pattern=whole(r"/[a-z0-9/._-]*"))]
     """path of the channel below the portal's own origin"""
 
 
@@ -329,79 +255,6 @@ class OrderKey(Message, frozen=True):
 
     kid: Thumbprint
     key: PublicJwk
-
-
-# --- loopback: the page calls the agent -------------------------------------------------------------------
-
-
-class LoopbackHelloResult(Message, frozen=True):
-    """The agent's answer to ``hello``: versions, and nothing about the machine."""
-
-    version: int
-    versions: list[int]
-
-
-class OpenParams(Message, frozen=True):
-    """``open``: hands over a code. The agent claims it at the portal that its trust store names."""
-
-    portal: PortalId
-    code: Code
-
-
-class OpenResult(Message, frozen=True):
-    """The code was taken; what becomes of it comes as ``progress``, ``completion`` and ``ended``."""
-
-    accepted: bool
-
-
-class ProgressParams(Message, frozen=True):
-    """Notification to the page: the order got to this step."""
-
-    step: Step
-
-
-class CompletionParams(Message, frozen=True):
-    """Notification to the page after consent: what the page hands to its portal to bind its session."""
-
-    completion: Nonce
-
-
-class EndedParams(Message, frozen=True):
-    """Notification to the page: the order ended."""
-
-    outcome: Literal["finished", "undone", "refused"]
-    error: ErrorData | None = None
-
-
-class TicketParams(Message, frozen=True):
-    """``list_readers``: reading needs a session ticket that the portal signed for this page's origin."""
-
-    ticket: CompactJws
-
-
-class Ticket(Message, frozen=True):
-    """Signed by an order key (``typ`` inlay-ticket+jwt)."""
-
-    iss: PortalId
-    aud: Literal["inlay"]
-    origin: Origin
-    level: Literal["read"]
-    iat: UnixTime
-    exp: UnixTime
-
-
-class Reader(Message, frozen=True):
-    """A reader as PC/SC names it."""
-
-    name: ShortText
-    card_present: bool
-    atr: Annotated[str, Meta(max_length=66, pattern=_whole(r"([0-9A-F]{2})*"))] = ""
-
-
-class ListReadersResult(Message, frozen=True):
-    """All readers of the machine."""
-
-    readers: Annotated[list[Reader], Meta(max_length=64)]
 
 
 # --- order ------------------------------------------------------------------------------------------------
@@ -413,35 +266,6 @@ class Account(Message, frozen=True):
     id: Identifier
     name: ShortText
     user_id: ShortText
-
-
-class KeyOrder(Message, frozen=True):
-    """One key and certificate of a card."""
-
-    slot: SlotName
-    purpose: Purpose
-    algorithm: Algorithm
-    source: KeySource
-    subject: ShortText
-    """subject as RFC 4514 text, for the request; the CA decides what it certifies"""
-
-
-class CreateVirtualCard(Message, frozen=True, tag="create_virtual_card", tag_field="operation"):
-    """Parameters of the operation *create virtual card*."""
-
-    card: Identifier
-    """the portal's id of the card"""
-    label: ShortText
-    """the profile's name"""
-    server_name: ShortText
-    valid_until: UnixTime
-    pin_policy: PinPolicy
-    keys: Annotated[list[KeyOrder], Meta(min_length=1, max_length=24)]
-    storage: Annotated[list[StorageLevel], Meta(min_length=1, max_length=3)]
-    """levels the portal's policy allows"""
-    puk: Literal["escrow", "show"]
-    escrow_key: PublicJwk | None = None
-    """with ``escrow``: the PUK goes out as JWE to this key"""
 
 
 class Confirmation(Message, frozen=True):
@@ -468,7 +292,7 @@ class Order(Message, frozen=True):
     binding: Binding
     resume_within: Seconds
     """after this long without the other side both undo"""
-    parameters: CreateVirtualCard
+    parameters: Operation
     completion: Nonce | None = None
     """the completion secret, with binding ``completion``"""
 
@@ -476,24 +300,12 @@ class Order(Message, frozen=True):
 # --- messages of an order ---------------------------------------------------------------------------------
 
 
-class Step(enum.StrEnum):
-    """Steps of an order that people see."""
-
-    CONSENT = "consent"
-    BINDING = "binding"
-    KEYS = "keys"
-    CERTIFICATES = "certificates"
-    WRITING = "writing"
-    PROVING = "proving"
-    FINISHED = "finished"
-
-
 class Envelope(Message, frozen=True):
     """Payload of every message's JWS (``typ`` inlay-message+jwt). ``seq`` counts each direction from 1."""
 
     jti: Identifier
     seq: Sequence
-    type: Annotated[str, Meta(max_length=40, pattern=_whole(r"[a-z_]+"))]
+    type: Annotated[str, Meta(max_length=40, pattern=whole(r"[a-z_]+"))]
     body: msgspec.Raw
 
 
@@ -502,7 +314,8 @@ class Consented(Message, frozen=True):
 
     encryption_key: PublicJwk
     """ephemeral key of this order; the portal's secrets come as JWE to it"""
-    storage: StorageLevel
+    storage: StorageLevel | None = None
+    """how a new virtual card's keys will be kept"""
     number: Number | None = None
     """the number shown, with binding ``number``"""
 
@@ -526,7 +339,7 @@ class Requests(Message, frozen=True):
 
     guid: CardGuid
     """GUID of the CHUID"""
-    serial: Annotated[str, Meta(pattern=_whole(r"[0-9]{1,10}"))]
+    serial: Annotated[str, Meta(pattern=whole(r"[0-9]{1,10}"))]
     requests: Annotated[list[CertificateRequest], Meta(max_length=24)]
     puk: CompactJwe | None = None
     """the card's PUK, to ``escrow_key``"""
@@ -570,12 +383,15 @@ class SlotProof(Message, frozen=True):
 
 
 class Receipt(Message, frozen=True):
-    """Agent: everything was written, read back and proved."""
+    """Agent: everything was done, and what was certified is written, read back and proved."""
 
     guid: CardGuid
-    generation: Generation
-    storage: StorageLevel
-    proofs: Annotated[list[SlotProof], Meta(min_length=1, max_length=24)]
+    generation: Generation = 0
+    """of a virtual card"""
+    storage: StorageLevel | None = None
+    """of a virtual card"""
+    proofs: Annotated[list[SlotProof], Meta(max_length=24)] = msgspec.field(default_factory=list)
+    """one for each certificate of the order"""
     attested: bool = False
 
 
@@ -586,7 +402,7 @@ class Progress(Message, frozen=True):
 
 
 class Finished(Message, frozen=True):
-    """Portal: certificates valid, card active. The agent attaches the card only now."""
+    """Portal: the order has won and its objects are in their new states. A new card is attached only now."""
 
 
 class Undo(Message, frozen=True):
@@ -618,29 +434,6 @@ PORTAL_MESSAGES: Final[dict[str, type[Message]]] = {
 MESSAGE_TYPES: Final[dict[type[Message], str]] = {
     type_: name for table in (AGENT_MESSAGES, PORTAL_MESSAGES) for name, type_ in table.items()
 }
-
-
-# --- events for the page ----------------------------------------------------------------------------------
-
-
-class PageEvent(Message, frozen=True):
-    """Server-sent event ``order`` of the portal: where the order stands, for the page that began it."""
-
-    state: Literal["waiting", "running", "finished", "undone"]
-    """``waiting``: nobody has claimed the code yet"""
-    step: Step | None = None
-    number_wanted: bool = False
-    tries_left: Annotated[int, Meta(ge=0, le=3)] | None = None
-    error: PageError | None = None
-
-
-class PageError(Message, frozen=True):
-    """An error as a page may show it."""
-
-    error: Identifier
-    happened: str
-    why: str
-    next_step: str
 
 
 CHANNEL_METHODS: Final[dict[str, tuple[type[Message], type[Message]]]] = {

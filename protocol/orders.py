@@ -3,6 +3,7 @@
 The rules of the exchange, as one table (``_NEXT``):
 
 * the agent speaks first (``consented``), and then the two take turns;
+* an order that certifies nothing (``Operation.certifies``) goes from ``proceed`` to the receipt (``_SHORT``);
 * ``progress`` changes nothing; the portal may say ``undo`` until it has said ``finished``;
 * the agent may say ``undone`` by itself until it has sent its receipt; from then on the portal decides;
 * messages that crossed an ``undo`` or ``undone`` on their way are taken and have no effect.
@@ -136,17 +137,31 @@ _NEXT: Final[dict[tuple[Stage, Side, str], Stage]] = {
     **{(Stage.UNDOING, _AGENT, name): Stage.UNDOING for name in AGENT_MESSAGES if name != "undone"},
     **{(Stage.UNDONE, _PORTAL, name): Stage.UNDONE for name in PORTAL_MESSAGES if name != "finished"},
 }
+_SHORT: Final[dict[tuple[Stage, Side, str], Stage]] = {
+    **{
+        step: after
+        for step, after in _NEXT.items()
+        if step[1:] != (_AGENT, "requests") or step[0] is Stage.UNDOING
+    },
+    (Stage.PROCEEDING, _AGENT, "receipt"): Stage.RECEIPTED,
+}
 FINAL_STAGES: Final = frozenset({Stage.FINISHED, Stage.UNDONE})
 
 
-def next_stage(stage: Stage, side: Side, message_type: str) -> Stage:
+def next_stage(stage: Stage, side: Side, message_type: str, *, certifies: bool = True) -> Stage:
     """The stage after a message.
+
+    Args:
+        stage: how far the order has come.
+        side: who speaks.
+        message_type: what.
+        certifies: whether the order goes by way of requests and certificates.
 
     Raises:
         InlayError: ``message_unexpected``: the message has no place at this stage.
     """
     try:
-        return _NEXT[stage, side, message_type]
+        return (_NEXT if certifies else _SHORT)[stage, side, message_type]
     except KeyError:
         raise InlayError("message_unexpected") from None
 
@@ -182,8 +197,11 @@ class Exchange:
         key: jose.SigningKey,
         peer_keys: Sequence[PublicJwk],
         position: Position | None = None,
+        *,
+        certifies: bool = True,
     ) -> None:
         self._jti = jti
+        self._certifies = certifies
         self._side = side
         self._key = key
         self._peer_keys = list(peer_keys)
@@ -200,7 +218,7 @@ class Exchange:
             InlayError: ``message_unexpected``: it has no place at this stage.
         """
         name = MESSAGE_TYPES[type(body)]
-        stage = next_stage(self.position.stage, self._side, name)
+        stage = next_stage(self.position.stage, self._side, name, certifies=self._certifies)
         seq = self.position.sent + 1
         envelope = Envelope(jti=self._jti, seq=seq, type=name, body=msgspec.Raw(codec.encode(body)))
         token = self._key.sign(jose.MESSAGE, envelope)
@@ -226,7 +244,7 @@ class Exchange:
         if type_ is None:
             raise InlayError("message_unexpected")
         other = Side.PORTAL if self._side is Side.AGENT else Side.AGENT
-        stage = next_stage(self.position.stage, other, envelope.type)
+        stage = next_stage(self.position.stage, other, envelope.type, certifies=self._certifies)
         body = codec.decode(bytes(envelope.body), type_, malformed="params_invalid")
         self.position = self.position._replace(stage=stage, received=envelope.seq)
         return body
@@ -240,8 +258,3 @@ class Exchange:
                 algorithm="message_signature_invalid",
                 payload="params_invalid",
             ) from None
-
-
-def sequence_of(token: str) -> int:
-    """The ``seq`` of a message this side signed itself, to find what a peer has not taken yet."""
-    return jose.unverified_payload(token, jose.MESSAGE, Envelope).seq

@@ -16,8 +16,16 @@ from cryptography import x509
 
 from agent.order_ports import CardFacts, CardInProgress, CardOwner, Cards, OrderContext, Shown
 from agent.pin_rules import keeps_rules, plain_rules
-from agent.ports import CardSummary, CertificateLine, InteractionError, OrderPrompt, WindowFailed
-from agent.ports import Consented as Agreement
+from agent.ports import (
+    CardSummary,
+    CertificateLine,
+    InteractionError,
+    OrderPrompt,
+    WindowFailed,
+)
+from agent.ports import (
+    Consented as Agreement,
+)
 from protocol import jose, proofs
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import (
@@ -25,6 +33,7 @@ from protocol.messages import (
     CertificateRequest,
     Certificates,
     Consented,
+    CreateVirtualCard,
     IssuedCertificate,
     KeyOrder,
     KeySource,
@@ -69,7 +78,7 @@ class CreateVirtualCardHandler:
         Raises:
             InlayError: ``pin_policy_unsatisfiable``, or ``order_malformed`` where the order contradicts itself.
         """
-        parameters = order.parameters
+        parameters = _ordered(order)
         plain_rules(parameters.pin_policy)
         slots = [key.slot for key in parameters.keys]
         if len(set(slots)) != len(slots):
@@ -107,17 +116,18 @@ class CreateVirtualCardHandler:
 
     async def finish(self, context: OrderContext) -> None:
         """The portal has confirmed: the card becomes active, is shown to other programs, and to the person."""
-        owner = owner_of(context.order)
+        owner = _owner_of(context.order)
         facts = await context.record("activate", self._cards.activate(owner))
         shown = await context.record("show", self._cards.show(facts.card))
         puk = self._puks.pop(owner, None)
-        lost = context.order.parameters.puk == "show" and puk is None
+        lost = _ordered(context.order).puk == "show" and puk is None
         with contextlib.suppress(InteractionError):  # the card is there, with or without a window
             await context.window.show_details(_summary(context.order, facts, shown, puk_lost=lost), puk)
         _wipe(puk)
 
-    async def undo(self, owner: CardOwner) -> None:
+    async def undo(self, order: Order) -> None:
         """Remove the card and its keys."""
+        owner = _owner_of(order)
         _wipe(self._puks.pop(owner, None))
         await self._cards.remove(owner)
 
@@ -126,11 +136,11 @@ class CreateVirtualCardHandler:
     async def _choose_level(self, order: Order) -> StorageLevel:
         """The best level that this machine has and the order allows, able to make all keys of the order."""
         available = await self._cards.levels()
-        allowed = [level for level in available if level in order.parameters.storage]
+        allowed = [level for level in available if level in _ordered(order).storage]
         if not allowed:
             best = available[0].value if available else "none"
             raise InlayError("storage_refused", level=best)
-        wanted = {key.algorithm for key in order.parameters.keys}
+        wanted = {key.algorithm for key in _ordered(order).keys}
         for level in allowed:
             if wanted <= self._cards.algorithms(level):
                 return level
@@ -151,16 +161,16 @@ class CreateVirtualCardHandler:
         """Make the card and its own keys, and ask for the certificates."""
         await _begin(context, Step.KEYS)
         order = context.order
-        owner = owner_of(order)
+        owner = _owner_of(order)
         puk = bytearray(f"{secrets.randbelow(10**8):08d}", "ascii")
         self._puks[owner] = puk
-        making = self._cards.make(owner, level, order.parameters.label, pin, puk)
+        making = self._cards.make(owner, level, _ordered(order).label, pin, puk)
         card = await context.guard(context.record("make", making))
         requests = []
-        for key in order.parameters.keys:
+        for key in _ordered(order).keys:
             if key.source is KeySource.GENERATE:
                 requests.append(await context.guard(self._key(context, card, key, pin)))
-        escrow = order.parameters.escrow_key
+        escrow = _ordered(order).escrow_key
         facts = card.facts
         await context.send(
             Requests(
@@ -187,7 +197,7 @@ class CreateVirtualCardHandler:
         """Wait for the certificates, and put the keys that come with them on the card."""
         await _begin(context, Step.CERTIFICATES)
         answer = await context.guard(context.receive(Certificates))
-        issued = _matching(context.order.parameters.keys, answer.certificates)
+        issued = _matching(_ordered(context.order).keys, answer.certificates)
         for item in issued:
             if item.key is not None:
                 await context.guard(
@@ -227,9 +237,15 @@ class CreateVirtualCardHandler:
         )
 
 
-def owner_of(order: Order) -> CardOwner:
+def _ordered(order: Order) -> CreateVirtualCard:
+    if not isinstance(order.parameters, CreateVirtualCard):
+        raise DecodeError("order_malformed", "$.parameters.operation")
+    return order.parameters
+
+
+def _owner_of(order: Order) -> CardOwner:
     """Whose card an order makes."""
-    return CardOwner(order.iss, order.jti, order.account.user_id, order.parameters.valid_until)
+    return CardOwner(order.iss, order.jti, order.account.user_id, _ordered(order).valid_until)
 
 
 async def _ask(context: OrderContext) -> Agreement:
@@ -242,7 +258,7 @@ async def _ask(context: OrderContext) -> Agreement:
 
 def _checked_pin(order: Order, pin: bytearray | None) -> bytearray:
     """The window has checked the rules while typing; a PIN that breaks them is the window's fault."""
-    if pin is None or not keeps_rules(plain_rules(order.parameters.pin_policy), pin):
+    if pin is None or not keeps_rules(plain_rules(_ordered(order).pin_policy), pin):
         raise WindowFailed(None)
     return pin
 
@@ -288,7 +304,7 @@ def _matching(keys: Sequence[KeyOrder], issued: Sequence[IssuedCertificate]) -> 
 
 
 def _consequences(order: Order) -> list[str]:
-    parameters = order.parameters
+    parameters = _ordered(order)
     purposes = ", ".join(key.purpose.value for key in parameters.keys)
     lines = [
         f"A new virtual smart card, “{parameters.label}”, is made on this computer.",
@@ -305,7 +321,7 @@ def _consequences(order: Order) -> list[str]:
 
 
 def _summary(order: Order, facts: CardFacts, shown: Shown, *, puk_lost: bool) -> CardSummary:
-    purposes = {key.slot: key.purpose.value for key in order.parameters.keys}
+    purposes = {key.slot: key.purpose.value for key in _ordered(order).keys}
     notes = [f"Other programs find it in the reader “{shown.reader}”."] if shown.reader else []
     if shown.problem is not None:
         notes.append(f"{shown.problem.happened} {shown.problem.why} {shown.problem.next_step}")

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from portal.processes.context import Context
     from portal.store.tables import Order
 
-TRIES = 3
-
 
 async def enter_number(context: Context, jti: str, session_id: str, actor: str, number: str) -> NumberResult:
     """Compare a number that was typed into a page.

@@ -28,7 +28,9 @@ from protocol.messages import (
     Transport,
     plain,
 )
-from protocol.messages import Order as OrderMessage
+from protocol.messages import (
+    Order as OrderMessage,
+)
 from protocol.orders import Stage
 
 if TYPE_CHECKING:

@@ -16,12 +16,11 @@ from portal.model.options import fill
 from portal.model.states import OrderState, ProcessState, Role, UserState
 from portal.model.virtual_card_options import NAME as OPTIONS
 from portal.model.virtual_card_options import PIN_BYTES, VirtualCardOptions
-from portal.processes.binding import TRIES
+from portal.processes import order_rows
 from portal.processes.endings import DETAILS
 from portal.store.tables import Order, Process, User
 from portal.views import Session, StepView
-from protocol.messages import CreateVirtualCard, KeyOrder, KeySource, Presence, plain
-from protocol.orders import Stage
+from protocol.messages import CreateVirtualCard, KeyOrder, KeySource, Presence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 INFORMATION: Final = "information"
 OPEN: Final = "open"
 DONE: Final = "done"
-OPERATION: Final = "create_virtual_card"
 
 
 class GetVirtualSmartCard:
@@ -110,26 +108,14 @@ class GetVirtualSmartCard:
         return "What was made so far is undone: certificates are revoked and no card is left on the computer."
 
     def _order(self, process: Process, user: User, session: Session) -> Order:
-        now = self._context.clock()
         options = self._options(process)
-        return Order(
-            jti=secrets.token_hex(16),
-            process_id=process.id,
-            user_id=user.id,
-            session_id=session.id,
-            operation=OPERATION,
-            parameters=plain(self._parameters(process, user, options)),
-            account={"id": user.id, "name": user.name, "user_id": process.variables["user_id"]},
+        return order_rows.new(
+            process,
+            user,
+            session.id,
+            self._parameters(process, user, options),
             resume_within=options.resume_within,
-            state=states.ORDER.start.value,
-            link_code_expires_at=0,
-            typed_code_expires_at=0,
-            tries_left=TRIES,
-            stage=Stage.BEGUN.value,
-            sent=0,
-            received=0,
-            created_at=now,
-            changed_at=now,
+            now=self._context.clock(),
         )
 
     def _parameters(self, process: Process, user: User, options: VirtualCardOptions) -> CreateVirtualCard:

@@ -16,9 +16,9 @@ from sqlalchemy import select
 
 from portal.errors import WrongState
 from portal.model.states import OrderState
-from portal.processes import binding, endings, order_rows, proofs
-from portal.processes.issuing import Issuing, challenge_label
-from portal.store.tables import Card, IncomingMessage
+from portal.processes import binding, endings, order_rows
+from portal.processes.operations.registry import operation_of
+from portal.store.tables import IncomingMessage
 from protocol import codec, jose
 from protocol.errors import DecodeError, InlayError, from_wire
 from protocol.messages import (
@@ -35,13 +35,16 @@ from protocol.messages import (
     Undone,
     plain,
 )
-from protocol.messages import OrderState as WireState
-from protocol.orders import Exchange, Side, Stage
+from protocol.messages import (
+    OrderState as WireState,
+)
+from protocol.orders import Stage
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
+    from portal.processes.issuing import Issuing
     from portal.store.tables import Order
 
 _LOG = logging.getLogger(__name__)
@@ -158,7 +161,7 @@ class Incoming:
         now = self._context.clock()
         peer = await order_rows.device_key(tx, order)
         key = self._context.keys.order_keys()[0]
-        exchange = Exchange(jti, Side.PORTAL, key, [peer], order_rows.position(order))
+        exchange = order_rows.exchange(order, key, peer)
         body = exchange.receive(token)
         order_rows.set_position(order, exchange.position)
         quiet = isinstance(body, Progress)
@@ -219,14 +222,13 @@ class Incoming:
             order = await order_rows.load(tx, jti)
             if order.state != OrderState.RUNNING or order.stage != Stage.CONSENTED:
                 return
-            if body.storage not in order_rows.parameters(order).storage:
-                raise InlayError("storage_refused", level=body.storage.value)
+            operation_of(order).check_consent(order, body)
             if (order.binding == Binding.NUMBER) != (body.number is not None):
                 raise DecodeError("params_invalid", "$.number")
             if not jose.is_point(body.encryption_key):
                 raise DecodeError("params_invalid", "$.encryption_key")
             order.encryption_key = plain(body.encryption_key)
-            order.storage, order.number = body.storage.value, body.number
+            order.storage, order.number = body.storage, body.number
             order.shown_step = Step.BINDING.value
             await binding.proceed_if_bound(self._context, tx, order)
             order_rows.changed(tx, order)
@@ -235,7 +237,7 @@ class Incoming:
         async with self._context.database.write() as tx:
             order = await order_rows.load(tx, jti)
             if order.state == OrderState.RUNNING:
-                await self._prove(tx, order, body)
+                await operation_of(order).check_receipt(self._context, tx, order, body)
                 order_rows.move(order, OrderState.FINISHING, self._context.clock())
         await self.finish(jti)
 
@@ -245,20 +247,6 @@ class Incoming:
             order = await order_rows.load(tx, jti)
             if order.state == OrderState.FINISHING:
                 await endings.finish(self._context, tx, order)
-
-    async def _prove(self, tx: AsyncSession, order: Order, receipt: Receipt) -> None:
-        card = await tx.get_one(Card, order.card_id)
-        if receipt.guid != card.guid:
-            raise DecodeError("params_invalid", "$.guid")
-        if receipt.storage != order.storage:
-            raise InlayError("storage_refused", level=receipt.storage.value)
-        answers = {
-            slot: self._context.keys.unseal(bytes.fromhex(sealed), challenge_label(order.jti, slot))
-            for slot, sealed in (order.challenges or {}).items()
-        }
-        certificates = await endings.certificates_of(tx, order.jti)
-        proofs.verify_all(receipt.proofs, certificates, answers, origin=self._context.origin, jti=order.jti)
-        card.generation = receipt.generation
 
     async def _undone(self, jti: str, body: Undone) -> None:
         async with self._context.database.write() as tx:

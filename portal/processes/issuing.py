@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
@@ -16,14 +16,16 @@ from portal.ca.authority import CaRefusedError, CaUnavailableError, IssueRequest
 from portal.ca.x509 import facts, verify_csr, verify_public_key
 from portal.model import states
 from portal.model.states import CaState, OrderState
-from portal.processes import endings, order_rows, outgoing, proofs
+from portal.processes import certificates, order_rows, outgoing, proofs
+from portal.processes.operations.registry import operation_of
 from portal.store import audit
-from portal.store.tables import ArchivedKey, CaIntent, Card, Certificate, User
+from portal.store.tables import ArchivedKey, CaIntent, Certificate, User
 from protocol import codec
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import (
     Algorithm,
     Certificates,
+    CreateVirtualCard,
     IssuedCertificate,
     KeyOrder,
     KeySource,
@@ -38,9 +40,7 @@ if TYPE_CHECKING:
 
     from portal.processes.context import Context
     from portal.store.tables import Order
-    from protocol.messages import CertificateRequest, CreateVirtualCard
-
-_PUK_DIGITS: Final = 8
+    from protocol.messages import CertificateRequest
 
 
 class Issuing:
@@ -63,37 +63,32 @@ class Issuing:
         """
         async with self._context.database.read() as tx:
             order = await order_rows.load(tx, jti)
-            ordered = order_rows.parameters(order)
+            ordered = order_rows.parameters_as(order, CreateVirtualCard)
         keys = _checked(requests, ordered)
-        puk = self._sealed_puk(requests, ordered)
         for key in ordered.keys:
             if key.source is KeySource.IMPORT:
                 request_id = _request_id(jti, key.slot)
                 archived = await self._context.archive.make(request_id, order.user_id, key.algorithm)
                 keys[key.slot] = archived[1]
-        if not await self._begin(jti, requests, ordered, keys, puk):
+        if not await self._begin(jti, requests, ordered, keys):
             return
         for key in ordered.keys:
             await self._issue(_request_id(jti, key.slot), key.purpose)
         await self._send(jti)
 
     async def _begin(
-        self,
-        jti: str,
-        requests: Requests,
-        ordered: CreateVirtualCard,
-        keys: dict[str, bytes],
-        puk: bytes | None,
+        self, jti: str, requests: Requests, ordered: CreateVirtualCard, keys: dict[str, bytes]
     ) -> bool:
-        """Store the card as Registered, and the intents; False when the order isn't running any more."""
+        """Store the card and the intents; False when the order isn't running any more."""
         async with self._context.database.write() as tx:
             order = await order_rows.load(tx, jti)
             if order.state != OrderState.RUNNING:
                 return False
-            if order.card_id is not None:
+            begun = select(CaIntent.request_id).where(CaIntent.order_jti == jti)
+            if (await tx.execute(begun)).first() is not None:
                 return True
             now = self._context.clock()
-            await self._register(tx, order, requests, ordered, puk)
+            await operation_of(order).register(self._context, tx, order, requests)
             user = await tx.get_one(User, order.user_id)
             for key in ordered.keys:
                 request_id = _request_id(jti, key.slot)
@@ -111,62 +106,6 @@ class Issuing:
             order.shown_step = Step.CERTIFICATES.value
             order_rows.changed(tx, order)
             return True
-
-    async def _register(
-        self,
-        tx: AsyncSession,
-        order: Order,
-        requests: Requests,
-        ordered: CreateVirtualCard,
-        puk: bytes | None,
-    ) -> None:
-        taken = select(Card.id).where((Card.guid == requests.guid) | (Card.id == ordered.card))
-        if (await tx.execute(taken)).first() is not None:
-            raise DecodeError("params_invalid", "$.guid")
-        now = self._context.clock()
-        card = Card(
-            id=ordered.card,
-            kind=states.VIRTUAL_SMART_CARD.kind,
-            owner_id=order.user_id,
-            label=ordered.label,
-            serial=requests.serial,
-            guid=requests.guid,
-            state=states.VIRTUAL_SMART_CARD.start.value,
-            storage=order.storage or "",
-            attested=False,
-            device_jkt=order.device_jkt,
-            sealed_puk=puk,
-            valid_until=ordered.valid_until,
-            created_at=now,
-            changed_at=now,
-        )
-        tx.add(card)
-        await tx.flush()
-        order.card_id = card.id
-        await audit.record(
-            tx,
-            at=now,
-            actor=f"device:{order.device_jkt}",
-            action="card.registered",
-            kind=card.kind,
-            object_id=card.id,
-            order=order.jti,
-        )
-
-    def _sealed_puk(self, requests: Requests, ordered: CreateVirtualCard) -> bytes | None:
-        if ordered.puk == "show":
-            if requests.puk is not None:
-                raise DecodeError("params_invalid", "$.puk")
-            return None
-        if requests.puk is None:
-            raise DecodeError("params_invalid", "$.puk")
-        puk = self._context.keys.escrow().decrypt(requests.puk)
-        try:
-            if len(puk) != _PUK_DIGITS or not puk.isdigit():
-                raise DecodeError("params_invalid", "$.puk")
-            return self._context.keys.seal(puk, puk_label(ordered.card))
-        finally:
-            puk[:] = bytes(len(puk))
 
     async def _issue(self, request_id: str, purpose: str) -> None:
         async with self._context.database.read() as tx:
@@ -213,7 +152,7 @@ class Issuing:
                 serial=certificate.serial,
             )
             if order is None or order.state != OrderState.RUNNING:
-                await endings.enqueue_revocation(
+                await certificates.enqueue_revocation(
                     tx, certificate, Reason.CESSATION_OF_OPERATION, "portal", now
                 )
 
@@ -243,7 +182,7 @@ class Issuing:
                 return
             recipient = codec.convert(order.encryption_key, PublicJwk, malformed="internal")
             issued, kept = [], {}
-            for certificate in await endings.certificates_of(tx, jti):
+            for certificate in await certificates.of_order(tx, jti):
                 key = challenge = None
                 if certificate.archived_key_id is not None:
                     key = await self._context.archive.deliver(
@@ -251,7 +190,7 @@ class Issuing:
                     )
                 if certificate.profile == Purpose.ENCRYPTION:
                     challenge, secret = proofs.challenge(certificate.der)
-                    sealed = self._context.keys.seal(secret, challenge_label(jti, certificate.slot))
+                    sealed = self._context.keys.seal(secret, proofs.challenge_label(jti, certificate.slot))
                     kept[certificate.slot] = sealed.hex()
                 issued.append(
                     IssuedCertificate(
@@ -273,16 +212,6 @@ def issue_request(intent: CaIntent) -> IssueRequest:
         subject=Subject(**stored["subject"]),
         not_after=stored["not_after"],
     )
-
-
-def puk_label(card_id: str) -> bytes:
-    """Associated data of a card's sealed PUK."""
-    return b"inlay-puk\0" + card_id.encode()
-
-
-def challenge_label(jti: str, slot: str) -> bytes:
-    """Associated data of a challenge's sealed secret."""
-    return b"inlay-challenge\0" + f"{jti}.{slot}".encode()
 
 
 def _request_id(jti: str, slot: str) -> str:

@@ -6,7 +6,8 @@ exclude each other one wins.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import secrets
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import select
 
@@ -19,17 +20,33 @@ from protocol import codec
 from protocol.errors import InlayError
 from protocol.messages import (
     Binding,
-    CreateVirtualCard,
     ErrorData,
+    Message,
+    Operation,
     PageError,
     PageEvent,
     PublicJwk,
     Step,
+    plain,
 )
-from protocol.orders import Position, Stage
+from protocol.orders import Exchange, Position, Side, Stage
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.store.tables import Process, User
+    from protocol import jose
+
+NUMBER_TRIES: Final = 3
+"""How often a wrong number may be typed into the page."""
+
+P = TypeVar("P", bound=Message)
+
+
+class _Parameters(Message, frozen=True):
+    """Holds what may be of several types."""
+
+    parameters: Operation
 
 
 async def load(tx: AsyncSession, jti: str) -> Order:
@@ -65,14 +82,67 @@ def touch(tx: AsyncSession, order: Order, now: int) -> None:
     notify(tx, order_topic(order.jti), DEADLINES)
 
 
-def parameters(order: Order) -> CreateVirtualCard:
+def parameters(order: Order) -> Operation:
     """The operation's parameters as signed."""
-    return codec.convert(order.parameters, CreateVirtualCard, malformed="internal")
+    return codec.convert({"parameters": order.parameters}, _Parameters, malformed="internal").parameters
+
+
+def parameters_as(order: Order, type_: type[P]) -> P:
+    """The parameters of an order whose operation is known.
+
+    Raises:
+        InlayError: ``internal``: it is another operation's.
+    """
+    value = parameters(order)
+    if not isinstance(value, type_):
+        raise InlayError("internal")
+    return value
+
+
+def new(
+    process: Process, user: User, session_id: str, operation: Operation, *, resume_within: int, now: int
+) -> Order:
+    """An order that waits to be claimed.
+
+    Args:
+        process: the process that begins it; its variable ``user_id`` names the account.
+        user: whom it is for.
+        session_id: the browser session that begins it, and gets its result.
+        operation: what is ordered.
+        resume_within: seconds after which both sides undo without the other.
+        now: time.
+    """
+    parameters = plain(operation)
+    return Order(
+        jti=secrets.token_hex(16),
+        process_id=process.id,
+        user_id=user.id,
+        session_id=session_id,
+        operation=parameters["operation"],
+        parameters=parameters,
+        account={"id": user.id, "name": user.name, "user_id": process.variables["user_id"]},
+        resume_within=resume_within,
+        state=states.ORDER.start.value,
+        link_code_expires_at=0,
+        typed_code_expires_at=0,
+        tries_left=NUMBER_TRIES,
+        stage=Stage.BEGUN.value,
+        sent=0,
+        received=0,
+        created_at=now,
+        changed_at=now,
+    )
 
 
 def position(order: Order) -> Position:
     """Where the portal's side of the exchange stands."""
     return Position(Stage(order.stage), order.sent, order.received)
+
+
+def exchange(order: Order, key: jose.SigningKey, peer: PublicJwk) -> Exchange:
+    """The portal's side of the exchange, where it stands."""
+    certifies = parameters(order).certifies
+    return Exchange(order.jti, Side.PORTAL, key, [peer], position(order), certifies=certifies)
 
 
 def set_position(order: Order, value: Position) -> None:

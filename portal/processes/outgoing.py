@@ -11,7 +11,6 @@ from sqlalchemy import select
 
 from portal.processes import order_rows
 from portal.store.tables import OutgoingMessage
-from protocol.orders import Exchange, Side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +30,7 @@ async def send(context: Context, tx: AsyncSession, order: Order, body: Message) 
     """
     key = context.keys.order_keys()[0]
     peer = await order_rows.device_key(tx, order)
-    exchange = Exchange(order.jti, Side.PORTAL, key, [peer], order_rows.position(order))
+    exchange = order_rows.exchange(order, key, peer)
     token = exchange.send(body)
     order_rows.set_position(order, exchange.position)
     tx.add(OutgoingMessage(jti=order.jti, seq=order.sent, token=token, created_at=context.clock()))

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from portal.ca.x509 import public_key_of
+from portal.processes import certificates
 from protocol import proofs
 from protocol.errors import InlayError
 from protocol.messages import Challenge, Purpose
@@ -19,9 +20,12 @@ from protocol.messages import Challenge, Purpose
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from portal.ca.x509 import PublicKey
-    from portal.store.tables import Certificate
-    from protocol.messages import SlotProof
+    from portal.processes.context import Context
+    from portal.store.tables import Certificate, Order
+    from protocol.messages import Receipt, SlotProof
 
 _OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
 
@@ -49,9 +53,28 @@ def challenge(certificate: bytes) -> Challenged:
     return Challenged(Challenge(ephemeral=point), ephemeral.exchange(ec.ECDH(), key))
 
 
+async def verify_receipt(context: Context, tx: AsyncSession, order: Order, receipt: Receipt) -> None:
+    """Verify a receipt's proofs against the certificates and challenges of its order.
+
+    Raises:
+        InlayError: ``proof_invalid`` with the first slot that didn't prove itself.
+    """
+    answers = {
+        slot: context.keys.unseal(bytes.fromhex(sealed), challenge_label(order.jti, slot))
+        for slot, sealed in (order.challenges or {}).items()
+    }
+    issued = await certificates.of_order(tx, order.jti)
+    verify_all(receipt.proofs, issued, answers, origin=context.origin, jti=order.jti)
+
+
+def challenge_label(jti: str, slot: str) -> bytes:
+    """Associated data of a challenge's sealed secret."""
+    return b"inlay-challenge\0" + f"{jti}.{slot}".encode()
+
+
 def verify_all(
     given: Sequence[SlotProof],
-    certificates: Sequence[Certificate],
+    issued: Sequence[Certificate],
     answers: Mapping[str, bytes | bytearray],
     *,
     origin: str,
@@ -61,7 +84,7 @@ def verify_all(
 
     Args:
         given: the receipt's proofs.
-        certificates: the order's certificates.
+        issued: the order's certificates.
         answers: slot to the secret of its challenge.
         origin: of the page that began the order.
         jti: the order's id.
@@ -72,7 +95,7 @@ def verify_all(
     by_slot = {proof.slot: proof for proof in given}
     if len(by_slot) != len(given):
         raise InlayError("proof_invalid", slot=given[0].slot)
-    for certificate in certificates:
+    for certificate in issued:
         proof = by_slot.pop(certificate.slot, None)
         if proof is None or not _proves(proof, certificate, answers, origin, jti):
             raise InlayError("proof_invalid", slot=certificate.slot)

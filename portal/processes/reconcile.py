@@ -15,7 +15,7 @@ from portal.ca.authority import CaError, Reason
 from portal.errors import WrongState
 from portal.events import DEADLINES
 from portal.model.states import CertificateState, OrderState
-from portal.processes import endings, order_rows
+from portal.processes import certificates, endings, order_rows
 from portal.store import audit
 from portal.store.tables import CaIntent, Certificate, Order, Revocation
 from protocol.errors import InlayError
@@ -166,7 +166,7 @@ class Reconciler:
             left = list(await tx.scalars(query.with_for_update()))
             now = self._context.clock()
             for certificate in left:
-                await endings.enqueue_revocation(
+                await certificates.enqueue_revocation(
                     tx, certificate, Reason.CESSATION_OF_OPERATION, "portal", now
                 )
         return len(left)

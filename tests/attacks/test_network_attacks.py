@@ -30,6 +30,7 @@ from tests.support.attack_stage import (
     payload,
 )
 from tests.support.fake_portal import FakePortal
+from tests.support.order_messages import sequence_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -322,7 +323,7 @@ async def test_dropping_and_reordering_get_through_without_the_numbers(
     receive = Exchange.receive
 
     def unnumbered(self: Exchange, token: str) -> Message:
-        self.position = self.position._replace(received=orders.sequence_of(token) - 1)
+        self.position = self.position._replace(received=sequence_of(token) - 1)
         return receive(self, token)
 
     monkeypatch.setattr(Exchange, "receive", unnumbered)

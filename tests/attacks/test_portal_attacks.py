@@ -27,6 +27,7 @@ from protocol.messages import (
     Transport,
     Undone,
 )
+from tests.support.order_messages import new_card
 from tests.support.portal_kit import P256, PASSWORD, running_portal
 from tests.support.software_agent import make_csr, make_key
 
@@ -207,7 +208,7 @@ async def test_one_key_in_two_slots_is_refused(kit: Kit) -> None:
     view, agent = await kit.bound_agent(session)
     assert isinstance(await agent.hear(), Proceed)
     assert agent.order is not None
-    ordered = [key for key in agent.order.parameters.keys if key.slot in ("9A", "9C")]
+    ordered = [key for key in new_card(agent.order).keys if key.slot in ("9A", "9C")]
     csr = make_csr(make_key(ordered[0].algorithm))
     honest = agent.card.requests(agent.order)
     requests = Requests(

@@ -43,6 +43,7 @@ from protocol.messages import (
     Undone,
 )
 from protocol.orders import Side, Stage
+from tests.support.order_messages import sequence_of
 
 PORTAL_KEY = jose.SigningKey.generate()
 DEVICE_KEY = jose.SigningKey.generate()
@@ -151,10 +152,10 @@ def test_takes_the_order_that_answers_its_claim() -> None:
     assert orders.verify_order(_signed(), KEY_SET, page) == ORDER
 
 
-def _pair() -> tuple[orders.Exchange, orders.Exchange]:
+def _pair(*, certifies: bool = True) -> tuple[orders.Exchange, orders.Exchange]:
     return (
-        orders.Exchange("order-1", Side.AGENT, DEVICE_KEY, [PORTAL_KEY.public]),
-        orders.Exchange("order-1", Side.PORTAL, PORTAL_KEY, [DEVICE_KEY.public]),
+        orders.Exchange("order-1", Side.AGENT, DEVICE_KEY, [PORTAL_KEY.public], certifies=certifies),
+        orders.Exchange("order-1", Side.PORTAL, PORTAL_KEY, [DEVICE_KEY.public], certifies=certifies),
     )
 
 
@@ -247,7 +248,37 @@ def test_an_exchange_goes_on_from_its_stored_position() -> None:
     portal.receive(agent.send(CONSENTED))
     again = orders.Exchange("order-1", Side.AGENT, DEVICE_KEY, [PORTAL_KEY.public], agent.position)
     assert again.receive(portal.send(Proceed())) == Proceed()
-    assert orders.sequence_of(again.send(REQUESTS)) == 2
+    assert sequence_of(again.send(REQUESTS)) == 2
+
+
+SHORT_RECEIPT = Receipt(guid="0123456789abcdef0123456789abcdef")
+
+
+def test_a_new_card_has_no_receipt_without_certificates() -> None:
+    agent, portal = _pair()
+    portal.receive(agent.send(CONSENTED))
+    agent.receive(portal.send(Proceed()))
+    with pytest.raises(InlayError) as refused:
+        agent.send(SHORT_RECEIPT)
+    assert refused.value.code == "message_unexpected"
+
+
+def test_an_order_that_certifies_nothing_has_no_requests() -> None:
+    agent, portal = _pair(certifies=False)
+    portal.receive(agent.send(CONSENTED))
+    agent.receive(portal.send(Proceed()))
+    with pytest.raises(InlayError) as refused:
+        agent.send(REQUESTS)
+    assert refused.value.code == "message_unexpected"
+
+
+def test_an_order_that_certifies_nothing_goes_from_proceed_to_the_receipt() -> None:
+    agent, portal = _pair(certifies=False)
+    portal.receive(agent.send(CONSENTED))
+    agent.receive(portal.send(Proceed()))
+    portal.receive(agent.send(SHORT_RECEIPT))
+    agent.receive(portal.send(Finished()))
+    assert agent.position.stage is portal.position.stage is Stage.FINISHED
 
 
 NAMES = st.sampled_from([*AGENT_MESSAGES, *PORTAL_MESSAGES])
@@ -269,7 +300,11 @@ def test_no_row_of_messages_leaves_a_final_stage_for_another(row: list[tuple[Sid
 def test_every_stage_can_still_reach_an_end() -> None:
     ends = set(orders.FINAL_STAGES)
     while True:
-        more = {stage for (stage, _, _), following in orders._NEXT.items() if following in ends} - ends
+        more = {
+            stage
+            for (stage, _, _), following in {**orders._NEXT, **orders._SHORT}.items()
+            if following in ends
+        } - ends
         if not more:
             break
         ends |= more

@@ -268,7 +268,9 @@ class FakePortal:
         if self.faults.order is not None:
             order = self.faults.order(order)
         make = self.faults.order_token or (lambda value: self.key.sign(jose.ORDER, value))
-        exchange = Exchange(order.jti, Side.PORTAL, self.key, [claim.device_key])
+        exchange = Exchange(
+            order.jti, Side.PORTAL, self.key, [claim.device_key], certifies=order.parameters.certifies
+        )
         at = OrderAtPortal(order, make(order), claim.device_key, exchange, claim)
         async with self._claimed:
             self.orders[claim.code] = context["order"] = at

@@ -55,6 +55,7 @@ from protocol.messages import (
 )
 from protocol.orders import Exchange, Expected, Side
 from protocol.session import Failure, Request, Response, Role, Session
+from tests.support.order_messages import new_card, sequence_of
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession, ClientWebSocketResponse
@@ -104,7 +105,7 @@ class SoftwareCard:
 
     def requests(self, order: Order) -> Requests:
         """Requests for every key that is made on the card."""
-        parameters = order.parameters
+        parameters = new_card(order)
         made = [self.request(key) for key in parameters.keys if key.source is KeySource.GENERATE]
         puk = jose.encrypt(self.puk, parameters.escrow_key) if parameters.escrow_key else None
         return Requests(guid=self.guid, serial=self.serial, requests=made, puk=puk)
@@ -244,7 +245,13 @@ class SoftwareAgent:
         self.order = orders.verify_order(result.order, self.key_set, expected)
         if self.exchange is None:
             keys = [item.key for item in self.key_set.order_keys]
-            self.exchange = Exchange(self.order.jti, Side.AGENT, self.device, keys)
+            self.exchange = Exchange(
+                self.order.jti,
+                Side.AGENT,
+                self.device,
+                keys,
+                certifies=self.order.parameters.certifies,
+            )
         return result
 
     async def resume(self, outcome: str = "running") -> ResumeResult:
@@ -262,7 +269,7 @@ class SoftwareAgent:
         result = await self.call("resume", ResumeParams(resume=token))
         assert isinstance(result, ResumeResult)
         for sent in self.sent:
-            if orders.sequence_of(sent) > result.received:
+            if sequence_of(sent) > result.received:
                 await self.send_token(sent)
         return result
 

@@ -1,0 +1,152 @@
+"""The operation *create virtual card*: Registered at the requests, Active once the card has proved itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select
+
+from portal.ca.authority import Reason
+from portal.model import states
+from portal.model.states import CertificateState, VirtualSmartCardState
+from portal.processes import certificates, order_rows, proofs
+from portal.store import audit
+from portal.store.tables import Card
+from protocol.errors import DecodeError, InlayError
+from protocol.messages import CreateVirtualCard
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.store.tables import Order
+    from protocol.messages import Consented, Receipt, Requests
+
+_PUK_DIGITS: Final = 8
+
+
+class CreateVirtualCardOperation:
+    """See ``portal.processes.operation.OrderOperation``."""
+
+    def check_consent(self, order: Order, consented: Consented) -> None:
+        """The keys must be kept as the portal's policy allows."""
+        if consented.storage not in _ordered(order).storage:
+            raise InlayError("storage_refused", level=_level(consented.storage))
+
+    async def register(self, context: Context, tx: AsyncSession, order: Order, requests: Requests) -> None:
+        """Store the card as Registered, with its sealed PUK."""
+        ordered = _ordered(order)
+        puk = _sealed_puk(context, requests, ordered)
+        taken = select(Card.id).where((Card.guid == requests.guid) | (Card.id == ordered.card))
+        if (await tx.execute(taken)).first() is not None:
+            raise DecodeError("params_invalid", "$.guid")
+        now = context.clock()
+        card = Card(
+            id=ordered.card,
+            kind=states.VIRTUAL_SMART_CARD.kind,
+            owner_id=order.user_id,
+            label=ordered.label,
+            serial=requests.serial,
+            guid=requests.guid,
+            state=states.VIRTUAL_SMART_CARD.start.value,
+            storage=order.storage or "",
+            attested=False,
+            device_jkt=order.device_jkt,
+            sealed_puk=puk,
+            valid_until=ordered.valid_until,
+            created_at=now,
+            changed_at=now,
+        )
+        tx.add(card)
+        await tx.flush()
+        order.card_id = card.id
+        await audit.record(
+            tx,
+            at=now,
+            actor=f"device:{order.device_jkt}",
+            action="card.registered",
+            kind=card.kind,
+            object_id=card.id,
+            order=order.jti,
+        )
+
+    async def check_receipt(self, context: Context, tx: AsyncSession, order: Order, receipt: Receipt) -> None:
+        """Every key has proved itself, on this card, kept as was said at consent."""
+        card = await tx.get_one(Card, order.card_id)
+        if receipt.guid != card.guid:
+            raise DecodeError("params_invalid", "$.guid")
+        if receipt.storage != order.storage:
+            raise InlayError("storage_refused", level=_level(receipt.storage))
+        await proofs.verify_receipt(context, tx, order, receipt)
+        card.generation = receipt.generation
+
+    async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
+        """Certificates Valid, card Active, and each certificate related to the card."""
+        now = context.clock()
+        actor = f"device:{order.device_jkt}"
+        card = await tx.get_one(Card, order.card_id, with_for_update=True)
+        for certificate in await certificates.of_order(tx, order.jti):
+            certificate.state = states.CERTIFICATE.check(
+                CertificateState(certificate.state), CertificateState.VALID
+            )
+            certificate.changed_at = now
+            await certificates.relate(
+                tx, card.kind, card.id, certificates.HAS_A, "certificate", certificate.id, now
+            )
+            await audit.record(
+                tx,
+                at=now,
+                actor=actor,
+                action="certificate.valid",
+                kind="certificate",
+                object_id=certificate.id,
+            )
+        card.state = states.VIRTUAL_SMART_CARD.check(
+            VirtualSmartCardState(card.state), VirtualSmartCardState.ACTIVE
+        )
+        card.storage, card.changed_at = order.storage or card.storage, now
+        await audit.record(
+            tx,
+            at=now,
+            actor=actor,
+            action="card.active",
+            kind=card.kind,
+            object_id=card.id,
+            order=order.jti,
+        )
+
+    async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
+        """Every certificate is revoked; the card stays Registered, which shows that its creation went wrong."""
+        for certificate in await certificates.of_order(tx, order.jti):
+            await certificates.enqueue_revocation(
+                tx, certificate, Reason.CESSATION_OF_OPERATION, actor, context.clock()
+            )
+
+
+def puk_label(card_id: str) -> bytes:
+    """Associated data of a card's sealed PUK."""
+    return b"inlay-puk\0" + card_id.encode()
+
+
+def _ordered(order: Order) -> CreateVirtualCard:
+    return order_rows.parameters_as(order, CreateVirtualCard)
+
+
+def _level(told: str | None) -> str:
+    return told or "none"
+
+
+def _sealed_puk(context: Context, requests: Requests, ordered: CreateVirtualCard) -> bytes | None:
+    if ordered.puk == "show":
+        if requests.puk is not None:
+            raise DecodeError("params_invalid", "$.puk")
+        return None
+    if requests.puk is None:
+        raise DecodeError("params_invalid", "$.puk")
+    puk = context.keys.escrow().decrypt(requests.puk)
+    try:
+        if len(puk) != _PUK_DIGITS or not puk.isdigit():
+            raise DecodeError("params_invalid", "$.puk")
+        return context.keys.seal(puk, puk_label(ordered.card))
+    finally:
+        puk[:] = bytes(len(puk))

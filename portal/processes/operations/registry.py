@@ -1,0 +1,20 @@
+"""Which module carries out which operation: one line for each, as ``protocol.operations.Operation`` has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from portal.processes.operations.create_virtual_card import CreateVirtualCardOperation
+
+if TYPE_CHECKING:
+    from portal.processes.operation import OrderOperation
+    from portal.store.tables import Order
+
+OPERATIONS: Final[dict[str, OrderOperation]] = {
+    "create_virtual_card": CreateVirtualCardOperation(),
+}
+
+
+def operation_of(order: Order) -> OrderOperation:
+    """The operation of an order that this portal has begun."""
+    return OPERATIONS[order.operation]

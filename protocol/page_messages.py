@@ -1,0 +1,112 @@
+"""What pages hear and say: the loopback socket of the agent, and the portal's events."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from protocol.words import (
+    Code,
+    CompactJws,
+    ErrorData,
+    Identifier,
+    Message,
+    Nonce,
+    Origin,
+    PortalId,
+    ShortText,
+    Step,
+    UnixTime,
+    whole,
+)
+
+
+class LoopbackHelloResult(Message, frozen=True):
+    """The agent's answer to ``hello``: versions, and nothing about the machine."""
+
+    version: int
+    versions: list[int]
+
+
+class OpenParams(Message, frozen=True):
+    """``open``: hands over a code. The agent claims it at the portal that its trust store names."""
+
+    portal: PortalId
+    code: Code
+
+
+class OpenResult(Message, frozen=True):
+    """The code was taken; what becomes of it comes as ``progress``, ``completion`` and ``ended``."""
+
+    accepted: bool
+
+
+class ProgressParams(Message, frozen=True):
+    """Notification to the page: the order got to this step."""
+
+    step: Step
+
+
+class CompletionParams(Message, frozen=True):
+    """Notification to the page after consent: what the page hands to its portal to bind its session."""
+
+    completion: Nonce
+
+
+class EndedParams(Message, frozen=True):
+    """Notification to the page: the order ended."""
+
+    outcome: Literal["finished", "undone", "refused"]
+    error: ErrorData | None = None
+
+
+class TicketParams(Message, frozen=True):
+    """``list_readers``: reading needs a session ticket that the portal signed for this page's origin."""
+
+    ticket: CompactJws
+
+
+class Ticket(Message, frozen=True):
+    """Signed by an order key (``typ`` inlay-ticket+jwt)."""
+
+    iss: PortalId
+    aud: Literal["inlay"]
+    origin: Origin
+    level: Literal["read"]
+    iat: UnixTime
+    exp: UnixTime
+
+
+class Reader(Message, frozen=True):
+    """A reader as PC/SC names it."""
+
+    name: ShortText
+    card_present: bool
+    atr: Annotated[str, Meta(max_length=66, pattern=whole(r"([0-9A-F]{2})*"))] = ""
+
+
+class ListReadersResult(Message, frozen=True):
+    """All readers of the machine."""
+
+    readers: Annotated[list[Reader], Meta(max_length=64)]
+
+
+class PageEvent(Message, frozen=True):
+    """Server-sent event ``order`` of the portal: where the order stands, for the page that began it."""
+
+    state: Literal["waiting", "running", "finished", "undone"]
+    """``waiting``: nobody has claimed the code yet"""
+    step: Step | None = None
+    number_wanted: bool = False
+    tries_left: Annotated[int, Meta(ge=0, le=3)] | None = None
+    error: PageError | None = None
+
+
+class PageError(Message, frozen=True):
+    """An error as a page may show it."""
+
+    error: Identifier
+    happened: str
+    why: str
+    next_step: str
