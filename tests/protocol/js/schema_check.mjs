@@ -8,6 +8,11 @@ export function checker(document) {
 
   function fault(schema, value, path) {
     schema = resolve(schema);
+    if (schema.discriminator) {
+      const { propertyName, mapping } = schema.discriminator;
+      const known = typeof value === 'object' && value !== null && Object.hasOwn(mapping, value[propertyName]);
+      return known ? fault({ $ref: mapping[value[propertyName]] }, value, path) : `${path}.${propertyName}`;
+    }
     if (schema.anyOf) {
       const faults = schema.anyOf.map((option) => fault(option, value, path));
       return faults.includes(null) ? null : faults.reduce((a, b) => (b.length > a.length ? b : a));
