@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -35,7 +35,10 @@ from agent.vsc.commands import (
 from agent.vsc.keys_software import SoftwareKeys
 from agent.vsc.outcome import Outcome, Step, run_step
 from agent.vsc.state import Lifecycle, PersistentState, VolatileState
-from agent.vsc.store import CardNotSaved, CardStore
+from agent.vsc.store import CardDamaged, CardNotSaved, CardStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ATR: Final = bytes.fromhex("3B8B800180F9A00000030800001000C8")
 """T=1, historical bytes with the PIV application's name: OpenSC restricts nothing, ykman takes it."""
@@ -225,6 +228,46 @@ class VirtualCard:
                 self._volatile = closed(self._volatile)
             return outcome.status
 
+    def copy_to(self, folder: Path) -> VirtualCard:
+        """Make a copy of the card's file in another folder, to work on while the card stays as it is.
+
+        A copy that is there already, from a work that was cut off, is replaced.
+
+        Raises:
+            CardNotSaved: the disk refused.
+        """
+        with self._lock:
+            store = CardStore(folder, self._store.secret)
+            store.save(self._state)
+            return VirtualCard(store, self._state)
+
+    def adopt(self, folder: Path) -> None:
+        """Take on keys, certificates and objects of a copy, in one write; harmless when they are taken on.
+
+        PIN, PUK, management key and their tries stay the card's own: a try that was spent on the card meanwhile
+        stays spent, and a PIN that was changed stays changed.
+
+        Raises:
+            CardStoreError: the copy can't be read, the card was reset since it was copied, or the disk refused; the
+                card is as it was.
+        """
+        with self._lock:
+            other = CardStore(folder, self._store.secret).load(self.card_id)
+            own = self._state
+            if other.public != own.public:  # the copy's keys are sealed to a key that the card has no more
+                raise CardDamaged(self.card_id)
+            state = msgspec.structs.replace(
+                other,
+                lifecycle=own.lifecycle,
+                cost=own.cost,
+                pin=own.pin,
+                puk=own.puk,
+                management=own.management,
+            )
+            closed(self._volatile)
+            self._volatile = VolatileState()
+            self._save(state)
+
     def answer_management_challenge(self, challenge: bytes) -> bytes:
         """What proves the management key: for the agent that makes the card, never for a peer.
 
@@ -272,7 +315,8 @@ class VirtualCard:
 
     def _save(self, state: PersistentState) -> None:
         """Bring a state to the disk, then take it on: the memory never runs ahead of the disk."""
-        state = msgspec.structs.replace(state, generation=self._state.generation + 1)
+        generation = max(self._state.generation, state.generation) + 1
+        state = msgspec.structs.replace(state, generation=generation)
         self._store.save(state)
         self._state = state
 
