@@ -9,7 +9,9 @@ from aiohttp import web
 from portal.accounts import Accounts
 from portal.addresses import PROXIES
 from portal.ca.archive import Archive
-from portal.ca.builtin import CERTIFICATE_PATH, CRL_PATH, BuiltinCa
+from portal.ca.builtin import BuiltinCa
+from portal.ca.ocsp import OcspResponder
+from portal.ca.service import CaService
 from portal.channel.connection import ChannelParts
 from portal.channel.server import ChannelServer
 from portal.clock import system_clock
@@ -61,7 +63,9 @@ class Portal:
         self.keys = keys
         self._proxies = frozenset(config.proxies)
         self.database = Database(config.database, ChangeBus())
-        self.ca = ca or BuiltinCa(self.database, keys, clock, config.origin, config.ca_name)
+        builtin = BuiltinCa(self.database, keys, clock, config.origin, config.ca_name)
+        self.ca = ca or builtin
+        self.ca_service = CaService(self.ca, OcspResponder(builtin, keys, clock), clock)
         self.context = Context(
             database=self.database,
             keys=keys,
@@ -114,17 +118,10 @@ class Portal:
         app = web.Application(client_max_size=64 * 1024)
         app[PROXIES] = self._proxies
         ChannelServer(self.channel).add_routes(app)
-        app.router.add_get(CRL_PATH, self._crl)
-        app.router.add_get(CERTIFICATE_PATH, self._ca_certificate)
+        self.ca_service.add_routes(app)
         app.on_startup.append(self._started)
         app.on_cleanup.append(self._stopped)
         return app
-
-    async def _crl(self, _request: web.Request) -> web.Response:
-        return web.Response(body=await self.ca.crl(), content_type="application/pkix-crl")
-
-    async def _ca_certificate(self, _request: web.Request) -> web.Response:
-        return web.Response(body=await self.ca.certificate(), content_type="application/pkix-cert")
 
     async def _started(self, _app: web.Application) -> None:
         await self.start()

@@ -1,17 +1,19 @@
 """One port to every key that the portal owns, and its default: a file sealed by a passphrase.
 
-Root key, order keys, CA key, escrow key and the AES-256 sealing key never lie in the database. The file holds each key
-sealed with AES-256-GCM, its name as associated data, under a key that Argon2id makes of the passphrase. The passphrase
-comes from a file or a systemd credential, never from an argument or the environment.
+Root key, order keys, CA key, OCSP key, escrow key and the AES-256 sealing key never lie in the database. The file holds
+each key sealed with AES-256-GCM, its name as associated data, under a key that Argon2id makes of the passphrase. The
+passphrase comes from a file or a systemd credential, never from an argument or the environment.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
 
 import msgspec
 from argon2.low_level import Type, hash_secret_raw
@@ -27,6 +29,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from protocol import jose
 from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 MAX_ORDER_KEYS: Final = 3
 """The newest signs; older ones stay in the key set for orders that are under way."""
@@ -57,6 +62,18 @@ class KeyStoreError(Exception):
         }[self.reason]
 
 
+class KeysUnavailableError(Exception):
+    """A key can't be used now, and may be again: the module that holds it doesn't answer.
+
+    Attributes:
+        reason: ``away``, ``timeout`` or ``refused``; a word of this portal, for logs.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class KeyPort(Protocol):
     """The portal's keys, wherever they are."""
 
@@ -74,6 +91,9 @@ class KeyPort(Protocol):
 
     def ca(self) -> ec.EllipticCurvePrivateKey:
         """The built-in CA's key (P-384)."""
+
+    def ocsp(self) -> ec.EllipticCurvePrivateKey:
+        """The OCSP responder's key (P-256)."""
 
     def seal(self, plaintext: bytes | bytearray, associated: bytes) -> bytes:
         """Seal a secret for the database (AES-256-GCM): nonce and ciphertext."""
@@ -115,16 +135,14 @@ class FileKeys:
 
     def __init__(self, path: Path, passphrase: bytes) -> None:
         self._path = path
-        try:
-            self._file = msgspec.json.decode(path.read_bytes(), type=_File)
-        except FileNotFoundError:
-            raise KeyStoreError("missing", path) from None
-        except msgspec.DecodeError:
-            raise KeyStoreError("damaged", path) from None
+        self._file = _read(path)
         self._master = AESGCM(_derive(passphrase, self._file.salt, self._file.argon2id))
         self._root = jose.SigningKey.from_pem(self._open("root"))
         self._escrow = jose.SigningKey.from_pem(self._open("escrow"))
-        self._ca = _load_ca(self._open("ca"))
+        self._ca = _load_ec(self._open("ca"))
+        if "ocsp" not in self._file.keys:  # a file from before there was a responder
+            self._change(lambda keys: keys.setdefault("ocsp", self._sealed("ocsp", _fresh(ec.SECP256R1()))))
+        self._ocsp = _load_ec(self._open("ocsp"))
         self._sealing = AESGCM(self._open("sealing"))
         self._orders = self._load_orders()
 
@@ -144,7 +162,8 @@ class FileKeys:
             "root": jose.SigningKey.generate().to_pem(),
             "order-1": jose.SigningKey.generate().to_pem(),
             "escrow": jose.SigningKey.generate().to_pem(),
-            "ca": _fresh_ca(),
+            "ca": _fresh(ec.SECP384R1()),
+            "ocsp": _fresh(ec.SECP256R1()),
             "sealing": AESGCM.generate_key(256),
         }
         sealed = {name: _seal(master, key, _label(name)) for name, key in plain.items()}
@@ -161,15 +180,16 @@ class FileKeys:
 
     def rotate_order_key(self) -> jose.SigningKey:
         """Make a new order key and store it before it is used."""
-        key = jose.SigningKey.generate()
-        numbers = self._order_numbers()
-        keys = dict(self._file.keys)
-        name = f"order-{numbers[0] + 1}"
-        keys[name] = _seal(self._master, key.to_pem(), _label(name))
-        for number in numbers[MAX_ORDER_KEYS - 1 :]:
-            del keys[f"order-{number}"]
-        self._file = msgspec.structs.replace(self._file, keys=keys)
-        _store(self._path, self._file)
+        pem = jose.SigningKey.generate().to_pem()
+
+        def rotate(keys: dict[str, bytes]) -> None:
+            numbers = _order_numbers(keys)
+            name = f"order-{numbers[0] + 1}"
+            keys[name] = self._sealed(name, pem)
+            for number in numbers[MAX_ORDER_KEYS - 1 :]:
+                del keys[f"order-{number}"]
+
+        self._change(rotate)
         self._orders = self._load_orders()
         return self._orders[0]
 
@@ -180,6 +200,10 @@ class FileKeys:
     def ca(self) -> ec.EllipticCurvePrivateKey:
         """The built-in CA's key."""
         return self._ca
+
+    def ocsp(self) -> ec.EllipticCurvePrivateKey:
+        """The OCSP responder's key."""
+        return self._ocsp
 
     def seal(self, plaintext: bytes | bytearray, associated: bytes) -> bytes:
         """Seal a secret for the database."""
@@ -201,12 +225,21 @@ class FileKeys:
         except InvalidTag:
             raise KeyStoreError("passphrase_wrong", self._path) from None
 
-    def _order_numbers(self) -> list[int]:
-        names = [name.removeprefix("order-") for name in self._file.keys if name.startswith("order-")]
-        return sorted((int(number) for number in names), reverse=True)
+    def _sealed(self, name: str, plain: bytes) -> bytes:
+        return _seal(self._master, plain, _label(name))
+
+    def _change(self, change: Callable[[dict[str, bytes]], object]) -> None:
+        """Change the file as it is now: another process may have changed it since it was read."""
+        with _locked(self._path.parent):
+            self._file = _read(self._path)
+            keys = dict(self._file.keys)
+            change(keys)
+            self._file = msgspec.structs.replace(self._file, keys=keys)
+            _store(self._path, self._file)
 
     def _load_orders(self) -> list[jose.SigningKey]:
-        return [jose.SigningKey.from_pem(self._open(f"order-{number}")) for number in self._order_numbers()]
+        numbers = _order_numbers(self._file.keys)
+        return [jose.SigningKey.from_pem(self._open(f"order-{number}")) for number in numbers]
 
 
 def read_passphrase(path: Path | None) -> bytes:
@@ -247,16 +280,42 @@ def _seal(key: AESGCM, plaintext: bytes | bytearray, associated: bytes) -> bytes
     return nonce + key.encrypt(nonce, bytes(plaintext), associated)
 
 
-def _fresh_ca() -> bytes:
-    key = ec.generate_private_key(ec.SECP384R1())
+def _fresh(curve: ec.EllipticCurve) -> bytes:
+    key = ec.generate_private_key(curve)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _load_ca(pem: bytes) -> ec.EllipticCurvePrivateKey:
+def _load_ec(pem: bytes) -> ec.EllipticCurvePrivateKey:
     key = load_pem_private_key(pem, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError("the CA key is not an EC key")
+        raise TypeError("not an EC key")
     return key
+
+
+def _order_numbers(keys: Iterable[str]) -> list[int]:
+    """Numbers of the order keys, newest first."""
+    numbers = [name.removeprefix("order-") for name in keys if name.startswith("order-")]
+    return sorted((int(number) for number in numbers), reverse=True)
+
+
+def _read(path: Path) -> _File:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_File)
+    except FileNotFoundError:
+        raise KeyStoreError("missing", path) from None
+    except msgspec.DecodeError:
+        raise KeyStoreError("damaged", path) from None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time changes files of the folder; the lock goes with the process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _store(path: Path, file: _File) -> None:

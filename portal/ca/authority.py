@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from portal.model.states import CaState
 
 
 class Reason(enum.StrEnum):
-    """Reasons of a revocation (RFC 5280, 5.3.1) that the portal uses."""
+    """Reasons of a revocation (RFC 5280, 5.3.1), all of them.
+
+    Two aren't reasons to revoke: ``CERTIFICATE_HOLD`` is what ``hold`` writes, and ``REMOVE_FROM_CRL`` stands in delta
+    CRLs alone, which this portal doesn't have: a released certificate is simply not on the next CRL.
+    """
 
     UNSPECIFIED = "unspecified"
     KEY_COMPROMISE = "keyCompromise"
+    CA_COMPROMISE = "cACompromise"
+    AFFILIATION_CHANGED = "affiliationChanged"
     SUPERSEDED = "superseded"
     CESSATION_OF_OPERATION = "cessationOfOperation"
     CERTIFICATE_HOLD = "certificateHold"
+    REMOVE_FROM_CRL = "removeFromCRL"
+    PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
+    AA_COMPROMISE = "aACompromise"
+
+
+REVOKING: Final = frozenset(Reason) - {Reason.CERTIFICATE_HOLD, Reason.REMOVE_FROM_CRL}
+"""Reasons that a certificate can be revoked with, for good."""
 
 
 class CaError(Exception):
@@ -56,6 +72,7 @@ class IssueRequest:
         public_key: SubjectPublicKeyInfo, DER.
         subject: whom for.
         not_after: end of validity; the beginning is the CA's time of issue.
+        hold: whether it is on hold (certificateHold) from its first moment, until ``release``.
     """
 
     request_id: str
@@ -63,6 +80,7 @@ class IssueRequest:
     public_key: bytes
     subject: Subject
     not_after: int
+    hold: bool = False
 
 
 class CertificateAuthority(Protocol):
@@ -81,11 +99,28 @@ class CertificateAuthority(Protocol):
     async def find(self, *, request_id: str | None = None, key_hash: str | None = None) -> list[bytes]:
         """Certificates issued for a request id or for a key (SHA-256 of the SubjectPublicKeyInfo, hexadecimal)."""
 
-    async def revoke(self, serial: str, reason: Reason) -> None:
-        """Revoke a certificate (serial in hexadecimal); returns when it is revoked, also if it was before.
+    async def status(self, serial: str) -> CaState | None:
+        """What the CA says of a certificate now (serial in hexadecimal); None when it isn't one of this CA."""
+
+    async def hold(self, serial: str) -> None:
+        """Put a certificate on hold; returns when it is, also if it was before.
 
         Raises:
-            CaRefusedError: it isn't one of this CA.
+            CaRefusedError: ``serial``: it isn't one of this CA; ``revoked``: it is revoked for good.
+        """
+
+    async def release(self, serial: str) -> None:
+        """Take a certificate off hold; returns when it is good, also if it was before.
+
+        Raises:
+            CaRefusedError: ``serial``: it isn't one of this CA; ``revoked``: it is revoked for good.
+        """
+
+    async def revoke(self, serial: str, reason: Reason) -> None:
+        """Revoke a certificate for good, on hold or not; returns when it is revoked, also if it was before.
+
+        Raises:
+            CaRefusedError: ``serial``: it isn't one of this CA; ``reason``: not one of ``REVOKING``.
         """
 
     async def crl(self) -> bytes:

@@ -6,39 +6,41 @@ has done stays done when the portal's next transaction fails, as with any CA.
 
 from __future__ import annotations
 
-import datetime
-from typing import TYPE_CHECKING, Final
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
-from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 from sqlalchemy import select
 
-from portal.ca.authority import CaRefusedError, IssueRequest, Reason
-from portal.ca.profiles import PROFILES, key_usage
-from portal.ca.x509 import algorithm_of, key_hash
-from portal.store.tables import CaCertificate, CaCrl
+from portal.ca import certificates
+from portal.ca.authority import REVOKING, CaRefusedError, CaUnavailableError, Reason
+from portal.ca.certificates import CRL_LIFETIME, Revoked, Signer, serial_of
+from portal.ca.ocsp import Status
+from portal.ca.x509 import algorithm_of, key_hash, spki
+from portal.keys import KeysUnavailableError
+from portal.model.states import CaState
+from portal.store.tables import CaCertificate, CaCrl, CaStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cryptography.hazmat.primitives.asymmetric import ec
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from portal.ca.authority import IssueRequest
     from portal.ca.x509 import PublicKey
     from portal.clock import Clock
     from portal.keys import KeyPort
     from portal.store.database import Database
 
-CRL_PATH: Final = "/ca/inlay.crl"
-CERTIFICATE_PATH: Final = "/ca/inlay.cer"
-CRL_LIFETIME: Final = 86_400
-_CA_YEARS: Final = 20
-_CA_REQUEST: Final = "ca"
-_BACKDATED: Final = 300
-"""Seconds before the time of issue that a certificate is valid from: clocks differ."""
-_NAME_LIMIT: Final = 64
-"""ub-common-name (RFC 5280, appendix A)."""
+_ROOT: Final = "ca"
+_RESPONDER: Final = "ocsp."
+RESPONDER_LIFETIME: Final = 7 * 86_400
+"""Of the OCSP responder's certificate, which nobody checks for revocation; a new one is made at half of it."""
+
+T = TypeVar("T")
 
 
 class BuiltinCa:
@@ -48,13 +50,13 @@ class BuiltinCa:
         database: where its list is.
         keys: has its key.
         clock: its time.
-        origin: of the portal, for the addresses of CRL and CA certificate.
+        origin: of the portal, for the addresses of CRL, OCSP responder and CA certificate.
         name: common name of the CA's certificate.
     """
 
     def __init__(self, database: Database, keys: KeyPort, clock: Clock, origin: str, name: str) -> None:
         self._database = database
-        self._key = keys.ca()
+        self._keys = keys
         self._clock = clock
         self._origin = origin
         self._name = name
@@ -65,40 +67,33 @@ class BuiltinCa:
         return (await self._root()).public_bytes(Encoding.DER)
 
     async def issue(self, request: IssueRequest) -> bytes:
-        """Issue a certificate, DER; the same request id is the same certificate.
+        """Issue a certificate, DER; the same request id is the same certificate, whatever became of it.
 
         Raises:
-            CaRefusedError: ``profile``, ``key``, ``validity``, or ``request_reused``: the id with another key.
+            CaRefusedError: ``profile``, ``key``, ``validity``, ``email``, or ``request_reused``: the id with another
+                key.
         """
-        root = await self._root()
-        profile = PROFILES.get(request.profile)
-        if profile is None:
-            raise CaRefusedError("profile")
+        signer = await self._signer()
         key = _public_key(request.public_key)
         hashed = key_hash(request.public_key)
         async with self._database.write() as tx:
             known = await _by_request(tx, request.request_id)
             if known is not None:
-                if known.key_hash != hashed:
+                if known.key_hash != hashed or known.own:
                     raise CaRefusedError("request_reused")
                 return known.der
-            certificate = self._sign(request, key, root)
-            der = certificate.public_bytes(Encoding.DER)
-            tx.add(
-                CaCertificate(
-                    serial=f"{certificate.serial_number:x}",
-                    request_id=request.request_id,
-                    key_hash=hashed,
-                    der=der,
-                    not_after=request.not_after,
-                    issued_at=self._clock(),
-                )
-            )
-        return der
+            now = self._clock()
+            made = await _sign(lambda: certificates.leaf(signer, request, key, now))
+            row = _row(made, request.request_id, hashed, now)
+            if request.hold:
+                row.revoked_at, row.reason = now, Reason.CERTIFICATE_HOLD.value
+                await _count_change(tx)
+            tx.add(row)
+        return row.der
 
     async def find(self, *, request_id: str | None = None, key_hash: str | None = None) -> list[bytes]:
         """Certificates issued for a request id or for a key."""
-        query = select(CaCertificate.der)
+        query = select(CaCertificate.der).where(~CaCertificate.own)
         if request_id is not None:
             query = query.where(CaCertificate.request_id == request_id)
         if key_hash is not None:
@@ -106,114 +101,182 @@ class BuiltinCa:
         async with self._database.read() as tx:
             return list(await tx.scalars(query))
 
-    async def revoke(self, serial: str, reason: Reason) -> None:
-        """Revoke a certificate, and publish it in a new CRL.
+    async def status(self, serial: str) -> CaState | None:
+        """What the list says of a certificate."""
+        async with self._database.read() as tx:
+            row = await tx.get(CaCertificate, serial)
+        return None if row is None or row.own else _state(row)
+
+    async def ocsp_status(self, serial: int) -> Status | None:
+        """What the OCSP responder answers for a serial number; None for one that this CA didn't issue."""
+        async with self._database.read() as tx:
+            row = await tx.get(CaCertificate, f"{serial:x}")
+        if row is None:
+            return None
+        return Status(row.revoked_at, Reason(row.reason) if row.reason else None)
+
+    async def hold(self, serial: str) -> None:
+        """Put a certificate on hold.
 
         Raises:
-            CaRefusedError: ``serial``: not one of this CA's.
+            CaRefusedError: ``serial``, or ``revoked``.
         """
-        root = await self._root()
         async with self._database.write() as tx:
-            row = await tx.get(CaCertificate, serial, with_for_update=True)
-            if row is None or row.request_id == _CA_REQUEST:
-                raise CaRefusedError("serial")
-            if row.revoked_at is not None:
+            row = await _changeable(tx, serial)
+            match _state(row):
+                case CaState.REVOKED:
+                    raise CaRefusedError("revoked")
+                case CaState.GOOD:
+                    row.revoked_at, row.reason = self._clock(), Reason.CERTIFICATE_HOLD.value
+                    await _count_change(tx)
+                case CaState.HELD:
+                    pass
+
+    async def release(self, serial: str) -> None:
+        """Take a certificate off hold.
+
+        Raises:
+            CaRefusedError: ``serial``, or ``revoked``.
+        """
+        async with self._database.write() as tx:
+            row = await _changeable(tx, serial)
+            match _state(row):
+                case CaState.REVOKED:
+                    raise CaRefusedError("revoked")
+                case CaState.HELD:
+                    row.revoked_at = row.reason = None
+                    await _count_change(tx)
+                case CaState.GOOD:
+                    pass
+
+    async def revoke(self, serial: str, reason: Reason) -> None:
+        """Revoke a certificate; one on hold keeps the hold's time, since when nothing it signed was to be relied on.
+
+        Raises:
+            CaRefusedError: ``serial``, or ``reason``.
+        """
+        if reason not in REVOKING:
+            raise CaRefusedError("reason")
+        async with self._database.write() as tx:
+            row = await _changeable(tx, serial)
+            if _state(row) is CaState.REVOKED:
                 return
-            row.revoked_at, row.reason = self._clock(), reason.value
-            await tx.flush()
-            await self._publish(tx, root)
+            row.revoked_at, row.reason = row.revoked_at or self._clock(), reason.value
+            await _count_change(tx)
 
     async def crl(self) -> bytes:
-        """The current CRL, DER; made anew when half of its life is gone."""
-        root = await self._root()
+        """The current CRL, DER; made anew when a status has changed or half of its life is gone."""
+        signer = await self._signer()
         async with self._database.read() as tx:
-            last = await _last_crl(tx)
-            if last is not None and self._clock() < last.this_update + CRL_LIFETIME // 2:
+            last, changes = await _last_crl(tx), await tx.scalar(select(CaStatus.changes))
+            if last is not None and self._fresh(last, changes):
                 return last.der
         async with self._database.write() as tx:
-            return await self._publish(tx, root)
+            # changes and CRLs take this lock one after the other: no CRL misses a change that its count covers
+            status = (await tx.execute(select(CaStatus).with_for_update())).scalar_one()
+            last = await _last_crl(tx)
+            if last is not None and self._fresh(last, status.changes):
+                return last.der
+            return await self._publish(tx, signer, last, status.changes)
+
+    async def responder(self, key: ec.EllipticCurvePublicKey) -> x509.Certificate:
+        """A certificate for the OCSP responder's key with at least half of its life left."""
+        signer = await self._signer()
+        hashed = key_hash(spki(key))
+        now = self._clock()
+        async with self._database.write() as tx:
+            newest = (
+                select(CaCertificate)
+                .where(CaCertificate.key_hash == hashed, CaCertificate.own)
+                .order_by(CaCertificate.not_after.desc())
+                .limit(1)
+            )
+            row = (await tx.execute(newest)).scalar_one_or_none()
+            if row is not None and now < row.not_after - RESPONDER_LIFETIME // 2:
+                return x509.load_der_x509_certificate(row.der)
+            until = now + RESPONDER_LIFETIME
+            made = await _sign(lambda: certificates.responder(signer, key, now, until))
+            tx.add(_row(made, _RESPONDER + serial_of(made), hashed, now, own=True))
+        return made
+
+    async def _signer(self) -> Signer:
+        return Signer(await self._root(), self._keys.ca(), self._origin)
 
     async def _root(self) -> x509.Certificate:
         if self._own is None:
             async with self._database.write() as tx:
-                row = await _by_request(tx, _CA_REQUEST)
+                row = await _by_request(tx, _ROOT)
                 if row is None:
-                    row = self._self_signed()
+                    now = self._clock()
+                    key = self._keys.ca()
+                    made = await _sign(lambda: certificates.root(self._name, key, now))
+                    row = _row(made, _ROOT, "", now, own=True)
                     tx.add(row)
             self._own = x509.load_der_x509_certificate(row.der)
         return self._own
 
-    def _self_signed(self) -> CaCertificate:
-        now = self._clock()
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name[:_NAME_LIMIT])])
-        public = self._key.public_key()
-        until = now + _CA_YEARS * 365 * 86_400
-        builder = (
-            _builder(name, name, public, now, until)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_ca_usage(), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        )
-        certificate = builder.sign(self._key, hashes.SHA384())
-        der = certificate.public_bytes(Encoding.DER)
-        serial = f"{certificate.serial_number:x}"
-        return CaCertificate(
-            serial=serial, request_id=_CA_REQUEST, key_hash="", der=der, not_after=until, issued_at=now
-        )
+    def _fresh(self, last: CaCrl, changes: int | None) -> bool:
+        return last.changes == changes and self._clock() < last.this_update + CRL_LIFETIME // 2
 
-    def _sign(self, request: IssueRequest, key: PublicKey, root: x509.Certificate) -> x509.Certificate:
+    async def _publish(self, tx: AsyncSession, signer: Signer, last: CaCrl | None, changes: int) -> bytes:
         now = self._clock()
-        if not now < request.not_after <= root.not_valid_after_utc.timestamp():
-            raise CaRefusedError("validity")
-        profile = PROFILES[request.profile]
-        point = x509.DistributionPoint(
-            [x509.UniformResourceIdentifier(self._origin + CRL_PATH)], None, None, None
+        # RFC 5280 3.3: an entry stays until a CRL was issued after the certificate's end; here for a whole life more
+        since = min(now, last.this_update if last else now) - CRL_LIFETIME
+        query = select(CaCertificate.serial, CaCertificate.revoked_at, CaCertificate.reason).where(
+            CaCertificate.revoked_at.is_not(None), CaCertificate.not_after >= since
         )
-        issuer = x509.AccessDescription(
-            AuthorityInformationAccessOID.CA_ISSUERS,
-            x509.UniformResourceIdentifier(self._origin + CERTIFICATE_PATH),
-        )
-        authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-            root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        )
-        builder = (
-            _builder(_name(request), root.subject, key, now, request.not_after)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(key_usage(profile, key), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(list(profile.purposes)), critical=False)
-            .add_extension(_alternative_name(request), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(authority, critical=False)
-            .add_extension(x509.CRLDistributionPoints([point]), critical=False)
-            .add_extension(x509.AuthorityInformationAccess([issuer]), critical=False)
-        )
-        return builder.sign(self._key, hashes.SHA384())
-
-    async def _publish(self, tx: AsyncSession, root: x509.Certificate) -> bytes:
-        now = self._clock()
-        last = await _last_crl(tx)
+        rows = await tx.execute(query.order_by(CaCertificate.revoked_at, CaCertificate.serial))
+        entries = [Revoked(row.serial, row.revoked_at, Reason(row.reason)) for row in rows]
         number = (last.number if last else 0) + 1
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(root.subject)
-            .last_update(_time(now))
-            .next_update(_time(now + CRL_LIFETIME))
-            .add_extension(x509.CRLNumber(number), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-                    root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-                ),
-                critical=False,
-            )
+        der = await _sign(lambda: certificates.crl(signer, number, entries, now))
+        tx.add(
+            CaCrl(number=number, der=der, this_update=now, next_update=now + CRL_LIFETIME, changes=changes)
         )
-        revoked = select(CaCertificate).where(
-            CaCertificate.revoked_at.is_not(None), CaCertificate.not_after >= now
-        )
-        for row in await tx.scalars(revoked.order_by(CaCertificate.revoked_at, CaCertificate.serial)):
-            builder = builder.add_revoked_certificate(_revoked(row))
-        der = builder.sign(self._key, hashes.SHA384()).public_bytes(Encoding.DER)
-        tx.add(CaCrl(number=number, der=der, this_update=now, next_update=now + CRL_LIFETIME))
         return der
+
+
+async def _sign(work: Callable[[], T]) -> T:
+    """Sign in a thread: the key may be in a module on the network.
+
+    Raises:
+        CaUnavailableError: the key can't be used now.
+    """
+    try:
+        return await asyncio.to_thread(work)
+    except KeysUnavailableError:
+        raise CaUnavailableError from None
+
+
+def _row(
+    made: x509.Certificate, request_id: str, hashed: str, now: int, *, own: bool = False
+) -> CaCertificate:
+    return CaCertificate(
+        serial=serial_of(made),
+        request_id=request_id,
+        key_hash=hashed,
+        der=made.public_bytes(Encoding.DER),
+        not_after=int(made.not_valid_after_utc.timestamp()),
+        issued_at=now,
+        own=own,
+    )
+
+
+def _state(row: CaCertificate) -> CaState:
+    if row.revoked_at is None:
+        return CaState.GOOD
+    return CaState.HELD if row.reason == Reason.CERTIFICATE_HOLD else CaState.REVOKED
+
+
+async def _changeable(tx: AsyncSession, serial: str) -> CaCertificate:
+    row = await tx.get(CaCertificate, serial, with_for_update=True)
+    if row is None or row.own:
+        raise CaRefusedError("serial")
+    return row
+
+
+async def _count_change(tx: AsyncSession) -> None:
+    status = (await tx.execute(select(CaStatus).with_for_update())).scalar_one()
+    status.changes += 1
 
 
 async def _by_request(tx: AsyncSession, request_id: str) -> CaCertificate | None:
@@ -233,67 +296,3 @@ def _public_key(der: bytes) -> PublicKey:
     if algorithm_of(key) is None:
         raise CaRefusedError("key")
     return key  # type: ignore[return-value] # algorithm_of lets RSA and EC keys through only
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: PublicKey | ec.EllipticCurvePublicKey,
-    now: int,
-    not_after: int,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())  # 159 random bits
-        .not_valid_before(_time(now - _BACKDATED))
-        .not_valid_after(_time(not_after))
-    )
-
-
-def _name(request: IssueRequest) -> x509.Name:
-    common = request.subject.name[:_NAME_LIMIT]
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.COMMON_NAME, common),
-            x509.NameAttribute(NameOID.USER_ID, request.subject.user_id[:200]),
-        ]
-    )
-
-
-def _alternative_name(request: IssueRequest) -> x509.SubjectAlternativeName:
-    try:
-        return x509.SubjectAlternativeName([x509.RFC822Name(request.subject.email)])
-    except ValueError:
-        raise CaRefusedError("email") from None
-
-
-def _ca_usage() -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _revoked(row: CaCertificate) -> x509.RevokedCertificate:
-    builder = (
-        x509.RevokedCertificateBuilder()
-        .serial_number(int(row.serial, 16))
-        .revocation_date(_time(row.revoked_at or row.issued_at))
-    )
-    if row.reason and row.reason != Reason.UNSPECIFIED:  # RFC 5280 5.3.1: unspecified is left out
-        builder = builder.add_extension(x509.CRLReason(x509.ReasonFlags(row.reason)), critical=False)
-    return builder.build()
-
-
-def _time(seconds: int) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)

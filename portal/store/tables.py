@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Id = String(64)
@@ -109,6 +109,8 @@ class Certificate(Base):
     revocation_reason: Mapped[str | None] = mapped_column(Word)
     created_at: Mapped[int]
     changed_at: Mapped[int]
+    held_for: Mapped[str | None] = mapped_column(Word)
+    """why it was issued on hold: ``proof`` (the proof releases it) or ``change_state`` (a step of its process does)"""
 
 
 class ObjectRelation(Base):
@@ -255,12 +257,16 @@ class CaIntent(Base):
 
 
 class Revocation(Base):
-    """A revocation that the CA has to confirm."""
+    """A change of a certificate's status that the CA has to confirm."""
 
     __tablename__ = "revocation_queue"
     certificate_id: Mapped[str] = mapped_column(ForeignKey("certificates.id"), primary_key=True)
+    change: Mapped[str] = mapped_column(Word, default="revoke", server_default="revoke")
+    """``revoke``, ``hold`` or ``release``; the last one asked for counts, and nothing follows ``revoke``"""
     reason: Mapped[str] = mapped_column(Word)
     tries: Mapped[int]
+    last_error: Mapped[str | None] = mapped_column(Word)
+    """of the last try: ``unavailable``, ``timeout``, or the CA's reason to refuse"""
     next_try_at: Mapped[int] = mapped_column(index=True)
     created_at: Mapped[int]
 
@@ -325,7 +331,19 @@ class CaCertificate(Base):
     not_after: Mapped[int]
     issued_at: Mapped[int]
     revoked_at: Mapped[int | None]
+    """when it was revoked or put on hold first"""
     reason: Mapped[str | None] = mapped_column(Word)
+    """``certificateHold`` while it is on hold"""
+    own: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """the CA's own certificate, or one of its OCSP responder: nobody's to ask for or to revoke"""
+
+
+class CaStatus(Base):
+    """One row: how often the status of a certificate has changed; locked by each change and by each new CRL."""
+
+    __tablename__ = "ca_status"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    changes: Mapped[int]
 
 
 class CaCrl(Base):
@@ -336,3 +354,5 @@ class CaCrl(Base):
     der: Mapped[bytes]
     this_update: Mapped[int]
     next_update: Mapped[int]
+    changes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """the status changes it tells of"""

@@ -132,9 +132,7 @@ class Kit:
     async def valid_at_ca(self) -> list[str]:
         """Request ids of all certificates that are good in the CA's own list, after the revocation queue has run."""
         await self.portal.revocations.run_due()
-        query = select(CaCertificate.request_id).where(
-            CaCertificate.revoked_at.is_(None), CaCertificate.request_id != "ca"
-        )
+        query = select(CaCertificate.request_id).where(CaCertificate.revoked_at.is_(None), ~CaCertificate.own)
         async with self.database.read() as tx:
             return list(await tx.scalars(query))
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from portal.ca.authority import CaRefusedError, IssueRequest, Reason, Subject
-from portal.ca.builtin import CRL_LIFETIME
+from portal.ca.certificates import CRL_LIFETIME
 from portal.ca.x509 import facts, key_hash, verify_csr, verify_public_key
 from protocol.errors import InlayError
 from protocol.messages import Algorithm

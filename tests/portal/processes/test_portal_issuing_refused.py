@@ -290,7 +290,7 @@ async def test_a_fault_after_the_order_has_won(kit: Kit, monkeypatch: pytest.Mon
 async def test_a_ca_that_answers_after_the_cancel(tmp_path: Path) -> None:
     """The certificate that comes too late is stored and revoked, not forgotten."""
     ca = UnrulyCa()
-    ca.hold = "signature"
+    ca.wait = "signature"
     async with running_portal(tmp_path, ca=ca) as kit:
         await kit.set_options(**P256)
         session = await kit.person()
