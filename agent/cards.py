@@ -7,6 +7,7 @@ the other: a removal waits for whatever is still going on, and nothing is writte
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import hashlib
 import logging
@@ -21,9 +22,9 @@ from agent.order_ports import CardFacts, CardOwner, Shown
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.state import Lifecycle
-from agent.vsc.store import CardEntry, CardStore, CardUnknown
+from agent.vsc.store import CardEntry, CardStore, CardUnknown, delete_card
 from protocol.errors import InlayError
-from protocol.messages import Algorithm, CardGeneration, StorageLevel
+from protocol.messages import Algorithm, CardGeneration, PinPolicy, StorageLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,13 @@ class VirtualCards:
         return hashlib.sha256(f"{owner.portal}\0{owner.jti}".encode()).hexdigest()[:32]
 
     async def make(
-        self, owner: CardOwner, level: StorageLevel, label: str, pin: bytearray, puk: bytearray
+        self,
+        owner: CardOwner,
+        level: StorageLevel,
+        label: str,
+        pin: bytearray,
+        puk: bytearray,
+        policy: PinPolicy | None = None,
     ) -> MadeCard:
         """Make a card without keys, recorded before it is made.
 
@@ -87,7 +94,9 @@ class VirtualCards:
         expires = datetime.datetime.fromtimestamp(owner.expires, datetime.UTC).date()
 
         def making() -> tuple[VirtualCard, DeviceSecret]:
-            row = JournalledCard(name, owner.portal, owner.jti, owner.account, level.value, owner.expires)
+            row = JournalledCard(
+                name, owner.portal, owner.jti, owner.account, level.value, owner.expires, policy
+            )
             self._journal.get().add_card(row)
             store = self._store(level)
             try:
@@ -109,24 +118,49 @@ class VirtualCards:
 
     async def remove(self, owner: CardOwner) -> None:
         """Remove an order's card and everything that was recorded of it; harmless when there is none."""
-        name = self.card_name(owner)
+        await self.delete(self.card_name(owner))
+
+    async def delete(self, name: str) -> None:
+        """Remove a card by its name, readable or not, and what was recorded of it; harmless when there is none.
+
+        Raises:
+            InlayError: ``card_write_failed``: the disk refused; ``keystore_locked`` …: the journal can't be opened.
+        """
         await self._places.hide(name)
         await self._in_worker(name, self._remove, name)
-        self._cards.pop(name, None)
+        await self._places.hide(name)  # who listed the cards meanwhile may have shown it again
         self._end_worker(name)
+
+    async def use(self, name: str, function: Callable[[VirtualCard], T]) -> T:
+        """Do something with an active card in its own thread, after whatever is going on with it there.
+
+        Args:
+            name: the card, in a reader or not.
+            function: blocks as long as it likes; what it raises is raised here.
+
+        Raises:
+            InlayError: ``card_unknown``, ``card_not_active``, ``card_damaged`` …
+        """
+
+        def using() -> T:
+            card = self._loaded(name)
+            if card.lifecycle is not Lifecycle.ACTIVE:
+                raise InlayError("card_not_active")
+            return function(card)
+
+        return await self._in_worker(name, using)
 
     async def activate(self, owner: CardOwner) -> CardFacts:
         """Mark an order's card active; harmless when it is."""
         name = self.card_name(owner)
 
         def activating() -> VirtualCard:
-            card = self._cards.get(name) or self._load(name)
+            card = self._loaded(name)
             if card.lifecycle is not Lifecycle.ACTIVE:
                 personalise.activate(card)
             return card
 
         card = await self._in_worker(name, activating)
-        self._cards[name] = card
         self._end_worker(name)
         return facts_of(card)
 
@@ -144,7 +178,7 @@ class VirtualCards:
         journal = await asyncio.to_thread(self._journal.get)
         records = await asyncio.to_thread(journal.cards)
         found = []
-        for entry in await asyncio.to_thread(self._entries):
+        for entry in await self.entries():
             card = self._cards.get(entry.card_id)
             shown = Shown(None, entry.error)
             if card is not None and card.lifecycle is Lifecycle.ACTIVE:
@@ -152,19 +186,22 @@ class VirtualCards:
             found.append(_row(entry, card, records.get(entry.card_id), shown))
         return found
 
+    async def entries(self) -> list[CardEntry]:
+        """The files of all cards, as they lie on the disk; those that can't be read with their error."""
+        return await asyncio.to_thread(self._entries)
+
     async def sweep(self) -> None:
         """At start, before anything else: remove what a cut in the middle of a write left behind."""
         await asyncio.to_thread(self._sweep)
 
     async def start(self) -> None:
         """At start: put every active card into a reader."""
-        for entry in await asyncio.to_thread(self._entries):
+        for entry in await self.entries():
             if entry.error is not None:
                 _LOG.error("card %s can't be used: %s", entry.card_id, entry.error.code)
             elif entry.state is not None and entry.state.lifecycle is Lifecycle.ACTIVE:
-                if entry.card_id not in self._cards:
-                    self._cards[entry.card_id] = await asyncio.to_thread(self._load, entry.card_id)
-                await self._places.show(self._cards[entry.card_id])
+                card = await self._in_worker(entry.card_id, self._loaded, entry.card_id)
+                await self._places.show(card)
 
     async def close(self) -> None:
         """Take all cards out of their readers, and wait for what is going on."""
@@ -206,22 +243,24 @@ class VirtualCards:
         for level in self._levels_in_use():
             self._store(level).sweep()
 
-    def _load(self, name: str) -> VirtualCard:
-        record = self._journal.get().cards().get(name)
-        if record is None:
-            raise CardUnknown(name)
-        return VirtualCard.load(self._store(StorageLevel(record.level)), name)
+    def _loaded(self, name: str) -> VirtualCard:
+        """The one object of a card; in its own worker alone, so that there are never two of one file."""
+        card = self._cards.get(name)
+        if card is None:
+            record = self._journal.get().cards().get(name)
+            if record is None:
+                raise CardUnknown(name)
+            card = self._cards[name] = VirtualCard.load(self._store(StorageLevel(record.level)), name)
+        return card
 
     def _remove(self, name: str) -> None:
         journal = self._journal.get()
-        record = journal.cards().get(name)
-        if record is None:
-            return
-        store = self._store(StorageLevel(record.level))
-        try:
-            store.delete(name)
-        except CardUnknown:
-            _LOG.info("card %s had not been made", name)
+        card = self._cards.pop(name, None)
+        if card is not None:
+            card.retire()
+        for level in self._levels_in_use():
+            with contextlib.suppress(CardUnknown):
+                delete_card(self._folder / level.value, name)
         journal.remove_card(name)
 
     async def _in_worker(

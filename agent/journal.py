@@ -25,7 +25,7 @@ import msgspec
 from agent.journal_schema import MIGRATIONS
 from agent.sealing import Sealer
 from protocol.errors import InlayError
-from protocol.messages import ErrorData, Transport
+from protocol.messages import ErrorData, PinPolicy, Transport
 from protocol.orders import Position, Stage
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class JournalledCard(NamedTuple):
         account: for whom, as the portal writes it.
         level: how it is kept.
         expires: seconds since 1970.
+        policy: the rules that its PIN was chosen by; None for cards made before these were written down.
     """
 
     card: str
@@ -90,6 +91,7 @@ class JournalledCard(NamedTuple):
     account: str
     level: str
     expires: int
+    policy: PinPolicy | None = None
 
 
 class OpenClaim(NamedTuple):
@@ -323,7 +325,8 @@ class Journal:
     def add_card(self, card: JournalledCard) -> None:
         """Write where a card comes from, before it is made."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?, ?, ?)", card)
+            policy = b"" if card.policy is None else msgspec.json.encode(card.policy)
+            db.execute("INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?, ?, ?, ?)", (*card[:-1], policy))
 
     def remove_card(self, card: str) -> None:
         """Forget a card."""
@@ -333,8 +336,11 @@ class Journal:
     def cards(self) -> dict[str, JournalledCard]:
         """All cards by name."""
         with self._lock:
-            rows = self._db.execute("SELECT card, portal, jti, account, level, expires FROM cards").fetchall()
-        return {row[0]: JournalledCard(*row) for row in rows}
+            rows = self._db.execute(
+                "SELECT card, portal, jti, account, level, expires, policy FROM cards"
+            ).fetchall()
+        cards = [JournalledCard(*row) for row in rows]
+        return {card.card: card._replace(policy=_policy(card.policy)) for card in cards}
 
     # --- inside
 
@@ -405,6 +411,10 @@ def _move(db: sqlite3.Connection, ref: OrderRef, position: Position) -> None:
 
 def _touch(db: sqlite3.Connection, ref: OrderRef) -> None:
     db.execute("UPDATE orders SET contact = ? WHERE portal = ? AND jti = ?", (int(time.time()), *ref))
+
+
+def _policy(written: object) -> PinPolicy | None:
+    return msgspec.json.decode(written, type=PinPolicy) if isinstance(written, bytes) and written else None
 
 
 def _place(what: str, ref: OrderRef) -> str:

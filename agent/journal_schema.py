@@ -57,4 +57,6 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         at      INTEGER NOT NULL
     ) STRICT;
     """,
+    # cards: the PIN's rules, JSON; empty for cards of before
+    "ALTER TABLE cards ADD COLUMN policy BLOB NOT NULL DEFAULT x'';",
 )

@@ -18,6 +18,7 @@ from protocol.messages import (
     Challenge,
     Message,
     Order,
+    PinPolicy,
     PublicJwk,
     Reader,
     Step,
@@ -135,9 +136,15 @@ class Cards(Protocol):
         """Name of the card of an order: the same for the same order, so that it can always be found."""
 
     async def make(
-        self, owner: CardOwner, level: StorageLevel, label: str, pin: bytearray, puk: bytearray
+        self,
+        owner: CardOwner,
+        level: StorageLevel,
+        label: str,
+        pin: bytearray,
+        puk: bytearray,
+        policy: PinPolicy | None = None,
     ) -> CardInProgress:
-        """Make a card without keys, recorded before it is made."""
+        """Make a card without keys, recorded before it is made, with the rules that its PIN was chosen by."""
 
     async def remove(self, owner: CardOwner) -> None:
         """Remove an order's card and everything that was recorded of it; harmless when there is none."""

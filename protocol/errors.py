@@ -207,6 +207,8 @@ _ROWS: Final = (
           "Get one at your portal: Get virtual smart card."),
     Cause("card_in_question", 1528, "Inlay is asking about this card already.", "Another window is open for it.",
           "Finish or close that window, then try again."),
+    Cause("pin_refused", 1529, "This PIN can't be used.", "It breaks the rules for PINs of this card.",
+          "Start again, and choose one that keeps the rules. Nothing was changed, and no try was spent."),
     # PC/SC
     Cause("pcsc_no_service", 1601, "No program can see smart cards now.", "The PC/SC service (pcscd) is not running.",
           "Install or start it: sudo systemctl start pcscd.socket", page=False),

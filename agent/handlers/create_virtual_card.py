@@ -164,7 +164,8 @@ class CreateVirtualCardHandler:
         owner = _owner_of(order)
         puk = bytearray(f"{secrets.randbelow(10**8):08d}", "ascii")
         self._puks[owner] = puk
-        making = self._cards.make(owner, level, _ordered(order).label, pin, puk)
+        parameters = _ordered(order)
+        making = self._cards.make(owner, level, parameters.label, pin, puk, parameters.pin_policy)
         card = await context.guard(context.record("make", making))
         requests = []
         for key in _ordered(order).keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ class VirtualCard:
         self._volatile = VolatileState()
         self._keys = SoftwareKeys(store.secret)
         self._lock = threading.Lock()
+        self._retired = False
 
     @classmethod
     def load(cls, store: CardStore, card_id: str) -> VirtualCard:
@@ -285,6 +287,12 @@ class VirtualCard:
         with self._lock:
             self._save(msgspec.structs.replace(self._state, lifecycle=Lifecycle.ACTIVE))
 
+    def retire(self) -> None:
+        """End the card before its file is removed: what is still sent to it can't bring the file back."""
+        with self._lock:
+            self._retired = True
+            self._volatile = closed(self._volatile)
+
     def details(self) -> CardDetails:
         """What may be shown of the card."""
         state = self._state
@@ -315,6 +323,8 @@ class VirtualCard:
 
     def _save(self, state: PersistentState) -> None:
         """Bring a state to the disk, then take it on: the memory never runs ahead of the disk."""
+        if self._retired:
+            raise CardNotSaved(self.card_id, FileNotFoundError(errno.ENOENT, "removed"))
         generation = max(self._state.generation, state.generation) + 1
         state = msgspec.structs.replace(state, generation=generation)
         self._store.save(state)

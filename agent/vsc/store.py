@@ -189,13 +189,7 @@ class CardStore:
             CardUnknown: there is none.
             CardNotSaved: the disk refused.
         """
-        try:
-            self._path(card_id).unlink()
-            sync_folder(self._folder)
-        except FileNotFoundError as error:
-            raise CardUnknown(card_id) from error
-        except OSError as error:
-            raise CardNotSaved(card_id, error) from error
+        delete_card(self._folder, card_id)
 
     def sweep(self) -> None:
         """Remove what a cut between writing and renaming left behind; to be called at start."""
@@ -209,9 +203,7 @@ class CardStore:
             return CardEntry(card_id, None, error)
 
     def _path(self, card_id: str) -> Path:
-        if not _NAME.fullmatch(card_id):
-            raise CardUnknown(card_id)
-        return self._folder / (card_id + _SUFFIX)
+        return _path(self._folder, card_id)
 
     def _encode(self, state: PersistentState) -> bytes:
         plain = msgspec.msgpack.encode(state)
@@ -256,6 +248,28 @@ class CardStore:
 
     def _secret_mark(self) -> bytes:
         return self._secret.derive("card file mark", 8)
+
+
+def delete_card(folder: Path, card_id: str) -> None:
+    """Remove a card's file, readable or not; that needs no secret.
+
+    Raises:
+        CardUnknown: there is none.
+        CardNotSaved: the disk refused.
+    """
+    try:
+        _path(folder, card_id).unlink()
+        sync_folder(folder)
+    except FileNotFoundError as error:
+        raise CardUnknown(card_id) from error
+    except OSError as error:
+        raise CardNotSaved(card_id, error) from error
+
+
+def _path(folder: Path, card_id: str) -> Path:
+    if not _NAME.fullmatch(card_id):
+        raise CardUnknown(card_id)
+    return folder / (card_id + _SUFFIX)
 
 
 def new_card_id() -> str:

@@ -412,6 +412,11 @@ export const CAUSES = Object.freeze({
     "why": "Another window is open for it.",
     "next_step": "Finish or close that window, then try again."
   },
+  "pin_refused": {
+    "happened": "This PIN can't be used.",
+    "why": "It breaks the rules for PINs of this card.",
+    "next_step": "Start again, and choose one that keeps the rules. Nothing was changed, and no try was spent."
+  },
   "pcsc_card_removed": {
     "happened": "The card is gone.",
     "why": "It was taken out of the reader.",

@@ -16,7 +16,7 @@ import pytest
 from agent.journal import Journal, JournalledCard, JournalUnusableError, OpenClaim, OrderRef
 from agent.sealing import SealBrokenError, Sealer
 from protocol.errors import InlayError
-from protocol.messages import ErrorData, Transport
+from protocol.messages import ErrorData, PinPolicy, Transport
 from protocol.orders import Position, Stage
 
 KEY = bytes(range(32))
@@ -106,6 +106,7 @@ def test_step_times_are_milliseconds_in_an_older_journal_too(journal: Journal, t
             REF,
         )
         db.execute("DROP TABLE claims")
+        db.execute("ALTER TABLE cards DROP COLUMN policy")
         db.execute("PRAGMA user_version = 1")
     begun = time.time_ns() // 1_000_000
     again = Journal(tmp_path / "journal.sqlite", Sealer(KEY))
@@ -180,10 +181,12 @@ def test_steps_and_cards(journal: Journal) -> None:
     journal.step(REF, "make", "after")
     assert journal.steps(REF) == [("make", "before"), ("make", "after")]
     card = JournalledCard("ab" * 16, "portal.test", "order-1", "alex@example.org", "file", 5)
+    ruled = card._replace(card="cd" * 16, policy=PinPolicy(min_length=9, max_length=12, agent_only=True))
     journal.add_card(card)
-    assert journal.cards() == {card.card: card}
+    journal.add_card(ruled)
+    assert journal.cards() == {card.card: card, ruled.card: ruled}
     journal.remove_card(card.card)
-    assert journal.cards() == {}
+    assert journal.cards() == {ruled.card: ruled}
 
 
 _KILLED = """

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.card_care import CardCare
 from agent.card_places import CardPlaces
 from agent.cards import VirtualCards
 from agent.config import Folders
@@ -79,6 +80,7 @@ class AgentParts:
     windows: FakeWindows
     notifier: FakeNotifier
     desk: OrderDesk
+    care: CardCare
 
     def trust_portal(self, portal: FakePortal) -> None:
         self.trust.add(portal.portal, "Test portal", portal.root.public, portal.tls.ca_file.read_text())
@@ -132,8 +134,9 @@ async def running_agent(home: Path) -> AsyncIterator[AgentParts]:
     windows, notifier = FakeWindows(), FakeNotifier()
     handlers = {operation: make(cards) for operation, make in ORDERS.items()}
     desk = OrderDesk(Tools(trust, device, journal, cards, windows, notifier, handlers))
+    care = CardCare(cards, places, journal, device)
     try:
-        yield AgentParts(folders, trust, device, journal, cards, places, windows, notifier, desk)
+        yield AgentParts(folders, trust, device, journal, cards, places, windows, notifier, desk, care)
     finally:
         await desk.close()
         await cards.close()

@@ -1,0 +1,121 @@
+"""The seam between the person's card commands, the portal's orders about existing cards, and the cards themselves."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from agent.journal import JournalledCard
+    from agent.order_ports import CardFacts, Shown
+    from agent.pin_rules import PinRules
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCard:
+    """A card of this user, as one may be chosen.
+
+    Attributes:
+        card: name of its file.
+        label: the profile's name; None when the file can't be read.
+        serial: decimal; None when the file can't be read.
+        guid: 32 hexadecimal digits; None when the file can't be read.
+        active: it can be used.
+        account: whose it is, as the portal writes it; None when that isn't recorded.
+        portal: the portal that ordered it; None when that isn't recorded.
+        error: why its file can't be read.
+    """
+
+    card: str
+    label: str | None
+    serial: str | None
+    guid: str | None
+    active: bool
+    account: str | None
+    portal: str | None
+    error: InlayError | None = None
+
+    def answers_to(self, name: str) -> bool:
+        """Whether a person's word for a card means this one: serial, GUID, label, or the file's name."""
+        return name in (self.card, self.label, self.serial) or name.lower() == self.guid
+
+
+@dataclass(frozen=True, slots=True)
+class CardStanding:
+    """How an active card stands.
+
+    Attributes:
+        facts: what is on it.
+        record: where it comes from; None when that isn't recorded.
+        pin_tries: PIN tries left, 0 is blocked.
+        puk_tries: PUK tries left, 0 is blocked for good.
+        made_keys: slots whose keys were made on the card: no copy of them is anywhere else.
+        rules: the rules that a new PIN has to keep.
+        longest_pin: bytes that its PIN may have now.
+    """
+
+    facts: CardFacts
+    record: JournalledCard | None
+    pin_tries: int
+    puk_tries: int
+    made_keys: frozenset[str]
+    rules: PinRules
+    longest_pin: int
+
+    @property
+    def expires(self) -> datetime.date | None:
+        """The day its validity ends."""
+        if self.record is None:
+            return None
+        return datetime.datetime.fromtimestamp(self.record.expires, datetime.UTC).date()
+
+
+class CardKeeping(Protocol):
+    """What the person's commands and the portal's orders need of existing cards.
+
+    A card is named by its file. A PIN belongs to the caller, who wipes it. All but `known` raise ``card_unknown``,
+    ``card_not_active`` or why the card can't be used.
+    """
+
+    async def known(self) -> list[KnownCard]:
+        """All cards of this user; touches no reader."""
+
+    async def standing(self, card: str) -> CardStanding:
+        """How a card stands now."""
+
+    async def where(self, card: str) -> Shown:
+        """In which reader a card is, or why in none."""
+
+    async def change_pin(self, card: str, old: bytearray, new: bytearray) -> None:
+        """Replace the PIN by a new one.
+
+        Raises:
+            InlayError: ``pin_wrong``, ``pin_blocked``, ``pin_refused`` (no try was spent), ``card_write_failed``.
+        """
+
+    async def unblock(self, card: str, puk: bytearray, new: bytearray) -> None:
+        """Set a new PIN by the PUK.
+
+        Raises:
+            InlayError: ``puk_wrong``, ``puk_blocked``, ``pin_refused`` (no try was spent), ``card_write_failed``.
+        """
+
+    async def delete(self, card: str) -> None:
+        """Remove a card, readable or not, with its keys; harmless when there is none."""
+
+
+def the_card(cards: list[KnownCard], name: str) -> KnownCard:
+    """The card that a person's word means.
+
+    Raises:
+        InlayError: ``card_unknown``, ``card_ambiguous``.
+    """
+    found = [card for card in cards if card.answers_to(name)]
+    if not found:
+        raise InlayError("card_unknown", card=name[:40])
+    if len(found) > 1:
+        raise InlayError("card_ambiguous", count=len(found))
+    return found[0]
