@@ -1,8 +1,10 @@
 """Thousands of signatures over pcscd + vpcd: what the card leaks, and how fast it is beside its bounds.
 
 ``python -m bench.card_soak [--signatures N]``. The card runs in a process of its own, as in the agent. Its
-memory (PSS), open handles and threads are read before and after. Beside it: the same exchange with a card
-that answers at once (same bytes, no engine, no key), and the bare operation of `cryptography`.
+memory (PSS), open handles and threads are read before and after. Beside it, in the other slot: the same exchange
+with a card that answers at once (same bytes, no engine, no key); and the bare operation of `cryptography`. The three
+take turns in short rounds, so that whatever else the machine does, it does to each of them; a round's figures are
+compared with each other alone, and the median of the rounds is what counts.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import socket
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,8 +47,10 @@ WARM_UP: Final = 1000
 GROWTH_KIB: Final = 2048
 """More memory after thousands of signatures than before, and it is a leak; allocators wobble below that."""
 
+_SLOT: Final = {"card": 0, "instant": 1}
 _ANSWER_BYTES: Final = {Algorithm.P_256: 71, Algorithm.RSA_2048: 256}
-_BARE_SECONDS: Final = 1.0
+_ROUND: Final = 250
+"""Signatures in a round: short beside what else the machine does, long beside a clock's tick."""
 
 
 @dataclass(frozen=True)
@@ -63,31 +69,47 @@ class Use:
 
 
 @dataclass(frozen=True)
+class Round:
+    """What a signature took in one round, in seconds.
+
+    Attributes:
+        card: over pcscd and vpcd.
+        instant: the exchange with a card that answers at once.
+        bare: `cryptography` alone.
+    """
+
+    card: float
+    instant: float
+    bare: float
+
+    @property
+    def share(self) -> float:
+        """Of what pcscd and vpcd allow, less the signature itself; 1 is all of it."""
+        return (self.instant + self.bare) / self.card
+
+
+@dataclass(frozen=True)
 class Report:
     """One algorithm's figures.
 
     Attributes:
         algorithm: which.
         signatures: how many.
-        rate: signatures a second of the card.
-        instant: exchanges a second with a card that answers at once.
-        bare: signatures a second of `cryptography` alone.
+        rounds: what they took.
         before: of the card's process, after warming up.
         after: at the end.
     """
 
     algorithm: Algorithm
     signatures: int
-    rate: float
-    instant: float
-    bare: float
+    rounds: list[Round]
     before: Use
     after: Use
 
     @property
     def share(self) -> float:
-        """Of what pcscd and vpcd allow, less the signature itself; 1 is all of it."""
-        return self.rate * (1 / self.instant + 1 / self.bare)
+        """The median of the rounds' shares."""
+        return statistics.median(item.share for item in self.rounds)
 
     @property
     def leaks(self) -> bool:
@@ -97,9 +119,13 @@ class Report:
 
     def __str__(self) -> str:
         """The figures, in two lines."""
+        card, instant, bare = (
+            1 / statistics.median(seconds)
+            for seconds in zip(*((item.card, item.instant, item.bare) for item in self.rounds), strict=True)
+        )
         return (
-            f"soak: {self.signatures} x {self.algorithm.label}: {self.rate:.0f}/s; a card that answers at once "
-            f"{self.instant:.0f}/s; bare cryptography {self.bare:.0f}/s; {self.share:.0%} of what they allow\n"
+            f"soak: {self.signatures} x {self.algorithm.label}: {card:.0f}/s; a card that answers at once "
+            f"{instant:.0f}/s; bare cryptography {bare:.0f}/s; {self.share:.0%} of what they allow\n"
             f"soak: before -> after: PSS {self.before.pss_kib} -> {self.after.pss_kib} KiB, handles "
             f"{self.before.handles} -> {self.after.handles}, threads {self.before.threads} -> "
             f"{self.after.threads}: {'LEAKS' if self.leaks else 'no leak'}"
@@ -116,15 +142,37 @@ def soak(pcscd: PrivatePcscd, folder: Path, signatures: int) -> list[Report]:
     """
     reports = []
     for algorithm in SLOTS:
-        with _served(pcscd, folder, "instant", algorithm):
-            instant = _rate(pcscd, algorithm, signatures)
-        with _served(pcscd, folder, "card", algorithm) as child:
-            _rate(pcscd, algorithm, min(WARM_UP, signatures))
+        with (
+            _served(pcscd, folder, "card", algorithm) as child,
+            _served(pcscd, folder, "instant", algorithm),
+            _exchange(pcscd, "card", algorithm) as card,
+            _exchange(pcscd, "instant", algorithm) as instant,
+        ):
+            bare = _bare(algorithm)
+            for operation in (card, instant, bare):
+                _seconds(operation, min(WARM_UP, signatures))
             before = use_of(child.pid)
-            rate = _rate(pcscd, algorithm, signatures)
+            rounds = [
+                Round(*(_seconds(operation, count) for operation in (card, instant, bare)))
+                for count in _rounds(signatures)
+            ]
             after = use_of(child.pid)
-        reports.append(Report(algorithm, signatures, rate, instant, _bare(algorithm), before, after))
+        reports.append(Report(algorithm, signatures, rounds, before, after))
     return reports
+
+
+def _rounds(signatures: int) -> list[int]:
+    """How many signatures are in each round."""
+    rest = signatures % _ROUND
+    return [_ROUND] * (signatures // _ROUND) + [rest] * bool(rest)
+
+
+def _seconds(operation: Callable[[], None], count: int) -> float:
+    """Seconds that an operation takes."""
+    begin = time.perf_counter()
+    for _ in range(count):
+        operation()
+    return (time.perf_counter() - begin) / count
 
 
 def use_of(pid: int) -> Use:
@@ -140,33 +188,31 @@ def use_of(pid: int) -> Use:
 
 @contextlib.contextmanager
 def _served(pcscd: PrivatePcscd, folder: Path, kind: str, algorithm: Algorithm) -> Iterator[Child]:
-    """A card in the first slot, in a process of its own."""
+    """A card in its slot, in a process of its own."""
     home = folder / f"{kind}-{algorithm.name}"
     home.mkdir()
     argv = [sys.executable, "-m", "bench.card_soak", "--serve", kind, "--algorithm", algorithm.name]
     log = home / "log"
-    child = Child([*argv, "--port", str(pcscd.vpcd_port), "--folder", str(home)], log=log, cwd=Path.cwd())
+    child = Child(
+        [*argv, "--port", str(pcscd.vpcd_ports[_SLOT[kind]]), "--folder", str(home)], log=log, cwd=Path.cwd()
+    )
     with child:
         child.wait_until(lambda: "present" in child.output(), "the card in its reader", seconds=30)
         yield child
-    _wait_for_empty(pcscd)
+    # until pcscd has seen the card go: the next one must not be taken for it
+    wait_until(lambda: not _has_card(pcscd, kind), "an empty reader")
 
 
-def _wait_for_empty(pcscd: PrivatePcscd) -> None:
-    """Until pcscd has seen the card go: the next one must not be taken for it."""
-    wait_until(lambda: not _has_card(pcscd), "an empty reader")
-
-
-def _has_card(pcscd: PrivatePcscd) -> bool:
+def _has_card(pcscd: PrivatePcscd, kind: str) -> bool:
     try:
-        _let_go(_connect(pcscd))
+        _let_go(_connect(pcscd, kind))
     except (NoCardException, CardConnectionException):
         return False
     return True
 
 
-def _connect(pcscd: PrivatePcscd) -> CardConnection:
-    reader = next(found for found in readers() if found.name == pcscd.readers[0])
+def _connect(pcscd: PrivatePcscd, kind: str) -> CardConnection:
+    reader = next(found for found in readers() if found.name == pcscd.readers[_SLOT[kind]])
     connection = reader.createConnection()
     try:
         connection.connect(CardConnection.T1_protocol)
@@ -176,20 +222,22 @@ def _connect(pcscd: PrivatePcscd) -> CardConnection:
     return connection
 
 
-def _rate(pcscd: PrivatePcscd, algorithm: Algorithm, count: int) -> float:
-    """Signatures a second, each checked to be one by its length."""
-    wait_until(lambda: _has_card(pcscd), "the card in its reader")
-    connection = _connect(pcscd)
+@contextlib.contextmanager
+def _exchange(pcscd: PrivatePcscd, kind: str, algorithm: Algorithm) -> Iterator[Callable[[], None]]:
+    """Asks the card in a slot for one signature, which is checked to be one by its length."""
+    wait_until(lambda: _has_card(pcscd, kind), "the card in its reader")
+    connection = _connect(pcscd, kind)
+    command, shortest = list(_command(algorithm)), _ANSWER_BYTES[algorithm] - 4
+
+    def sign() -> None:
+        answer, *status = connection.transmit(command, CardConnection.T1_protocol)
+        if status != [0x90, 0x00] or len(answer) < shortest:
+            raise AssertionError(bytes(status).hex())
+
     try:
         for setup in ("00A4040005A000000308", "0020008008" + PIN.hex() + "FFFF"):
             connection.transmit(list(bytes.fromhex(setup)), CardConnection.T1_protocol)
-        command, shortest = list(_command(algorithm)), _ANSWER_BYTES[algorithm] - 4
-        begin = time.perf_counter()
-        for _ in range(count):
-            answer, *status = connection.transmit(command, CardConnection.T1_protocol)
-            if status != [0x90, 0x00] or len(answer) < shortest:
-                raise AssertionError(bytes(status).hex())
-        return count / (time.perf_counter() - begin)
+        yield sign
     finally:
         _let_go(connection)
 
@@ -208,18 +256,18 @@ def _command(algorithm: Algorithm) -> bytes:
     return head + b"\x00" + len(template).to_bytes(2, "big") + template + b"\x00\x00"
 
 
-def _bare(algorithm: Algorithm) -> float:
-    """Signatures a second without any card."""
+def _bare(algorithm: Algorithm) -> Callable[[], None]:
+    """Makes one signature without any card."""
     hashed = Prehashed(hashes.SHA256())
-    ec_key, rsa_key = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)
-    count, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < _BARE_SECONDS:
-        if algorithm is Algorithm.P_256:
-            ec_key.sign(DIGEST, ec.ECDSA(hashed))
-        else:
-            rsa_key.sign(DIGEST, padding.PKCS1v15(), hashed)
-        count += 1
-    return count / (time.perf_counter() - begin)
+    if algorithm is Algorithm.P_256:
+        ec_key, ecdsa = ec.generate_private_key(ec.SECP256R1()), ec.ECDSA(hashed)
+        return lambda: _drop(ec_key.sign(DIGEST, ecdsa))
+    rsa_key, pkcs1 = rsa.generate_private_key(65537, 2048), padding.PKCS1v15()
+    return lambda: _drop(rsa_key.sign(DIGEST, pkcs1, hashed))
+
+
+def _drop(_signature: bytes) -> None:
+    return
 
 
 async def _serve_card(port: int, card: VirtualCard) -> None:
@@ -268,6 +316,7 @@ def main() -> int:
         reports = soak(pcscd, Path(folder), options.signatures)
     for report in reports:
         print(report)
+    print(f"soak: load average of the last minute, with what is measured: {os.getloadavg()[0]:.1f}")
     return int(any(report.leaks for report in reports))
 
 

@@ -6,8 +6,9 @@ ISO/IEC 7816-4, section 5.1 (cases 1 to 4) and 5.6 (status words).
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 HEADER_BYTES: Final = 4
 SHORT_LE_ALL: Final = 256
@@ -61,8 +62,7 @@ def require(condition: bool, status: StatusWord) -> None:
         raise StatusError(status)
 
 
-@dataclass(frozen=True, slots=True)
-class Apdu:
+class Apdu(msgspec.Struct, frozen=True):
     """One command APDU.
 
     Attributes:

@@ -10,8 +10,9 @@ were, but for the tries it spent, the PIN it lost and the authentication it brok
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final, assert_never
+
+from msgspec.structs import replace
 
 from agent.vsc import applet_card, applet_data, applet_keys, applet_reference
 from agent.vsc.apdu import (

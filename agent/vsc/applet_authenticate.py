@@ -6,8 +6,9 @@ SP 800-73pt2-5, section 3.2.4 and appendix A.
 from __future__ import annotations
 
 import hmac
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from agent.vsc import tlv
 from agent.vsc.apdu import StatusError, StatusWord

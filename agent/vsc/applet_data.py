@@ -5,10 +5,9 @@ SP 800-73pt2-5, sections 3.1 and 3.3.1.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from agent.vsc import objects, tlv
 from agent.vsc.apdu import StatusError, StatusWord
@@ -53,7 +52,7 @@ def put_data(state: PersistentState, volatile: VolatileState, command: PutData) 
         remaining[command.tag] = command.value
     if command.tag in _RETIRED_CERTIFICATES:
         remaining = objects.with_key_history(remaining, state.slots)
-    return Outcome(msgspec.structs.replace(state, objects=remaining), volatile)
+    return Outcome(replace(state, objects=remaining), volatile)
 
 
 def _application_template() -> bytes:

@@ -7,10 +7,9 @@ compared: whoever cuts the power at the right moment has gained nothing.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 from typing import assert_never
 
-import msgspec
+from msgspec.structs import replace
 
 from agent.vsc.apdu import StatusError, StatusWord
 from agent.vsc.commands import (
@@ -103,7 +102,7 @@ def _compare(
     entry = state.reference(reference)
     if entry.tries == 0:
         raise StatusError(StatusWord.BLOCKED)
-    state = state.with_reference(reference, msgspec.structs.replace(entry, tries=entry.tries - 1))
+    state = state.with_reference(reference, replace(entry, tries=entry.tries - 1))
     yield state
     if not is_reference_value(block):
         return state, None
@@ -119,7 +118,7 @@ def _wrong(state: PersistentState, volatile: VolatileState, reference: Reference
 
 def _all_tries(state: PersistentState, reference: Reference) -> PersistentState:
     entry = state.reference(reference)
-    return state.with_reference(reference, msgspec.structs.replace(entry, tries=entry.tries_at_most))
+    return state.with_reference(reference, replace(entry, tries=entry.tries_at_most))
 
 
 def _pin_status(state: PersistentState, volatile: VolatileState) -> int:

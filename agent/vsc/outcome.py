@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+
+import msgspec
 
 from agent.vsc.apdu import StatusWord
 from agent.vsc.state import PersistentState, VolatileState
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """The end of a command.
 
     Attributes:
@@ -22,8 +22,12 @@ class Outcome:
 
     state: PersistentState
     volatile: VolatileState
-    data: bytes = field(default=b"", repr=False)
+    data: bytes = b""
     status: int = StatusWord.OK
+
+    def __repr__(self) -> str:
+        """The status word only: the data may be what a key was used for."""
+        return f"Outcome({self.status:04X}, {len(self.data)} bytes)"
 
 
 Step = Generator[PersistentState, None, Outcome]

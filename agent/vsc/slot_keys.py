@@ -24,7 +24,7 @@ CURVES: Final[dict[Algorithm, ec.EllipticCurve]] = {
     Algorithm.P_256: ec.SECP256R1(),
     Algorithm.P_384: ec.SECP384R1(),
 }
-_PREHASHED: Final = {32: Prehashed(hashes.SHA256()), 48: Prehashed(hashes.SHA384())}
+_ECDSA: Final = {32: ec.ECDSA(Prehashed(hashes.SHA256())), 48: ec.ECDSA(Prehashed(hashes.SHA384()))}
 _RSA_EXPONENT: Final = 65537
 _LONGEST_DIGEST: Final = 64
 _X25519_BYTES: Final = 32
@@ -99,7 +99,7 @@ def ecdsa(key: ec.EllipticCurvePrivateKey, digest: bytes) -> bytes:
         raise UnusableInput
     length = key.key_size // 8
     # FIPS 186-5, 6.4.1: the leftmost bits of a longer digest, the number itself for a shorter one
-    return key.sign(digest[:length].rjust(length, b"\0"), ec.ECDSA(_PREHASHED[length]))
+    return key.sign(digest[:length].rjust(length, b"\0"), _ECDSA[length])
 
 
 def agree(key: ec.EllipticCurvePrivateKey | X25519PrivateKey, point: bytes) -> bytes:

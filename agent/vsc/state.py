@@ -186,9 +186,8 @@ class Chain:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class VolatileState:
-    """All that a loss of power takes away.
+class VolatileState(msgspec.Struct, frozen=True):
+    """All that a loss of power takes away; a struct, because each command copies it several times.
 
     Attributes:
         selected: the PIV application has been selected.
@@ -206,6 +205,10 @@ class VolatileState:
     pin_fresh: bool = False
     managed: bool = False
     pending: PendingAuthentication | None = None
-    open_card: OpenCard | None = field(default=None, repr=False)
+    open_card: OpenCard | None = None
     chain: Chain | None = None
-    outgoing: bytes = field(default=b"", repr=False)
+    outgoing: bytes = b""
+
+    def __repr__(self) -> str:
+        """Nothing of its content."""
+        return "<VolatileState>"

@@ -107,8 +107,12 @@ def parse_first(data: bytes, tag: int) -> tuple[bytes, bytes]:
 
 
 def _parse_at(data: bytes, offset: int) -> tuple[Tlv, int]:
-    tag, offset = _parse_tag(data, offset)
-    length, offset = _parse_length(data, offset)
+    if offset + 2 <= len(data) and data[offset] & 0x1F != 0x1F and data[offset + 1] < 0x80:
+        tag, length = data[offset], data[offset + 1]  # as most are: a byte each
+        offset += 2
+    else:
+        tag, offset = _parse_tag(data, offset)
+        length, offset = _parse_length(data, offset)
     end = offset + length
     if end > len(data):
         raise TlvError(offset, "truncated")

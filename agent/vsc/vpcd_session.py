@@ -45,6 +45,11 @@ class Frames:
             del self._buffer[:end]
         return messages
 
+    @property
+    def begun(self) -> bool:
+        """Whether a message has begun and its rest is awaited."""
+        return bool(self._buffer)
+
 
 def frame(message: bytes) -> bytes:
     """Build one message for vpcd; at most 65,535 bytes."""
@@ -66,6 +71,7 @@ class Session:
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
         self._running = False
         self._outgoing = bytearray()
+        self._writing = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self.seen = asyncio.Event()
 
@@ -91,10 +97,10 @@ class Session:
 
     def _readable(self) -> None:
         try:
-            data = self._connection.recv(_READ_BYTES)
-            for message in self._frames.feed(data):
-                self._take(message)
-            _quick_acknowledge(self._connection)
+            data = self._receive()
+            if data and self._frames.begun:
+                # a length whose content is on its way: it is here sooner than the loop would call again
+                data = self._receive()
         except BlockingIOError:
             return
         except Exception as error:  # whatever it is, `run` raises it
@@ -102,6 +108,13 @@ class Session:
         else:
             if not data:
                 self._end(EOFError())
+
+    def _receive(self) -> bytes:
+        data = self._connection.recv(_READ_BYTES)
+        for message in self._frames.feed(data):
+            self._take(message)
+        _quick_acknowledge(self._connection)
+        return data
 
     def _take(self, message: bytes) -> None:
         # even an ATR poll says that the slot is ours: a card put in quickly after another gets no power-on
@@ -156,10 +169,12 @@ class Session:
             self._end(error)
             return
         del self._outgoing[:sent]
-        if self._outgoing:
-            self._loop.add_writer(self._connection, self._send)
-        else:
-            self._loop.remove_writer(self._connection)
+        if bool(self._outgoing) is not self._writing:
+            self._writing = not self._writing
+            if self._writing:
+                self._loop.add_writer(self._connection, self._send)
+            else:
+                self._loop.remove_writer(self._connection)
 
     def _end(self, error: Exception) -> None:
         self._stop()

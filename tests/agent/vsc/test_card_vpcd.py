@@ -67,6 +67,10 @@ class Slot:
         length = int.from_bytes(await asyncio.wait_for(self._reader.readexactly(2), 10), "big")
         return await self._reader.readexactly(length)
 
+    def send_bytes(self, data: bytes) -> None:
+        """Send a part of a message, or several at once."""
+        self._writer.write(data)
+
     async def ask(self, message: bytes) -> bytes:
         """Both."""
         self.send(message)
@@ -146,6 +150,23 @@ async def test_poll_is_answered_while_a_slow_command_runs(
     assert await slot.answer() == b"\x05\x07\x01\x90\x00"
     await attachment.close()
     await slot.ended()
+
+
+async def test_messages_may_come_in_pieces_and_together(reader: Reader, card: VirtualCard) -> None:
+    """A length whose content is not there yet, half a length behind a whole message: the answers are the same."""
+    attachment = attach(card, reader.port)
+    slot = await reader.connection()
+    slot.send(POWER_ON)
+    assert await slot.ask(ATR_WANTED) == ATR
+    whole = frame(SELECT)
+    for cut in (1, 2, 5):
+        slot.send_bytes(frame(ATR_WANTED) + whole[:cut])
+        assert await slot.answer() == ATR  # whatever was sent with it has been read, too
+        slot.send_bytes(whole[cut:] + frame(VERSION))
+        assert (await slot.answer()).endswith(b"\x90\x00")
+        assert await slot.answer() == bytes.fromhex("050701") + b"\x90\x00"
+    await attachment.close()
+    await slot.hang_up()
 
 
 async def test_power_off_logs_out(reader: Reader, card: VirtualCard) -> None:
