@@ -53,6 +53,7 @@ class Agent:
         """Put the parts together; nothing runs yet."""
         from agent.card_places import CardPlaces
         from agent.cards import VirtualCards
+        from agent.reader_watch import ReaderWatch
         from agent.readers import PcscReaders
 
         policy = machine_policy(folders.machine)
@@ -66,7 +67,9 @@ class Agent:
         self._desk = OrderDesk(
             Tools(self._trust, device, self._journal, self._cards, Windows(), DesktopNotifier(), handlers)
         )
-        self._services = Services(self._desk, self._cards, PcscReaders(), TrustStoreDesk(self._trust))
+        self._reader_watch = ReaderWatch()
+        readers = PcscReaders(self._reader_watch)
+        self._services = Services(self._desk, self._cards, readers, TrustStoreDesk(self._trust))
         self._socket = PrivateSocket(self._services, PRIVATE, self._environment)
         self._loopback: LoopbackServer | None = None
 
@@ -130,6 +133,7 @@ class Agent:
         await self._desk.close()
         if self._loopback is not None:
             await self._loopback.close()
+        await self._reader_watch.close()
         await self._cards.close()
         self._journal.close()
 

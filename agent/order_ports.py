@@ -21,6 +21,7 @@ from protocol.messages import (
     PinPolicy,
     PublicJwk,
     Reader,
+    ReadersParams,
     Step,
     StorageLevel,
     Transport,
@@ -261,6 +262,12 @@ class Page(Protocol):
     def ended(self, outcome: str, error: InlayError | None) -> None:
         """Tell the page the end: ``finished``, ``undone`` or ``refused``."""
 
+    def readers(self, shown: ReadersParams) -> None:
+        """Tell the page how the readers stand now."""
+
+    def follow(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what tells this page something, as long as the page is there; ends what it followed before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -320,8 +327,21 @@ class Orders(Protocol):
 # --- readers and trust -------------------------------------------------------------------------
 
 
+class ReaderFeed(Protocol):
+    """Readers as they come and go."""
+
+    async def next(self) -> ReadersParams:
+        """How they stand; the first time soon, then at each change. No change is lost, only looks between."""
+
+    async def close(self) -> None:
+        """Watch no more; harmless when closed."""
+
+
 class Readers(Protocol):
     """The machine's readers."""
+
+    async def watch(self) -> ReaderFeed:
+        """Begin to watch; close the feed in the end."""
 
     async def list_readers(self) -> list[Reader]:
         """All readers.
@@ -346,8 +366,11 @@ class TrustDesk(Protocol):
     async def remove(self, portal: str) -> None:
         """Remove a portal of the user's."""
 
-    def check_ticket(self, token: str, origin: str) -> None:
+    def check_ticket(self, token: str, origin: str) -> float:
         """Check a page's session ticket for reading.
+
+        Returns:
+            How many seconds it is good for.
 
         Raises:
             InlayError: ``not_authenticated``.

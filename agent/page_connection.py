@@ -16,11 +16,12 @@ from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType
 from agent.errors import as_inlay_error, error_data
 from agent.order_ports import PageRequest
 from protocol.errors import InlayError
-from protocol.messages import CompletionParams, EndedParams, Message, ProgressParams, Step
+from protocol.messages import CompletionParams, EndedParams, Message, ProgressParams, ReadersParams, Step
 from protocol.session import Request, Role, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Coroutine, Mapping
+    from typing import Any
 
     from aiohttp.web import WebSocketResponse
 
@@ -59,6 +60,7 @@ class PageConnection:
         self._session = Session(Role.LOOPBACK_AGENT)
         self._unsent: asyncio.Queue[bytes | None] = asyncio.Queue(_MAX_UNSENT)
         self._waits_for_end = False
+        self._following: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve until either side ends it."""
@@ -66,6 +68,7 @@ class PageConnection:
         try:
             await self._read()
         finally:
+            await self._follow_no_more()
             self._session.close()
             self._put(None)
             with contextlib.suppress(ConnectionError, TimeoutError):
@@ -100,14 +103,36 @@ class PageConnection:
         self._notify("ended", ended)
         self._put(None)
 
+    # --- what comes and goes at this machine (agent.order_ports.Page)
+
+    def readers(self, shown: ReadersParams) -> None:
+        """Tell the page how the readers stand."""
+        self._notify("readers", shown)
+
+    def follow(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what tells this page something, until it has gone; ends what it followed before."""
+        if self._following is not None:
+            self._following.cancel()
+        self._following = asyncio.create_task(work)
+        self._following.add_done_callback(self._followed)
+
+    def _followed(self, task: asyncio.Task[None]) -> None:
+        """There is nothing more to tell: a page without an order has to come again."""
+        if not task.cancelled() and not self._waits_for_end:
+            self._put(None)
+
+    async def _follow_no_more(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following})
+
     # --- frames
 
     async def _read(self) -> None:
         first = True
         while not self._socket.closed:
-            seconds = FIRST_FRAME_SECONDS if first else None if self._waits_for_end else IDLE_SECONDS
             try:
-                frame = await self._socket.receive(timeout=seconds)
+                frame = await self._socket.receive(timeout=FIRST_FRAME_SECONDS if first else self._patience())
             except TimeoutError:
                 return
             if frame.type is not WSMsgType.TEXT:
@@ -115,6 +140,11 @@ class PageConnection:
             first = False
             if not await self._take(frame.data):
                 return
+
+    def _patience(self) -> float | None:
+        """How long the page may say nothing: as long as it likes while there is something to tell it."""
+        follows = self._following is not None and not self._following.done()
+        return None if self._waits_for_end or follows else IDLE_SECONDS
 
     async def _take(self, data: str) -> bool:
         """Answer one frame; False after a failure: the first one closes."""

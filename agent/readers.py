@@ -3,22 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Final
 
 from agent.pcsc import scard
-from protocol.messages import Reader
+from protocol.messages import Reader, ReadersParams
+
+if TYPE_CHECKING:
+    from agent.reader_watch import ReaderWatch, Seen, Watcher
+
+_MAX_NAME: Final = 200
+_MAX_READERS: Final = 64
 
 
 class PcscReaders:
     """See ``agent.order_ports.Readers``."""
 
+    def __init__(self, watch: ReaderWatch) -> None:
+        """Use the agent's one watch."""
+        self._watch = watch
+
     async def list_readers(self) -> list[Reader]:
         """All readers.
 
         Raises:
-            InlayError: ``pcsc_no_service``, ``pcsc_failed``.
+            InlayError: ``pcsc_no_service``, ``pcsc_refused``, ``pcsc_failed``.
         """
         found = await asyncio.to_thread(scard.list_readers)
         return [
-            Reader(name=item.name[:200], card_present=item.present, atr=item.atr.hex().upper())
+            Reader(name=item.name[:_MAX_NAME], card_present=item.present, atr=item.atr.hex().upper())
             for item in found
         ]
+
+    async def watch(self) -> Feed:
+        """Begin to watch; close the feed in the end."""
+        return Feed(await self._watch.watch())
+
+
+class Feed:
+    """See ``agent.order_ports.ReaderFeed``."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    async def next(self) -> ReadersParams:
+        """How the readers stand, as a page may know it."""
+        return _shown(await self._watcher.next())
+
+    async def close(self) -> None:
+        """Watch no more."""
+        await self._watcher.close()
+
+
+def _shown(seen: Seen) -> ReadersParams:
+    readers = [
+        Reader(
+            name=item.name[:_MAX_NAME],
+            card_present=item.present,
+            atr=item.atr.hex().upper(),
+            mute=item.mute,
+            exclusive=item.exclusive,
+            insertions=seen.insertions.get(item.name, 0),
+        )
+        for item in seen.look.readers[:_MAX_READERS]
+    ]
+    return ReadersParams(readers=readers, service=seen.look.problem is None)

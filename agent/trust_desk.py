@@ -59,8 +59,11 @@ class TrustStoreDesk:
         """
         await asyncio.to_thread(self._store.remove, portal)
 
-    def check_ticket(self, token: str, origin: str) -> None:
+    def check_ticket(self, token: str, origin: str) -> float:
         """Check a page's session ticket for reading: signed by its portal, for its origin, now.
+
+        Returns:
+            How many seconds it is good for.
 
         Raises:
             InlayError: ``not_authenticated``.
@@ -74,9 +77,11 @@ class TrustStoreDesk:
         except jose.TokenError:
             raise InlayError("not_authenticated") from None
         now = time.time()
-        timely = ticket.iat - CLOCK_WARNING <= now < min(ticket.exp, ticket.iat + _MAX_TICKET_SECONDS)
+        until = min(ticket.exp, ticket.iat + _MAX_TICKET_SECONDS)
+        timely = ticket.iat - CLOCK_WARNING <= now < until
         if ticket.iss != entry.portal or ticket.origin != origin or not timely:
             raise InlayError("not_authenticated")
+        return until - now
 
     async def _fetch(self, url: str, ca: str | None) -> Candidate:
         await asyncio.to_thread(self._store.check_may_add, portal_id(url))

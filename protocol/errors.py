@@ -223,6 +223,9 @@ _ROWS: Final = (
           "Take the card out and put it in again; if it comes back, restart the PC/SC service.", page=False),
     Cause("pcsc_card_removed", 1606, "The card is gone.", "It was taken out of the reader.",
           "Put it in again and start again from the page."),
+    Cause("pcsc_refused", 1607, "You may not use smart cards here.",
+          "The system's policy (polkit) refused access to the PC/SC service.",
+          "Log in at this machine itself, or have an administrator allow org.debian.pcsc-lite.access_pcsc.", page=False),
     # Portal
     Cause("ca_refused", 1701, "The certificate authority refused.", "It did not issue the certificate for {purpose}.",
           "Tell the portal's support. No card was left behind."),

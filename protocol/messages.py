@@ -34,6 +34,7 @@ from protocol.page_messages import (
     PageEvent as PageEvent,
     ProgressParams as ProgressParams,
     Reader as Reader,
+    ReadersParams as ReadersParams,
     Ticket as Ticket,
     TicketParams as TicketParams,
 )
@@ -447,11 +448,13 @@ LOOPBACK_METHODS: Final[dict[str, tuple[type[Message], type[Message]]]] = {
     "hello": (HelloParams, LoopbackHelloResult),
     "open": (OpenParams, OpenResult),
     "list_readers": (TicketParams, ListReadersResult),
+    "watch_readers": (TicketParams, ReadersParams),
 }
 LOOPBACK_NOTIFICATIONS: Final[dict[str, type[Message]]] = {
     "progress": ProgressParams,
     "completion": CompletionParams,
     "ended": EndedParams,
+    "readers": ReadersParams,
 }
 
 

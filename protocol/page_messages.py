@@ -62,7 +62,7 @@ class EndedParams(Message, frozen=True):
 
 
 class TicketParams(Message, frozen=True):
-    """``list_readers``: reading needs a session ticket that the portal signed for this page's origin."""
+    """``list_readers``, ``watch_readers``: reading needs a ticket that the portal signed for this page's origin."""
 
     ticket: CompactJws
 
@@ -84,6 +84,22 @@ class Reader(Message, frozen=True):
     name: ShortText
     card_present: bool
     atr: Annotated[str, Meta(max_length=66, pattern=whole(r"([0-9A-F]{2})*"))] = ""
+    mute: bool = False
+    """there is a card, and it doesn't answer"""
+    exclusive: bool = False
+    """another program keeps the card for itself"""
+    insertions: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    """cards put in since the agent watches; it moves when a card was taken out and put in again unseen"""
+
+
+class ReadersParams(Message, frozen=True):
+    """Answer to ``watch_readers``, and notification to the page at each change: all readers as they stand."""
+
+    readers: Annotated[list[Reader], Meta(max_length=64)]
+    service: bool
+    """the PC/SC service answers; without it no reader is seen"""
+    last: bool = False
+    """the ticket has run out: ask again with a fresh one"""
 
 
 class ListReadersResult(Message, frozen=True):

@@ -14,6 +14,7 @@ from agent.handlers import (
     trust_add,
     trust_list,
     trust_remove,
+    watch_readers,
 )
 from agent.handlers.create_virtual_card import CreateVirtualCardHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
@@ -39,6 +40,7 @@ PAGE: Final[dict[str, PageHandler]] = {
     "hello": hello.handle_page,
     "open": open_link.handle_page,
     "list_readers": list_readers.handle_page,
+    "watch_readers": watch_readers.handle_page,
 }
 """Methods of the loopback socket: all of ``protocol.messages.LOOPBACK_METHODS``."""
 

@@ -7,6 +7,7 @@ PC/SC code becomes a row of the error table by one table, here. Dispositions are
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from smartcard import scard
@@ -29,6 +30,7 @@ _REMOVED: Final = frozenset(
     {scard.SCARD_W_REMOVED_CARD, scard.SCARD_E_NO_SMARTCARD, scard.SCARD_E_READER_UNAVAILABLE}
 )
 _NO_READERS: Final = frozenset({scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER})
+_REFUSALS, _REFUSAL_PAUSE = 2, 0.1
 _MAX_ROUNDS: Final = 64
 """GET RESPONSE rounds for one answer; a card that goes on longer is broken."""
 
@@ -54,9 +56,9 @@ class Context:
         """Open.
 
         Raises:
-            InlayError: ``pcsc_no_service``.
+            InlayError: ``pcsc_no_service``, ``pcsc_refused``.
         """
-        code, self._handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        code, self._handle = _establish()
         _check(code)
 
     @property
@@ -192,6 +194,17 @@ class HeldContext:
                 self._context = None
 
 
+def _establish() -> tuple[int, Any]:
+    """Open a context; a service that is just ending refuses as polkit does, so a refusal is asked for twice more."""
+    code, handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    for _ in range(_REFUSALS):
+        if code != scard.SCARD_W_SECURITY_VIOLATION:
+            break
+        time.sleep(_REFUSAL_PAUSE)
+        code, handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    return code, handle
+
+
 def list_readers() -> list[ReaderState]:
     """All readers, by a context of its own.
 
@@ -210,4 +223,6 @@ def _check(code: int) -> None:
         raise InlayError("pcsc_no_service")
     if code in _REMOVED:
         raise InlayError("pcsc_card_removed")
+    if code == scard.SCARD_W_SECURITY_VIOLATION:  # polkit said no
+        raise InlayError("pcsc_refused")
     raise InlayError("pcsc_failed", cause=f"0x{code & 0xFFFFFFFF:08X}")

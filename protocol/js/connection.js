@@ -1,6 +1,6 @@
 // One connection to an agent on this machine: greeted within a deadline, or not there.
 
-import { checkHello, checkOpen, FrameError, readFrame } from './frames.js';
+import { checkHello, checkOpen, checkReaders, FrameError, readFrame } from './frames.js';
 import { PATH, SUBPROTOCOL, VERSIONS } from './tables.js';
 
 /** The agent refused a request, and named the cause. */
@@ -54,6 +54,20 @@ class Connection {
   async open(portal, code, milliseconds) {
     const result = await this.call('open', { portal, code }, milliseconds);
     this.#verify(() => checkOpen(result));
+  }
+
+  /**
+   * Be told of readers and cards: how they stand now, then a notification at each change.
+   *
+   * @param {string} ticket
+   * @param {number} milliseconds deadline
+   * @returns {Promise<import('./messages.d.ts').ReadersParams>}
+   * @throws {Refused | Lost}
+   */
+  async watchReaders(ticket, milliseconds) {
+    const result = await this.call('watch_readers', { ticket }, milliseconds);
+    this.#verify(() => checkReaders(result, '$.result'));
+    return result;
   }
 
   async hello(milliseconds) {

@@ -12,6 +12,8 @@ import { CAUSES, FIELD_FORMS, MAX_FIELD_NUMBER, MAX_FRAME_BYTES, STEPS } from '.
 const FRAME_KEYS = new Set(['jsonrpc', 'id', 'method', 'params', 'result', 'error']);
 const NONCE = /^[A-Za-z0-9_-]{43}$/;
 const IDENTIFIER = /^[A-Za-z0-9_.:-]{1,64}$/;
+const ATR = /^([0-9A-F]{2}){0,33}$/;
+const MAX_READERS = 64;
 const MAX_FIELD_CHARACTERS = 200;
 
 /** A frame, or a message in it, that breaks the protocol. */
@@ -107,7 +109,33 @@ const NOTIFICATIONS = {
     if (params.error === undefined || params.error === null) return params;
     return { ...params, error: readErrorData(params.error, '$.params.error') };
   },
+  readers(params) {
+    checkReaders(params, '$.params');
+    return params;
+  },
 };
+
+/**
+ * Check how the readers stand.
+ *
+ * @param {any} value
+ * @param {string} path
+ * @throws {FrameError}
+ */
+export function checkReaders(value, path) {
+  const list = (readers) => Array.isArray(readers) && readers.length <= MAX_READERS;
+  members(value, path, { readers: list, service: isBoolean }, { last: isBoolean });
+  for (const [index, reader] of value.readers.entries()) {
+    const atr = (text) => typeof text === 'string' && ATR.test(text);
+    const insertions = (count) => Number.isInteger(count) && count >= 0;
+    members(
+      reader,
+      `${path}.readers[${index}]`,
+      { name: (text) => isText(200)(text) && text.length > 0, card_present: isBoolean },
+      { atr, mute: isBoolean, exclusive: isBoolean, insertions },
+    );
+  }
+}
 
 /**
  * Check the answer to `hello`.
@@ -162,6 +190,10 @@ function members(value, path, required, optional = {}) {
 
 function isObject(value) {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isBoolean(value) {
+  return typeof value === 'boolean';
 }
 
 function isCount(value) {

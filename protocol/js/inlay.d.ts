@@ -1,6 +1,6 @@
 // Types of the page's client. The messages' own types are in messages.d.ts (generated).
 
-import type { Step } from './messages.js';
+import type { Reader, Step } from './messages.js';
 import type { Possibility } from './tables.js';
 
 export { CAUSES, PORTS, POSSIBILITIES, STEPS } from './tables.js';
@@ -75,6 +75,27 @@ export interface Opener {
   close(): void;
 }
 
+/** How the readers stand. Without the PC/SC service none is seen. */
+export interface ReadersEvent {
+  readers: readonly Reader[];
+  service: boolean;
+}
+
+export interface ReaderWatchOptions {
+  /** Asks the portal for a ticket to read; asked again when one has run out. */
+  ticket(): Promise<string>;
+  onReaders(event: ReadersEvent): void;
+  /** The watch has ended by itself: `permission_…`, `no_agent`, `no_ticket`, `refused` (with its cause), `agent_…`. */
+  onEnded?(event: { reason: string; cause: Cause | null }): void;
+  ports?: readonly number[];
+  environment?: Environment;
+}
+
+export interface ReaderWatch {
+  /** End it; nothing is told afterwards. */
+  close(): void;
+}
+
 export interface SilenceWatch {
   clicked(): void;
   claimed(): void;
@@ -84,6 +105,7 @@ export interface SilenceWatch {
 export const ACCEPT_MILLISECONDS: number;
 export const SILENCE_MILLISECONDS: number;
 export function createOpener(options: OpenerOptions): Opener;
+export function watchReaders(options: ReaderWatchOptions): ReaderWatch;
 export function createSilenceWatch(options: {
   onSilence(possibilities: readonly Possibility[]): void;
   environment: Environment;

@@ -14,6 +14,7 @@ import { PORTS } from './tables.js';
 export { browserEnvironment } from './environment.js';
 export { causeOf } from './frames.js';
 export { LinkError, parseLink } from './link.js';
+export { watchReaders } from './readers.js';
 export { createSilenceWatch, SILENCE_MILLISECONDS } from './silence.js';
 export { CAUSES, PORTS, POSSIBILITIES, STEPS } from './tables.js';
 

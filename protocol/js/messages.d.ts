@@ -128,6 +128,18 @@ export interface Reader {
   name: string;
   card_present: boolean;
   atr?: string;
+  mute?: boolean;
+  exclusive?: boolean;
+  insertions?: number;
+}
+
+/**
+ * Answer to ``watch_readers``, and notification to the page at each change: all readers as they stand.
+ */
+export interface ReadersParams {
+  readers: Reader[];
+  service: boolean;
+  last?: boolean;
 }
 
 /**
@@ -143,7 +155,7 @@ export interface Ticket {
 }
 
 /**
- * ``list_readers``: reading needs a session ticket that the portal signed for this page's origin.
+ * ``list_readers``, ``watch_readers``: reading needs a ticket that the portal signed for this page's origin.
  */
 export interface TicketParams {
   ticket: string;
@@ -561,10 +573,12 @@ export interface LoopbackMethods {
   hello: { params: HelloParams; result: LoopbackHelloResult };
   open: { params: OpenParams; result: OpenResult };
   list_readers: { params: TicketParams; result: ListReadersResult };
+  watch_readers: { params: TicketParams; result: ReadersParams };
 }
 
 export interface LoopbackNotifications {
   progress: ProgressParams;
   completion: CompletionParams;
   ended: EndedParams;
+  readers: ReadersParams;
 }

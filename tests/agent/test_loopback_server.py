@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -17,20 +18,24 @@ from agent import page_connection, server
 from agent.environment import LastEnvironment
 from agent.handlers.registry import PAGE
 from agent.order_ports import Services
+from agent.pcsc.reader_events import Look, ReaderLook
+from agent.reader_watch import ReaderWatch
 from agent.readers import PcscReaders
 from agent.trust_desk import TrustStoreDesk
+from protocol import jose
 from protocol.errors import InlayError
 from protocol.loopback_ports import PORTS
-from protocol.messages import Binding
+from protocol.messages import Binding, Ticket
 from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_portal import FakePortal
+from tests.support.processes import wait_until
 
 V1 = Subprotocol("inlay.v1")
 
 
 @pytest.fixture
 async def loopback(agent: AgentParts) -> AsyncIterator[server.LoopbackServer]:
-    services = Services(agent.desk, agent.cards, PcscReaders(), TrustStoreDesk(agent.trust))
+    services = Services(agent.desk, agent.cards, PcscReaders(ReaderWatch()), TrustStoreDesk(agent.trust))
     running = server.LoopbackServer(
         services, PAGE, lambda: [entry.origin for entry in agent.trust.entries()], LastEnvironment()
     )
@@ -318,6 +323,99 @@ async def test_reading_needs_a_ticket(loopback: server.LoopbackServer, portal: F
     answer = await ask(socket_, "list_readers", {"ticket": "a.b.c"}, 2)
     assert answer["error"]["data"]["error"] == "not_authenticated"  # type: ignore[index]
     assert await closed(socket_) == []
+
+
+async def test_watching_needs_a_ticket(loopback: server.LoopbackServer, portal: FakePortal) -> None:
+    socket_ = await page(loopback, portal)
+    await ask(socket_, "hello", HELLO)
+    answer = await ask(socket_, "watch_readers", {"ticket": "a.b.c"}, 2)
+    assert answer["error"]["data"]["error"] == "not_authenticated"  # type: ignore[index]
+    assert await closed(socket_) == []
+
+
+class Shelf:
+    """A monitor whose readers a test moves."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[Look], None] = lambda _look: None
+        self.running = 0
+
+    def __call__(self, tell: Callable[[Look], None]) -> Shelf:
+        self.tell = tell
+        return self
+
+    def start(self) -> None:
+        self.running += 1
+        self.tell(Look(readers=(ReaderLook("A", present=False),)))
+
+    def stop(self) -> None:
+        self.running -= 1
+
+
+@pytest.fixture
+async def shelf(loopback: server.LoopbackServer, agent: AgentParts) -> Shelf:
+    shelf = Shelf()
+    readers = PcscReaders(ReaderWatch(shelf))
+    loopback._services = Services(agent.desk, agent.cards, readers, TrustStoreDesk(agent.trust))
+    return shelf
+
+
+def ticket_for(portal: FakePortal, seconds: int) -> str:
+    now = int(time.time())
+    ticket = Ticket(
+        iss=portal.portal, aud="inlay", origin=portal.origin, level="read", iat=now, exp=now + seconds
+    )
+    return portal.key.sign(jose.TICKET, ticket)
+
+
+async def known_portal(loopback: server.LoopbackServer, portal: FakePortal) -> None:
+    """The agent learns a portal's keys with the first order."""
+    socket_ = await page(loopback, portal)
+    await ask(socket_, "hello", HELLO)
+    await ask(socket_, "open", {"portal": portal.portal, "code": CODE}, 2)
+    await closed(socket_)
+
+
+async def test_readers_are_told_live_until_the_ticket_runs_out(
+    loopback: server.LoopbackServer, shelf: Shelf, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_connection, "IDLE_SECONDS", 0.1)
+    await known_portal(loopback, portal)
+    socket_ = await page(loopback, portal)
+    await ask(socket_, "hello", HELLO)
+    ticket = ticket_for(portal, 3)
+    answer = await ask(socket_, "watch_readers", {"ticket": ticket}, 2)
+    assert answer["result"] == {"readers": [{"name": "A", "card_present": False}], "service": True}
+    card = ReaderLook("A", present=True, atr=b"\x3b\x80", count=1)
+    shelf.tell(Look(readers=(card,)))
+    told = json.loads(await asyncio.wait_for(socket_.recv(), 5))
+    there = {"name": "A", "card_present": True, "atr": "3B80", "insertions": 1}
+    assert told == {
+        "jsonrpc": "2.0",
+        "method": "readers",
+        "params": {"readers": [there], "service": True},
+    }
+    shelf.tell(Look("pcsc_no_service"))
+    assert json.loads(await asyncio.wait_for(socket_.recv(), 5))["params"] == {
+        "readers": [],
+        "service": False,
+    }
+    [last] = await closed(socket_)
+    assert last["params"] == {"readers": [], "service": False, "last": True}
+    await asyncio.to_thread(wait_until, lambda: shelf.running == 0, "no monitor without a page")
+
+
+async def test_a_page_that_goes_away_is_followed_no_more(
+    loopback: server.LoopbackServer, shelf: Shelf, portal: FakePortal
+) -> None:
+    await known_portal(loopback, portal)
+    socket_ = await page(loopback, portal)
+    await ask(socket_, "hello", HELLO)
+    await ask(socket_, "watch_readers", {"ticket": ticket_for(portal, 60)}, 2)
+    await ask(socket_, "watch_readers", {"ticket": ticket_for(portal, 60)}, 3)
+    assert shelf.running == 1
+    await socket_.close()
+    await asyncio.to_thread(wait_until, lambda: shelf.running == 0, "no monitor without a page")
 
 
 async def test_a_code_for_another_portal_is_refused(

@@ -17,6 +17,7 @@ from agent.order_ports import PrivateRequest, Services
 from agent.pcsc import chuid, scard
 from agent.pcsc.slots import read_slots
 from agent.ports import UserEnvironment
+from agent.reader_watch import ReaderWatch
 from agent.readers import PcscReaders
 from agent.trust_desk import TrustStoreDesk
 from agent.vsc import personalise
@@ -167,7 +168,7 @@ async def test_a_whole_order_ends_in_a_reader(
 
 
 async def _listed(agent: AgentParts, reader: str, label: str) -> None:
-    services = Services(agent.desk, agent.cards, PcscReaders(), TrustStoreDesk(agent.trust))
+    services = Services(agent.desk, agent.cards, PcscReaders(ReaderWatch()), TrustStoreDesk(agent.trust))
     found = await list_readers.handle(services, PrivateRequest({}, UserEnvironment({})))
     [row] = [item for item in found["readers"] if item["name"] == reader]
     assert row["label"] == label

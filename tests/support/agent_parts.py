@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from agent.trust import TrustStore
 from agent.vsc import personalise
 from agent.vsc.state import Argon2Cost
 from protocol.errors import InlayError
-from protocol.messages import Step, Transport
+from protocol.messages import ReadersParams, Step, Transport
 from tests.support.fake_windows import FakeNotifier, FakeWindows
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class FakePage:
     steps: list[Step] = dataclasses.field(default_factory=list)
     secrets: list[str] = dataclasses.field(default_factory=list)
     end: tuple[str, InlayError | None] | None = None
+    shown: list[ReadersParams] = dataclasses.field(default_factory=list)
+    following: asyncio.Task[None] | None = None
 
     def progress(self, step: Step) -> None:
         self.steps.append(step)
@@ -65,6 +68,12 @@ class FakePage:
 
     def ended(self, outcome: str, error: InlayError | None) -> None:
         self.end = (outcome, error)
+
+    def readers(self, shown: ReadersParams) -> None:
+        self.shown.append(shown)
+
+    def follow(self, work: Coroutine[Any, Any, None]) -> None:
+        self.following = asyncio.create_task(work)
 
 
 @dataclasses.dataclass
