@@ -108,7 +108,7 @@ class Agent:
         await self._try("the device key can't be opened yet", asyncio.to_thread(self._device.key))
         await self._try("the cards' folder can't be opened yet", self._cards.sweep())
         await self._try("unfinished orders can't be gone on with yet", self._desk.resume())
-        await self._try("the cards can't be shown yet", self._cards.start())
+        await self._try("the cards can't be shown yet", self._cards.attend())
 
     async def _listen_to_pages(self) -> None:
         from agent.server import LoopbackServer  # late: it costs more than all the rest

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.card_places import CardPlaces
+    from agent.card_shelf import ShelvedCard
     from agent.cards import VirtualCards
     from agent.device import Device
     from agent.journal import JournalledCard
     from agent.journal_access import JournalAccess
     from agent.order_ports import Shown
     from agent.vsc.card import VirtualCard
-    from agent.vsc.store import CardEntry
 
 LONGEST_PIN: Final = 15
 """Of policies with ``agent_only``."""
@@ -87,7 +87,7 @@ class CardCare:
         await self._cards.delete(card)
 
     def _records(self) -> dict[str, JournalledCard]:
-        return self._journal.get().cards()
+        return self._journal.cards()
 
     @contextlib.contextmanager
     def _held(self, card: VirtualCard, typed: bytearray) -> Iterator[bytearray]:
@@ -106,7 +106,7 @@ class CardCare:
             held[:] = bytes(len(held))
 
 
-def _known(entry: CardEntry, record: JournalledCard | None) -> KnownCard:
+def _known(entry: ShelvedCard, record: JournalledCard | None) -> KnownCard:
     state = entry.state
     return KnownCard(
         card=entry.card_id,

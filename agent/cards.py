@@ -7,7 +7,6 @@ the other: a removal waits for whatever is still going on, and nothing is writte
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import hashlib
 import logging
@@ -15,6 +14,8 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+from agent.card_rows import Standing, card_row
+from agent.card_shelf import CardShelf, ShelvedCard
 from agent.journal import JournalledCard
 from agent.long_pin import card_pin
 from agent.made_card import MadeCard, facts_of
@@ -22,7 +23,7 @@ from agent.order_ports import CardFacts, CardOwner, Shown
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.state import Lifecycle
-from agent.vsc.store import CardEntry, CardStore, CardUnknown, delete_card
+from agent.vsc.store import CardUnknown
 from protocol.errors import InlayError
 from protocol.messages import Algorithm, CardGeneration, PinPolicy, StorageLevel
 
@@ -57,10 +58,10 @@ class VirtualCards:
             journal: where each card's origin is written.
             places: the readers.
         """
-        self._folder = state / "cards"
         self._device = device
         self._journal = journal
         self._places = places
+        self._shelf = CardShelf(state / "cards", device)
         self._cards: dict[str, VirtualCard] = {}
         self._workers: dict[str, ThreadPoolExecutor] = {}
 
@@ -98,7 +99,7 @@ class VirtualCards:
                 name, owner.portal, owner.jti, owner.account, level.value, owner.expires, policy
             )
             self._journal.get().add_card(row)
-            store = self._store(level)
+            store = self._shelf.store(level)
             try:
                 held = card_pin(store.secret, name, pin)
                 card = personalise.create(
@@ -126,9 +127,8 @@ class VirtualCards:
         Raises:
             InlayError: ``card_write_failed``: the disk refused; ``keystore_locked`` …: the journal can't be opened.
         """
-        await self._places.hide(name)
+        await self._places.hide(name, for_good=True)  # who is just listing the cards shows it no more
         await self._in_worker(name, self._remove, name)
-        await self._places.hide(name)  # who listed the cards meanwhile may have shown it again
         self._end_worker(name)
 
     async def use(self, name: str, function: Callable[[VirtualCard], T]) -> T:
@@ -175,33 +175,28 @@ class VirtualCards:
 
     async def overview(self) -> list[dict[str, Any]]:
         """All cards, as ``inlay cards --json`` has them; one that is in no reader is put into one again."""
-        journal = await asyncio.to_thread(self._journal.get)
-        records = await asyncio.to_thread(journal.cards)
-        found = []
-        for entry in await self.entries():
-            card = self._cards.get(entry.card_id)
-            shown = Shown(None, entry.error)
-            if card is not None and card.lifecycle is Lifecycle.ACTIVE:
-                shown = await self._places.show(card)
-            found.append(_row(entry, card, records.get(entry.card_id), shown))
-        return found
+        standings = await self.attend()
+        records = await asyncio.to_thread(self._journal.cards)
+        return [card_row(standing, records.get(standing.shelved.card_id)) for standing in standings]
 
-    async def entries(self) -> list[CardEntry]:
+    async def attend(self) -> list[Standing]:
+        """Put every active card that is in no reader into one, where that is possible now.
+
+        May be called at any time: at start, when a key store was unlocked, when somebody asks. Asks nobody to
+        unlock anything.
+
+        Returns:
+            How each card stands then: the one place that says why a card can't be used.
+        """
+        return [await self._attend(item) for item in await self.entries()]
+
+    async def entries(self) -> list[ShelvedCard]:
         """The files of all cards, as they lie on the disk; those that can't be read with their error."""
-        return await asyncio.to_thread(self._entries)
+        return await asyncio.to_thread(self._shelf.look)
 
     async def sweep(self) -> None:
         """At start, before anything else: remove what a cut in the middle of a write left behind."""
-        await asyncio.to_thread(self._sweep)
-
-    async def start(self) -> None:
-        """At start: put every active card into a reader."""
-        for entry in await self.entries():
-            if entry.error is not None:
-                _LOG.error("card %s can't be used: %s", entry.card_id, entry.error.code)
-            elif entry.state is not None and entry.state.lifecycle is Lifecycle.ACTIVE:
-                card = await self._in_worker(entry.card_id, self._loaded, entry.card_id)
-                await self._places.show(card)
+        await asyncio.to_thread(self._shelf.sweep)
 
     async def close(self) -> None:
         """Take all cards out of their readers, and wait for what is going on."""
@@ -209,39 +204,33 @@ class VirtualCards:
         for name in list(self._workers):
             await asyncio.to_thread(self._end_worker, name)
 
+    async def _attend(self, item: ShelvedCard) -> Standing:
+        card = self._cards.get(item.card_id)
+        if item.error is not None:
+            _LOG.error("card %s can't be used: %s", item.card_id, item.error.code)
+            return Standing(item, card, Shown(None, item.error))
+        if item.state is None or item.state.lifecycle is not Lifecycle.ACTIVE:
+            return Standing(item, card, Shown(None))
+        try:
+            card = await self._in_worker(item.card_id, self._loaded, item.card_id)
+        except InlayError as error:
+            _LOG.error("card %s can't be loaded: %s", item.card_id, error.code)
+            return Standing(item, card, Shown(None, error))
+        return Standing(item, card, await self._places.show(card))
+
     # --- in worker threads
-
-    def _store(self, level: StorageLevel) -> CardStore:
-        return CardStore(self._folder / level.value, self._device.secret(level))
-
-    def _levels_in_use(self) -> list[StorageLevel]:
-        return [level for level in StorageLevel if (self._folder / level.value).is_dir()]
-
-    def _entries(self) -> list[CardEntry]:
-        found = []
-        for level in self._levels_in_use():
-            found += self._store(level).list_cards()
-        return found
 
     def _generations(self, portal: str) -> list[CardGeneration]:
         ordered = {name for name, card in self._journal.get().cards().items() if card.portal == portal}
         found = []
-        for level in self._levels_in_use() if ordered else []:
-            try:
-                entries = self._store(level).list_cards()
-            except InlayError as error:  # that level is shut: no reason to refuse a card on another one
-                _LOG.warning("cards of level %s can't be read: %s", level.value, error.code)
+        for item in self._shelf.look() if ordered else []:
+            if item.card_id not in ordered:
                 continue
-            found += [
-                CardGeneration(guid=entry.state.guid.hex(), generation=entry.state.generation)
-                for entry in entries
-                if entry.state is not None and entry.card_id in ordered
-            ]
+            if item.state is None:  # no reason to refuse a card on another level
+                _LOG.warning("card %s can't be read: %s", item.card_id, item.error and item.error.code)
+                continue
+            found.append(CardGeneration(guid=item.state.guid.hex(), generation=item.state.generation))
         return found
-
-    def _sweep(self) -> None:
-        for level in self._levels_in_use():
-            self._store(level).sweep()
 
     def _loaded(self, name: str) -> VirtualCard:
         """The one object of a card; in its own worker alone, so that there are never two of one file."""
@@ -250,7 +239,7 @@ class VirtualCards:
             record = self._journal.get().cards().get(name)
             if record is None:
                 raise CardUnknown(name)
-            card = self._cards[name] = VirtualCard.load(self._store(StorageLevel(record.level)), name)
+            card = self._cards[name] = self._shelf.load(name, StorageLevel(record.level))
         return card
 
     def _remove(self, name: str) -> None:
@@ -258,9 +247,7 @@ class VirtualCards:
         card = self._cards.pop(name, None)
         if card is not None:
             card.retire()
-        for level in self._levels_in_use():
-            with contextlib.suppress(CardUnknown):
-                delete_card(self._folder / level.value, name)
+        self._shelf.delete(name)
         journal.remove_card(name)
 
     async def _in_worker(
@@ -276,27 +263,3 @@ class VirtualCards:
         worker = self._workers.pop(name, None)
         if worker is not None:
             worker.shutdown(wait=True)
-
-
-def _row(
-    entry: CardEntry, card: VirtualCard | None, record: JournalledCard | None, shown: Shown
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"card": entry.card_id, "state": "unusable"}
-    if entry.state is not None:
-        row |= {
-            "label": entry.state.label,
-            "serial": str(int.from_bytes(entry.state.serial, "big")),
-            "guid": entry.state.guid.hex(),
-            "state": (entry.state.lifecycle if card is None else card.lifecycle).value,
-        }
-    if record is not None:
-        expires = datetime.datetime.fromtimestamp(record.expires, datetime.UTC).date().isoformat()
-        row |= {
-            "level": record.level,
-            "portal": record.portal,
-            "account": record.account,
-            "expires": expires,
-        }
-    row["reader"] = shown.reader
-    row["problem"] = None if shown.problem is None else f"{shown.problem.happened} {shown.problem.why}"
-    return row

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 from agent import keys_system
 from agent.durable import write_durably
-from agent.keys_system import DeviceSecret, FileLevelRefused, KeystoreLocked, KeystoreMissing, Level
+from agent.keys_system import (
+    DeviceSecret,
+    DeviceSecretError,
+    FileLevelRefused,
+    KeystoreLocked,
+    KeystoreMissing,
+    Level,
+)
 from agent.sealing import SealBrokenError, Sealer
 from protocol import jose
 from protocol.errors import InlayError
@@ -57,6 +64,28 @@ class Device:
         with self._lock:
             return self._secret(Level(level.value))
 
+    def secret_unasked(self, level: StorageLevel) -> DeviceSecret:
+        """The same, without a window of the key store: one that is locked is said, and nothing waits.
+
+        Raises:
+            InlayError: as `secret`.
+        """
+        with self._lock:
+            return self._secret(Level(level.value), ask=False)
+
+    def open_unasked(self) -> InlayError | None:
+        """Open this device's own secret, so that nothing of the agent's own has to wait for the key store.
+
+        Returns:
+            Why it can't be opened now; None when it is open.
+        """
+        with self._lock:
+            try:
+                self._secret(self._own_level(ask=False), ask=False)
+            except DeviceSecretError as error:
+                return error
+        return None
+
     def levels(self) -> list[StorageLevel]:
         """The levels at which this machine can keep keys now, best first.
 
@@ -94,19 +123,21 @@ class Device:
         with self._lock:
             return Sealer(self._secret(self._own_level()).derive(purpose))
 
-    def _secret(self, level: Level) -> DeviceSecret:
+    def _secret(self, level: Level, *, ask: bool = True) -> DeviceSecret:
         if level not in self._secrets:
             folder = self._state / f"secret-{level.value}"
-            self._secrets[level] = keys_system.open_device_secret(level, folder, allow_file=self._allow_file)
+            self._secrets[level] = keys_system.open_device_secret(
+                level, folder, allow_file=self._allow_file, ask=ask
+            )
         return self._secrets[level]
 
-    def _own_level(self) -> Level:
+    def _own_level(self, *, ask: bool = True) -> Level:
         """The level of the agent's own secrets: where the key is; before there is one, the best there is."""
         for level in _BEST_FIRST:
             if (self._state / f"secret-{level.value}" / _KEY_FILE).exists():
                 return level
         try:
-            self._secret(Level.KEYSTORE)
+            self._secret(Level.KEYSTORE, ask=ask)
         except KeystoreMissing:
             self._secret(Level.FILE)
             return Level.FILE

@@ -336,11 +336,7 @@ class Journal:
     def cards(self) -> dict[str, JournalledCard]:
         """All cards by name."""
         with self._lock:
-            rows = self._db.execute(
-                "SELECT card, portal, jti, account, level, expires, policy FROM cards"
-            ).fetchall()
-        cards = [JournalledCard(*row) for row in rows]
-        return {card.card: card._replace(policy=_policy(card.policy)) for card in cards}
+            return _cards(self._db)
 
     # --- inside
 
@@ -395,6 +391,21 @@ _SELECT: Final = (
 _ONE: Final = _SELECT + " WHERE portal = ? AND jti = ?"
 _UNSETTLED: Final = _SELECT + " WHERE settled = 0 ORDER BY begun, rowid"
 _Row = tuple[str, str, bytes, bytes, str, int, int, Outcome, int, bytes | None, int]
+
+
+def read_cards(path: Path) -> dict[str, JournalledCard]:
+    """All cards by name, of a journal that can't be opened for want of its key; none where it can't be read."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            return _cards(db)
+    except sqlite3.Error:
+        return {}
+
+
+def _cards(db: sqlite3.Connection) -> dict[str, JournalledCard]:
+    rows = db.execute("SELECT card, portal, jti, account, level, expires, policy FROM cards").fetchall()
+    cards = [JournalledCard(*row) for row in rows]
+    return {card.card: card._replace(policy=_policy(card.policy)) for card in cards}
 
 
 def _find(db: sqlite3.Connection, ref: OrderRef) -> _Row | None:

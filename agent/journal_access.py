@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from agent.journal import Journal
+from agent.journal import Journal, JournalledCard, read_cards
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,15 @@ class JournalAccess:
             if self._journal is None:
                 self._journal = Journal(self._path, self._device.sealer("journal"))
             return self._journal
+
+    def cards(self) -> dict[str, JournalledCard]:
+        """Where this machine's cards come from; told by a journal that is locked away, too. Asks nobody.
+
+        Raises:
+            JournalUnusableError: the file can't be used.
+        """
+        locked = self._device.open_unasked()
+        return self.get().cards() if locked is None else read_cards(self._path)
 
     def close(self) -> None:
         """Close it, when it was opened."""

@@ -145,13 +145,16 @@ class _Keeper(Protocol):
     def put(self, name: str, value: bytes) -> None: ...
 
 
-def open_device_secret(level: Level | str, directory: Path, *, allow_file: bool = False) -> DeviceSecret:
+def open_device_secret(
+    level: Level | str, directory: Path, *, allow_file: bool = False, ask: bool = True
+) -> DeviceSecret:
     """Open the device secret of a state directory; make it when there is none. May block on the key store.
 
     Args:
         level: where it is, or is to be, kept.
         directory: the user's state directory; made with rights 0700 when missing.
         allow_file: whether policy allows level ``file``.
+        ask: whether the key store may ask the person to unlock it; a locked one is only said otherwise.
 
     Raises:
         KeystoreMissing: no key store, or only a refused one.
@@ -164,7 +167,7 @@ def open_device_secret(level: Level | str, directory: Path, *, allow_file: bool 
         raise FileLevelRefused
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     marker = _read_marker(directory)
-    keeper = _KeystoreKeeper() if level is Level.KEYSTORE else _FileKeeper(directory)
+    keeper = _KeystoreKeeper(ask=ask) if level is Level.KEYSTORE else _FileKeeper(directory)
     if marker is None:
         return _make(level, directory, keeper)
     if marker.level is not level:
@@ -176,6 +179,11 @@ def open_device_secret(level: Level | str, directory: Path, *, allow_file: bool 
     if not constant_time.bytes_eq(secret.derive(_CHECK, 16), marker.check):
         raise DeviceSecretLost
     return secret
+
+
+def has_secret(directory: Path) -> bool:
+    """Whether a device secret was made for a state directory, wherever it is now."""
+    return os.path.lexists(directory / _MARKER)
 
 
 def _make(level: Level, directory: Path, keeper: _Keeper) -> DeviceSecret:
@@ -223,8 +231,10 @@ class _FileKeeper:
 class _KeystoreKeeper:
     """The system's key store through keyring; secrets as base64 text, which is what it takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ask: bool) -> None:
         self._backend = _trusted_backend()
+        if not ask and _would_ask(self._backend):
+            raise KeystoreLocked
 
     def get(self, name: str) -> bytes | None:
         with _named_errors():
@@ -255,7 +265,33 @@ def _trusted_backend() -> KeyringBackend:
     for backend in candidates:
         if type(backend).__module__ in _TRUSTED_BACKENDS:
             return backend
+    if type(configured).__module__ == "keyring.backends.fail":
+        # keyring looks for key stores once in a process: one that came later is only found by name
+        from keyring.backends import SecretService
+
+        with contextlib.suppress(RuntimeError):
+            if SecretService.Keyring.priority:
+                return SecretService.Keyring()  # type: ignore[no-untyped-call]
     raise KeystoreMissing(type(configured).__module__)
+
+
+def _would_ask(backend: KeyringBackend) -> bool:
+    """Whether reading opens a window of the key store: it is locked, or was never made.
+
+    keyring unlocks by itself, and waits for the person as long as it takes. The Secret Service can be asked
+    before; other key stores are those of systems that open them with the log-in.
+    """
+    if type(backend).__module__ != "keyring.backends.SecretService":
+        return False
+    import secretstorage
+
+    try:
+        with contextlib.closing(secretstorage.dbus_init()) as bus:
+            return secretstorage.Collection(bus).is_locked()
+    except secretstorage.ItemNotFoundException:
+        return True
+    except secretstorage.SecretStorageException as error:
+        raise KeystoreMissing(type(error).__module__) from error
 
 
 @contextlib.contextmanager

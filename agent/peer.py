@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 _TABLES: Final = {socket.AF_INET: Path("/proc/self/net/tcp"), socket.AF_INET6: Path("/proc/self/net/tcp6")}
+_ESTABLISHED: Final = "01"
 _LISTEN: Final = "0A"
 _LOCAL, _REMOTE, _STATE, _USER, _INODE = 1, 2, 3, 7, 9
 
@@ -39,6 +40,16 @@ def holder_of(port: int) -> str:
             if row[_STATE] == _LISTEN and row[_LOCAL].endswith(suffix):
                 return _program_with(row[_INODE]) or f"a program of user {row[_USER]}"
     return "an unknown program"
+
+
+def clients_of(ports: Collection[int]) -> dict[int, int]:
+    """Who is connected to these loopback ports from this machine: user id by port, of one client each."""
+    found: dict[int, int] = {}
+    for row in _rows(socket.AF_INET):
+        port = int(row[_REMOTE].rpartition(":")[2], 16)
+        if row[_STATE] == _ESTABLISHED and port in ports:
+            found[port] = int(row[_USER])
+    return found
 
 
 def _program_with(inode: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +19,10 @@ from agent.vsc.attestation import with_attestation
 from agent.vsc.commands import (
     ATTEST,
     CHANGE_REFERENCE,
+    GENERAL_AUTHENTICATE,
     GENERATE,
     IMPORT_KEY,
+    MANAGEMENT,
     MOVE_KEY,
     PUT_DATA,
     RESET_CARD,
@@ -50,6 +53,9 @@ _SLOW: Final = frozenset(
         *(MOVE_KEY, ATTEST, SET_RETRIES, RESET_CARD, SET_MANAGEMENT_KEY),
     }
 )
+
+_DONE: Final = (StatusWord.OK >> 8, StatusWord.MORE >> 8)
+_ASK_AGAIN: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -117,6 +123,7 @@ class VirtualCard:
         self._keys = SoftwareKeys(store.secret)
         self._lock = threading.Lock()
         self._retired = False
+        self._pin_used = 0.0
 
     @classmethod
     def load(cls, store: CardStore, card_id: str) -> VirtualCard:
@@ -165,6 +172,36 @@ class VirtualCard:
         """Whether a command is running in another thread: `transmit` would wait for it."""
         return self._lock.locked()
 
+    @property
+    def midway(self) -> bool:
+        """Whether a command came, or an answer went out, in part only: the rest is on its way."""
+        return self._volatile.chain is not None or bool(self._volatile.outgoing)
+
+    @property
+    def unlocked(self) -> bool:
+        """Whether a PIN has opened the card, and it hasn't been closed since."""
+        return self._volatile.open_card is not None
+
+    def lapse(self, limit: float) -> float | None:
+        """Forget the PIN when neither it nor a key behind it has been used for some time.
+
+        Args:
+            limit: that time, in seconds.
+
+        Returns:
+            Seconds after which to ask again; None when the card is closed now.
+        """
+        if not self._lock.acquire(blocking=False):
+            return _ASK_AGAIN  # a command is running: never wait for it on an event loop
+        try:
+            left = self._pin_used + limit - time.monotonic()
+            if self.unlocked and left > 0:
+                return left
+            self._volatile = closed(self._volatile)
+            return None
+        finally:
+            self._lock.release()
+
     @staticmethod
     def is_slow(apdu: bytes) -> bool:
         """Whether this APDU may stretch a PIN, make a key or write the disk."""
@@ -204,6 +241,8 @@ class VirtualCard:
                 _log.critical("card %s: %s in INS %s", self.card_id, type(error).__name__, apdu[1:2].hex())
                 return self._refused(StatusWord.INTERNAL)
             self._volatile = outcome.volatile
+            if outcome.status >> 8 in _DONE and _needs_pin(apdu):
+                self._pin_used = time.monotonic()
             return outcome.data + outcome.status.to_bytes(2, "big")
 
     def carry_out(self, command: ChangeReference | ResetRetry) -> int:
@@ -335,6 +374,17 @@ class VirtualCard:
         closed(self._volatile)
         self._volatile = VolatileState(selected=self._volatile.selected)
         return status.to_bytes(2, "big")
+
+
+def _needs_pin(apdu: bytes) -> bool:
+    """Whether a command shows the PIN or uses a key behind it.
+
+    Not those that only look: VERIFY without data, and GENERAL AUTHENTICATE with the management key, which readers
+    take random numbers from.
+    """
+    if apdu[1] == VERIFY:
+        return len(apdu) > HEADER_BYTES + 1
+    return apdu[1] == CHANGE_REFERENCE or (apdu[1] == GENERAL_AUTHENTICATE and apdu[3] != MANAGEMENT)
 
 
 def pad(value: bytes | bytearray) -> bytes:

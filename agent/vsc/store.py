@@ -125,6 +125,17 @@ class CardEntry:
     error: CardStoreError | None = None
 
 
+def card_names(folder: Path) -> list[str]:
+    """Names of the cards in a folder, readable or not; needs no secret."""
+    return sorted(path.stem for path in folder.glob(f"*{_SUFFIX}") if _NAME.fullmatch(path.stem))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a cut between writing and renaming left behind; to be called at start. Needs no secret."""
+    for left in folder.glob(f".*{_SUFFIX}.*.new"):
+        left.unlink(missing_ok=True)
+
+
 class CardStore:
     """A folder of cards. One process at a time uses it: the agent, which is the user's only one."""
 
@@ -141,8 +152,7 @@ class CardStore:
 
     def list_cards(self) -> list[CardEntry]:
         """Read every card; one that can't be read is an entry with its error."""
-        names = sorted(path.stem for path in self._folder.glob(f"*{_SUFFIX}") if _NAME.fullmatch(path.stem))
-        return [self._entry(name) for name in names]
+        return [self._entry(name) for name in card_names(self._folder)]
 
     def load(self, card_id: str) -> PersistentState:
         """Read a card.
@@ -190,11 +200,6 @@ class CardStore:
             CardNotSaved: the disk refused.
         """
         delete_card(self._folder, card_id)
-
-    def sweep(self) -> None:
-        """Remove what a cut between writing and renaming left behind; to be called at start."""
-        for left in self._folder.glob(f".*{_SUFFIX}.*.new"):
-            left.unlink(missing_ok=True)
 
     def _entry(self, card_id: str) -> CardEntry:
         try:

@@ -74,6 +74,7 @@ class Attachment:
         *,
         confirm: Confirm | None = None,
         on_state: Callable[[AttachmentState], None] | None = None,
+        pin_lapse: float | None = None,
     ) -> None:
         """Prepare; `start` attaches.
 
@@ -82,6 +83,7 @@ class Attachment:
             port: vpcd's port.
             confirm: asked each time the card has become present; False detaches for good.
             on_state: told of every change of `state`, on the event loop.
+            pin_lapse: seconds without use after which the card forgets that its PIN was typed; None: never.
 
         Raises:
             CardNotActive: the card is still being made.
@@ -92,6 +94,8 @@ class Attachment:
         self.port = port
         self._confirm = confirm
         self._on_state = on_state
+        self._pin_lapse = pin_lapse
+        self._session: Session | None = None
         self._state = AttachmentState.WAITING
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -113,7 +117,12 @@ class Attachment:
             return self._state
 
     async def close(self) -> None:
-        """Take the card out of its slot; nobody is logged in on it afterwards."""
+        """Take the card out of its slot, when the command under way has been answered.
+
+        Nobody is logged in on it afterwards.
+        """
+        if self._session is not None:
+            await self._session.settle()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -144,7 +153,7 @@ class Attachment:
     async def _serve(self, connection: socket.socket) -> bool:
         """Answer until the connection ends or PC/SC shows another card; whether pcscd talked to it."""
         await self._enter(AttachmentState.CONNECTED)
-        session = Session(self.card, connection)
+        session = self._session = Session(self.card, connection, pin_lapse=self._pin_lapse)
         talking = asyncio.create_task(session.run())
         present = asyncio.create_task(self._become_present(session))
         try:
@@ -156,6 +165,7 @@ class Attachment:
         except (OSError, EOFError):
             _log.info("vpcd on port %d went away", self.port)
         finally:
+            self._session = None
             await cancelled(present, talking)
         return session.seen.is_set()
 
@@ -193,6 +203,7 @@ def attach(
     *,
     confirm: Confirm | None = None,
     on_state: Callable[[AttachmentState], None] | None = None,
+    pin_lapse: float | None = None,
 ) -> Attachment:
     """Attach a card to vpcd's slot at a port of 127.0.0.1, and keep it there until closed.
 
@@ -201,6 +212,7 @@ def attach(
         port: vpcd's TCP port.
         confirm: see `Confirm`; None: present as soon as pcscd talks to the card.
         on_state: told of every change.
+        pin_lapse: seconds until an unused PIN is forgotten; None: never.
 
     Returns:
         The attachment, started.
@@ -208,7 +220,7 @@ def attach(
     Raises:
         CardNotActive: the card is still being made.
     """
-    attachment = Attachment(card, port, confirm=confirm, on_state=on_state)
+    attachment = Attachment(card, port, confirm=confirm, on_state=on_state, pin_lapse=pin_lapse)
     attachment.start()
     return attachment
 

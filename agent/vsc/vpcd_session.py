@@ -10,8 +10,11 @@ together cost 44 ms for each APDU: TCP_QUICKACK before every read prevents that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import socket
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from agent.vsc.card import VirtualCard
 
@@ -20,7 +23,12 @@ POWER_OFF, POWER_ON, RESET, ATR_WANTED = b"\x00", b"\x01", b"\x02", b"\x04"
 _CONTROLS: Final = frozenset({POWER_OFF, POWER_ON, RESET, ATR_WANTED})
 _MOST_WAITING: Final = 16  # vpcd sends a command only when the one before was answered
 _READ_BYTES: Final = 65_537 + 2
+_REST_SECONDS: Final = 1.0
+"""How long the rest of a command or an answer in pieces is waited for; clients send it at once, or never."""
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
+
+
+_log = logging.getLogger(__name__)
 
 
 class Frames:
@@ -63,9 +71,22 @@ class Session:
     anew for each command would cost more than the card takes to sign.
     """
 
-    def __init__(self, card: VirtualCard, connection: socket.socket) -> None:
+    def __init__(
+        self, card: VirtualCard, connection: socket.socket, *, pin_lapse: float | None = None
+    ) -> None:
+        """Prepare; `run` begins.
+
+        Args:
+            card: the card.
+            connection: to vpcd.
+            pin_lapse: seconds without use after which the card forgets that its PIN was typed; None: never.
+        """
         self._card = card
         self._connection = connection
+        self._pin_lapse = pin_lapse
+        self._lapsing: asyncio.TimerHandle | None = None
+        self._settling = False
+        self._progress = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue(_MOST_WAITING)
@@ -93,7 +114,32 @@ class Session:
         finally:
             self._stop()
             self._ended.cancel()
+            self._progress.set()
             await cancelled(worker)
+            if self._lapsing is not None:
+                self._lapsing.cancel()
+
+    async def settle(self) -> None:
+        """Let what is under way end: a command is answered, however long it takes, and no new one begun.
+
+        The rest of a command or an answer that goes in pieces is a part of it. For a card that is to be taken out:
+        the caller cancels `run` then.
+        """
+        self._settling = True
+        await self._until(lambda: not self._running and self._waiting.empty())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REST_SECONDS):
+                await self._until(lambda: self._at_rest)
+
+    @property
+    def _at_rest(self) -> bool:
+        under_way = self._running or not self._waiting.empty() or bool(self._outgoing)
+        return not under_way and not self._card.midway
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        while not self._ended.done() and not reached():
+            self._progress.clear()
+            await self._progress.wait()
 
     def _readable(self) -> None:
         try:
@@ -121,6 +167,8 @@ class Session:
         self.seen.set()
         if message == ATR_WANTED:
             self._answer(self._card.atr)
+        elif self._settling and not self._card.midway:
+            return  # nothing new is begun; the connection ends at once
         elif self._running or not self._waiting.empty() or self._is_slow(message):
             if self._waiting.full():
                 raise ConnectionError("commands without waiting for answers")
@@ -141,6 +189,7 @@ class Session:
                 self._answer(await asyncio.to_thread(self._perform, message))
             finally:
                 self._running = False
+                self._progress.set()
 
     def _perform(self, message: bytes) -> bytes | None:
         """Do what a message asks for; the answer, or None when it has none."""
@@ -158,6 +207,15 @@ class Session:
             self._outgoing += frame(message)
             if not blocked:
                 self._send()
+            if self._pin_lapse is not None and self._lapsing is None and self._card.unlocked:
+                self._lapsing = self._loop.call_later(self._pin_lapse, self._lapse, self._pin_lapse)
+
+    def _lapse(self, limit: float) -> None:
+        """The one timer of a card, and only after a PIN: forget it, or look again when it may have lapsed."""
+        left = self._card.lapse(limit)
+        self._lapsing = None if left is None else self._loop.call_later(left, self._lapse, limit)
+        if left is None:
+            _log.info("card %s has forgotten its PIN: it wasn't used", self._card.card_id)
 
     def _send(self) -> None:
         """Send what the socket takes, the rest when it takes more."""
@@ -175,11 +233,14 @@ class Session:
                 self._loop.add_writer(self._connection, self._send)
             else:
                 self._loop.remove_writer(self._connection)
+        if not self._outgoing:
+            self._progress.set()
 
     def _end(self, error: Exception) -> None:
         self._stop()
         if not self._ended.done():
             self._ended.set_exception(error)
+        self._progress.set()
 
     def _stop(self) -> None:
         if not self._loop.is_closed():  # a loop that ended with its process' tasks still there
@@ -196,7 +257,7 @@ def _is_apdu(message: bytes) -> bool:
     return message not in _CONTROLS
 
 
-async def cancelled(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:
+async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     """End tasks and take their results, whatever they are: the caller has seen what matters.
 
     All are told to end before any is waited for: a caller that is cancelled here leaves none running.

@@ -121,7 +121,7 @@ async def test_one_file_has_one_card_in_memory(agent: AgentParts) -> None:
     found: list[VirtualCard] = await asyncio.gather(
         *(agent.cards.use(name, lambda card: card) for _ in range(3))
     )
-    await agent.cards.start()
+    await agent.cards.attend()
     assert {id(card) for card in [*found, agent.cards._cards[name]]} == {id(found[0])}
 
 

@@ -45,7 +45,7 @@ async def test_a_level_that_is_shut_stops_no_claim(
     def shut(_level: StorageLevel) -> CardStore:
         raise InlayError("keystore_missing")
 
-    monkeypatch.setattr(agent.cards, "_store", shut)
+    monkeypatch.setattr(agent.device, "secret_unasked", shut)
     assert await agent.cards.generations(portal.portal) == []
 
 

@@ -12,7 +12,7 @@ from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.commands import Algorithm
 from agent.vsc.pin_change import change_pin, unblock_pin
-from agent.vsc.store import CardStore
+from agent.vsc.store import CardStore, sweep
 from protocol.errors import InlayError
 from tests.support.virtual_cards import PIN, PUK, empty_card, file_secret, store_in
 
@@ -173,7 +173,7 @@ def test_killed_at_any_moment_the_card_has_the_old_pin_or_the_new_one(tmp_path: 
         arguments = [sys.executable, "-c", CUT, act, str(moment), str(tmp_path), card.card_id, NEW.decode()]
         done = subprocess.run(arguments, cwd=Path(__file__).parents[3], capture_output=True, check=False)
         assert done.returncode in (0, -9), done.stderr
-        store.sweep()
+        sweep(tmp_path / "cards")
         after = VirtualCard.load(store, card.card_id)
         assert after.details().pin_tries >= 2
         assert after.details().puk_tries >= 2

@@ -21,6 +21,7 @@ from agent.vsc.store import (
     CardTruncated,
     CardUnknown,
     CardVersion,
+    sweep,
 )
 from tests.support.virtual_cards import PIN, empty_card, store_in
 
@@ -135,7 +136,7 @@ def test_left_over_file_is_swept(cards: CardStore) -> None:
     """What a cut left between writing and renaming goes at the next start; cards stay."""
     card = empty_card(cards)
     (cards._folder / f".{card.card_id}.card.00.new").write_bytes(b"half")
-    cards.sweep()
+    sweep(cards._folder)
     assert [path.name for path in cards._folder.iterdir()] == [f"{card.card_id}.card"]
 
 
