@@ -8,21 +8,43 @@ answered. The same device gets the same order.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.consent import check_binding, new_number
 from agent.device import describe
+from agent.errors import error_data
 from agent.journal import OpenClaim, OrderRef
 from agent.orders import OrderKeys
 from protocol import jose
 from protocol.errors import InlayError
-from protocol.messages import CardGeneration, Claim, ClaimParams, ClaimResult, Order, StorageLevel
-from protocol.orders import Expected, verify_order
+from protocol.messages import (
+    CardGeneration,
+    Claim,
+    ClaimParams,
+    ClaimResult,
+    Empty,
+    Identifier,
+    Message,
+    MessageParams,
+    Order,
+    StorageLevel,
+    Undone,
+)
+from protocol.orders import Exchange, Expected, Side, verify_order
 
 if TYPE_CHECKING:
     from agent.channel import Channel
     from agent.journal import Journal
     from agent.order_ports import Page
+
+_LOG = logging.getLogger(__name__)
+
+
+class _Named(Message, frozen=True, forbid_unknown_fields=False):
+    """What names an order, whatever else is wrong with it."""
+
+    jti: Identifier
 
 
 class Claimed(NamedTuple):
@@ -88,9 +110,13 @@ async def claim(
     await asyncio.to_thread(journal.open_claim, asked)
     try:
         result = await channel.call("claim", ClaimParams(claim=token), ClaimResult)
-        order = _verified(channel, asked, result, device_key.thumbprint, nonce)
-        if bound:
-            check_binding(order, page)
+        try:
+            order = _verified(channel, asked, result, device_key.thumbprint, nonce)
+            if bound:
+                check_binding(order, page)
+        except InlayError as error:
+            await _say_refused(channel, result, device_key, error)
+            raise
         ref = OrderRef(channel.entry.portal, order.jti)
         ephemeral = jose.SigningKey.generate()
         await asyncio.to_thread(journal.begin, ref, result.order, ephemeral.to_pem(), asked)
@@ -114,6 +140,33 @@ def _verified(channel: Channel, asked: OpenClaim, result: ClaimResult, device: s
         portal_time=channel.portal_clock.now(),
     )
     return verify_order(result.order, channel.key_set, expected)
+
+
+async def _say_refused(
+    channel: Channel, result: ClaimResult, device_key: jose.SigningKey, error: InlayError
+) -> None:
+    """Tell the portal that what it has begun isn't begun here, and why: nobody waits for it until its time is over.
+
+    Nothing of the order is believed for it. The portal takes the message only as its own order's and signed by the
+    device that claimed it; whatever else it is, the order is undone.
+
+    Raises:
+        InlayError: ``timeout``.
+        ChannelClosedError: the connection broke. Either way the claim stays open, and the portal is asked again.
+    """
+    if result.resumed:
+        return
+    try:
+        jti = jose.unverified_payload(result.order, jose.ORDER, _Named).jti
+    except jose.TokenError:
+        return  # no name to speak of it by
+    undone = Exchange(jti, Side.AGENT, device_key, []).send(Undone(error=error_data(error)))
+    try:
+        await channel.call("message", MessageParams(message=undone), Empty)
+    except InlayError as refused:
+        if refused.code == "timeout":
+            raise
+        _LOG.info("order %s: the portal didn't take its refusal: %s", jti, refused.code)
 
 
 async def is_open(journal: Journal, asked: OpenClaim) -> bool:

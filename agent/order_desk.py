@@ -251,23 +251,25 @@ class OrderDesk:
             handler: its operation.
             performing: what there is to do up to the receipt.
         """
-        try:
-            await performing
-            await run.receive(Finished)
-        except asyncio.CancelledError:
-            if run.may_undo:
-                await self.undo(run, handler, InlayError("order_interrupted"), tell=False)
-            await run.close()
-            raise
-        except Exception as cause:
-            error = as_inlay_error(cause)
-            if run.may_undo:
-                await self.undo(run, handler, error, tell=True)
-                return error
-            # the receipt is out: whatever failed here, the portal has the last word
-            _LOG.error("order %s: %s after the receipt", run.ref.jti, error.code)
-            return await self.carry_out(run, handler, _nothing())
-        return await self.finish(run, handler)
+        while True:
+            try:
+                await performing
+                await run.receive(Finished)
+            except asyncio.CancelledError:
+                if run.may_undo:
+                    await self.undo(run, handler, InlayError("order_interrupted"), tell=False)
+                await run.close()
+                raise
+            except Exception as cause:
+                error = as_inlay_error(cause)
+                if run.may_undo:
+                    await self.undo(run, handler, error, tell=True)
+                    return error
+                # the receipt is out: whatever failed here, the portal has the last word, and is waited for
+                _LOG.error("order %s: %s after the receipt", run.ref.jti, error.code)
+                performing = _nothing()
+            else:
+                return await self.finish(run, handler)
 
     async def finish(self, run: OrderRun, handler: OrderHandler) -> InlayError | None:
         """After ``finished``: make the card usable, and write the end."""

@@ -241,6 +241,9 @@ class OrderRun:
             except (OSError, sqlite3.Error):
                 self._exchange.position = before  # the memory never runs ahead of the journal
                 raise
+            if not self.may_undo and self._interruption.done():
+                # given up while the receipt was being written: the receipt is out, and the portal decides
+                self._interruption = asyncio.get_running_loop().create_future()
         self._outgoing.set()
 
     async def _take(self, token: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from agent import order_desk
 from agent.journal import OpenClaim
 from protocol.errors import InlayError
-from protocol.messages import Transport
+from protocol.messages import Binding, Transport
 from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_portal import FakePortal
 from tests.support.order_ends import ended, nothing_left
@@ -28,6 +28,25 @@ async def test_a_refused_claim_is_not_asked_again(agent: AgentParts, portal: Fak
     portal.faults.claim = InlayError("code_expired", seconds=60)
     assert await ended(agent, portal) == "code_expired"
     assert portal.connections == 1
+    assert _open(agent) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_refused_order_is_said_until_the_portal_has_heard_it(
+    agent: AgentParts, portal: FakePortal, when: str
+) -> None:
+    portal.binding = Binding.COMPLETION  # no page could be given its secret
+    getattr(portal.faults, f"drop_{when}").add("undone")
+    assert await ended(agent, portal) in ("binding_refused", "order_replayed")
+    assert portal.connections == 2
+    await nothing_left(agent, portal, "binding_refused")
+    assert _open(agent) == []
+
+
+async def test_an_order_without_a_name_is_not_spoken_of(agent: AgentParts, portal: FakePortal) -> None:
+    portal.faults.order_token = lambda _order: "no.order.token"
+    assert await ended(agent, portal) == "order_algorithm_refused"
+    assert portal.orders[CODE].undone is None
     assert _open(agent) == []
 
 

@@ -61,6 +61,10 @@ async def test_an_order_that_is_not_for_this_claim(
 ) -> None:
     portal.faults.order = change
     assert await refusal(agent, portal) == code
+    undone = portal.orders[CODE].undone
+    assert undone is not None  # nobody waits for it until its time is over
+    assert undone.error == code
+    assert agent.journal.get().open_claims() == []
 
 
 def _unsigned(order: Order) -> str:

@@ -7,6 +7,7 @@ import gc
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pytest
@@ -18,10 +19,17 @@ from agent.ports import UserCancelled, while_open
 from agent.sealing import Sealer
 from protocol import codec, jose
 from protocol.errors import InlayError
-from protocol.messages import Order
+from protocol.messages import Finished, Message, Order, Receipt
+from protocol.orders import Position, Stage
 from tests.support.fake_windows import FakeWindow
 
-EXAMPLE = Path(__file__).parents[2] / "protocol" / "examples" / "valid" / "order.json"
+EXAMPLES = Path(__file__).parents[2] / "protocol" / "examples" / "valid"
+M = TypeVar("M", bound=Message)
+
+
+def _example(name: str, type_: type[M]) -> M:
+    value = msgspec.json.decode((EXAMPLES / name).read_bytes())["value"]
+    return codec.convert(value, type_, malformed="params_invalid")
 
 
 class SlowJournal(Journal):
@@ -38,6 +46,11 @@ class SlowJournal(Journal):
             raise self.error
         super().step(ref, step, phase)
 
+    def store_sent(self, ref: OrderRef, position: Position, seq: int, token: str) -> None:
+        self.writing.set()
+        assert self.may_write.wait(20)
+        super().store_sent(ref, position, seq, token)
+
 
 async def undialled() -> Channel:
     raise AssertionError("nobody is called here")
@@ -53,8 +66,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[SlowJournal]:
 
 @pytest.fixture
 async def run(journal: SlowJournal) -> AsyncIterator[OrderRun]:
-    example = msgspec.json.decode(EXAMPLE.read_bytes())["value"]
-    order = codec.convert(example, Order, malformed="order_malformed")
+    order = _example("order.json", Order)
     ref = OrderRef(order.iss, order.jti)
     journal.begin(ref, "token", b"key")
     keys = OrderKeys(jose.SigningKey.generate(), jose.SigningKey.generate())
@@ -137,3 +149,29 @@ async def test_written_and_done(journal: SlowJournal, run: OrderRun) -> None:
     await run.record("make", work.do())
     assert work.begun
     assert journal.steps(run.ref) == [("make", "before"), ("make", "after")]
+
+
+async def test_given_up_while_the_receipt_is_being_written(journal: SlowJournal, run: OrderRun) -> None:
+    """The receipt is out, so the portal decides: what this side wanted to end with is void, and it is asked."""
+    run._exchange.position = Position(Stage.CERTIFIED, 2, 2)
+    sending = asyncio.create_task(run.send(_example("receipt.json", Receipt)))
+    await asyncio.to_thread(journal.writing.wait, 20)
+    run._give_up(InlayError("order_undone"))
+    journal.may_write.set()
+    await sending
+    assert not run.may_undo
+    waiting = asyncio.create_task(run.receive(Finished))
+    assert await asyncio.wait({waiting}, timeout=0.05) == (set(), {waiting})
+    run._inbox.put_nowait(Finished())
+    assert await waiting == Finished()
+
+
+async def test_undone_by_the_portal_while_the_receipt_is_being_written(
+    journal: SlowJournal, run: OrderRun
+) -> None:
+    run._exchange.position = Position(Stage.UNDOING, 2, 3)
+    run._interrupt(InlayError("cancelled_at_portal"))
+    with pytest.raises(InlayError) as caught:
+        await run.send(_example("receipt.json", Receipt))
+    assert caught.value.code == "cancelled_at_portal"
+    assert not journal.writing.is_set()
