@@ -18,11 +18,11 @@ from portal.clock import system_clock
 from portal.events import ChangeBus
 from portal.key_sets import KeySets
 from portal.passwords import Passwords
+from portal.processes import registry
 from portal.processes.alarm import Alarm
 from portal.processes.claims import Claims
 from portal.processes.context import Context
 from portal.processes.engine import Engine
-from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
 from portal.processes.incoming import Incoming
 from portal.processes.issuing import Issuing
 from portal.processes.reconcile import Reconciler
@@ -84,11 +84,12 @@ class Portal:
         bus = self.database.bus
         self._alarms = (Alarm(self.reconciler, bus, clock), Alarm(self.revocations, bus, clock))
         self.channel = ChannelParts(self.context, Claims(self.context), self.incoming, self.key_sets)
+        self.engine = Engine(self.context, registry.definitions(self.context))
         fingerprint = jose.fingerprint(keys.root().public)
         self.services = SelfService(
             self.context,
             self.accounts,
-            Engine(self.context, [GetVirtualSmartCard(self.context)]),
+            self.engine,
             PortalInfo(config.portal_id, config.name, config.origin, fingerprint),
         )
 

@@ -8,6 +8,8 @@ The tree of exceptions::
     ├── StalePage       the page shows an older version than the one stored
     ├── NotFound        there is no such object, or it is another person's
     ├── Forbidden       the person lacks a role
+    ├── SecondPerson    the step needs somebody other than who started the process
+    ├── SwitchedOff     an administrator has switched the process off
     ├── LoginRefused    wrong e-mail address or password; never says which
     ├── EncodingError   an encoding description can't be used (``portal.encoding.problems``)
     └── AuditBroken     the audit log was changed (``portal.audit_heads``)
@@ -29,6 +31,7 @@ _OBJECTS: Final = {
     "order": "The order",
     "process": "The process",
     "user": "Your account",
+    "subject": "The account of the person this is about",
 }
 
 
@@ -114,6 +117,30 @@ class Forbidden(PortalError):
 
     def __str__(self) -> str:
         return f"This needs the role {self.role}."
+
+
+class SecondPerson(PortalError):
+    """The step is for somebody other than who started the process."""
+
+    def __str__(self) -> str:
+        return "You started this yourself. Somebody else has to agree to it."
+
+
+class SwitchedOff(PortalError):
+    """An administrator has switched the process off.
+
+    Attributes:
+        script: the script whose option does.
+        option: the option.
+    """
+
+    def __init__(self, script: str, option: str) -> None:
+        super().__init__(script, option)
+        self.script = script
+        self.option = option
+
+    def __str__(self) -> str:
+        return f"This is switched off in this portal (option {self.option} of {self.script})."
 
 
 class LoginRefused(PortalError):

@@ -8,10 +8,13 @@ from portal import card_views, option_store
 from portal.errors import Forbidden, WrongState
 from portal.events import order_topic, process_topic
 from portal.model.states import OrderState, ProcessState, Role
-from portal.processes import binding, codes, order_rows
+from portal.processes import binding, codes, order_rows, parties
 from portal.processes.codes import LINK_SECONDS, TYPED_SECONDS
-from portal.processes.get_virtual_smart_card import OPEN
+from portal.processes.definition import OPEN
 from portal.rate_limits import RateLimit
+from portal.services import NO_FORM
+from portal.store import objects
+from portal.store.tables import User
 from portal.views import (
     CodeView,
     NumberResult,
@@ -20,6 +23,8 @@ from portal.views import (
     ProcessView,
     Session,
     Startable,
+    StepView,
+    Waiting,
 )
 from protocol import jose, link
 from protocol.errors import InlayError
@@ -31,11 +36,12 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.accounts import Accounts
+    from portal.model.objects import CoreObject
     from portal.processes.context import Context
     from portal.processes.definition import Definition
     from portal.processes.engine import Engine, Instance
-    from portal.store.tables import Order
-    from portal.views import CardView, Login, UserView
+    from portal.store.tables import Order, Process
+    from portal.views import CardView, Login, ObjectRef
     from protocol.messages import PageEvent
 
 TICKET_SECONDS: Final = 300
@@ -73,38 +79,62 @@ class SelfService:
 
     async def dashboard(self, session: Session) -> Sequence[Startable]:
         """The processes that this person's roles know, each with the reason when it can't be started."""
-        offered = []
         async with self._context.database.read() as tx:
-            for definition in self._engine.definitions.values():
-                if definition.role not in session.user.roles:
-                    continue
-                running = await self._engine.running(tx, session.user.id, definition.name)
-                offered.append(
-                    Startable(
-                        name=definition.name,
-                        title=definition.title,
-                        description=definition.description,
-                        refused=_refused(definition, session.user),
-                        open_process=running.id if running else None,
-                    )
-                )
-        return offered
+            return [
+                await self._startable(tx, session, definition, None)
+                for definition in self._engine.definitions.values()
+                if definition.target is None and definition.role in session.user.roles
+            ]
 
-    async def start_process(self, session: Session, name: str) -> ProcessView:
+    async def possible(self, session: Session, ref: ObjectRef) -> Sequence[Startable]:
+        """The processes that this person may start on an object, each with the reason when it can't be now."""
+        async with self._context.database.read() as tx:
+            row = await objects.find(tx, ref.kind, ref.id)
+            own = objects.owner_of(row) == session.user.id
+            return [
+                await self._startable(tx, session, definition, ref)
+                for definition in self._engine.definitions.values()
+                if definition.target is not None
+                and ref.kind in definition.target.kinds
+                and definition.role in session.user.roles
+                and (own or not definition.target.own)
+            ]
+
+    async def waiting(self, session: Session) -> Sequence[Waiting]:
+        """Processes of others that wait for this person's agreement, oldest first."""
+        async with self._context.database.read() as tx:
+            return [
+                Waiting(
+                    id=process.id,
+                    title=self._engine.definitions[process.name].title,
+                    target=await _target(tx, process),
+                    asked_by=(await tx.get_one(User, process.user_id)).email,
+                    asked_at=process.created_at,
+                )
+                for process in await self._engine.waiting(tx, session)
+            ]
+
+    async def start_process(self, session: Session, name: str, ref: ObjectRef | None = None) -> ProcessView:
         """Start a process, or take up the one that is running."""
-        return await self._view(await self._engine.start(session, name))
+        return await self._view(session, await self._engine.start(session, name, ref))
 
     async def process(self, session: Session, process_id: str) -> ProcessView:
-        """A process of this user."""
-        return await self._view(await self._engine.find(session, process_id))
+        """A process that is open to this user."""
+        return await self._view(session, await self._engine.find(session, process_id))
 
-    async def next(self, session: Session, process_id: str, expected_version: int) -> ProcessView:
+    async def next(
+        self,
+        session: Session,
+        process_id: str,
+        expected_version: int,
+        form: Mapping[str, Sequence[str]] = NO_FORM,
+    ) -> ProcessView:
         """Go on to the next step."""
-        return await self._view(await self._engine.next(session, process_id, expected_version))
+        return await self._view(session, await self._engine.next(session, process_id, expected_version, form))
 
     async def cancel(self, session: Session, process_id: str) -> ProcessView:
         """Cancel: nothing is left valid."""
-        return await self._view(await self._engine.cancel(session, process_id))
+        return await self._view(session, await self._engine.cancel(session, process_id))
 
     async def new_code(self, session: Session, process_id: str) -> CodeView:
         """Make fresh codes; an order that nobody has claimed yet belongs to the session that asks last."""
@@ -198,8 +228,8 @@ class SelfService:
             raise WrongState("process", process.state, (ProcessState.RUNNING.value,))
         if process.step != OPEN or found is None:
             raise WrongState("process", process.step, (OPEN,))
-        if session.user.state != definition.user_state:
-            raise InlayError("user_not_active", state=session.user.state.value)
+        # making a code is a step towards the work: who and what it is about is checked here, too
+        await parties.at_step(tx, session, definition, process, definition.step(process))
         order = await order_rows.load(tx, found.jti)
         if order.state not in (OrderState.WAITING, OrderState.RUNNING):
             raise WrongState("order", order.state, (OrderState.WAITING.value, OrderState.RUNNING.value))
@@ -211,24 +241,48 @@ class SelfService:
             raise WrongState("process", process.step, (OPEN,))
         return order.jti
 
-    async def _view(self, instance: Instance) -> ProcessView:
+    async def _startable(
+        self, tx: AsyncSession, session: Session, definition: Definition, ref: ObjectRef | None
+    ) -> Startable:
+        running = await self._engine.running(tx, session.user.id, definition.name, ref)
+        return Startable(
+            name=definition.name,
+            title=definition.title,
+            description=definition.description,
+            refused=await self._engine.refusal(tx, session, definition.name, ref),
+            open_process=running.id if running else None,
+        )
+
+    async def _view(self, session: Session, instance: Instance) -> ProcessView:
         definition, process, order = instance
-        card = None
-        if order is not None and order.card_id is not None and order.state == OrderState.FINISHED:
-            async with self._context.database.read() as tx:
+        async with self._context.database.read() as tx:
+            card = None
+            if order is not None and order.card_id is not None and order.state == OrderState.FINISHED:
                 card = await card_views.one(tx, order.card_id)
+            target = await _target(tx, process)
+            subject = await tx.get_one(User, process.subject_id or process.user_id)
+            started_by = await tx.get_one(User, process.user_id)
+        step = instance.step
         running = process.state == ProcessState.RUNNING
+        acts = (session.user.id != process.user_id) == step.other_person
         return ProcessView(
             id=process.id,
             name=process.name,
             title=definition.title,
             state=ProcessState(process.state),
             step=process.step,
-            steps=definition.steps,
+            steps=[StepView(item.name, item.title) for item in definition.steps],
             version=process.version,
             facts=definition.facts(process),
-            can_next=definition.can_next(process, order),
-            can_cancel=running and (order is None or order.state in _CANCELLABLE),
+            form=step.form.options if running and acts else (),
+            values=step.form.defaults() if running and acts else {},
+            target=target,
+            subject=subject.email,
+            started_by=started_by.email,
+            can_next=acts and definition.can_next(process, order),
+            can_cancel=running
+            and (acts or session.user.id == process.user_id)
+            and (order is None or order.state in _CANCELLABLE),
             cancel_effect=definition.cancel_effect(process, order),
             order=None if order is None else order_rows.page_event(order),
             card=card,
@@ -236,10 +290,10 @@ class SelfService:
         )
 
 
-def _refused(definition: Definition, user: UserView) -> str | None:
-    if user.state == definition.user_state:
+async def _target(tx: AsyncSession, process: Process) -> CoreObject | None:
+    if process.target_kind is None or process.target_id is None:
         return None
-    return str(WrongState("user", user.state.value, (definition.user_state.value,)))
+    return objects.describe(await objects.find(tx, process.target_kind, process.target_id))
 
 
 def _require(session: Session, role: Role) -> None:

@@ -6,23 +6,30 @@ Role and required state are checked by each call, whatever the page has shown be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator
 
     from portal.views import (
         CardView,
         CodeView,
         Login,
         NumberResult,
+        ObjectRef,
         OptionsView,
         PortalInfo,
         ProcessView,
         Session,
         Startable,
+        Waiting,
     )
     from protocol.messages import PageEvent
+
+NO_FORM: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
+"""What a page sends for a step without a form."""
 
 
 class Services(Protocol):
@@ -49,29 +56,57 @@ class Services(Protocol):
     async def dashboard(self, session: Session) -> Sequence[Startable]:
         """The processes of the Self-Service start page."""
 
-    async def start_process(self, session: Session, name: str) -> ProcessView:
-        """Start a process.
+    async def possible(self, session: Session, ref: ObjectRef) -> Sequence[Startable]:
+        """The processes that this person's roles know for an object; ``refused`` says why one can't be started now.
 
         Raises:
-            NotFound: no such process.
+            NotFound: no such object.
+        """
+
+    async def waiting(self, session: Session) -> Sequence[Waiting]:
+        """Processes of others that wait for this person's agreement, oldest first."""
+
+    async def start_process(self, session: Session, name: str, ref: ObjectRef | None = None) -> ProcessView:
+        """Start a process; one that this person has running on the same object is taken up.
+
+        Raises:
+            NotFound: no such process, or no such object for it.
             Forbidden: the role is missing.
+            WrongState: object or person is in a state that won't do; names those that would.
+            SwitchedOff: an administrator has switched it off.
             InlayError: ``user_not_active``.
         """
 
     async def process(self, session: Session, process_id: str) -> ProcessView:
-        """A process of this user.
+        """A process of this user, or one that waits or waited for this user's agreement.
 
         Raises:
-            NotFound: no such process, or another user's.
+            NotFound: no such process, or not open to this user.
         """
 
-    async def next(self, session: Session, process_id: str, expected_version: int) -> ProcessView:
+    async def next(
+        self,
+        session: Session,
+        process_id: str,
+        expected_version: int,
+        form: Mapping[str, Sequence[str]] = NO_FORM,
+    ) -> ProcessView:
         """Go on to the next step. Sent twice, it does its work once and answers the same.
 
+        Args:
+            session: who asks.
+            process_id: the process.
+            expected_version: ``ProcessView.version`` of the page that was sent.
+            form: the fields of ``ProcessView.form`` as the page sends them.
+
         Raises:
-            NotFound: no such process, or another user's.
+            NotFound: no such process, or not open to this user.
             StalePage: the page is older than the process.
-            WrongState: the step isn't complete, or the process has ended.
+            WrongState: the step isn't complete, the process has ended, or object or person is in a state that
+                won't do; names those that would.
+            FieldErrors: a field of the form to what is wrong with it.
+            Forbidden: the role is missing.
+            SecondPerson: somebody else has to take this step.
             InlayError: ``user_not_active``.
         """
 

@@ -6,11 +6,12 @@ Times are whole seconds since 1970.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from portal.model.objects import CoreObject
     from portal.model.options import Option, OptionValue
     from portal.model.states import (
         CaState,
@@ -67,9 +68,35 @@ class Login:
         return "Login(token=…)"
 
 
+class ObjectRef(NamedTuple):
+    """An object that a page names: kind (a word of ``portal.model.objects.ObjectKind``, unchecked) and id."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A process of somebody else's that waits for a second person.
+
+    Attributes:
+        id: of the process.
+        title: of the process.
+        target: what it works on.
+        asked_by: e-mail address of who started it.
+        asked_at: when.
+    """
+
+    id: str
+    title: str
+    target: CoreObject | None
+    asked_by: str
+    asked_at: int
+
+
 @dataclass(frozen=True, slots=True)
 class Startable:
-    """A process of the start page.
+    """A process of the start page, or of an object's page.
 
     Attributes:
         name: symbolic name, for example ``VirtualSmartCardSelfServiceProcGet``.
@@ -149,7 +176,12 @@ class ProcessView:
         steps: all steps, in order.
         version: what a form sends back as ``expected_version``.
         facts: label to value: what will be made, for the information and details pages.
-        can_next: whether *Next* is possible now.
+        form: the fields of the step it stands at; empty for a step without a form.
+        values: field to what is shown in it first.
+        target: the object it works on, or None.
+        subject: e-mail address of the person it is about.
+        started_by: e-mail address of who started it.
+        can_next: whether *Next* is possible now, for this person.
         can_cancel: whether *Cancel* is.
         cancel_effect: what Cancel will do, one sentence.
         order: where the order stands, once there is one.
@@ -165,6 +197,11 @@ class ProcessView:
     steps: Sequence[StepView]
     version: int
     facts: Mapping[str, str] = field(default_factory=dict)
+    form: Sequence[Option] = ()
+    values: Mapping[str, OptionValue] = field(default_factory=dict)
+    target: CoreObject | None = None
+    subject: str = ""
+    started_by: str = ""
     can_next: bool = False
     can_cancel: bool = False
     cancel_effect: str = ""

@@ -236,6 +236,10 @@ _ROWS: Final = (
           "Start again from the page; tell your support if it comes back."),
     Cause("user_not_active", 1704, "This can't be done now.", "Your account is {state}; it must be active.",
           "Ask your support."),
+    Cause("approval_refused", 1705, "This was not agreed to.", "The second person who has to agree to it refused.",
+          "Ask that person, or your support, for the reason."),
+    Cause("descriptor_invalid", 1706, "An object could not be read.", "Its descriptor is not one that this portal makes.",
+          "Tell your support; the portal's log names the process."),
     # Loopback
     Cause("origin_refused", 1801, "The page was refused.", "It does not belong to a portal that Inlay trusts.",
           "Use the portal's own page."),

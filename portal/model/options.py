@@ -1,7 +1,8 @@
-"""Script options: what an administrator may set, with default, meaning and validation of each.
+"""Forms: typed fields with default, meaning and validation of each, and one check across them.
 
-A script is a table of ``Option`` rows and one check across them. Values are kept by name, saved as a whole with a
-version that goes up, and read once when a process starts: a running process never sees a later change.
+A step of a process may have a form (``Form``). A script's options (``Script``) are one that an administrator fills in:
+values are kept by name, saved as a whole with a version that goes up, and read once when a process starts, so that a
+running process never sees a later change.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from portal.errors import FieldErrors
 
 OptionValue = bool | int | str | list[str]
 Values = dict[str, OptionValue]
-Kind = Literal["bool", "int", "choice", "choices", "template"]
+Kind = Literal["bool", "int", "choice", "choices", "template", "text"]
 
 PLACEHOLDERS: Final = ("email", "name", "portal")
 """What a template may hold: ``${email}`` and ``${name}`` of the user, ``${portal}`` the portal's host."""
@@ -24,17 +25,17 @@ MAX_TEXT: Final = 150
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option.
+    """One option, or one field of a form.
 
     Attributes:
         name: symbolic name.
         title: label for people.
         meaning: one or two sentences.
-        kind: what its value is.
-        default: value after installation.
+        kind: what its value is; ``template`` is a text with placeholders, ``text`` one line without.
+        default: value after installation, or as the form is first shown.
         choices: for ``choice`` and ``choices``.
-        low: smallest value, for ``int``.
-        high: largest value, for ``int``.
+        low: smallest value, for ``int``; fewest characters, for ``text``.
+        high: largest value, for ``int``; most characters, for ``text``.
         unit: for people, for ``int``.
     """
 
@@ -68,7 +69,7 @@ class Option:
                         {self.name: f"A whole number from {self.low} to {self.high} is needed."}
                     )
                 return self.check(int(text))
-            case "choice" | "template":
+            case "choice" | "template" | "text":
                 return self.check(sent[-1].strip() if sent else "")
 
     def check(self, value: OptionValue) -> OptionValue:
@@ -123,35 +124,33 @@ def _template_problem(_option: Option, value: OptionValue) -> str | None:
     return None
 
 
+def _text_problem(option: Option, value: OptionValue) -> str | None:
+    if not isinstance(value, str) or len(value) < option.low:
+        return "A text is needed." if option.low <= 1 else f"At least {option.low} characters are needed."
+    if len(value) > option.high or not value.isprintable():
+        return f"At most {option.high} printable characters are possible."
+    return None
+
+
 _PROBLEMS: Final[dict[Kind, Callable[[Option, OptionValue], str | None]]] = {
     "bool": _bool_problem,
     "int": _int_problem,
     "choice": _choice_problem,
     "choices": _choices_problem,
     "template": _template_problem,
+    "text": _text_problem,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """The options of one script.
+class _Fields:
+    """What forms and scripts have in common."""
 
-    Attributes:
-        name: symbolic name.
-        title: for people.
-        options: in the order they are shown.
-        across: what is wrong when the values are looked at together: option name to a sentence.
-        warn: what to point out though it can be saved: option name to a sentence.
-    """
-
-    name: str
-    title: str
+    __slots__ = ()
     options: tuple[Option, ...]
     across: Callable[[Values], dict[str, str]]
-    warn: Callable[[Values], dict[str, str]]
 
     def defaults(self) -> Values:
-        """The values after installation."""
+        """The values after installation, or as a form is first shown."""
         return {option.name: option.default for option in self.options}
 
     def parse(self, form: Mapping[str, Sequence[str]]) -> Values:
@@ -204,6 +203,43 @@ class Script:
 
     def _names(self) -> set[str]:
         return {option.name for option in self.options}
+
+
+def nothing_across(_values: Values) -> dict[str, str]:
+    """No rule goes across the fields."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Form(_Fields):
+    """A form.
+
+    Attributes:
+        options: its fields, in the order they are shown.
+        across: what is wrong when the values are looked at together: field name to a sentence.
+    """
+
+    options: tuple[Option, ...] = ()
+    across: Callable[[Values], dict[str, str]] = nothing_across
+
+
+@dataclass(frozen=True, slots=True)
+class Script(_Fields):
+    """The options of one script.
+
+    Attributes:
+        name: symbolic name.
+        title: for people.
+        options: in the order they are shown.
+        across: what is wrong when the values are looked at together: option name to a sentence.
+        warn: what to point out though it can be saved: option name to a sentence.
+    """
+
+    name: str
+    title: str
+    options: tuple[Option, ...]
+    across: Callable[[Values], dict[str, str]]
+    warn: Callable[[Values], dict[str, str]]
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -1,67 +1,208 @@
-"""What a process is: its steps, who may start it, and the work between the steps.
+"""What a process is: its steps, who may take them, what it works on, and the work between the steps.
 
 Instances are rows (``portal.store.tables.Process``): step, state and variables are all there is of one, so that it goes
-on after a restart wherever it stood.
+on after a restart wherever it stood. ``docs/add-a-process.md`` tells how one is written.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import abc
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+
+from portal.model import states
+from portal.model.options import Form
+from portal.model.states import OrderState, ProcessState, Role, UserState
+from portal.processes import order_rows
+from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.model.states import Role, UserState
+    from portal.model.objects import ObjectKind
+    from portal.model.options import Values
+    from portal.store.objects import Row
     from portal.store.tables import Order, Process, User
-    from portal.views import Session, StepView
+    from portal.views import Session
+    from protocol.messages import Operation
+
+OPEN: Final = "open"
+"""The step at which an order is carried out; from there the order itself moves the process."""
 
 
-class Definition(Protocol):
-    """A process."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step.
 
-    @property
-    def name(self) -> str:
-        """Symbolic name."""
+    Attributes:
+        name: symbolic name; ``OPEN`` for the step at which an order is carried out.
+        title: for people.
+        form: what is asked for at this step; its values are process variables from *Next* on.
+        role: the role that taking it needs; None: the process's.
+        other_person: only somebody other than who started the process may take it. Who did is ``Process.approved_by``.
+        settled: the work is done: the states that target and subject had to be in are no longer asked for.
+    """
 
-    @property
-    def title(self) -> str:
-        """Name for people."""
+    name: str
+    title: str
+    form: Form = field(default_factory=Form)
+    role: Role | None = None
+    other_person: bool = False
+    settled: bool = False
 
-    @property
-    def description(self) -> str:
-        """One sentence for the start page."""
 
-    @property
-    def role(self) -> Role:
-        """Role that its user needs."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The kind of object a process works on.
 
-    @property
-    def user_state(self) -> UserState:
-        """State that its user needs."""
+    Attributes:
+        kinds: kinds of object that will do.
+        states: states one of which it must be in, at the start and at each step until the work is done.
+        own: it must belong to who starts the process.
+    """
 
-    @property
-    def steps(self) -> tuple[StepView, ...]:
-        """All steps, in order; an instance begins at the first."""
+    kinds: frozenset[ObjectKind]
+    states: frozenset[str]
+    own: bool = False
 
-    async def variables(self, tx: AsyncSession, user: User) -> dict[str, Any]:
+
+class Parties(NamedTuple):
+    """Who and what a process is about, as stored now.
+
+    Attributes:
+        user: who acts.
+        subject: whom it is about: the target's owner, else who started it.
+        target: the object it works on, locked for this transaction; None for a process without one.
+    """
+
+    user: User
+    subject: User
+    target: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A *Next* that is being carried out, all in one writing transaction.
+
+    Attributes:
+        tx: the transaction.
+        process: the instance, locked; its variables hold the step's form already.
+        order: its order, or None.
+        session: the session that asks.
+        values: the step's form as it was sent and checked.
+        parties: who and what it is about.
+    """
+
+    tx: AsyncSession
+    process: Process
+    order: Order | None
+    session: Session
+    values: Values
+    parties: Parties
+
+
+class Definition(abc.ABC):
+    """A process. What most don't need has a default.
+
+    Attributes:
+        name: symbolic name.
+        title: name for people.
+        description: one sentence for the start page or the object's page.
+        role: role that who starts it needs.
+        user_state: state that whoever acts needs, at the start and at every step.
+        subject_states: states one of which the person it is about must be in, until the work is done; empty: any.
+        target: what it works on; None for one that starts from the start page.
+        steps: all steps, in order; an instance begins at the first.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    description: ClassVar[str]
+    role: ClassVar[Role]
+    user_state: ClassVar[UserState] = UserState.ACTIVE
+    subject_states: ClassVar[frozenset[UserState]] = frozenset()
+    target: ClassVar[Target | None] = None
+    steps: ClassVar[tuple[Step, ...]]
+
+    async def check(self, tx: AsyncSession, parties: Parties) -> None:  # noqa: B027  # most have no cause of their own
+        """Refuse for a cause of the process's own; asked at the start and at each step until the work is done.
+
+        Raises:
+            PortalError: for example ``SwitchedOff`` or ``WrongState``.
+            InlayError: a cause of the table.
+        """
+
+    async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The variables of a new instance: options are read here and never again."""
+        return {}
 
-    async def advance(
-        self, tx: AsyncSession, process: Process, order: Order | None, user: User, session: Session
-    ) -> None:
-        """Do the work of *Next* at the step where the process stands, and move it on.
+    @abc.abstractmethod
+    async def advance(self, turn: Turn) -> None:
+        """Do the work of *Next* at the step where the process stands, and move it on (``go``, ``finish``).
 
         Raises:
             WrongState: the step isn't complete.
+            FieldErrors: the form fits by itself and not to what is stored.
         """
 
     def can_next(self, process: Process, order: Order | None) -> bool:
-        """Whether *Next* is possible."""
+        """Whether *Next* is possible: not where an order moves the process."""
+        return process.state == ProcessState.RUNNING and process.step != OPEN
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Label to value, for the pages."""
+        return {}
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:
         """What Cancel will do, one sentence."""
+        if self.step(process).settled:
+            return "This process is closed. What was done stays."
+        if order is None or order.state == OrderState.WAITING:
+            return "Nothing was changed yet. The process is closed."
+        return "What was begun is undone."
+
+    def step(self, process: Process) -> Step:
+        """The step at which a process stands."""
+        return next(step for step in self.steps if step.name == process.step)
+
+
+def go(turn: Turn, step: str) -> None:
+    """Move a process on to a step."""
+    turn.process.step = step
+
+
+def finish(turn: Turn, step: str) -> None:
+    """End a process well, at a step."""
+    turn.process.step = step
+    turn.process.state = states.PROCESS.check(ProcessState(turn.process.state), ProcessState.FINISHED).value
+
+
+def open_order(turn: Turn, operation: Operation, *, resume_within: int, now: int) -> None:
+    """Make the order of a process, and move the process to the step at which it is carried out.
+
+    Args:
+        turn: the *Next* that asked for it; the process's variable ``user_id`` names the account in the consent window.
+        operation: what is ordered, as it will be signed.
+        resume_within: seconds after which both sides undo without the other.
+        now: time.
+    """
+    process = turn.process
+    turn.tx.add(
+        order_rows.new(
+            process, turn.parties.user, turn.session.id, operation, resume_within=resume_within, now=now
+        )
+    )
+    process.step = OPEN
+
+
+def fail(turn: Turn, error: InlayError) -> None:
+    """End a process badly where it stands; what it has changed already has to be put right by the caller."""
+    turn.process.error = order_rows.as_json(error)
+    turn.process.state = states.PROCESS.check(ProcessState(turn.process.state), ProcessState.FAILED).value
+
+
+def refuse(turn: Turn) -> None:
+    """The second person doesn't agree: the process ends where it stands."""
+    fail(turn, InlayError("approval_refused"))

@@ -11,15 +11,12 @@ from cryptography.x509.oid import NameOID
 
 from portal import option_store
 from portal.errors import WrongState
-from portal.model import states
 from portal.model.options import fill
-from portal.model.states import OrderState, ProcessState, Role, UserState
+from portal.model.states import OrderState, ProcessState, Role
 from portal.model.virtual_card_options import NAME as OPTIONS
 from portal.model.virtual_card_options import PIN_BYTES, VirtualCardOptions
-from portal.processes import order_rows
+from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
-from portal.store.tables import Order, Process, User
-from portal.views import Session, StepView
 from protocol.messages import CreateVirtualCard, KeyOrder, KeySource, Presence
 
 if TYPE_CHECKING:
@@ -28,13 +25,14 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
+    from portal.processes.definition import Parties, Turn
+    from portal.store.tables import Order, Process, User
 
 INFORMATION: Final = "information"
-OPEN: Final = "open"
 DONE: Final = "done"
 
 
-class GetVirtualSmartCard:
+class GetVirtualSmartCard(Definition):
     """``VirtualSmartCardSelfServiceProcGet``."""
 
     name = "VirtualSmartCardSelfServiceProcGet"
@@ -43,21 +41,21 @@ class GetVirtualSmartCard:
         "Makes a smart card on this computer, with certificates to log in, sign and receive encrypted mail."
     )
     role = Role.SELF_SERVICE
-    user_state = UserState.ACTIVE
     steps = (
-        StepView(INFORMATION, "Information"),
-        StepView(OPEN, "Open Inlay"),
-        StepView(DETAILS, "Details"),
-        StepView(DONE, "Done"),
+        Step(INFORMATION, "Information"),
+        Step(OPEN, "Open Inlay"),
+        Step(DETAILS, "Details", settled=True),
+        Step(DONE, "Done", settled=True),
     )
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def variables(self, tx: AsyncSession, user: User) -> dict[str, Any]:
+    async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """Options and what follows from them for this user, as they are at the start."""
         saved = await option_store.current(tx, OPTIONS)
         options = VirtualCardOptions(saved.values)
+        user = parties.subject
         known = {"email": user.email, "name": user.name, "portal": self._context.portal}
         return {
             "options": saved.values,
@@ -68,17 +66,20 @@ class GetVirtualSmartCard:
             "valid_until": self._context.clock() + options.validity_seconds,
         }
 
-    async def advance(
-        self, tx: AsyncSession, process: Process, order: Order | None, user: User, session: Session
-    ) -> None:
+    async def advance(self, turn: Turn) -> None:
         """Move on; from *open* the order itself moves the process."""
+        process, order = turn.process, turn.order
         match process.step:
             case "information":
-                tx.add(self._order(process, user, session))
-                process.step = OPEN
+                options = self._options(process)
+                open_order(
+                    turn,
+                    self._parameters(process, turn.parties.user, options),
+                    resume_within=options.resume_within,
+                    now=self._context.clock(),
+                )
             case "details":
-                process.step = DONE
-                process.state = states.PROCESS.check(ProcessState(process.state), ProcessState.FINISHED).value
+                finish(turn, DONE)
             case _:
                 raise WrongState("order", order.state if order else "missing", (OrderState.FINISHED.value,))
 
@@ -106,17 +107,6 @@ class GetVirtualSmartCard:
         if order is None or order.state == OrderState.WAITING:
             return "Nothing was made yet. The process is closed."
         return "What was made so far is undone: certificates are revoked and no card is left on the computer."
-
-    def _order(self, process: Process, user: User, session: Session) -> Order:
-        options = self._options(process)
-        return order_rows.new(
-            process,
-            user,
-            session.id,
-            self._parameters(process, user, options),
-            resume_within=options.resume_within,
-            now=self._context.clock(),
-        )
 
     def _parameters(self, process: Process, user: User, options: VirtualCardOptions) -> CreateVirtualCard:
         subject = _subject(user.name, process.variables["user_id"])

@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from portal.store.columns import process_variables
+
 Id = String(64)
 Word = String(64)
 Hash = String(64)
@@ -137,9 +139,19 @@ class Process(Base):
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(Word)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    """who started it"""
+    subject_id: Mapped[str | None] = mapped_column(Id, index=True)
+    """whom it is about, when that is another person"""
+    target_kind: Mapped[str | None] = mapped_column(Word)
+    target_id: Mapped[str | None] = mapped_column(Id, index=True)
+    """the object it works on, when it does on one that is there already"""
+    approved_by: Mapped[str | None] = mapped_column(Id)
+    """id of the second person, once that one has agreed"""
+    approved_at: Mapped[int | None]
     state: Mapped[str] = mapped_column(Word)
     step: Mapped[str] = mapped_column(Word)
-    variables: Mapped[dict[str, Any]]
+    variables: Mapped[dict[str, Any]] = mapped_column(process_variables())
+    """plain values and core object descriptors (``portal.model.variables``)"""
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     version: Mapped[int] = mapped_column()
     """goes up with every change: compare-and-swap"""

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from portal.errors import Forbidden, NotFound, PortalError, StalePage, WrongState
+from portal.errors import (
+    Forbidden,
+    NotFound,
+    PortalError,
+    SecondPerson,
+    StalePage,
+    SwitchedOff,
+    WrongState,
+)
 from portal.web.guard import ForeignRequest, LoginNeeded, session_of
 from portal.web.templating import page
 from protocol.errors import InlayError
@@ -76,6 +84,12 @@ def trouble_of(error: Exception) -> Trouble:
         case Forbidden():
             why = f"It needs the role {error.role}, which you don't have."
             return Trouble("forbidden", 403, "This is not open to you.", why, "Ask your support.")
+        case SecondPerson():
+            return Trouble(
+                "second_person", 403, "This was not done.", str(error), "Ask somebody else with that role."
+            )
+        case SwitchedOff():
+            return Trouble("switched_off", 403, "This can't be done here.", str(error), "Ask your support.")
         case WrongState():
             return Trouble("wrong_state", 409, "This can't be done now.", str(error), "Go on from the page.")
         case StalePage():

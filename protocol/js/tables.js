@@ -442,6 +442,16 @@ export const CAUSES = Object.freeze({
     "why": "Your account is {state}; it must be active.",
     "next_step": "Ask your support."
   },
+  "approval_refused": {
+    "happened": "This was not agreed to.",
+    "why": "The second person who has to agree to it refused.",
+    "next_step": "Ask that person, or your support, for the reason."
+  },
+  "descriptor_invalid": {
+    "happened": "An object could not be read.",
+    "why": "Its descriptor is not one that this portal makes.",
+    "next_step": "Tell your support; the portal's log names the process."
+  },
   "origin_refused": {
     "happened": "The page was refused.",
     "why": "It does not belong to a portal that Inlay trusts.",

@@ -17,12 +17,14 @@ from portal.model.states import (
     VirtualSmartCardState,
 )
 from portal.model.virtual_card_options import NAME, SCRIPT
+from portal.services import NO_FORM
 from portal.views import (
     CardView,
     CertificateView,
     CodeView,
     Login,
     NumberResult,
+    ObjectRef,
     OptionsView,
     PortalInfo,
     ProcessView,
@@ -30,6 +32,7 @@ from portal.views import (
     Startable,
     StepView,
     UserView,
+    Waiting,
 )
 from protocol.errors import InlayError
 from protocol.messages import PageEvent
@@ -150,7 +153,13 @@ class FakeServices:
             Startable(GET_CARD, "Get virtual smart card", "Makes a smart card on this computer.", refused)
         ]
 
-    async def start_process(self, session: Session, name: str) -> ProcessView:
+    async def possible(self, session: Session, ref: ObjectRef) -> Sequence[Startable]:
+        return []
+
+    async def waiting(self, session: Session) -> Sequence[Waiting]:
+        return []
+
+    async def start_process(self, session: Session, name: str, ref: ObjectRef | None = None) -> ProcessView:
         if name != GET_CARD:
             raise NotFound("process")
         self._check_active()
@@ -176,7 +185,13 @@ class FakeServices:
             raise NotFound("process")
         return self.process_view
 
-    async def next(self, session: Session, process_id: str, expected_version: int) -> ProcessView:
+    async def next(
+        self,
+        session: Session,
+        process_id: str,
+        expected_version: int,
+        form: Mapping[str, Sequence[str]] = NO_FORM,
+    ) -> ProcessView:
         view = await self.process(session, process_id)
         self._check_active()
         if expected_version == view.version - 1:

@@ -82,7 +82,7 @@ async def test_not_active_neither_offered_nor_started_by_hand(browser: Visitor, 
     async with kit.database.write() as tx:
         (await tx.get_one(User, session.user.id)).state = UserState.INACTIVE.value
     start = await browser.get("/start")
-    assert "Your account is inactive. The state needed: active." in start.text
+    assert "Your account is inactive; it must be active." in start.text
     page = await browser.post("/processes", {"csrf": session.csrf_token, "name": PROCESS})
     assert page.status == 403
     assert "Your account is inactive; it must be active." in page.text

@@ -1,0 +1,18 @@
+"""All processes of the portal: one line each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
+
+if TYPE_CHECKING:
+    from portal.processes.context import Context
+    from portal.processes.definition import Definition
+
+
+def definitions(context: Context) -> list[Definition]:
+    """The processes, in the order in which pages offer them."""
+    return [
+        GetVirtualSmartCard(context),
+    ]
