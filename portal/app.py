@@ -107,10 +107,14 @@ class Portal:
         for alarm in self._alarms:
             alarm.start()
 
-    async def stop(self) -> None:
-        """Stop the background work and close the database."""
+    async def pause(self) -> None:
+        """Stop the work that falls due by itself; it is found again at the next start."""
         for alarm in self._alarms:
             await alarm.stop()
+
+    async def stop(self) -> None:
+        """Stop the background work and close the database."""
+        await self.pause()
         await self.incoming.stop()
         await self.database.close()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from portal.model.states import CaState, CertificateState, VirtualSmartCardState
+from portal.processes.ca_changes import Change
 from portal.processes.certificates import HAS_A
 from portal.store.tables import Card, Certificate, Device, ObjectRelation, Order, Revocation
 from portal.views import CardView, CertificateView
@@ -59,11 +60,13 @@ async def _certificates(tx: AsyncSession, card: Card) -> list[CertificateView]:
     ordered = select(Order.jti).where(Order.card_id == card.id)
     query = select(Certificate).where(Certificate.id.in_(related) | Certificate.order_jti.in_(ordered))
     rows = list(await tx.scalars(query.order_by(Certificate.slot)))
-    pending = select(Revocation.certificate_id).where(Revocation.certificate_id.in_([row.id for row in rows]))
-    return _views(rows, set(await tx.scalars(pending)))
+    pending = select(Revocation.certificate_id, Revocation.change).where(
+        Revocation.certificate_id.in_([row.id for row in rows])
+    )
+    return _views(rows, {row.certificate_id: row.change for row in await tx.execute(pending)})
 
 
-def _views(rows: Iterable[Certificate], pending: set[str]) -> list[CertificateView]:
+def _views(rows: Iterable[Certificate], pending: dict[str, str]) -> list[CertificateView]:
     return [
         CertificateView(
             id=row.id,
@@ -77,7 +80,8 @@ def _views(rows: Iterable[Certificate], pending: set[str]) -> list[CertificateVi
             not_after=row.not_after,
             state=CertificateState(row.state),
             ca_state=CaState(row.ca_state),
-            revocation_pending=row.id in pending,
+            revocation_pending=pending.get(row.id) == Change.REVOKE,
+            waits_for=pending.get(row.id, ""),
             recoverable=row.archived_key_id is not None,
         )
         for row in rows

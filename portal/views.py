@@ -121,6 +121,7 @@ class CertificateView:
         serial: hexadecimal.
         revocation_pending: its revocation waits for the CA.
         recoverable: its key is in the archive.
+        waits_for: what waits for the CA: ``revoke``, ``hold`` or ``release``; empty when nothing does.
     """
 
     id: str
@@ -136,6 +137,7 @@ class CertificateView:
     ca_state: CaState
     revocation_pending: bool
     recoverable: bool
+    waits_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from portal.model.options import Option, OptionValue, Script, Values
 from protocol.messages import Algorithm, KeySource, PinPolicy, Presence, Purpose, StorageLevel
 
 NAME: Final = "VirtualSmartCardScriptOptions"
+HOLD_UNTIL_PROOF: Final = "HoldUntilProof"
 PIN_BYTES: Final = 8
 """A PIV PIN holds 8 bytes (SP 800-73pt2-5, 2.4.3)."""
 SLOTS: Final[dict[Purpose, str]] = {
@@ -122,6 +123,14 @@ _OPTIONS: Final = (
         "choices",
         [StorageLevel.TPM.value, StorageLevel.KEYSTORE.value],
         choices=tuple(item.value for item in StorageLevel),
+    ),
+    Option(
+        HOLD_UNTIL_PROOF,
+        "On hold until the proof",
+        "Yes: the CA issues certificates on hold, and releases them once their keys have proved themselves on the "
+        "card. Who fetched a revocation list in between refuses a new card for up to a day.",
+        "bool",
+        False,
     ),
     Option(
         "ResumeMinutes",

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
-from portal.events import REVOCATIONS
-from portal.model import states
-from portal.model.states import CertificateState
-from portal.store import audit
-from portal.store.database import notify
-from portal.store.tables import Certificate, ObjectRelation, Revocation
+from portal.model.states import CaState
+from portal.processes import ca_changes
+from portal.processes.ca_changes import Change
+from portal.store.tables import Certificate, ObjectRelation
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
     from portal.ca.authority import Reason
 
 HAS_A: Final = "HAS_A"
+FOR_PROOF: Final = "proof"
+"""``Certificate.held_for``: on hold at the CA until its key has proved itself."""
 
 
 async def of_order(tx: AsyncSession, jti: str) -> list[Certificate]:
@@ -31,29 +31,18 @@ async def of_order(tx: AsyncSession, jti: str) -> list[Certificate]:
     return list(await tx.scalars(query.with_for_update()))
 
 
+async def release_proved(tx: AsyncSession, jti: str, actor: str, now: int) -> None:
+    """Have the CA release what an order that has won left on hold: it couldn't when it was asked at the receipt."""
+    for certificate in await of_order(tx, jti):
+        if certificate.held_for == FOR_PROOF and certificate.ca_state == CaState.HELD:
+            await ca_changes.ask(tx, certificate, Change.RELEASE, actor, now)
+
+
 async def enqueue_revocation(
     tx: AsyncSession, certificate: Certificate, reason: Reason, actor: str, now: int
 ) -> None:
     """Have a certificate revoked: shown as Revoked only once the CA has confirmed it."""
-    final = states.CERTIFICATE.final
-    if CertificateState(certificate.state) in final or await tx.get(Revocation, certificate.id) is not None:
-        return
-    tx.add(
-        Revocation(
-            certificate_id=certificate.id, reason=reason.value, tries=0, next_try_at=now, created_at=now
-        )
-    )
-    certificate.revocation_reason = reason.value
-    await audit.record(
-        tx,
-        at=now,
-        actor=actor,
-        action="certificate.revocation_asked",
-        kind="certificate",
-        object_id=certificate.id,
-        reason=reason.value,
-    )
-    notify(tx, REVOCATIONS)
+    await ca_changes.ask(tx, certificate, Change.REVOKE, actor, now, reason)
 
 
 async def relate(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from portal.events import DEADLINES
 from portal.model import states
 from portal.model.states import OrderState, ProcessState
-from portal.processes import order_rows, outgoing
+from portal.processes import certificates, order_rows, outgoing
 from portal.processes.operations.registry import operation_of
 from portal.store import audit
 from portal.store.database import notify
@@ -74,6 +74,7 @@ async def finish(context: Context, tx: AsyncSession, order: Order) -> None:
     """
     now = context.clock()
     await operation_of(order).finish(context, tx, order)
+    await certificates.release_proved(tx, order.jti, f"device:{order.device_jkt}", now)
     await _know_device(tx, order, now)
     order_rows.move(order, OrderState.FINISHED, now)
     order.shown_step, order.deadline_at = Step.FINISHED.value, None

@@ -242,7 +242,8 @@ class Incoming:
         await self.finish(jti)
 
     async def finish(self, jti: str) -> None:
-        """Finish an order that has won, if it has."""
+        """Finish an order that has won, if it has; what is on hold until the proof is released first."""
+        await self._issuing.release_proved(jti)
         async with self._context.database.write() as tx:
             order = await order_rows.load(tx, jti)
             if order.state == OrderState.FINISHING:

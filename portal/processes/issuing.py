@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from portal.ca.authority import CaRefusedError, CaUnavailableError, IssueRequest, Reason, Subject
+from portal.ca.authority import CaError, CaRefusedError, CaUnavailableError, IssueRequest, Reason, Subject
 from portal.ca.x509 import facts, verify_csr, verify_public_key
 from portal.model import states
 from portal.model.states import CaState, OrderState
+from portal.model.virtual_card_options import HOLD_UNTIL_PROOF
 from portal.processes import certificates, order_rows, outgoing, proofs
 from portal.processes.operations.registry import operation_of
 from portal.store import audit
-from portal.store.tables import ArchivedKey, CaIntent, Certificate, User
+from portal.store.tables import ArchivedKey, CaIntent, Certificate, Order, Process, User
 from protocol import codec
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import (
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
-    from portal.store.tables import Order
     from protocol.messages import CertificateRequest
 
 
@@ -90,9 +90,11 @@ class Issuing:
             now = self._context.clock()
             await operation_of(order).register(self._context, tx, order, requests)
             user = await tx.get_one(User, order.user_id)
+            held_for = _held_for(await tx.get_one(Process, order.process_id))
             for key in ordered.keys:
                 request_id = _request_id(jti, key.slot)
                 request = _stored_request(order, user, key, keys[key.slot], ordered.valid_until)
+                request["held_for"] = held_for
                 tx.add(
                     CaIntent(
                         request_id=request_id,
@@ -126,6 +128,43 @@ class Issuing:
             await self.store(request_id, der)
         finally:
             self.asking.discard(request_id)
+
+    async def release_proved(self, jti: str) -> None:
+        """Have the CA release the certificates of an order that has won, so that they are good before it is finished.
+
+        A CA that is away isn't waited for twice: what is still on hold then is left to the queue.
+        """
+        async with self._context.database.read() as tx:
+            query = select(Certificate).join(Order, Order.jti == Certificate.order_jti)
+            held = query.where(
+                Order.jti == jti,
+                Order.state == OrderState.FINISHING.value,
+                Certificate.held_for == certificates.FOR_PROOF,
+                Certificate.ca_state == CaState.HELD.value,
+            )
+            waiting = list(await tx.scalars(held.order_by(Certificate.slot)))
+        for certificate in waiting:
+            try:
+                async with asyncio.timeout(self._context.ca_seconds):
+                    await self._context.ca.release(certificate.serial)
+            except (CaError, TimeoutError):
+                return
+            await self._released(certificate.id)
+
+    async def _released(self, certificate_id: str) -> None:
+        async with self._context.database.write() as tx:
+            certificate = await tx.get_one(Certificate, certificate_id, with_for_update=True)
+            if certificate.ca_state != CaState.HELD:
+                return
+            certificate.ca_state, certificate.changed_at = CaState.GOOD.value, self._context.clock()
+            await audit.record(
+                tx,
+                at=certificate.changed_at,
+                actor="portal",
+                action="certificate.released",
+                kind="certificate",
+                object_id=certificate_id,
+            )
 
     async def store(self, request_id: str, der: bytes) -> None:
         """Store a certificate of the CA as Issued; when its order isn't running any more, have it revoked."""
@@ -211,7 +250,13 @@ def issue_request(intent: CaIntent) -> IssueRequest:
         public_key=bytes.fromhex(stored["public_key"]),
         subject=Subject(**stored["subject"]),
         not_after=stored["not_after"],
+        hold=stored.get("held_for") is not None,
     )
+
+
+def _held_for(process: Process) -> str | None:
+    """Why the certificates of a process are issued on hold, if they are."""
+    return certificates.FOR_PROOF if process.variables.get("options", {}).get(HOLD_UNTIL_PROOF) else None
 
 
 def _request_id(jti: str, slot: str) -> str:
@@ -258,6 +303,7 @@ def _stored_request(
 
 def _certificate(intent: CaIntent, der: bytes, now: int) -> Certificate:
     stored, read = intent.request, facts(der)
+    held_for: str | None = stored.get("held_for")  # an intent of an earlier version has none
     return Certificate(
         id=secrets.token_hex(16),
         request_id=intent.request_id,
@@ -275,7 +321,8 @@ def _certificate(intent: CaIntent, der: bytes, now: int) -> Certificate:
         not_after=read.not_after,
         der=der,
         state=states.CERTIFICATE.start.value,
-        ca_state=CaState.GOOD.value,
+        ca_state=(CaState.GOOD if held_for is None else CaState.HELD).value,
+        held_for=held_for,
         created_at=now,
         changed_at=now,
     )

@@ -1,4 +1,4 @@
-"""The durable queue of revocations: a certificate is shown as Revoked only when the CA has confirmed it."""
+"""Carries out what ``ca_changes`` keeps: a certificate is shown as Revoked or On Hold once the CA has confirmed it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, select
 
-from portal.ca.authority import CaError, Reason
+from portal.ca.authority import CaError, CaRefusedError, Reason
 from portal.events import REVOCATIONS, order_topic
 from portal.model import states
 from portal.model.states import CaState, CertificateState
+from portal.processes.ca_changes import Change
 from portal.store import audit
 from portal.store.database import notify
 from portal.store.tables import Certificate, Revocation
@@ -22,10 +23,25 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _FIRST_WAIT: Final = 5
 _LONGEST_WAIT: Final = 3600
+_CA_STATE: Final = {
+    Change.REVOKE: CaState.REVOKED,
+    Change.HOLD: CaState.HELD,
+    Change.RELEASE: CaState.GOOD,
+}
+_STATE: Final = {
+    Change.REVOKE: CertificateState.REVOKED,
+    Change.HOLD: CertificateState.ON_HOLD,
+    Change.RELEASE: CertificateState.VALID,
+}
+_DONE: Final = {
+    Change.REVOKE: "certificate.revoked",
+    Change.HOLD: "certificate.held",
+    Change.RELEASE: "certificate.released",
+}
 
 
 class Revocations:
-    """Carries out revocations; an outage of the CA is waited out."""
+    """Carries out revocations, holds and releases; an outage of the CA is waited out."""
 
     topic = REVOCATIONS
 
@@ -33,7 +49,7 @@ class Revocations:
         self._context = context
 
     async def next_due(self) -> int | None:
-        """When the next revocation is tried."""
+        """When the next change is tried."""
         async with self._context.database.read() as tx:
             return await tx.scalar(select(func.min(Revocation.next_try_at)))
 
@@ -51,44 +67,66 @@ class Revocations:
             row = await tx.get(Revocation, certificate_id)
         if row is None:
             return  # another run was quicker
+        change = Change(row.change)
         try:
             async with asyncio.timeout(self._context.ca_seconds):
-                await self._context.ca.revoke(certificate.serial, Reason(row.reason))
-        except (CaError, TimeoutError):
-            await self._wait(certificate_id)
+                await self._change(certificate.serial, change, Reason(row.reason))
+        except CaRefusedError as refusal:
+            if refusal.reason == "revoked":  # for good, which is more than hold or release
+                await self._confirmed(certificate_id, change, Change.REVOKE)
+            else:
+                await self._wait(certificate_id, refusal.reason)
+        except CaError:
+            await self._wait(certificate_id, "unavailable")
+        except TimeoutError:
+            await self._wait(certificate_id, "timeout")
         else:
-            await self._confirmed(certificate_id)
+            await self._confirmed(certificate_id, change, change)
 
-    async def _wait(self, certificate_id: str) -> None:
+    async def _change(self, serial: str, change: Change, reason: Reason) -> None:
+        match change:
+            case Change.REVOKE:
+                await self._context.ca.revoke(serial, reason)
+            case Change.HOLD:
+                await self._context.ca.hold(serial)
+            case Change.RELEASE:
+                await self._context.ca.release(serial)
+
+    async def _wait(self, certificate_id: str, why: str) -> None:
         async with self._context.database.write() as tx:
             row = await tx.get(Revocation, certificate_id, with_for_update=True)
             if row is None:
                 return
             row.tries += 1
+            row.last_error = why
             wait = min(_FIRST_WAIT * 2 ** min(row.tries - 1, 20), _LONGEST_WAIT)
             row.next_try_at = self._context.clock() + wait
-        _LOG.warning("the CA did not revoke certificate %s; next try in %d s", certificate_id, wait)
+        _LOG.warning("the CA did not change certificate %s (%s); next try in %d s", certificate_id, why, wait)
 
-    async def _confirmed(self, certificate_id: str) -> None:
+    async def _confirmed(self, certificate_id: str, asked: Change, done: Change) -> None:
+        """Show what the CA has done, unless something else was asked for while it did it."""
         async with self._context.database.write() as tx:
             now = self._context.clock()
             certificate = await tx.get_one(Certificate, certificate_id, with_for_update=True)
             row = await tx.get(Revocation, certificate_id)
             if row is None:
                 return
-            state = CertificateState(certificate.state)
-            certificate.state = states.CERTIFICATE.check(state, CertificateState.REVOKED)
-            certificate.ca_state = CaState.REVOKED.value
+            certificate.ca_state = _CA_STATE[done].value
             certificate.changed_at = now
+            if row.change != asked and done is not Change.REVOKE:
+                return  # the later change is due already
+            state, target = CertificateState(certificate.state), _STATE[done]
+            if not (done is Change.RELEASE and state is CertificateState.VALID):
+                certificate.state = states.CERTIFICATE.check(state, target).value
             await tx.delete(row)
             await audit.record(
                 tx,
                 at=now,
                 actor="portal",
-                action="certificate.revoked",
+                action=_DONE[done],
                 kind="certificate",
                 object_id=certificate_id,
-                reason=certificate.revocation_reason or "",
+                **({"reason": certificate.revocation_reason or ""} if done is Change.REVOKE else {}),
             )
             if certificate.order_jti is not None:
                 notify(tx, order_topic(certificate.order_jti))

@@ -1,0 +1,192 @@
+"""Changes of a certificate's status that the CA has to confirm: asked for here, carried out by ``revocations``.
+
+One change waits for each certificate. A revocation takes the place of whatever waits, and nothing takes its place; of
+hold and release the last one asked for counts. What a page shows changes when the CA has confirmed, never before.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import func, select
+
+from portal.ca.authority import Reason
+from portal.errors import WrongState
+from portal.events import REVOCATIONS
+from portal.model import states
+from portal.model.states import CaState, CertificateState
+from portal.store import audit
+from portal.store.database import notify
+from portal.store.tables import Certificate, Revocation
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+
+class Change(enum.StrEnum):
+    """What the CA is asked to do."""
+
+    REVOKE = "revoke"
+    HOLD = "hold"
+    RELEASE = "release"
+
+
+class Waiting(NamedTuple):
+    """A change that waits for the CA.
+
+    Attributes:
+        certificate_id: whose.
+        serial: of the certificate, hexadecimal.
+        subject: of the certificate.
+        change: what the CA is asked to do.
+        reason: of a revocation.
+        since: when it was asked for.
+        tries: how often the CA was asked.
+        next_try_at: when it is asked again.
+        last_error: what became of the last try: ``unavailable``, ``timeout``, or the CA's reason to refuse; None before
+            the first.
+    """
+
+    certificate_id: str
+    serial: str
+    subject: str
+    change: Change
+    reason: str
+    since: int
+    tries: int
+    next_try_at: int
+    last_error: str | None
+
+
+class Summary(NamedTuple):
+    """How much waits.
+
+    Attributes:
+        revocations: how many of them are revocations.
+        others: holds and releases.
+        oldest: since when the oldest waits; None when nothing does.
+    """
+
+    revocations: int
+    others: int
+    oldest: int | None
+
+
+async def ask(
+    tx: AsyncSession,
+    certificate: Certificate,
+    change: Change,
+    actor: str,
+    now: int,
+    reason: Reason = Reason.UNSPECIFIED,
+) -> None:
+    """Have the CA change a certificate's status, in the caller's writing transaction. Asked twice, it is done once.
+
+    Args:
+        tx: a writing transaction that has locked the certificate.
+        certificate: the certificate.
+        change: what for.
+        actor: who asks, for the audit log.
+        now: time.
+        reason: of a revocation; one of ``REVOKING``.
+
+    Raises:
+        WrongState: hold or release of a certificate in a state that has no such transition.
+    """
+    state = CertificateState(certificate.state)
+    if change is Change.REVOKE and state in states.CERTIFICATE.final:
+        return
+    waiting = await tx.get(Revocation, certificate.id, with_for_update=True)
+    if waiting is not None and waiting.change in (Change.REVOKE, change):
+        return
+    if change is Change.HOLD:
+        states.CERTIFICATE.check(state, CertificateState.ON_HOLD)
+    elif change is Change.RELEASE:
+        _check_releasable(certificate, state, waiting)
+    if waiting is None:
+        waiting = Revocation(certificate_id=certificate.id, created_at=now)
+        tx.add(waiting)
+    waiting.change, waiting.reason = change.value, reason.value
+    waiting.tries, waiting.next_try_at, waiting.last_error = 0, now, None
+    if change is Change.REVOKE:
+        certificate.revocation_reason = reason.value
+    await audit.record(
+        tx,
+        at=now,
+        actor=actor,
+        action=_ASKED[change],
+        kind="certificate",
+        object_id=certificate.id,
+        **({"reason": reason.value} if change is Change.REVOKE else {}),
+    )
+    notify(tx, REVOCATIONS)
+
+
+def _check_releasable(certificate: Certificate, state: CertificateState, waiting: Revocation | None) -> None:
+    """On hold here, or shown as Valid and on hold at the CA, or about to be put on hold."""
+    held = certificate.ca_state == CaState.HELD or (waiting is not None and waiting.change == Change.HOLD)
+    if state is not CertificateState.ON_HOLD and not (state is CertificateState.VALID and held):
+        raise WrongState("certificate", state, (CertificateState.ON_HOLD.value,))
+
+
+async def summary(tx: AsyncSession) -> Summary:
+    """How many changes wait for the CA."""
+    query = select(Revocation.change, func.count(), func.min(Revocation.created_at)).group_by(
+        Revocation.change
+    )
+    rows = {change: (count, oldest) for change, count, oldest in await tx.execute(query)}
+    revocations = rows.get(Change.REVOKE, (0, None))[0]
+    total = sum(count for count, _ in rows.values())
+    return Summary(revocations, total - revocations, min((at for _, at in rows.values()), default=None))
+
+
+async def waiting(tx: AsyncSession, limit: int, after: str = "") -> list[Waiting]:
+    """What waits, by certificate id.
+
+    Args:
+        tx: a transaction.
+        limit: how many at the most.
+        after: the last certificate id of the page before.
+    """
+    query = (
+        select(Revocation, Certificate.serial, Certificate.subject)
+        .join(Certificate, Certificate.id == Revocation.certificate_id)
+        .where(Revocation.certificate_id > after)
+        .order_by(Revocation.certificate_id)
+        .limit(limit)
+    )
+    return [
+        Waiting(
+            row.certificate_id,
+            serial,
+            subject,
+            Change(row.change),
+            row.reason,
+            row.created_at,
+            row.tries,
+            row.next_try_at,
+            row.last_error,
+        )
+        for row, serial, subject in await tx.execute(query)
+    ]
+
+
+async def retry_now(tx: AsyncSession, actor: str, now: int) -> int:
+    """Have everything that waits tried now; tells how much that is."""
+    later = list(await tx.scalars(select(Revocation).where(Revocation.next_try_at > now).with_for_update()))
+    for row in later:
+        row.next_try_at = now
+    if later:
+        await audit.record(
+            tx, at=now, actor=actor, action="ca.retry_asked", kind="ca", object_id="queue", waiting=len(later)
+        )
+    notify(tx, REVOCATIONS)
+    return len(later)
+
+
+_ASKED = {
+    Change.REVOKE: "certificate.revocation_asked",
+    Change.HOLD: "certificate.hold_asked",
+    Change.RELEASE: "certificate.release_asked",
+}
