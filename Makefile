@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills soak argon2 fuzz requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills soak argon2 fuzz search-speed requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,10 @@ argon2: ## what opening a card costs on this machine
 fuzz: ## 10 minutes each: APDU engine, vpcd framing, card file; MINUTES=n
 	@packaging/setup test
 	@.venv/bin/python -m tests.fuzz --minutes $(or $(MINUTES),10)
+
+search-speed: ## searches of 100,000 certificates beside those of 2,000; CERTIFICATES=n
+	@packaging/setup test
+	@CERTIFICATES=$(or $(CERTIFICATES),100000) .venv/bin/pytest -q tests/portal/staff/test_staff_search_speed.py
 
 requirements: ## pin every Python dependency anew; UPGRADE=1 takes the newest versions
 	@packaging/setup test

@@ -44,12 +44,12 @@ async def _card(tx: AsyncSession, card: Card) -> CardView:
         device=device.name if device else "",
         valid_until=card.valid_until,
         created_at=card.created_at,
-        certificates=await _certificates(tx, card),
+        certificates=await certificates(tx, card),
         restored=card.restored_at is not None,
     )
 
 
-async def _certificates(tx: AsyncSession, card: Card) -> list[CertificateView]:
+async def certificates(tx: AsyncSession, card: Card) -> list[CertificateView]:
     """Certificates that are related to the card, or were issued for it by an order that ended badly."""
     related = select(ObjectRelation.to_id).where(
         ObjectRelation.from_kind == card.kind,
@@ -59,7 +59,11 @@ async def _certificates(tx: AsyncSession, card: Card) -> list[CertificateView]:
     )
     ordered = select(Order.jti).where(Order.card_id == card.id)
     query = select(Certificate).where(Certificate.id.in_(related) | Certificate.order_jti.in_(ordered))
-    rows = list(await tx.scalars(query.order_by(Certificate.slot)))
+    return await certificate_views(tx, list(await tx.scalars(query.order_by(Certificate.slot))))
+
+
+async def certificate_views(tx: AsyncSession, rows: list[Certificate]) -> list[CertificateView]:
+    """Certificates as pages see them, with what waits for the CA."""
     pending = select(Revocation.certificate_id, Revocation.change).where(
         Revocation.certificate_id.in_([row.id for row in rows])
     )

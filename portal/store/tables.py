@@ -29,6 +29,7 @@ class User(Base):
     """A person with an account."""
 
     __tablename__ = "users"
+    __table_args__ = (Index("ix_users_created", "created_at", "id"),)
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     email: Mapped[str] = mapped_column(String(254), unique=True)
     name: Mapped[str] = mapped_column(String(200))
@@ -65,6 +66,12 @@ class Card(Base):
     """A card of any kind; ``kind`` names its state graph."""
 
     __tablename__ = "cards"
+    __table_args__ = (
+        Index("ix_cards_kind_created", "kind", "created_at", "id"),
+        Index("ix_cards_kind_state_created", "kind", "state", "created_at", "id"),
+        Index("ix_cards_serial", "serial"),
+        Index("ix_cards_label", "label", "id"),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     kind: Mapped[str] = mapped_column(Word)
     owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
@@ -89,7 +96,14 @@ class Certificate(Base):
     """A certificate, stored as soon as the CA has answered."""
 
     __tablename__ = "certificates"
-    __table_args__ = (UniqueConstraint("issuer", "serial"),)
+    __table_args__ = (
+        UniqueConstraint("issuer", "serial"),
+        Index("ix_certificates_created", "created_at", "id"),
+        Index("ix_certificates_state_created", "state", "created_at", "id"),
+        Index("ix_certificates_ca_state_created", "ca_state", "created_at", "id"),
+        Index("ix_certificates_expiry", "not_after", "id"),
+        Index("ix_certificates_serial", "serial"),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     request_id: Mapped[str] = mapped_column(Word, unique=True)
     order_jti: Mapped[str | None] = mapped_column(ForeignKey("orders.jti"), index=True)
@@ -106,7 +120,7 @@ class Certificate(Base):
     not_before: Mapped[int]
     not_after: Mapped[int]
     der: Mapped[bytes]
-    state: Mapped[str] = mapped_column(Word, index=True)
+    state: Mapped[str] = mapped_column(Word)
     ca_state: Mapped[str] = mapped_column(Word)
     revocation_reason: Mapped[str | None] = mapped_column(Word)
     created_at: Mapped[int]
@@ -136,6 +150,11 @@ class Process(Base):
     """A process instance: its step and variables are all there is of it."""
 
     __tablename__ = "processes"
+    __table_args__ = (
+        Index("ix_processes_created", "created_at", "id"),
+        Index("ix_processes_state_created", "state", "created_at", "id"),
+        Index("ix_processes_name_created", "name", "created_at", "id"),
+    )
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(Word)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
@@ -236,6 +255,7 @@ class Device(Base):
     """A device: its key, and what it says of itself."""
 
     __tablename__ = "devices"
+    __table_args__ = (Index("ix_devices_seen", "last_seen_at", "jkt"),)
     jkt: Mapped[str] = mapped_column(Id, primary_key=True)
     key: Mapped[dict[str, Any]]
     name: Mapped[str] = mapped_column(String(200))
@@ -300,6 +320,10 @@ class AuditEntry(Base):
     """One row of the append-only log; ``hash`` covers the row and the hash before it."""
 
     __tablename__ = "audit"
+    __table_args__ = (
+        Index("ix_audit_actor", "actor", "number"),
+        Index("ix_audit_action", "action", "number"),
+    )
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[int]
     actor: Mapped[str] = mapped_column(String(254))

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from portal.web import cards, events, login, options, processes, start, static_files
+from portal.web import cards, events, login, operator, options, processes, start, static_files
 from portal.web.codes import CodeShelf
 from portal.web.guard import session_of
 from portal.web.headers import add_headers
-from portal.web.keys import CODES, SERVICES, STATIC, STREAMS, TEMPLATES
+from portal.web.keys import CODES, OPERATOR, SERVICES, STATIC, STREAMS, TEMPLATES
 from portal.web.templating import Templates
 from portal.web.troubles import troubles
 
 if TYPE_CHECKING:
     from portal.services import Services
+    from portal.staff.operator import Operator
 
 
 def setup(app: web.Application, services: Services) -> None:
@@ -53,6 +54,23 @@ def setup(app: web.Application, services: Services) -> None:
             web.get("/admin/options/{script}", options.get_options),
             web.post("/admin/options/{script}", options.post_options),
             web.get("/static/{version}/{name:.+}", static_files.get_static),
+        ]
+    )
+
+
+def setup_staff(app: web.Application, desk: Operator) -> None:
+    """Add the pages of operators, after ``setup``.
+
+    Args:
+        app: the application.
+        desk: what the operator's pages ask.
+    """
+    app[OPERATOR] = desk
+    app.add_routes(
+        [
+            web.get("/operator/search", operator.get_search),
+            web.post("/operator/search.csv", operator.post_export),
+            web.get("/operator/objects/{kind}/{id}", operator.get_object),
         ]
     )
 

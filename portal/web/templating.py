@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import jinja2
 from aiohttp import web
 
+from portal.staff.objects import TITLES
+from portal.staff.times import day, moment
 from portal.web.guard import CSRF_FIELD
 from portal.web.keys import SERVICES, STATIC, TEMPLATES
 
@@ -29,7 +31,8 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters.update(date=_date, when=_when, grouped=grouped)
+        self._environment.filters.update(date=day, moment=moment, when=_when, grouped=grouped)
+        self._environment.globals.update(linked_kinds=frozenset(TITLES))
 
     def render(self, name: str, **context: Any) -> str:
         """Fill a template in."""
@@ -56,10 +59,6 @@ def page(
 def grouped(text: str, size: int = 4) -> str:
     """A long number or fingerprint in groups, for people to compare."""
     return " ".join(text[start : start + size] for start in range(0, len(text), size))
-
-
-def _date(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def _when(seconds: int) -> str:

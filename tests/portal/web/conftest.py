@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from portal.web import setup
+from portal.web import setup, setup_staff
+from tests.portal.web.desk import Desk
 from tests.portal.web.fake_services import FakeServices
 from tests.portal.web.visitor import Visitor
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aiohttp.test_utils import TestClient
+
+    from tests.support.portal_kit import Kit
 
 
 @pytest.fixture
@@ -40,3 +43,15 @@ def person(visitor: Visitor, services: FakeServices) -> Visitor:
     """A browser that is logged in."""
     visitor.cookies["__Host-inlay-session"] = services.open_session()
     return visitor
+
+
+@pytest.fixture
+async def desk(
+    kit: Kit,
+    aiohttp_client: Callable[[web.Application], Awaitable[TestClient[web.Request, web.Application]]],
+) -> Desk:
+    """Staff's pages over a real portal."""
+    app = web.Application()
+    setup(app, kit.services)
+    setup_staff(app, kit.portal.operator)
+    return Desk(kit, await aiohttp_client(app))

@@ -1,0 +1,26 @@
+"""Who may ask what staff ask: the role, and an account that is active, at every call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portal.errors import Forbidden
+from portal.model.states import UserState
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from portal.model.states import Role
+    from portal.views import Session
+
+
+def require(session: Session, role: Role) -> None:
+    """Let a person through who has a role and whose account is active.
+
+    Raises:
+        Forbidden: the role is missing.
+        InlayError: ``user_not_active``.
+    """
+    if role not in session.user.roles:
+        raise Forbidden(role.value)
+    if session.user.state is not UserState.ACTIVE:
+        raise InlayError("user_not_active", state=session.user.state.value)

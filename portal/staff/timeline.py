@@ -1,0 +1,135 @@
+"""An object's history, told from the audit log: what, who, when, why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import or_, select
+
+from portal.staff.views import Event, Link, Timeline
+from portal.store.tables import AuditEntry, Card, Certificate, Device
+from protocol.errors import TABLE, InlayError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+PAGE: Final = 100
+_DEVICE: Final = "device:"
+_WHY: Final = ("reason", "error")
+_WHAT: Final = {
+    "archived_key.delivered": "Its encryption key was taken from the archive",
+    "archived_key.made": "Its encryption key was made and archived",
+    "card.active": "Made active",
+    "card.registered": "Registered",
+    "card.restored_file": "An old copy of its file was seen",
+    "certificate.given_up": "The CA knows nothing of it: given up",
+    "certificate.issued": "Issued by the CA",
+    "certificate.refused": "Refused by the CA",
+    "certificate.revocation_asked": "Revocation asked for",
+    "certificate.revoked": "Revoked in the CA",
+    "certificate.valid": "Made valid",
+    "key_set.published": "Key set published",
+    "objects.exported": "Search exported",
+    "options.saved": "Options saved",
+    "order.bound": "The order was bound to the browser",
+    "order.claim_refused": "A claim was refused",
+    "order.claimed": "The order was claimed",
+    "order.undone": "The order was undone",
+    "process.cancelled": "Cancelled",
+    "process.started": "Started",
+    "process.step": "Moved on",
+    "session.ended": "Logged out",
+    "session.opened": "Logged in",
+    "session.refused": "A log-in was refused",
+    "user.added": "Added",
+    "user.roles": "Roles changed",
+    "user.state": "State changed",
+}
+"""What people read; an action without a sentence of its own is shown by its word."""
+
+
+async def of_objects(
+    tx: AsyncSession, ids: Collection[str], own: Iterable[str], before: int = 0, actor: str | None = None
+) -> Timeline:
+    """The history of some objects as one, newest first.
+
+    Args:
+        tx: a reading transaction.
+        ids: whose rows are shown.
+        own: those of them that are the page's own object, and need no name at each row.
+        before: only rows before this number; 0 begins at the newest.
+        actor: rows of this actor are shown as well.
+    """
+    about = AuditEntry.object_id.in_(ids)
+    query = select(AuditEntry).where(about if actor is None else or_(about, AuditEntry.actor == actor))
+    if before:
+        query = query.where(AuditEntry.number < before)
+    rows = list(await tx.scalars(query.order_by(AuditEntry.number.desc()).limit(PAGE + 1)))
+    events = await told(tx, rows[:PAGE], frozenset(own))
+    return Timeline(events, rows[PAGE - 1].number if len(rows) > PAGE else 0)
+
+
+async def told(tx: AsyncSession, rows: Sequence[AuditEntry], own: frozenset[str]) -> list[Event]:
+    """Rows of the audit log as people read them."""
+    devices = await _devices(tx, {row.actor.removeprefix(_DEVICE) for row in rows if _by_device(row)})
+    links = await _links(tx, [row for row in rows if row.object_id not in own])
+    return [
+        Event(
+            number=row.number,
+            at=row.at,
+            what=_WHAT.get(row.action, row.action),
+            action=row.action,
+            actor=_actor(row, devices),
+            why=_why(row.details),
+            details=_details(row.details),
+            object=links.get(row.object_id),
+        )
+        for row in rows
+    ]
+
+
+async def _devices(tx: AsyncSession, thumbprints: set[str]) -> dict[str, str]:
+    query = select(Device.jkt, Device.name).where(Device.jkt.in_(thumbprints))
+    return {jkt: name for jkt, name in (await tx.execute(query))}
+
+
+async def _links(tx: AsyncSession, rows: Sequence[AuditEntry]) -> dict[str, Link]:
+    """What rows are about, named as people know it where it has a name."""
+    ids = {row.object_id for row in rows}
+    links = {row.object_id: Link(row.kind, row.object_id, row.kind.replace("_", " ")) for row in rows}
+    cards = select(Card.id, Card.kind, Card.label).where(Card.id.in_(ids))
+    for key, kind, label in await tx.execute(cards):
+        links[key] = Link(kind, key, label)
+    certificates = select(Certificate.id, Certificate.profile).where(Certificate.id.in_(ids))
+    for key, profile in await tx.execute(certificates):
+        links[key] = Link("certificate", key, f"certificate for {profile}")
+    return links
+
+
+def _by_device(row: AuditEntry) -> bool:
+    return row.actor.startswith(_DEVICE)
+
+
+def _actor(row: AuditEntry, devices: Mapping[str, str]) -> str:
+    if not _by_device(row):
+        return row.actor
+    thumbprint = row.actor.removeprefix(_DEVICE)
+    return f"device {devices.get(thumbprint, thumbprint)}"
+
+
+def _why(details: Mapping[str, object]) -> str:
+    for name in _WHY:
+        value = details.get(name)
+        if isinstance(value, str) and value:
+            return InlayError(value).happened if value in TABLE else value
+    return ""
+
+
+def _details(details: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in sorted(details.items())
+        if name not in _WHY and value not in ("", [])
+    )

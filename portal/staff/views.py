@@ -1,0 +1,138 @@
+"""What staff's services hand to their pages: plain immutable values. Times are whole seconds since 1970."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from portal.staff.filters import Filter
+    from portal.views import CertificateView
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An object that a page can lead to.
+
+    Attributes:
+        kind: kind of object.
+        id: its id.
+        title: what it is called.
+    """
+
+    kind: str
+    id: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One row of a search.
+
+    Attributes:
+        object: the object itself.
+        state: its state, or empty where it has none.
+        cells: one text for each of the result's columns.
+        note: what stands beside the state, for example a revocation that waits.
+    """
+
+    object: Link
+    state: str
+    cells: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """One page of a search.
+
+    Attributes:
+        filter: what was asked.
+        columns: titles of the cells.
+        hits: at most a page of them.
+        count: how many there are; never more than ``counted_to``.
+        counted_to: where counting stopped: ``count`` equal to it means "at least".
+        after: where the next page begins, or empty.
+    """
+
+    filter: Filter
+    columns: tuple[str, ...]
+    hits: Sequence[Hit]
+    count: int
+    counted_to: int
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line of an object's page; ``link`` where it names another object."""
+
+    label: str
+    text: str
+    link: Link | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A typed relation between the page's object and another one.
+
+    Attributes:
+        type: for example ``HAS_A``.
+        outgoing: the page's object stands first.
+        other: the other object.
+        state: its state.
+    """
+
+    type: str
+    outgoing: bool
+    other: Link
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of an object's history, from the audit log.
+
+    Attributes:
+        number: of the row.
+        at: when.
+        what: what happened, a sentence without its full stop.
+        action: the audit log's word for it.
+        actor: who.
+        why: the reason, or empty.
+        details: label to what else is known.
+        object: what it happened to, when that is not the page's object.
+    """
+
+    number: int
+    at: int
+    what: str
+    action: str
+    actor: str
+    why: str = ""
+    details: tuple[tuple[str, str], ...] = ()
+    object: Link | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A part of an object's history, newest first; ``before`` asks for the part before it, 0 when there is none."""
+
+    events: Sequence[Event]
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectView:
+    """An object with all that is known of it."""
+
+    object: Link
+    kind_title: str
+    state: str
+    facts: Sequence[Fact]
+    timeline: Timeline
+    relations: Sequence[Relation] = ()
+    certificates: Sequence[CertificateView] = ()
+    notices: Sequence[str] = field(default=())
