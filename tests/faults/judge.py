@@ -21,13 +21,13 @@ from agent.vsc.card import VirtualCard
 from agent.vsc.state import Lifecycle
 from agent.vsc.store import CardStore
 from protocol.errors import InlayError
-from tests.faults.scene import card_rows, journal
+from tests.faults.scene import card_rows, journal, open_claims
 from tests.support.daemon_process import PIN
 from tests.support.portal_process import CRL_PATH
 from tests.support.virtual_cards import verify
 
 if TYPE_CHECKING:
-    from tests.faults.scene import Desk, Scene
+    from tests.faults.scene import Desk, Issued, Scene
 
 FINISHED, UNDONE, NOT_BEGUN = "finished", "undone", "not begun"
 _SLOTS = (0x9A, 0x9C, 0x9D, 0x9E)
@@ -38,7 +38,7 @@ def end_of(scene: Scene, desk: Desk) -> str:
     """How the order ended, by both sides' files; empty while it hasn't, on either side."""
     jti, state = scene.order()
     here = journal(desk)
-    if state == "waiting" and not here:
+    if state == "waiting" and not here and not open_claims(desk):
         return NOT_BEGUN
     settled = all(order.settled for order in here)
     if state == FINISHED and here and settled:
@@ -55,19 +55,18 @@ def where(scene: Scene, desk: Desk) -> str:
     return f"portal {state}, agent {here or 'knows nothing'}, {scene.unrevoked(jti)} unconfirmed revocations"
 
 
-def faults(scene: Scene, desk: Desk, end: str) -> list[str]:
-    """What contradicts an order's end; nothing when it is in order."""
+def faults(scene: Scene, desk: Desk, end: str, proved: set[bytes]) -> list[str]:
+    """What contradicts an order's end; nothing when it is in order.
+
+    Args:
+        scene: the processes.
+        desk: the person's.
+        end: how the order ended.
+        proved: see `proved_on`.
+    """
     jti, _ = scene.order()
-    crl = x509.load_der_x509_crl(scene.site.portal.fetch(CRL_PATH))
-    found, valid = [], []
-    for item in scene.issued(jti):
-        on_crl = crl.get_revoked_certificate_by_serial_number(int(item.serial, 16)) is not None
-        if on_crl != item.revoked:
-            found.append(f"certificate {item.serial}: list and CRL differ")
-        if not on_crl:
-            valid.append(item.der)
-    proved = _proved(desk)
-    found += [f"{len(valid)} valid certificates, {len(proved)} proved"] * (set(valid) != proved)
+    valid, found = _valid(scene, scene.issued(jti))
+    found += [f"{len(valid)} valid certificates, {len(proved)} proved"] * (valid != proved)
     files, rows = len(desk.agent.card_files()), card_rows(desk)
     ends = [order.outcome for order in journal(desk)]
     cards, certificates = scene.shown(jti)
@@ -88,6 +87,32 @@ def faults(scene: Scene, desk: Desk, end: str) -> list[str]:
     return found
 
 
+def left_over(scene: Scene, proved: set[bytes]) -> list[str]:
+    """What contradicts the CA's own list, of all orders together, long after each has ended.
+
+    Args:
+        scene: the processes.
+        proved: the certificates of all cards that have proved their keys.
+    """
+    valid, found = _valid(scene, scene.issued())
+    found += [f"{len(valid - proved)} valid certificates without a card"] * bool(valid - proved)
+    found += [f"{len(proved - valid)} cards' certificates aren't valid"] * bool(proved - valid)
+    return found
+
+
+def _valid(scene: Scene, issued: list[Issued]) -> tuple[set[bytes], list[str]]:
+    """What the CA has issued and nobody has revoked, by its own list; and where its CRL says something else."""
+    crl = x509.load_der_x509_crl(scene.site.portal.fetch(CRL_PATH))
+    found, valid = [], set()
+    for item in issued:
+        on_crl = crl.get_revoked_certificate_by_serial_number(int(item.serial, 16)) is not None
+        if on_crl != item.revoked:
+            found.append(f"certificate {item.serial}: list and CRL differ")
+        if not item.revoked:
+            valid.add(item.der)
+    return valid, found
+
+
 def in_reader() -> bool:
     """Whether other programs see a card."""
     try:
@@ -96,7 +121,7 @@ def in_reader() -> bool:
         return False
 
 
-def _proved(desk: Desk) -> set[bytes]:
+def proved_on(desk: Desk) -> set[bytes]:
     """Certificates on cards of the agent's disk whose keys do what they are for.
 
     The files are copied first: a card writes down each use of its PIN.

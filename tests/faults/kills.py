@@ -43,8 +43,11 @@ def main() -> int:
         for row in kills.run(moments):
             rows.append(row)
             say(str(row))
-    say(summary(rows))
-    return any(row.end == "lost" for row in rows)
+        left_over = kills.left_over()
+    for text in left_over:
+        say(f"the CA's own list, of all orders: {text}")
+    say(summary(rows, left_over))
+    return bool(left_over) or any(row.end == "lost" for row in rows)
 
 
 def say(text: str) -> None:

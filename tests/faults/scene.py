@@ -141,6 +141,13 @@ class Scene:
         """Who may be killed."""
         return {"agent": desk.agent.pid, "portal": self.site.portal.pid, "pcscd": self.pcscd.pid}
 
+    def starved(self, desk: Desk) -> float:
+        """Seconds that agent, portal and PC/SC service have waited for a processor, each since it was started.
+
+        What a busy machine takes from them is no time of theirs.
+        """
+        return sum(map(waited, self.pids(desk).values()))
+
     def start_again(self, victim: str, desk: Desk) -> None:
         """Start what was killed, from its files; a window isn't started by anybody."""
         match victim:
@@ -170,10 +177,12 @@ class Scene:
         [(count,)] = _ask(self.site.portal.database, query, jti)
         return int(count)
 
-    def issued(self, jti: str) -> list[Issued]:
-        """The CA's own list, of an order."""
-        query = "SELECT serial, der, revoked_at FROM ca_certificates WHERE request_id LIKE ? || '.%'"
-        rows = _ask(self.site.portal.database, query, jti)
+    def issued(self, jti: str = "") -> list[Issued]:
+        """The CA's own list, of an order, or of all without one."""
+        query = (
+            "SELECT serial, der, revoked_at FROM ca_certificates WHERE NOT own AND request_id LIKE ? || '%'"
+        )
+        rows = _ask(self.site.portal.database, query, jti and f"{jti}.")
         return [Issued(serial, der, revoked_at is not None) for serial, der, revoked_at in rows]
 
     def shown(self, jti: str) -> tuple[list[str], list[str]]:
@@ -184,6 +193,25 @@ class Scene:
         )
         certificates = _ask(database, "SELECT state FROM certificates WHERE order_jti = ?", jti)
         return [str(state) for (state,) in cards], [str(state) for (state,) in certificates]
+
+
+def waited(pid: int) -> float:
+    """Seconds that a process was ready to run and didn't, over all threads it has now; 0 when it is gone."""
+    seconds = 0.0
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                seconds += int((task / "schedstat").read_text().split()[1]) / 1e9
+    return seconds
+
+
+def open_claims(desk: Desk) -> int:
+    """How many claims an agent has sent whose answers it doesn't know."""
+    path = desk.agent.state / "journal.sqlite"
+    try:
+        return len(_ask(path, "SELECT id FROM claims")) if path.exists() else 0
+    except sqlite3.OperationalError:  # it is just being made
+        return 0
 
 
 def journal(desk: Desk) -> list[AgentOrder]:

@@ -39,10 +39,13 @@ def test_a_certificate_without_its_card_is_seen(kills: Kills) -> None:
     with kills.scene.desk() as desk:
         _, end = kills.order(desk, None, window=False)
         assert end == judge.FINISHED
-        assert judge.faults(kills.scene, desk, end) == []
+        assert kills.faults(desk, end) == []
+        proved = judge.proved_on(desk)
         [card] = desk.agent.card_files()
         card.unlink()
-        assert any("0 proved" in fault for fault in judge.faults(kills.scene, desk, end))
+        assert any("0 proved" in fault for fault in kills.faults(desk, end))
+        assert judge.left_over(kills.scene, set()) == [f"{len(proved)} valid certificates without a card"]
+        assert judge.left_over(kills.scene, proved | {b"another"}) == ["1 cards' certificates aren't valid"]
     kills.scene.leave()
 
 
@@ -51,4 +54,7 @@ def test_nothing_is_lost(kills: Kills) -> None:
     moments = MOMENTS + uniform(SEED, 2, ("agent", "portal"))
     rows: list[Row] = list(kills.run(moments))
     table = "\n".join(map(str, rows))
-    assert summary(rows) == f"kills: {len(moments)} moments, 0 lost", f"seed {SEED}\n{table}"
+    left_over = kills.left_over()
+    assert summary(rows, left_over) == f"kills: {len(moments)} moments, 0 lost", (
+        f"seed {SEED}\n{table}\n{left_over}"
+    )
