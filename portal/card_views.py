@@ -8,7 +8,6 @@ from sqlalchemy import select
 
 from portal.model.states import CaState, CertificateState, VirtualSmartCardState
 from portal.processes.ca_changes import Change
-from portal.processes.certificates import HAS_A
 from portal.store.tables import Card, Certificate, Device, ObjectRelation, Order, Revocation
 from portal.views import CardView, CertificateView
 
@@ -54,7 +53,6 @@ async def certificates(tx: AsyncSession, card: Card) -> list[CertificateView]:
     related = select(ObjectRelation.to_id).where(
         ObjectRelation.from_kind == card.kind,
         ObjectRelation.from_id == card.id,
-        ObjectRelation.relation == HAS_A,
         ObjectRelation.to_kind == "certificate",
     )
     ordered = select(Order.jti).where(Order.card_id == card.id)

@@ -240,6 +240,8 @@ _ROWS: Final = (
           "Ask that person, or your support, for the reason."),
     Cause("descriptor_invalid", 1706, "An object could not be read.", "Its descriptor is not one that this portal makes.",
           "Tell your support; the portal's log names the process."),
+    Cause("relation_without_card", 1710, "The task was not begun.",
+          "Its certificates have to be related to a card, and the process is about no card.", "Tell the portal's support."),
     # Loopback
     Cause("origin_refused", 1801, "The page was refused.", "It does not belong to a portal that Inlay trusts.",
           "Use the portal's own page."),

@@ -17,11 +17,14 @@ from msgspec import UNSET, Meta, UnsetType
 # isort: off
 # what is passed on, a block each
 from protocol.operations import (
+    CardStep as CardStep,
     ChangePin as ChangePin,
     CreateVirtualCard as CreateVirtualCard,
     DeleteVirtualCard as DeleteVirtualCard,
+    EncodeCard as EncodeCard,
     KeyOrder as KeyOrder,
     Operation as Operation,
+    PinEntry as PinEntry,
 )
 from protocol.page_messages import (
     CompletionParams as CompletionParams,

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from protocol.words import (
     Algorithm,
@@ -34,6 +35,17 @@ class KeyOrder(Message, frozen=True):
     source: KeySource
     subject: ShortText
     """subject as RFC 4514 text, for the request; the CA decides what it certifies"""
+
+
+class CardStep(enum.StrEnum):
+    """What an order does with a card as a whole."""
+
+    INITIALISE = "initialise"
+    """everything on it is erased"""
+    SET_PIN = "set_pin"
+    SET_LABEL = "set_label"
+    BLOCK = "block"
+    """PIN and PUK are blocked"""
 
 
 class CreateVirtualCard(Message, frozen=True, tag="create_virtual_card", tag_field="operation"):
@@ -91,5 +103,42 @@ class DeleteVirtualCard(Message, frozen=True, tag="delete_virtual_card", tag_fie
         return False
 
 
-Operation = CreateVirtualCard | ChangePin | DeleteVirtualCard
+class PinEntry(Message, frozen=True):
+    """How an order gets the PIN that it needs."""
+
+    kind: Literal["none", "verify", "new", "change"]
+    """``verify``: the card's PIN once; ``new``: a new one twice; ``change``: the old one once, a new one twice"""
+    where: Literal["window", "pad", "auto"] = "window"
+    """``pad``: on the reader's PIN pad and nowhere else; ``auto``: there where the reader has one"""
+    policy: PinPolicy | None = None
+    """rules for a new PIN"""
+
+
+class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation"):
+    """Parameters of the operation *encode card*: a card that is there gets keys and certificates.
+
+    Keys are worked on in their order. Keys that aren't named stay as they are.
+    """
+
+    card: Identifier
+    """the portal's id of the card"""
+    driver: Literal["virtual", "piv", "pkcs11"]
+    """how the card is talked to"""
+    guid: CardGuid
+    """which card: GUID of its CHUID"""
+    label: ShortText
+    valid_until: UnixTime
+    """end of the validity of its new certificates"""
+    pin: PinEntry
+    keys: Annotated[list[KeyOrder], Meta(min_length=1, max_length=24)]
+    steps: Annotated[list[CardStep], Meta(max_length=8)] = field(default_factory=list)
+    """what is done with the card as a whole, before its keys but ``block``, which is done last"""
+
+    @property
+    def certifies(self) -> bool:
+        """It gets certificates."""
+        return True
+
+
+Operation = CreateVirtualCard | ChangePin | DeleteVirtualCard | EncodeCard
 """Every operation; told apart by the field ``operation``."""

@@ -86,6 +86,8 @@ class KeySource(enum.StrEnum):
     """made on the card, never leaves it"""
     IMPORT = "import"
     """made by the portal's archive, delivered as JWE"""
+    KEEP = "keep"
+    """on the card already, and certified anew"""
 
 
 class Presence(enum.StrEnum):

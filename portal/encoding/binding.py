@@ -11,6 +11,7 @@ from portal.encoding.description import FieldRef, PinWord, Text
 from portal.encoding.keywords import TABLE, ValueKind
 from portal.encoding.plan import Plan, PlannedCertificate, TaskKind
 from portal.encoding.problems import EncodingError, Problem, problem
+from portal.model.objects import CoreObject, ObjectKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -261,6 +262,5 @@ def _pin_source(section: Section) -> PinSource | None:
 
 def _certificate_id(value: Any) -> str | None:
     """The id in a certificate's descriptor; None where it is something else."""
-    if isinstance(value, dict) and value.get("kind") == "certificate" and isinstance(value.get("id"), str):
-        return cast(str, value["id"])
-    return None
+    is_certificate = isinstance(value, CoreObject) and value.kind is ObjectKind.CERTIFICATE
+    return value.id if is_certificate else None

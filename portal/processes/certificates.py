@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from portal.ca.authority import Reason
 
-HAS_A: Final = "HAS_A"
 FOR_PROOF: Final = "proof"
 """``Certificate.held_for``: on hold at the CA until its key has proved itself."""
+DEFAULT_RELATION: Final = "DEFAULT"
+"""Type of a relation that an encoding description names no type of."""
 
 
 async def of_order(tx: AsyncSession, jti: str) -> list[Certificate]:

@@ -10,6 +10,7 @@ import abc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
+from portal.encoding.plan import stored
 from portal.model import states
 from portal.model.options import Form
 from portal.model.states import OrderState, ProcessState, Role, UserState
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from portal.encoding.plan import Plan
     from portal.model.objects import ObjectKind
     from portal.model.options import Values
     from portal.store.objects import Row
@@ -179,7 +181,9 @@ def finish(turn: Turn, step: str) -> None:
     turn.process.state = states.PROCESS.check(ProcessState(turn.process.state), ProcessState.FINISHED).value
 
 
-def open_order(turn: Turn, operation: Operation, *, resume_within: int, now: int) -> None:
+def open_order(
+    turn: Turn, operation: Operation, *, resume_within: int, now: int, task: Plan | None = None
+) -> None:
     """Make the order of a process, and move the process to the step at which it is carried out.
 
     Args:
@@ -187,13 +191,14 @@ def open_order(turn: Turn, operation: Operation, *, resume_within: int, now: int
         operation: what is ordered, as it will be signed.
         resume_within: seconds after which both sides undo without the other.
         now: time.
+        task: the plan of the task that the order carries out; None where nothing is issued.
     """
     process = turn.process
-    turn.tx.add(
-        order_rows.new(
-            process, turn.parties.user, turn.session.id, operation, resume_within=resume_within, now=now
-        )
+    order = order_rows.new(
+        process, turn.parties.user, turn.session.id, operation, resume_within=resume_within, now=now
     )
+    order.task = None if task is None else stored(task)
+    turn.tx.add(order)
     process.step = OPEN
 
 

@@ -6,24 +6,24 @@ import datetime
 import secrets
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from portal import option_store
+from portal.encoding import binding
 from portal.errors import WrongState
 from portal.model.options import fill
 from portal.model.states import OrderState, ProcessState, Role
 from portal.model.virtual_card_options import NAME as OPTIONS
 from portal.model.virtual_card_options import PIN_BYTES, VirtualCardOptions
+from portal.processes import encodings
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
-from protocol.messages import CreateVirtualCard, KeyOrder, KeySource, Presence
+from protocol.messages import CreateVirtualCard, KeySource, Presence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from portal.encoding.plan import Plan
     from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
     from portal.store.tables import Order, Process, User
@@ -64,6 +64,7 @@ class GetVirtualSmartCard(Definition):
             "user_id": fill(options.template("UserId"), known),
             "server_name": fill(options.template("ServerName"), known),
             "valid_until": self._context.clock() + options.validity_seconds,
+            **encodings.chosen(options),
         }
 
     async def advance(self, turn: Turn) -> None:
@@ -72,9 +73,11 @@ class GetVirtualSmartCard(Definition):
         match process.step:
             case "information":
                 options = self._options(process)
+                plan = binding.plan(encodings.GET_VIRTUAL_SMART_CARD, process.variables)
                 open_order(
                     turn,
-                    self._parameters(process, turn.parties.user, options),
+                    self._parameters(process, turn.parties.user, options, plan),
+                    task=plan,
                     resume_within=options.resume_within,
                     now=self._context.clock(),
                 )
@@ -108,25 +111,17 @@ class GetVirtualSmartCard(Definition):
             return "Nothing was made yet. The process is closed."
         return "What was made so far is undone: certificates are revoked and no card is left on the computer."
 
-    def _parameters(self, process: Process, user: User, options: VirtualCardOptions) -> CreateVirtualCard:
-        subject = _subject(user.name, process.variables["user_id"])
+    def _parameters(
+        self, process: Process, user: User, options: VirtualCardOptions, plan: Plan
+    ) -> CreateVirtualCard:
         escrow = options.puk == "escrow"
         return CreateVirtualCard(
             card=secrets.token_hex(16),
-            label=process.variables["label"],
+            label=plan.label or process.variables["label"],
             server_name=process.variables["server_name"],
             valid_until=process.variables["valid_until"],
             pin_policy=options.pin_policy,
-            keys=[
-                KeyOrder(
-                    slot=key.slot,
-                    purpose=key.purpose,
-                    algorithm=key.algorithm,
-                    source=key.source,
-                    subject=subject,
-                )
-                for key in options.keys
-            ],
+            keys=encodings.key_orders(plan, user.name, process.variables["user_id"]),
             storage=options.storage,
             puk=options.puk,
             escrow_key=self._context.keys.escrow().public if escrow else None,
@@ -135,12 +130,6 @@ class GetVirtualSmartCard(Definition):
     @staticmethod
     def _options(process: Process) -> VirtualCardOptions:
         return VirtualCardOptions(cast("dict[str, Any]", process.variables["options"]))
-
-
-def _subject(name: str, user_id: str) -> str:
-    """The subject for the request; short enough for the order, the CA makes its own."""
-    value = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]).rfc4514_string()
-    return value if len(value) <= 200 else f"CN={user_id[:64].encode('ascii', 'replace').decode()}"
 
 
 def _pin_text(options: VirtualCardOptions) -> str:

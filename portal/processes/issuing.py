@@ -17,7 +17,7 @@ from portal.ca.x509 import facts, verify_csr, verify_public_key
 from portal.model import states
 from portal.model.states import CaState, OrderState
 from portal.model.virtual_card_options import HOLD_UNTIL_PROOF
-from portal.processes import certificates, order_rows, outgoing, proofs
+from portal.processes import certificates, order_rows, outgoing, proofs, tasks
 from portal.processes.operations.registry import operation_of
 from portal.store import audit
 from portal.store.tables import ArchivedKey, CaIntent, Certificate, Order, Process, User
@@ -27,6 +27,7 @@ from protocol.messages import (
     Algorithm,
     Certificates,
     CreateVirtualCard,
+    EncodeCard,
     IssuedCertificate,
     KeyOrder,
     KeySource,
@@ -39,8 +40,11 @@ from protocol.messages import (
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from portal.encoding.plan import PlannedCertificate
     from portal.processes.context import Context
     from protocol.messages import CertificateRequest
+
+Certifying = CreateVirtualCard | EncodeCard
 
 
 class Issuing:
@@ -63,22 +67,22 @@ class Issuing:
         """
         async with self._context.database.read() as tx:
             order = await order_rows.load(tx, jti)
-            ordered = order_rows.parameters_as(order, CreateVirtualCard)
+            ordered = _certifying(order)
         keys = _checked(requests, ordered)
-        for key in ordered.keys:
-            if key.source is KeySource.IMPORT:
-                request_id = _request_id(jti, key.slot)
-                archived = await self._context.archive.make(request_id, order.user_id, key.algorithm)
-                keys[key.slot] = archived[1]
+        requested = tasks.plan_of(order).requested
+        for item in requested:
+            if item.source == "import":
+                request_id = _request_id(jti, item.slot)
+                algorithm = Algorithm(item.algorithm)
+                archived = await self._context.archive.make(request_id, order.user_id, algorithm)
+                keys[item.slot] = archived[1]
         if not await self._begin(jti, requests, ordered, keys):
             return
-        for key in ordered.keys:
-            await self._issue(_request_id(jti, key.slot), key.purpose)
+        for item in requested:
+            await self._issue(_request_id(jti, item.slot), item.template)
         await self._send(jti)
 
-    async def _begin(
-        self, jti: str, requests: Requests, ordered: CreateVirtualCard, keys: dict[str, bytes]
-    ) -> bool:
+    async def _begin(self, jti: str, requests: Requests, ordered: Certifying, keys: dict[str, bytes]) -> bool:
         """Store the card and the intents; False when the order isn't running any more."""
         async with self._context.database.write() as tx:
             order = await order_rows.load(tx, jti)
@@ -88,13 +92,15 @@ class Issuing:
             if (await tx.execute(begun)).first() is not None:
                 return True
             now = self._context.clock()
+            await tasks.check(tx, order)
             await operation_of(order).register(self._context, tx, order, requests)
             user = await tx.get_one(User, order.user_id)
-            held_for = _held_for(await tx.get_one(Process, order.process_id))
-            for key in ordered.keys:
-                request_id = _request_id(jti, key.slot)
-                request = _stored_request(order, user, key, keys[key.slot], ordered.valid_until)
-                request["held_for"] = held_for
+            on_hold = _held_for(await tx.get_one(Process, order.process_id))
+            for item in tasks.plan_of(order).requested:
+                request_id = _request_id(jti, item.slot)
+                request = _stored_request(order, user, item, keys[item.slot], ordered.valid_until)
+                if not item.hold:  # what a step of the process releases stays on hold when it is proved
+                    request["held_for"] = on_hold
                 tx.add(
                     CaIntent(
                         request_id=request_id,
@@ -190,7 +196,10 @@ class Issuing:
                 object_id=certificate.id,
                 serial=certificate.serial,
             )
-            if order is None or order.state != OrderState.RUNNING:
+            late = order is None or order.state != OrderState.RUNNING
+            if order is not None:
+                await tasks.issued(tx, order, certificate, now, late=late)
+            if late:
                 await certificates.enqueue_revocation(
                     tx, certificate, Reason.CESSATION_OF_OPERATION, "portal", now
                 )
@@ -220,8 +229,9 @@ class Issuing:
             if order.state != OrderState.RUNNING:
                 return
             recipient = codec.convert(order.encryption_key, PublicJwk, malformed="internal")
+            await tasks.delivered(tx, order, self._context.clock())
             issued, kept = [], {}
-            for certificate in await certificates.of_order(tx, jti):
+            for slot, certificate, _ in await tasks.written(tx, order):
                 key = challenge = None
                 if certificate.archived_key_id is not None:
                     key = await self._context.archive.deliver(
@@ -229,12 +239,10 @@ class Issuing:
                     )
                 if certificate.profile == Purpose.ENCRYPTION:
                     challenge, secret = proofs.challenge(certificate.der)
-                    sealed = self._context.keys.seal(secret, proofs.challenge_label(jti, certificate.slot))
-                    kept[certificate.slot] = sealed.hex()
+                    sealed = self._context.keys.seal(secret, proofs.challenge_label(jti, slot))
+                    kept[slot] = sealed.hex()
                 issued.append(
-                    IssuedCertificate(
-                        slot=certificate.slot, certificate=certificate.der, key=key, challenge=challenge
-                    )
+                    IssuedCertificate(slot=slot, certificate=certificate.der, key=key, challenge=challenge)
                 )
             order.challenges = kept
             order.shown_step = Step.WRITING.value
@@ -259,13 +267,25 @@ def _held_for(process: Process) -> str | None:
     return certificates.FOR_PROOF if process.variables.get("options", {}).get(HOLD_UNTIL_PROOF) else None
 
 
+def _certifying(order: Order) -> Certifying:
+    """The parameters of an order that certifies.
+
+    Raises:
+        InlayError: ``internal``: it is another operation's.
+    """
+    ordered = order_rows.parameters(order)
+    if not isinstance(ordered, CreateVirtualCard | EncodeCard):
+        raise InlayError("internal")
+    return ordered
+
+
 def _request_id(jti: str, slot: str) -> str:
     return f"{jti}.{slot}"
 
 
-def _checked(requests: Requests, ordered: CreateVirtualCard) -> dict[str, bytes]:
-    """Each key that was to be made on the card, once, proved and of the kind ordered: slot to public key."""
-    wanted = {key.slot: key for key in ordered.keys if key.source is KeySource.GENERATE}
+def _checked(requests: Requests, ordered: Certifying) -> dict[str, bytes]:
+    """Each key that is on the card, once, proved and of the kind ordered: slot to public key."""
+    wanted = {key.slot: key for key in ordered.keys if key.source is not KeySource.IMPORT}
     given = {request.slot: request for request in requests.requests}
     if len(given) != len(requests.requests) or set(given) != set(wanted):
         raise DecodeError("params_invalid", "$.requests")
@@ -287,17 +307,18 @@ def _public_key(request: CertificateRequest, key: KeyOrder) -> bytes:
 
 
 def _stored_request(
-    order: Order, user: User, key: KeyOrder, public_key: bytes, valid_until: int
+    order: Order, user: User, planned: PlannedCertificate, public_key: bytes, valid_until: int
 ) -> dict[str, Any]:
     return {
-        "profile": key.purpose.value,
+        "profile": planned.template,
         "public_key": public_key.hex(),
         "subject": {"name": user.name, "email": user.email, "user_id": order.account["user_id"]},
         "not_after": valid_until,
-        "slot": key.slot,
-        "algorithm": key.algorithm.value,
-        "key_source": key.source.value,
+        "slot": planned.slot,
+        "algorithm": planned.algorithm,
+        "key_source": planned.source,
         "owner_id": user.id,
+        "held_for": "change_state" if planned.hold else None,
     }
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from portal.ca.x509 import public_key_of
-from portal.processes import certificates
+from portal.processes import tasks
 from protocol import proofs
 from protocol.errors import InlayError
 from protocol.messages import Challenge, Purpose
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from portal.ca.x509 import PublicKey
     from portal.processes.context import Context
+    from portal.processes.tasks import Written
     from portal.store.tables import Certificate, Order
     from protocol.messages import Receipt, SlotProof
 
@@ -63,8 +64,8 @@ async def verify_receipt(context: Context, tx: AsyncSession, order: Order, recei
         slot: context.keys.unseal(bytes.fromhex(sealed), challenge_label(order.jti, slot))
         for slot, sealed in (order.challenges or {}).items()
     }
-    issued = await certificates.of_order(tx, order.jti)
-    verify_all(receipt.proofs, issued, answers, origin=context.origin, jti=order.jti)
+    written = await tasks.written(tx, order)
+    verify_all(receipt.proofs, written, answers, origin=context.origin, jti=order.jti)
 
 
 def challenge_label(jti: str, slot: str) -> bytes:
@@ -74,7 +75,7 @@ def challenge_label(jti: str, slot: str) -> bytes:
 
 def verify_all(
     given: Sequence[SlotProof],
-    issued: Sequence[Certificate],
+    written: Sequence[Written],
     answers: Mapping[str, bytes | bytearray],
     *,
     origin: str,
@@ -84,7 +85,7 @@ def verify_all(
 
     Args:
         given: the receipt's proofs.
-        issued: the order's certificates.
+        written: what the order has put on the card.
         answers: slot to the secret of its challenge.
         origin: of the page that began the order.
         jti: the order's id.
@@ -95,10 +96,10 @@ def verify_all(
     by_slot = {proof.slot: proof for proof in given}
     if len(by_slot) != len(given):
         raise InlayError("proof_invalid", slot=given[0].slot)
-    for certificate in issued:
-        proof = by_slot.pop(certificate.slot, None)
-        if proof is None or not _proves(proof, certificate, answers, origin, jti):
-            raise InlayError("proof_invalid", slot=certificate.slot)
+    for slot, certificate, _ in written:
+        proof = by_slot.pop(slot, None)
+        if proof is None or not _proves(proof, certificate, answers.get(slot), origin, jti):
+            raise InlayError("proof_invalid", slot=slot)
     for slot in by_slot:
         raise InlayError("proof_invalid", slot=slot)
 
@@ -106,7 +107,7 @@ def verify_all(
 def _proves(
     proof: SlotProof,
     certificate: Certificate,
-    answers: Mapping[str, bytes | bytearray],
+    secret: bytes | bytearray | None,
     origin: str,
     jti: str,
 ) -> bool:
@@ -114,7 +115,6 @@ def _proves(
     if not hmac.compare_digest(proof.certificate_sha256, proofs.certificate_hash(der)):
         return False
     if certificate.profile == Purpose.ENCRYPTION:
-        secret = answers.get(certificate.slot)
         if proof.mac is None or proof.signature is not None or secret is None:
             return False
         return hmac.compare_digest(proof.mac, proofs.mac(secret, origin, jti, der))

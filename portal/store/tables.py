@@ -193,6 +193,8 @@ class Order(Base):
     operation: Mapped[str] = mapped_column(Word)
     parameters: Mapped[dict[str, Any]]
     """the operation's parameters as signed"""
+    task: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """the plan of the task that it carries out (``portal.encoding.plan``), made when the task began"""
     account: Mapped[dict[str, Any]]
     resume_within: Mapped[int]
     state: Mapped[str] = mapped_column(Word)

@@ -38,6 +38,23 @@ export interface DeleteVirtualCard {
 }
 
 /**
+ * Parameters of the operation *encode card*: a card that is there gets keys and certificates.
+ *
+ * Keys are worked on in their order. Keys that aren't named stay as they are.
+ */
+export interface EncodeCard {
+  operation: "encode_card";
+  card: string;
+  driver: "piv" | "pkcs11" | "virtual";
+  guid: string;
+  label: string;
+  valid_until: number;
+  pin: PinEntry;
+  keys: KeyOrder[];
+  steps?: CardStep[];
+}
+
+/**
  * One key and certificate of a card.
  */
 export interface KeyOrder {
@@ -46,6 +63,15 @@ export interface KeyOrder {
   algorithm: Algorithm;
   source: KeySource;
   subject: string;
+}
+
+/**
+ * How an order gets the PIN that it needs.
+ */
+export interface PinEntry {
+  kind: "change" | "new" | "none" | "verify";
+  where?: "auto" | "pad" | "window";
+  policy?: PinPolicy | null;
 }
 
 /**
@@ -395,7 +421,7 @@ export interface Order {
   account: Account;
   binding: Binding;
   resume_within: number;
-  parameters: CreateVirtualCard | ChangePin | DeleteVirtualCard;
+  parameters: CreateVirtualCard | ChangePin | DeleteVirtualCard | EncodeCard;
   completion?: string | null;
 }
 
@@ -527,9 +553,14 @@ export type Algorithm = "P-256" | "RSA-2048";
 export type Binding = "completion" | "none" | "number";
 
 /**
+ * What an order does with a card as a whole.
+ */
+export type CardStep = "block" | "initialise" | "set_label" | "set_pin";
+
+/**
  * Where a key comes from.
  */
-export type KeySource = "generate" | "import";
+export type KeySource = "generate" | "import" | "keep";
 
 /**
  * State of an order at the portal. ``finishing`` and ``undoing`` are won once and final.

@@ -452,6 +452,11 @@ export const CAUSES = Object.freeze({
     "why": "Its descriptor is not one that this portal makes.",
     "next_step": "Tell your support; the portal's log names the process."
   },
+  "relation_without_card": {
+    "happened": "The task was not begun.",
+    "why": "Its certificates have to be related to a card, and the process is about no card.",
+    "next_step": "Tell the portal's support."
+  },
   "origin_refused": {
     "happened": "The page was refused.",
     "why": "It does not belong to a portal that Inlay trusts.",

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
-from portal.ca.authority import Reason
 from portal.model import states
-from portal.model.states import CertificateState, VirtualSmartCardState
-from portal.processes import certificates, order_rows, proofs
+from portal.model.states import VirtualSmartCardState
+from portal.processes import order_rows, proofs, tasks
 from portal.store import audit
 from portal.store.tables import Card
 from protocol.errors import DecodeError, InlayError
@@ -60,6 +59,7 @@ class CreateVirtualCardOperation:
         tx.add(card)
         await tx.flush()
         order.card_id = card.id
+        await tasks.produced(tx, order, card)
         await audit.record(
             tx,
             at=now,
@@ -81,26 +81,11 @@ class CreateVirtualCardOperation:
         card.generation = receipt.generation
 
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
-        """Certificates Valid, card Active, and each certificate related to the card."""
+        """The task has succeeded, and the card is Active."""
         now = context.clock()
         actor = f"device:{order.device_jkt}"
         card = await tx.get_one(Card, order.card_id, with_for_update=True)
-        for certificate in await certificates.of_order(tx, order.jti):
-            certificate.state = states.CERTIFICATE.check(
-                CertificateState(certificate.state), CertificateState.VALID
-            )
-            certificate.changed_at = now
-            await certificates.relate(
-                tx, card.kind, card.id, certificates.HAS_A, "certificate", certificate.id, now
-            )
-            await audit.record(
-                tx,
-                at=now,
-                actor=actor,
-                action="certificate.valid",
-                kind="certificate",
-                object_id=certificate.id,
-            )
+        await tasks.succeed(context, tx, order, actor)
         card.state = states.VIRTUAL_SMART_CARD.check(
             VirtualSmartCardState(card.state), VirtualSmartCardState.ACTIVE
         )
@@ -116,11 +101,8 @@ class CreateVirtualCardOperation:
         )
 
     async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
-        """Every certificate is revoked; the card stays Registered, which shows that its creation went wrong."""
-        for certificate in await certificates.of_order(tx, order.jti):
-            await certificates.enqueue_revocation(
-                tx, certificate, Reason.CESSATION_OF_OPERATION, actor, context.clock()
-            )
+        """The task has failed; the card stays Registered, which shows that its creation went wrong."""
+        await tasks.fail(context, tx, order, actor)
 
 
 def puk_label(card_id: str) -> bytes:

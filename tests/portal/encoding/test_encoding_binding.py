@@ -12,6 +12,7 @@ from portal.encoding.parser import parse
 from portal.encoding.plan import PlannedCertificate, TaskKind
 from portal.encoding.problems import EncodingError
 from portal.encoding.rules import Usage
+from portal.model.objects import CoreObject, ObjectKind
 
 DESCRIPTION = """\
 [Encoding]
@@ -47,8 +48,13 @@ MAPPING = {
     "NEW_CERT": "${generated}",
     "PUK_FIELD": "${card}",
 }
-OLD = [{"kind": "certificate", "id": f"c{number}"} for number in range(3)]
-VARIABLES: dict[str, Any] = {"withA": True, "algorithm": "P-256", "old": OLD, "card": {"kind": "card"}}
+OLD = [CoreObject(ObjectKind.CERTIFICATE, f"c{number}") for number in range(3)]
+VARIABLES: dict[str, Any] = {
+    "withA": True,
+    "algorithm": "P-256",
+    "old": OLD,
+    "card": CoreObject(ObjectKind.CARD, "k"),
+}
 KNOWN = {f"c{number}": Recoverable("encryption", "RSA-2048") for number in range(30)}
 
 
@@ -101,10 +107,10 @@ def test_binding_checks_the_usage() -> None:
         ({"withA": None}, ("variable_missing", 14, "withA")),
         ({"old": []}, ("variable_missing", 24, "old")),
         ({"old": "c1"}, ("bad_value", 24, "None")),
-        ({"old": [{"kind": "card", "id": "c1"}]}, ("bad_value", 24, "None")),
-        ({"old": [{"kind": "certificate", "id": "elsewhere"}]}, ("bad_value", 24, "elsewhere")),
+        ({"old": [CoreObject(ObjectKind.CARD, "c1")]}, ("bad_value", 24, "None")),
+        ({"old": [CoreObject(ObjectKind.CERTIFICATE, "elsewhere")]}, ("bad_value", 24, "elsewhere")),
         (
-            {"old": [{"kind": "certificate", "id": f"c{n}"} for n in range(22)]},
+            {"old": [CoreObject(ObjectKind.CERTIFICATE, f"c{n}") for n in range(22)]},
             ("no_slot_left", 24, "Application_B"),
         ),
     ],

@@ -1,0 +1,98 @@
+"""The encoding descriptions that the portal ships, bound to process variables, and what orders are made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from portal.encoding import parser
+from portal.encoding.binding import Encoding, bind
+from portal.encoding.rules import Usage
+from protocol.messages import Algorithm, KeyOrder, KeySource, Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from portal.encoding.plan import Plan
+    from portal.model.virtual_card_options import VirtualCardOptions
+
+_FOLDER: Final = Path(parser.__file__).parent / "descriptions"
+
+
+def shipped(name: str, usage: Usage, mapping: Mapping[str, str]) -> Encoding:
+    """A description of the portal's own, bound.
+
+    Args:
+        name: of its file, without ``.dsc``.
+        usage: the task that uses it.
+        mapping: field to ``${variable}``.
+
+    Raises:
+        EncodingError: file or mapping has a fault.
+    """
+    return bind(parser.load(_FOLDER / f"{name}.dsc"), usage, mapping)
+
+
+def _fields_of(purpose: Purpose) -> dict[str, str]:
+    word = purpose.value
+    return {
+        f"WITH_{word.upper()}": f"${{with_{word}}}",
+        f"{word.upper()}_ALGORITHM": f"${{{word}_algorithm}}",
+        f"{word.upper()}_CERTIFICATE": f"${{{word}_certificate}}",
+    }
+
+
+GET_VIRTUAL_SMART_CARD: Final = shipped(
+    "get-virtual-smart-card",
+    Usage.PRODUCTION,
+    {
+        "LABEL": "${label}",
+        "ENCRYPTION_SOURCE": "${encryption_source}",
+        **_fields_of(Purpose.AUTHENTICATION),
+        **_fields_of(Purpose.SIGNATURE),
+        **_fields_of(Purpose.ENCRYPTION),
+    },
+)
+
+
+def chosen(options: VirtualCardOptions) -> dict[str, Any]:
+    """The process variables that tell a description what the options ask for."""
+    keys = {key.purpose: key for key in options.keys}
+    found: dict[str, Any] = {}
+    for purpose in Purpose:
+        key = keys.get(purpose)
+        found[f"with_{purpose.value}"] = key is not None
+        if key is not None:
+            found[f"{purpose.value}_algorithm"] = key.algorithm.value
+            found[f"{purpose.value}_source"] = key.source.value
+    return found
+
+
+def key_orders(plan: Plan, name: str, user_id: str) -> list[KeyOrder]:
+    """The keys of an order, as its plan has them.
+
+    Args:
+        plan: the plan.
+        name: the person's name, for the requests.
+        user_id: the account's id, in its place where the name is too long.
+    """
+    subject = _subject(name, user_id)
+    return [
+        KeyOrder(
+            slot=item.slot,
+            purpose=Purpose(item.template),
+            algorithm=Algorithm(item.algorithm),
+            source=KeySource(item.source),
+            subject=subject,
+        )
+        for item in plan.certificates
+    ]
+
+
+def _subject(name: str, user_id: str) -> str:
+    """The subject for the request; short enough for the order, the CA makes its own."""
+    value = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])]).rfc4514_string()
+    return value if len(value) <= 200 else f"CN={user_id[:64].encode('ascii', 'replace').decode()}"

@@ -1,0 +1,204 @@
+"""Card Production and Card Operation tasks: what becomes of a task's certificates, their relations and variables.
+
+The rules, for every certificate that a task requests:
+
+* it is stored in state Issued as soon as it is received from the CA, before it leaves for the card (``issuing``);
+* when the whole task has succeeded it goes to the start state of its graph; after an error it stays Issued, and is
+  revoked from there;
+* ``CreateObjectRelation`` decides whether it is related to the card: at once (*always*), when the task has succeeded
+  (*success*), or not (*never*). Production: to the card that was made. Operation: to the card that the process
+  variables hold when it is carried out; *always* without one is an error, and nothing is issued;
+* its descriptor is put into the process variable that its description names, also when the task ends in an error.
+
+A *recovered* certificate was stored when it was first issued: it isn't stored again, its state stays, no variable
+receives it; it may be related to the card.
+
+Everything here runs in the caller's writing transaction, and may be done again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import select
+
+from portal.ca.authority import Reason
+from portal.encoding import plan as plans
+from portal.encoding.plan import Plan, PlannedCertificate, TaskKind
+from portal.model import states
+from portal.model.objects import CARD_KINDS, CoreObject
+from portal.model.states import CertificateState
+from portal.processes import certificates
+from portal.store import audit, objects
+from portal.store.tables import Card, Certificate, ObjectRelation, Process
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.store.tables import Order
+
+CARD: Final = "card"
+"""The process variable that holds the card of a process; a production puts the card that it makes there."""
+
+
+class Written(NamedTuple):
+    """A certificate and the key of the card that it is written to.
+
+    Attributes:
+        slot: the key's reference.
+        certificate: its row; of a recovered one ``slot`` is another card's.
+        recovered: it was issued before, by another task.
+    """
+
+    slot: str
+    certificate: Certificate
+    recovered: bool
+
+
+def plan_of(order: Order) -> Plan:
+    """The plan of the task that an order carries out.
+
+    Raises:
+        InlayError: ``internal``: it carries out none.
+    """
+    if order.task is None:
+        raise InlayError("internal")
+    return plans.restored(order.task)
+
+
+async def check(tx: AsyncSession, order: Order) -> None:
+    """Check, before anything is issued, that all relations can be made.
+
+    Raises:
+        InlayError: ``relation_without_card``: ``CreateObjectRelation=always``, and there is no card.
+    """
+    plan = plan_of(order)
+    wanted = any(item.relation == "always" for item in plan.certificates)
+    if wanted and plan.kind is TaskKind.OPERATION and await _card_of(tx, order, plan) is None:
+        raise InlayError("relation_without_card")
+
+
+async def produced(tx: AsyncSession, order: Order, card: Card) -> None:
+    """A Card Production task has made its card object."""
+    await _set_variables(tx, order, {CARD: objects.describe(card)})
+
+
+async def issued(tx: AsyncSession, order: Order, certificate: Certificate, now: int, *, late: bool) -> None:
+    """A certificate was stored as Issued; ``late``: its task has ended already, in an error."""
+    plan = plan_of(order)
+    planned = plan.of_slot(certificate.slot)
+    if planned is None:
+        raise InlayError("internal")
+    if planned.relation == "always":
+        await _relate(tx, order, plan, planned, certificate, now)
+    if late and planned.return_variable is not None:
+        await _set_variables(tx, order, {planned.return_variable: objects.describe(certificate)})
+
+
+async def delivered(tx: AsyncSession, order: Order, now: int) -> None:
+    """Certificates and keys are about to leave for the card."""
+    plan = plan_of(order)
+    for planned in plan.recovered:
+        if planned.relation == "always":
+            recovered = await tx.get_one(Certificate, planned.recovers)
+            await _relate(tx, order, plan, planned, recovered, now)
+
+
+async def written(tx: AsyncSession, order: Order) -> list[Written]:
+    """What is written on the card, in the order of the plan; locked for this transaction."""
+    requested = {item.slot: item for item in await certificates.of_order(tx, order.jti)}
+    found = []
+    for planned in plan_of(order).certificates:
+        if planned.recovers is not None:
+            row = await tx.get_one(Certificate, planned.recovers, with_for_update=True)
+            found.append(Written(planned.slot, row, recovered=True))
+        elif planned.slot in requested:
+            found.append(Written(planned.slot, requested[planned.slot], recovered=False))
+    return found
+
+
+async def succeed(context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
+    """The whole task has succeeded: start states, relations, variables.
+
+    Raises:
+        WrongState: a certificate isn't Issued any more.
+    """
+    plan, now = plan_of(order), context.clock()
+    for item in await written(tx, order):
+        planned = plan.of_slot(item.slot)
+        if not item.recovered:
+            await _to_start_state(tx, item.certificate, actor, now)
+        if planned is not None and planned.relation != "never":
+            await _relate(tx, order, plan, planned, item.certificate, now)
+    await _return_fields(tx, order, plan)
+
+
+async def fail(context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
+    """The task has ended in an error: its certificates stay Issued, and are revoked; recovered ones are untouched."""
+    plan = plan_of(order)
+    for certificate in await certificates.of_order(tx, order.jti):
+        await certificates.enqueue_revocation(
+            tx, certificate, Reason.CESSATION_OF_OPERATION, actor, context.clock()
+        )
+    await _return_fields(tx, order, plan)
+
+
+async def _to_start_state(tx: AsyncSession, certificate: Certificate, actor: str, now: int) -> None:
+    current = CertificateState(certificate.state)
+    certificate.state = states.CERTIFICATE.check(current, CertificateState.VALID)
+    certificate.changed_at = now
+    await audit.record(
+        tx, at=now, actor=actor, action="certificate.valid", kind="certificate", object_id=certificate.id
+    )
+
+
+async def _return_fields(tx: AsyncSession, order: Order, plan: Plan) -> None:
+    rows = {item.slot: item for item in await certificates.of_order(tx, order.jti)}
+    values: dict[str, Any] = dict.fromkeys(plan.clear)
+    for planned in plan.requested:
+        if planned.return_variable is not None and planned.slot in rows:
+            values[planned.return_variable] = objects.describe(rows[planned.slot])
+    await _set_variables(tx, order, values)
+
+
+async def _set_variables(tx: AsyncSession, order: Order, values: dict[str, Any]) -> None:
+    if not values:
+        return
+    process = await tx.get_one(Process, order.process_id, with_for_update=True)
+    process.variables = {**process.variables, **values}
+
+
+async def _relate(
+    tx: AsyncSession,
+    order: Order,
+    plan: Plan,
+    planned: PlannedCertificate,
+    certificate: Certificate,
+    now: int,
+) -> None:
+    """Relate a certificate to the task's card, where there is one; once."""
+    card = await _card_of(tx, order, plan)
+    if card is None:
+        return
+    relation = planned.relation_type or certificates.DEFAULT_RELATION
+    known = select(ObjectRelation.id).where(
+        ObjectRelation.from_kind == card.kind.value,
+        ObjectRelation.from_id == card.id,
+        ObjectRelation.relation == relation,
+        ObjectRelation.to_kind == "certificate",
+        ObjectRelation.to_id == certificate.id,
+    )
+    if (await tx.execute(known)).first() is None:
+        await certificates.relate(tx, card.kind.value, card.id, relation, "certificate", certificate.id, now)
+
+
+async def _card_of(tx: AsyncSession, order: Order, plan: Plan) -> CoreObject | None:
+    """The card of a task: what it has made, or what the process variables hold now."""
+    if plan.kind is TaskKind.PRODUCTION:
+        card = await tx.get(Card, order.card_id) if order.card_id else None
+        return None if card is None else objects.describe(card)
+    process = await tx.get_one(Process, order.process_id)
+    held = process.variables.get(CARD)
+    return held if isinstance(held, CoreObject) and held.kind in CARD_KINDS else None
