@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import select
 
 from portal.errors import NotFound, StalePage
-from portal.model import virtual_card_options
+from portal.model import archive_options, virtual_card_options
 from portal.store import audit
 from portal.store.tables import ScriptOptions
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from portal.model.options import Script, Values
 
-SCRIPTS: Final[dict[str, Script]] = {virtual_card_options.NAME: virtual_card_options.SCRIPT}
+SCRIPTS: Final[dict[str, Script]] = {
+    virtual_card_options.NAME: virtual_card_options.SCRIPT,
+    archive_options.NAME: archive_options.SCRIPT,
+}
 
 
 class Saved(NamedTuple):

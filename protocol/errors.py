@@ -240,6 +240,11 @@ _ROWS: Final = (
           "Ask that person, or your support, for the reason."),
     Cause("descriptor_invalid", 1706, "An object could not be read.", "Its descriptor is not one that this portal makes.",
           "Tell your support; the portal's log names the process."),
+    Cause("recovery_not_approved", 1707, "The encryption keys can't be recovered yet.",
+          "Two persons have to agree to it first, and no agreement is open for this account.",
+          "Ask your support to start Recover archived keys for you, then try again."),
+    Cause("recovery_request_expired", 1708, "This was not agreed to in time.",
+          "A request to recover keys waits for a limited time only.", "Start Recover archived keys anew."),
     Cause("relation_without_card", 1710, "The task was not begun.",
           "Its certificates have to be related to a card, and the process is about no card.", "Tell the portal's support."),
     # Loopback

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
+from portal.processes.handle_issued import HandleIssued
 
 if TYPE_CHECKING:
     from portal.processes.context import Context
@@ -15,4 +17,6 @@ def definitions(context: Context) -> list[Definition]:
     """The processes, in the order in which pages offer them."""
     return [
         GetVirtualSmartCard(context),
+        ArchiveRecovery(context),
+        HandleIssued(context),
     ]

@@ -318,6 +318,21 @@ class ArchivedKey(Base):
     created_at: Mapped[int]
 
 
+class RecoveryPermit(Base):
+    """Two persons' agreement that a person's archived keys go on to another card: used by one order, or not at all."""
+
+    __tablename__ = "recovery_permits"
+    process_id: Mapped[str] = mapped_column(ForeignKey("processes.id"), primary_key=True)
+    """the process by which it was asked for and agreed to"""
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    asked_by: Mapped[str] = mapped_column(Id)
+    approved_by: Mapped[str] = mapped_column(Id)
+    created_at: Mapped[int]
+    expires_at: Mapped[int]
+    used_by: Mapped[str | None] = mapped_column(ForeignKey("orders.jti"))
+    used_at: Mapped[int | None]
+
+
 class AuditEntry(Base):
     """One row of the append-only log; ``hash`` covers the row and the hash before it."""
 

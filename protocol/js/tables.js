@@ -452,6 +452,16 @@ export const CAUSES = Object.freeze({
     "why": "Its descriptor is not one that this portal makes.",
     "next_step": "Tell your support; the portal's log names the process."
   },
+  "recovery_not_approved": {
+    "happened": "The encryption keys can't be recovered yet.",
+    "why": "Two persons have to agree to it first, and no agreement is open for this account.",
+    "next_step": "Ask your support to start Recover archived keys for you, then try again."
+  },
+  "recovery_request_expired": {
+    "happened": "This was not agreed to in time.",
+    "why": "A request to recover keys waits for a limited time only.",
+    "next_step": "Start Recover archived keys anew."
+  },
   "relation_without_card": {
     "happened": "The task was not begun.",
     "why": "Its certificates have to be related to a card, and the process is about no card.",

@@ -1,7 +1,7 @@
 """What an order's task does, kept with the order.
 
 Revision ID: 0007
-Revises: 0003
+Revises: 0009
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
-down_revision = "0003"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
