@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -34,8 +34,25 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class KnownSecret:
+    """A PIN or PUK that the person has to know already.
+
+    Attributes:
+        caption: what stands before its field, for example "PIN of the card".
+        shortest: bytes it has at the least; nothing shorter is ever sent to the card.
+        longest: bytes it has at the most.
+    """
+
+    caption: str
+    shortest: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
 class OrderPrompt:
     """What the consent page says. All of it comes from a verified order and the trust entry.
+
+    A command of the person's own has no portal behind it: `origin` and `account` are empty then.
 
     Attributes:
         portal_name: the name in the agent's own trust entry, never one the order brought.
@@ -46,6 +63,10 @@ class OrderPrompt:
         pin_policy: the rules for a new PIN, or None when consent alone is asked.
         confirm_label: the text of the button that agrees, a verb.
         card: the card it is about, when there is one already.
+        known: a PIN or PUK that is asked for before the new PIN.
+        warning: what has to be read before anything is typed, for example how many tries are left.
+        typed: a word that has to be typed to agree.
+        working: what is done once the person has agreed.
     """
 
     portal_name: str
@@ -56,6 +77,10 @@ class OrderPrompt:
     pin_policy: PinPolicyLike | None
     confirm_label: str = "Create"
     card: str | None = None
+    known: KnownSecret | None = None
+    warning: str | None = None
+    typed: str | None = None
+    working: str = "Telling the portal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +112,40 @@ class CardSummary:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class CardChoice:
+    """One card to choose from.
+
+    Attributes:
+        card: name of its file.
+        label: what it is called.
+        detail: what tells it from others: serial, account, or why it can't be used.
+    """
+
+    card: str
+    label: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CardSheet:
+    """What is shown of a card, and what may be done with it.
+
+    Attributes:
+        title: the card's label.
+        fields: name and value, one line each.
+        warning: what is wrong with it, or None.
+        certificates: in the order of their slots.
+        actions: name and label of what may be done, in the order of the buttons.
+    """
+
+    title: str
+    fields: tuple[tuple[str, str], ...]
+    warning: str | None
+    certificates: tuple[CertificateLine, ...]
+    actions: tuple[tuple[str, str], ...] = ()
+
+
 # --- what comes back ---------------------------------------------------------------------------
 
 
@@ -97,14 +156,17 @@ class Consented:
     Attributes:
         pin: the new PIN's bytes (printable ASCII), or None when none was asked. The receiver owns it
             and calls `wipe` as soon as it has been used. It is never printed.
+        known: the PIN or PUK that was asked for besides, or None.
     """
 
     pin: bytearray | None = field(repr=False)
+    known: bytearray | None = field(default=None, repr=False)
 
     def wipe(self) -> None:
-        """Overwrite the PIN with zeros. Best effort: Python may have copied bytes before."""
-        if self.pin is not None:
-            self.pin[:] = bytes(len(self.pin))
+        """Overwrite what was typed with zeros. Best effort: Python may have copied bytes before."""
+        for secret in (self.pin, self.known):
+            if secret is not None:
+                secret[:] = bytes(len(secret))
 
 
 class InteractionError(InlayError):
@@ -187,6 +249,14 @@ class WindowSession(Protocol):
             WindowFailed: the window's process died.
         """
 
+    async def ask(self, prompt: OrderPrompt) -> Consented:
+        """Ask something further in this window, for example the PIN once more, and wait for the answer.
+
+        Raises:
+            UserCancelled: Cancel, Escape, or the window closed.
+            WindowFailed: the window's process died.
+        """
+
     async def show_number(self, number: str) -> None:
         """Show the three digits to be typed into the web page; also in the window's title."""
 
@@ -225,11 +295,41 @@ class WindowSession(Protocol):
         """Close the window and end its process; harmless when it is closed already."""
 
 
+class CardWindow(WindowSession, Protocol):
+    """A window about a card of the person's, at the person's own command."""
+
+    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
+        """Let the person choose one of several cards; its name.
+
+        Raises:
+            UserCancelled: Cancel, Escape, or the window closed.
+            WindowFailed: the window's process died.
+        """
+
+    async def show_card(self, sheet: CardSheet) -> str | None:
+        """Show a card; the action that was chosen, None when the window was closed.
+
+        Raises:
+            WindowFailed: the window's process died.
+        """
+
+    async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
+        """Say that it is done. A window closed from now on is no cancellation."""
+
+
 class DialogWindow(Protocol):
     """Opens windows: in a child process with a display, on the terminal without one."""
 
     async def open(self, request: OrderPrompt, environment: UserEnvironment) -> WindowSession:
         """Open a window for an order that has been verified; nothing is asked yet.
+
+        Raises:
+            NoDisplay: neither a display nor a terminal.
+            WindowFailed: the window could not be started.
+        """
+
+    async def open_cards(self, environment: UserEnvironment) -> CardWindow:
+        """Open a window for a command about cards; nothing is shown yet.
 
         Raises:
             NoDisplay: neither a display nor a terminal.

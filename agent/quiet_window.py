@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agent.ports import CardSummary, Consented, InteractionError, NoDisplay
+from agent.ports import CardSummary, Consented, InteractionError, NoDisplay, OrderPrompt
 from protocol.errors import InlayError
 
 
@@ -16,6 +16,14 @@ class QuietWindow:
         self.failure: InteractionError | None = None
 
     async def consent(self) -> Consented:
+        """Nobody can be asked.
+
+        Raises:
+            NoDisplay: always.
+        """
+        raise NoDisplay
+
+    async def ask(self, prompt: OrderPrompt) -> Consented:
         """Nobody can be asked.
 
         Raises:

@@ -1,7 +1,8 @@
 """What the daemon and the window's process say to each other: JSON lines over one inherited socket.
 
-A second inherited socket carries secrets as raw bytes: one byte of length, then the bytes. The PIN goes
-up on it just before ``consented``; a PUK that is shown once goes down just before its ``details``.
+A second inherited socket carries secrets as raw bytes: one byte of length, then the bytes. What was typed goes up
+on it just before ``consented``, the known PIN or PUK first, then the new PIN; a PUK that is shown once goes down just
+before its ``details``.
 """
 
 from __future__ import annotations
@@ -26,19 +27,31 @@ class RulesFields(TypedDict):
     agent_only: bool
 
 
+class KnownFields(TypedDict):
+    """`agent.ports.KnownSecret`."""
+
+    caption: str
+    shortest: int
+    longest: int
+
+
 class Consent(TypedDict):
     """`agent.ports.OrderPrompt`."""
 
     show: Literal["consent"]
     portal_name: str
-    origin: str
+    origin: str | None
     reading: str | None
-    account: str
+    account: str | None
     title: str
     consequences: list[str]
     rules: RulesFields | None
     confirm_label: str
     card: str | None
+    known: KnownFields | None
+    warning: str | None
+    typed: str | None
+    working: str
 
 
 class Number(TypedDict):
@@ -80,6 +93,41 @@ class Details(TypedDict):
     has_puk: bool
 
 
+class ChoiceFields(TypedDict):
+    """`agent.ports.CardChoice`."""
+
+    card: str
+    label: str
+    detail: str
+
+
+class Choose(TypedDict):
+    """Cards to choose one from, at least one."""
+
+    show: Literal["choose"]
+    title: str
+    cards: list[ChoiceFields]
+
+
+class Card(TypedDict):
+    """`agent.ports.CardSheet`; fields and actions as pairs."""
+
+    show: Literal["card"]
+    title: str
+    fields: list[tuple[str, str]]
+    warning: str | None
+    certificates: list[CertificateFields]
+    actions: list[tuple[str, str]]
+
+
+class Done(TypedDict):
+    """It is done."""
+
+    show: Literal["done"]
+    title: str
+    lines: list[str]
+
+
 class Failure(TypedDict):
     """An error in its three parts."""
 
@@ -103,14 +151,19 @@ class Order(TypedDict):
     show: Literal["raise", "close"]
 
 
-ToWindow = Consent | Number | Progress | Details | Failure | EnterCode | Order
+ToWindow = Consent | Number | Progress | Details | Choose | Card | Done | Failure | EnterCode | Order
 
 
 class Event(TypedDict, total=False):
-    """From the window: ``ready``, ``shown``, ``consented``, ``cancelled``, ``code``, ``hidden``, ``closed``."""
+    """From the window.
+
+    ``ready``, ``shown``, ``consented``, ``cancelled``, ``chosen``, ``action``, ``code``, ``hidden``, ``closed``.
+    """
 
     event: str
     page: str
     step: str
     portal: str
     code: str
+    card: str
+    action: str

@@ -12,16 +12,20 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.desktop import dialog_messages as messages
-from agent.desktop.display_text import clean, origin_text
+from agent.desktop import page_messages
+from agent.desktop.display_text import clean
 from agent.desktop.hardening import forbid_dumps
 from agent.desktop.terminal_prompt import TerminalSession
-from agent.pin_rules import plain_rules
 from agent.ports import (
+    CardChoice,
+    CardSheet,
     CardSummary,
+    CardWindow,
     Consented,
     InteractionError,
     NoDisplay,
@@ -66,7 +70,7 @@ class Windows:
         Raises:
             ImpossiblePolicy: no PIN can keep the order's rules.
         """
-        consent = _consent_message(request)
+        consent = page_messages.consent_message(request)
         return await self._open(consent, environment)
 
     async def open_error(self, error: InlayError, environment: UserEnvironment) -> WindowSession:
@@ -75,7 +79,11 @@ class Windows:
         await session.show_error(error)
         return session
 
-    async def _open(self, consent: messages.Consent | None, environment: UserEnvironment) -> WindowSession:
+    async def open_cards(self, environment: UserEnvironment) -> CardWindow:
+        """See `agent.ports.DialogWindow.open_cards`."""
+        return await self._open(None, environment)
+
+    async def _open(self, consent: messages.Consent | None, environment: UserEnvironment) -> CardWindow:
         if environment.has_display:
             return await _start(consent, environment, self._options)
         if environment.tty is None:
@@ -120,7 +128,7 @@ async def _start(
 
 
 class WindowProcess:
-    """A window in its own process (`agent.ports.WindowSession`)."""
+    """A window in its own process (`agent.ports.CardWindow`)."""
 
     def __init__(
         self,
@@ -138,11 +146,11 @@ class WindowProcess:
         self._secret = secret
         self._failure: InteractionError | None = None
         self._closing = False
-        self._taken = False
+        self._secrets = 0
         self._page: str | None = None
         self._closed = asyncio.Event()
         self._started = asyncio.Event()
-        self._answer: asyncio.Future[Consented] = asyncio.get_running_loop().create_future()
+        self._answer: asyncio.Future[list[bytearray] | str] | None = None
         self._listener = asyncio.create_task(self._listen())
 
     @property
@@ -183,17 +191,50 @@ class WindowProcess:
     async def consent(self) -> Consented:
         """See `agent.ports.WindowSession.consent`."""
         if self._consent is None:
-            raise RuntimeError("this window was opened for an error alone")
-        await self._send(self._consent)
+            raise RuntimeError("this window was opened without a question")
+        return await self._consented(self._consent)
+
+    async def ask(self, prompt: OrderPrompt) -> Consented:
+        """See `agent.ports.WindowSession.ask`."""
+        return await self._consented(page_messages.consent_message(prompt))
+
+    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
+        """See `agent.ports.CardWindow.choose`."""
+        return str(await self._answered(page_messages.choose_message(title, cards)))
+
+    async def show_card(self, sheet: CardSheet) -> str | None:
+        """See `agent.ports.CardWindow.show_card`."""
+        try:
+            return str(await self._answered(page_messages.card_message(sheet)))
+        except UserCancelled:
+            return None
+
+    async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
+        """See `agent.ports.CardWindow.show_done`."""
+        await self._send(page_messages.done_message(title, lines))
+
+    async def _consented(self, question: messages.Consent) -> Consented:
+        self._secrets = int(question["known"] is not None) + int(question["rules"] is not None)
+        answer = await self._answered(question)
+        if not isinstance(answer, list):
+            raise WindowFailed(None)
+        pin = answer.pop() if question["rules"] is not None else None
+        return Consented(pin, answer.pop() if answer else None)
+
+    async def _answered(self, question: messages.ToWindow) -> list[bytearray] | str:
+        """Show a page that asks, and wait for its answer: what was typed secretly, or what was chosen."""
+        self._answer = answer = asyncio.get_running_loop().create_future()
+        await self._send(question)
         waiter = asyncio.create_task(self._closed.wait())
-        either: list[asyncio.Future[Any]] = [self._answer, waiter]
+        either: list[asyncio.Future[Any]] = [answer, waiter]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiter.cancel()
-        if self._answer.done():
-            self._taken = True
-            return self._answer.result()
+        if answer.done():
+            self._answer = None
+            found: list[bytearray] | str = answer.result()
+            return found
         raise self._failure or UserCancelled("consent")
 
     async def show_number(self, number: str) -> None:
@@ -224,11 +265,11 @@ class WindowProcess:
                 await self._lost()
             finally:
                 puk[:] = bytes(len(puk))
-        await self._send(details_message(details, has_puk=puk is not None))
+        await self._send(page_messages.details_message(details, has_puk=puk is not None))
 
     async def show_error(self, error: InlayError) -> None:
         """See `agent.ports.WindowSession.show_error`."""
-        await self._send(failure_message(error))
+        await self._send(page_messages.failure_message(error))
 
     async def raise_window(self) -> None:
         """See `agent.ports.WindowSession.raise_window`."""
@@ -251,8 +292,9 @@ class WindowProcess:
             self._process.kill()
             await self._process.wait()
         await self._listener
-        if self._answer.done() and not self._taken:
-            self._answer.result().wipe()
+        if self._answer is not None and self._answer.done() and isinstance(self._answer.result(), list):
+            for secret in self._answer.result():
+                _wipe(secret)
 
     # --- the wire ---
 
@@ -297,10 +339,11 @@ class WindowProcess:
             case "ready":
                 self._started.set()
             case "consented":
-                with_pin = self._consent is not None and self._consent["rules"] is not None
-                pin = await self._receive_pin() if with_pin else None
-                if not self._answer.done():
-                    self._answer.set_result(Consented(pin))
+                self._answered_by([await self._receive_secret() for _ in range(self._secrets)])
+            case "chosen":
+                self._answered_by(event["card"])
+            case "action":
+                self._answered_by(event["action"])
             case "cancelled":
                 self._failure = UserCancelled(event["step"])
                 return True
@@ -314,8 +357,15 @@ class WindowProcess:
                 raise ValueError
         return False
 
-    async def _receive_pin(self) -> bytearray:
-        """Read the PIN from the secret socket straight into the buffer that is handed on."""
+    def _answered_by(self, answer: list[bytearray] | str) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)
+        elif isinstance(answer, list):
+            for secret in answer:
+                _wipe(secret)
+
+    async def _receive_secret(self) -> bytearray:
+        """Read a PIN or PUK from the secret socket straight into the buffer that is handed on."""
         loop = asyncio.get_running_loop()
         length = bytearray(1)
         async with asyncio.timeout(SECRET_SECONDS):
@@ -331,61 +381,6 @@ class WindowProcess:
         return pin
 
 
-def _consent_message(request: OrderPrompt) -> messages.Consent:
-    origin = origin_text(request.origin)
-    rules: messages.RulesFields | None = None
-    if request.pin_policy is not None:
-        plain = plain_rules(request.pin_policy)
-        rules = {
-            "min_length": plain.min_length,
-            "max_length": plain.max_length,
-            "upper": plain.upper,
-            "lower": plain.lower,
-            "digits": plain.digits,
-            "special": plain.special,
-            "agent_only": plain.agent_only,
-        }
-    return {
-        "show": "consent",
-        "portal_name": clean(request.portal_name),
-        "origin": origin.ascii,
-        "reading": origin.reading,
-        "account": clean(request.account),
-        "title": clean(request.title),
-        "consequences": [clean(text) for text in request.consequences],
-        "rules": rules,
-        "confirm_label": clean(request.confirm_label),
-        "card": clean(request.card) if request.card is not None else None,
-    }
-
-
-def details_message(details: CardSummary, *, has_puk: bool) -> messages.Details:
-    """The message of the details page."""
-    return {
-        "show": "details",
-        "label": clean(details.label),
-        "serial": clean(details.serial),
-        "storage_level": details.storage_level,
-        "certificates": [
-            {
-                "purpose": clean(line.purpose),
-                "subject": clean(line.subject),
-                "not_before": clean(line.not_before),
-                "not_after": clean(line.not_after),
-            }
-            for line in details.certificates
-        ],
-        "notes": [clean(note) for note in details.notes],
-        "has_puk": has_puk,
-    }
-
-
-def failure_message(error: InlayError) -> messages.Failure:
-    """The message of the error page."""
-    return {
-        "show": "error",
-        "code": error.code,
-        "happened": clean(error.happened),
-        "why": clean(error.why),
-        "next_step": clean(error.next_step),
-    }
+def _wipe(secret: bytearray | str) -> None:
+    if isinstance(secret, bytearray):
+        secret[:] = bytes(len(secret))

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from agent.desktop import dialog_messages as messages
+from agent.desktop import window_card_pages as card_pages
 from agent.desktop import window_pages as pages
 from agent.desktop.causes import told
 from agent.desktop.hardening import forbid_dumps
@@ -26,7 +27,11 @@ from agent.desktop.window_theme import DesktopSettings, Theme, clamp_scale
 RAISED_MS = 400
 """How long the window is kept above all others after it was raised."""
 
-FINAL_PAGES = ("details", "error")
+FINAL_PAGES = ("details", "card", "done", "error")
+"""Pages whose closing is no cancellation."""
+
+
+OWN_COMMAND = "At your own command, on this computer"
 
 
 class Dialogs:
@@ -43,6 +48,7 @@ class Dialogs:
         self._showing = False
         self._page = "none"
         self._heading = "Inlay"
+        self._working = ""
         self._can_cancel = True
         self._progress: pages.ProgressPage | None = None
         self._shell = Shell(root, theme)
@@ -93,7 +99,8 @@ class Dialogs:
         self._can_cancel = bool(message.get("can_cancel", True))
         if kind == "consent":
             self._heading = message["title"]
-            self._shell.name_portal(message["portal_name"], message["origin"])
+            self._working = message["working"]
+            self._shell.name_portal(message["portal_name"], message["origin"] or OWN_COMMAND)
             pages.ConsentPage(self._shell, message, self._agreed, self._leave)
         elif kind == "number":
             pages.NumberPage(self._shell, message, self._leave)
@@ -103,6 +110,12 @@ class Dialogs:
             self._progress.show(message)
         elif kind == "details":
             pages.DetailsPage(self._shell, message, self._receive_puk(message["has_puk"]), self._leave)
+        elif kind == "choose":
+            card_pages.ChoosePage(self._shell, message, self._chosen, self._leave)
+        elif kind == "card":
+            card_pages.CardPage(self._shell, message, self._acted, self._leave)
+        elif kind == "done":
+            card_pages.DonePage(self._shell, message, self._leave)
         elif kind == "error":
             pages.ErrorPage(self._shell, message, self._leave)
         elif kind == "code":
@@ -135,14 +148,20 @@ class Dialogs:
 
     # --- what the person does ---
 
-    def _agreed(self, pin: bytearray | None) -> None:
-        if pin is not None:
-            self._send_secret(pin)
+    def _agreed(self, secrets: list[bytearray]) -> None:
+        for secret in secrets:
+            self._send_secret(secret)
         self._tell({"event": "consented"})
         self._turn_to(
             "progress",
-            {"step_id": "started", "text": "Telling the portal", "done": 0, "total": 1, "can_cancel": True},
+            {"step_id": "started", "text": self._working, "done": 0, "total": 1, "can_cancel": True},
         )
+
+    def _chosen(self, card: str) -> None:
+        self._tell({"event": "chosen", "card": card})
+
+    def _acted(self, action: str) -> None:
+        self._tell({"event": "action", "action": action})
 
     def _code_entered(self, portal: str, code: str) -> None:
         self._tell({"event": "code", "portal": portal, "code": code})

@@ -11,12 +11,22 @@ import asyncio
 import contextlib
 import os
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from agent.desktop import dialog_messages as messages
+from agent.desktop import page_messages
 from agent.desktop.display_text import clean
-from agent.pin_rules import PinRules, check_pin
-from agent.ports import CardSummary, Consented, InteractionError, UserCancelled, WindowFailed
+from agent.pin_rules import FIRST_PRINTABLE, LAST_PRINTABLE, PinRules, check_pin
+from agent.ports import (
+    CardChoice,
+    CardSheet,
+    CardSummary,
+    Consented,
+    InteractionError,
+    OrderPrompt,
+    UserCancelled,
+    WindowFailed,
+)
 from protocol.errors import InlayError
 
 MAX_LINE = 1024
@@ -25,7 +35,7 @@ _LOCAL_FLAGS = 3
 
 
 class TerminalSession:
-    """A prompt on a terminal (`agent.ports.WindowSession`)."""
+    """A prompt on a terminal (`agent.ports.CardWindow`)."""
 
     def __init__(self, consent: messages.Consent | None, tty: int) -> None:
         self._consent = consent
@@ -45,23 +55,99 @@ class TerminalSession:
 
     async def consent(self) -> Consented:
         """See `agent.ports.WindowSession.consent`."""
-        message = self._consent
-        if message is None:
-            raise RuntimeError("this terminal was opened for an error alone")
+        if self._consent is None:
+            raise RuntimeError("this terminal was opened without a question")
+        return await self._consented(self._consent)
+
+    async def ask(self, prompt: OrderPrompt) -> Consented:
+        """See `agent.ports.WindowSession.ask`."""
+        self._check()
+        return await self._consented(page_messages.consent_message(prompt))
+
+    async def _consented(self, message: messages.Consent) -> Consented:
+        self._say_what(message)
+        known, pin = None, None
+        try:
+            if message["known"] is not None:
+                known = await self._known(message["known"])
+            if message["rules"] is not None:
+                pin = await self._new_pin(PinRules(**message["rules"]))
+            word = message["typed"] or ("yes" if known is None and pin is None else None)
+            if word is not None:
+                await self._confirm(message["confirm_label"], word)
+        except BaseException:
+            Consented(pin, known).wipe()
+            raise
+        return Consented(pin, known)
+
+    def _say_what(self, message: messages.Consent) -> None:
         self._write("", f"  {message['title']}", "")
-        self._write(f"  Portal   {message['portal_name']}", f"  Address  {message['origin']}")
+        if message["origin"] is not None:
+            self._write(f"  Portal   {message['portal_name']}", f"  Address  {message['origin']}")
         if message["reading"]:
             self._write(f"           (letters of another alphabet: {message['reading']})")
-        self._write(f"  Account  {message['account']}")
+        if message["account"]:
+            self._write(f"  Account  {message['account']}")
         if message["card"]:
             self._write(f"  Card     {message['card']}")
         self._write("", "  What will happen:", *(f"  - {text}" for text in message["consequences"]), "")
-        if message["rules"] is not None:
-            return Consented(await self._new_pin(PinRules(**message["rules"])))
-        answer = await self._ask(f"  {message['confirm_label']}? Type yes: ")
-        if bytes(answer).strip().lower() != b"yes":
+        if message["warning"]:
+            self._write(f"  ! {message['warning']}", "")
+
+    async def _known(self, field: messages.KnownFields) -> bytearray:
+        """Ask for a PIN or PUK that the person has, until it could be one; an empty line cancels."""
+        while True:
+            typed = await self._ask(f"  {field['caption']} (an empty line cancels): ", secret=True)
+            if not typed:
+                raise self._cancelled("consent")
+            printable = all(FIRST_PRINTABLE <= byte <= LAST_PRINTABLE for byte in typed)
+            if printable and field["shortest"] <= len(typed) <= field["longest"]:
+                return typed
+            _wipe(typed)
+            self._write(
+                f"  It has {field['shortest']} to {field['longest']} characters. The card was not asked."
+            )
+
+    async def _confirm(self, label: str, word: str) -> None:
+        answer = await self._ask(f"  {label}? Type {word}: ")
+        if bytes(answer).strip().lower() != word.encode():
             raise self._cancelled("consent")
-        return Consented(None)
+
+    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
+        """See `agent.ports.CardWindow.choose`."""
+        self._check()
+        message = page_messages.choose_message(title, cards)
+        self._write("", f"  {message['title']}", "")
+        for number, card in enumerate(message["cards"], 1):
+            self._write(f"  {number:3}  {card['label']}", f"       {card['detail']}")
+        while True:
+            answer = bytes(await self._ask("  Which card? Type its number (an empty line cancels): ")).strip()
+            if not answer:
+                raise self._cancelled("choose")
+            if answer.isdigit() and len(answer) < 4 and 1 <= int(answer) <= len(cards):
+                return cards[int(answer) - 1].card
+            self._write("  There is no such number.")
+
+    async def show_card(self, sheet: CardSheet) -> str | None:
+        """See `agent.ports.CardWindow.show_card`; what may be done is told as commands, elsewhere."""
+        self._check()
+        message = page_messages.card_message(sheet)
+        self._write("", f"  {message['title']}", "")
+        self._write(*(f"  {name:12} {value}" for name, value in message["fields"]))
+        for line in message["certificates"]:
+            self._write(f"  - {line['purpose']}: {line['subject']}")
+            self._write(f"    valid from {line['not_before']} to {line['not_after']}")
+        if message["warning"]:
+            self._write(f"  ! {message['warning']}")
+        self._end()
+        return None
+
+    async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
+        """See `agent.ports.CardWindow.show_done`."""
+        self._check()
+        message = page_messages.done_message(title, lines)
+        self._write("", f"  {message['title']}", *(f"  - {line}" for line in message["lines"]))
+        self._end()
 
     async def _new_pin(self, rules: PinRules) -> bytearray:
         """Ask for a PIN twice, until it keeps the rules; an empty line cancels."""

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from tkinter import ttk
 
 from agent.desktop import dialog_messages as messages
+from agent.desktop.window_card_pages import certificate_panel
+from agent.desktop.window_fields import Field, KnownField, NewPin, TypedWord, chain, reveal_box
 from agent.desktop.window_parts import Action, Column, Shell, SymbolLine
-from agent.pin_rules import PinRules, Rule, check_pin
+from agent.pin_rules import PinRules
 
 CONSENT_DELAY_MS = 700
 """Consent without a PIN can't be given by a key that was on its way to another window."""
-
-BULLET = "\N{BULLET}"
 
 LEVELS = {
     "tpm": "This computer's TPM chip",
@@ -23,13 +23,13 @@ LEVELS = {
 
 
 class ConsentPage:
-    """Who asks, for which account, what will happen, and the new PIN with its rules."""
+    """Who asks, for which account, what will happen, and what has to be typed for it."""
 
     def __init__(
         self,
         shell: Shell,
         message: messages.Consent,
-        agree: Callable[[bytearray | None], None],
+        agree: Callable[[list[bytearray]], None],
         cancel: Action,
     ) -> None:
         self._shell = shell
@@ -37,112 +37,66 @@ class ConsentPage:
         shell.clear(f"{message['title']} - Inlay")
         column = Column(shell, shell.body)
         column.heading(message["title"])
-        who = column.panel(above=6)
-        who.field("Account", message["account"], above=10, below=2 if message["card"] else 10)
-        if message["card"]:
-            who.field("Card", message["card"], below=10)
-        if message["reading"]:
-            note = f"The address above has letters of another alphabet. It reads “{message['reading']}”."
-            column.text(note, colour=shell.theme.palette.bad_text, above=8)
+        self._who(column, message)
+        if message["warning"]:
+            panel = column.panel(above=8)
+            panel.text(message["warning"], colour=shell.theme.palette.bad_text, above=10, below=10)
         column.section("What will happen")
         for consequence in message["consequences"]:
             SymbolLine(column, "bullet", consequence)
-        self._pin = None
-        if message["rules"] is not None:
-            self._pin = NewPin(shell, column, PinRules(**message["rules"]), self._update)
+        self._secrets: list[KnownField | NewPin] = []
+        self._fields = self._asked(column, message)
         column.text("", above=4)
         self._cancel_button, self._agree_button = shell.buttons(
             escape=("Cancel", cancel), default=(message["confirm_label"], self._confirm)
         )
         self._agree_button.state(["disabled"])
-        if self._pin is None:
+        if self._fields:
+            entries = tuple(entry for field in self._fields for entry in field.entries)
+            chain(entries)
+            shell.first = entries[0]
+        else:
             shell.first = self._cancel_button
             shell.root.after(CONSENT_DELAY_MS, lambda: self._agree_button.state(["!disabled"]))
 
-    def _update(self, acceptable: bool) -> None:
+    def _who(self, column: Column, message: messages.Consent) -> None:
+        lines = [(name, message[name.lower()]) for name in ("Account", "Card")]  # type: ignore[literal-required]
+        given = [(name, value) for name, value in lines if value]
+        who = column.panel(above=6) if given else column
+        for place, (name, value) in enumerate(given):
+            above, below = 10 if place == 0 else 2, 10 if place == len(given) - 1 else 2
+            who.field(name, value, above=above, below=below)
+        if message["reading"]:
+            note = f"The address above has letters of another alphabet. It reads “{message['reading']}”."
+            column.text(note, colour=self._shell.theme.palette.bad_text, above=8)
+
+    def _asked(self, column: Column, message: messages.Consent) -> list[Field]:
+        """The fields that the message asks for, in the order in which they are filled in."""
+        known, fresh = None, None
+        if message["known"] is not None:
+            known = KnownField(self._shell, column, message["known"], self._update)
+            self._secrets.append(known)
+        if message["rules"] is not None:
+            heading = "Choose a PIN for the card" if known is None else "Choose a new PIN"
+            fresh = NewPin(self._shell, column, PinRules(**message["rules"]), self._update, heading)
+            self._secrets.append(fresh)
+        if self._secrets:
+            entries = tuple(entry for field in self._secrets for entry in field.entries)
+            text = "Show the PIN" if known is None else "Show what I type"
+            reveal_box(self._shell, column, entries, text)
+        if fresh is not None:
+            fresh.show_rules()
+        fields: list[Field] = list(self._secrets)
+        if message["typed"] is not None:
+            fields.append(TypedWord(self._shell, column, message["typed"], self._update))
+        return fields
+
+    def _update(self) -> None:
+        acceptable = all(field.acceptable for field in self._fields)
         self._agree_button.state(["!disabled" if acceptable else "disabled"])
 
     def _confirm(self) -> None:
-        self._agree(self._pin.take() if self._pin is not None else None)
-
-
-class NewPin:
-    """Two fields for a new PIN, judged at every key."""
-
-    def __init__(
-        self, shell: Shell, column: Column, rules: PinRules, changed: Callable[[bool], None]
-    ) -> None:
-        self._rules = rules
-        self._changed = changed
-        self._palette = shell.theme.palette
-        self._values = (tk.StringVar(shell.root), tk.StringVar(shell.root))
-        column.section("Choose a PIN for the card")
-        self._entries = tuple(
-            self._field(column, caption, value)
-            for caption, value in zip(("New PIN", "The same PIN again"), self._values, strict=True)
-        )
-        shell.first = first = self._entries[0]
-        for key in ("<Return>", "<KP_Enter>"):
-            first.bind(key, self._to_second)
-        self._visible = tk.BooleanVar(shell.root, False)
-        show = ttk.Checkbutton(
-            column.parent, text="Show the PIN", variable=self._visible, command=self._reveal
-        )
-        column.add(show, above=4, below=6, sticky="w")
-        self._lines = {
-            rule.rule_id: SymbolLine(column, "circle", rule.text) for rule in check_pin(rules, b"")
-        }
-        self._same = SymbolLine(column, "circle", "Both fields hold the same PIN")
-        for value in self._values:
-            value.trace_add("write", lambda *_: self._judge())
-
-    def _field(self, column: Column, caption: str, value: tk.StringVar) -> ttk.Entry:
-        column.text(caption, colour=self._palette.quiet, above=6, below=2)
-        entry = ttk.Entry(column.parent, textvariable=value, show=BULLET, font="SunValleyBodyLargeFont")
-        for forbidden in ("<<Copy>>", "<<Cut>>"):
-            entry.bind(forbidden, lambda _event: "break")
-        column.add(entry)
-        return entry
-
-    def _to_second(self, _event: tk.Event[tk.Misc]) -> str:
-        self._entries[1].focus_set()
-        return "break"
-
-    def take(self) -> bytearray:
-        """The PIN, as the receiver's own; the fields are emptied."""
-        pin = bytearray(self._values[0].get().encode("utf-8"))
-        for value in self._values:
-            value.set("")
-        return pin
-
-    def _reveal(self) -> None:
-        for entry in self._entries:
-            entry.configure(show="" if self._visible.get() else BULLET)
-
-    def _judge(self) -> None:
-        first, second = (value.get() for value in self._values)
-        judged = check_pin(self._rules, first.encode("utf-8", "surrogatepass"))
-        for rule in judged:
-            self._show_rule(rule, typed=bool(first))
-        same = bool(first) and first == second
-        if same:
-            self._same.set("tick", "Both fields hold the same PIN")
-        elif second and not first.startswith(second):
-            self._same.set("cross", "The two PINs differ", self._palette.bad_text)
-        else:
-            self._same.set("circle", "Both fields hold the same PIN")
-        self._changed(same and all(rule.satisfied for rule in judged))
-
-    def _show_rule(self, rule: Rule, *, typed: bool) -> None:
-        line = self._lines[rule.rule_id]
-        if not typed:
-            line.set("circle")
-        elif rule.satisfied:
-            line.set("tick")
-        elif rule.more_may_help:
-            line.set("circle")
-        else:
-            line.set("cross", colour=self._palette.bad_text)
+        self._agree([field.take() for field in self._secrets])
 
 
 class NumberPage:
@@ -238,11 +192,7 @@ class DetailsPage:
             self._puk(column, puk)
         column.section("Certificates" if len(message["certificates"]) != 1 else "Certificate")
         for certificate in message["certificates"]:
-            panel = column.panel(above=2, below=6)
-            panel.text(certificate["purpose"], font="SunValleyBodyStrongFont", above=8)
-            panel.text(certificate["subject"])
-            validity = f"Valid from {certificate['not_before']} to {certificate['not_after']}"
-            panel.text(validity, colour=shell.theme.palette.quiet, below=8)
+            certificate_panel(shell, column, certificate)
         for note in message["notes"]:
             SymbolLine(column, "bullet", note)
         column.text(

@@ -306,8 +306,8 @@ class Column:
         self.add(frame, above=above, below=below)
         return Column(self.shell, frame, margin=14)
 
-    def field(self, name: str, value: str, *, above: int = 2, below: int = 2) -> None:
-        """A name and its value, on one line where they fit."""
+    def field(self, name: str, value: str, *, above: int = 2, below: int = 2, width: int = 7) -> None:
+        """A name, in a column of so many characters, and its value."""
         palette = self.shell.theme.palette
         frame = tk.Frame(self.parent, background=self.parent["background"])
         frame.columnconfigure(1, weight=1)
@@ -315,7 +315,7 @@ class Column:
         caption = tk.Label(
             frame,
             text=name,
-            width=7,
+            width=width,
             anchor="nw",
             foreground=palette.quiet,
             font="SunValleyBodyFont",

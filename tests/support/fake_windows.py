@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agent.ports import (
+    CardChoice,
+    CardSheet,
     CardSummary,
     Consented,
     InteractionError,
@@ -17,6 +21,10 @@ from protocol.errors import InlayError
 
 PIN = b"Zq7-91xK"
 """Appears nowhere but in the window: tests search files and logs for it."""
+
+
+Answer = tuple[bytes | None, bytes | None] | InteractionError
+"""What is typed when something is asked: the known PIN or PUK, and the new PIN."""
 
 
 @dataclass
@@ -34,6 +42,14 @@ class FakeWindow:
     error: InlayError | None = None
     raised: int = 0
     pin: bytearray | None = None
+    answers: deque[Answer] = field(default_factory=deque)
+    asked: list[OrderPrompt] = field(default_factory=list)
+    given: list[Consented] = field(default_factory=list)
+    choices: list[tuple[CardChoice, ...]] = field(default_factory=list)
+    choice: int = 0
+    sheets: list[CardSheet] = field(default_factory=list)
+    action: str | None = None
+    done: tuple[str, tuple[str, ...]] | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def consent(self) -> Consented:
@@ -45,6 +61,36 @@ class FakeWindow:
         assert self.answer is not None
         self.pin = bytearray(self.answer)
         return Consented(self.pin)
+
+    async def ask(self, prompt: OrderPrompt) -> Consented:
+        self.asked.append(prompt)
+        await self._show("ask")
+        if not self.answers:
+            await self.closed.wait()
+            raise self.failure or UserCancelled("consent")
+        answer = self.answers.popleft()
+        if isinstance(answer, InteractionError):
+            raise answer
+        known, pin = answer
+        given = Consented(
+            None if pin is None else bytearray(pin), None if known is None else bytearray(known)
+        )
+        self.given.append(given)
+        return given
+
+    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
+        self.choices.append(tuple(cards))
+        await self._show("choose")
+        return cards[self.choice].card
+
+    async def show_card(self, sheet: CardSheet) -> str | None:
+        self.sheets.append(sheet)
+        await self._show("card")
+        return self.action
+
+    async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
+        self.done = (title, lines)
+        await self._show("done")
 
     async def show_number(self, number: str) -> None:
         self.number = number
@@ -100,6 +146,9 @@ class FakeWindows:
     refuse: InteractionError | None = None
     opened: list[FakeWindow] = field(default_factory=list)
     environments: list[UserEnvironment] = field(default_factory=list)
+    answers: Sequence[Answer] = ()
+    choice: int = 0
+    action: str | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def open(self, request: OrderPrompt, environment: UserEnvironment) -> FakeWindow:
@@ -109,6 +158,12 @@ class FakeWindows:
 
     async def open_error(self, error: InlayError, environment: UserEnvironment) -> FakeWindow:
         return await self._add(FakeWindow(None, error=error, shown=[error.code]), environment)
+
+    async def open_cards(self, environment: UserEnvironment) -> FakeWindow:
+        if self.refuse is not None:
+            raise self.refuse
+        made = FakeWindow(None, answers=deque(self.answers), choice=self.choice, action=self.action)
+        return await self._add(made, environment)
 
     async def first(self) -> FakeWindow:
         """Wait for the first window."""

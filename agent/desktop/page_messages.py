@@ -1,0 +1,120 @@
+"""What the agent's values look like as messages to the window: cleaned of everything a screen would act upon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.desktop import dialog_messages as messages
+from agent.desktop.display_text import clean, origin_text
+from agent.pin_rules import plain_rules
+from agent.ports import CardChoice, CardSheet, CardSummary, CertificateLine, OrderPrompt
+from protocol.errors import InlayError
+
+
+def consent_message(request: OrderPrompt) -> messages.Consent:
+    """The message of the consent page.
+
+    Raises:
+        ImpossiblePolicy: no PIN can keep the order's rules.
+    """
+    origin = origin_text(request.origin) if request.origin else None
+    known: messages.KnownFields | None = None
+    if request.known is not None:
+        known = {
+            "caption": clean(request.known.caption),
+            "shortest": request.known.shortest,
+            "longest": request.known.longest,
+        }
+    rules: messages.RulesFields | None = None
+    if request.pin_policy is not None:
+        plain = plain_rules(request.pin_policy)
+        rules = {
+            "min_length": plain.min_length,
+            "max_length": plain.max_length,
+            "upper": plain.upper,
+            "lower": plain.lower,
+            "digits": plain.digits,
+            "special": plain.special,
+            "agent_only": plain.agent_only,
+        }
+    return {
+        "show": "consent",
+        "portal_name": clean(request.portal_name),
+        "origin": None if origin is None else origin.ascii,
+        "reading": None if origin is None else origin.reading,
+        "account": clean(request.account) or None,
+        "title": clean(request.title),
+        "consequences": [clean(text) for text in request.consequences],
+        "rules": rules,
+        "confirm_label": clean(request.confirm_label),
+        "card": _clean(request.card),
+        "known": known,
+        "warning": _clean(request.warning),
+        "typed": request.typed,
+        "working": clean(request.working),
+    }
+
+
+def details_message(details: CardSummary, *, has_puk: bool) -> messages.Details:
+    """The message of the details page."""
+    return {
+        "show": "details",
+        "label": clean(details.label),
+        "serial": clean(details.serial),
+        "storage_level": details.storage_level,
+        "certificates": [_certificate(line) for line in details.certificates],
+        "notes": [clean(note) for note in details.notes],
+        "has_puk": has_puk,
+    }
+
+
+def failure_message(error: InlayError) -> messages.Failure:
+    """The message of the error page."""
+    return {
+        "show": "error",
+        "code": error.code,
+        "happened": clean(error.happened),
+        "why": clean(error.why),
+        "next_step": clean(error.next_step),
+    }
+
+
+def choose_message(title: str, cards: Sequence[CardChoice]) -> messages.Choose:
+    """The message of the page where a card is chosen."""
+    return {
+        "show": "choose",
+        "title": clean(title),
+        "cards": [
+            {"card": item.card, "label": clean(item.label), "detail": clean(item.detail)} for item in cards
+        ],
+    }
+
+
+def card_message(sheet: CardSheet) -> messages.Card:
+    """The message of the page that shows a card."""
+    return {
+        "show": "card",
+        "title": clean(sheet.title),
+        "fields": [(name, clean(value)) for name, value in sheet.fields],
+        "warning": _clean(sheet.warning),
+        "certificates": [_certificate(line) for line in sheet.certificates],
+        "actions": list(sheet.actions),
+    }
+
+
+def done_message(title: str, lines: tuple[str, ...]) -> messages.Done:
+    """The message of the page that says that it is done."""
+    return {"show": "done", "title": clean(title), "lines": [clean(line) for line in lines]}
+
+
+def _certificate(line: CertificateLine) -> messages.CertificateFields:
+    return {
+        "purpose": clean(line.purpose),
+        "subject": clean(line.subject),
+        "not_before": clean(line.not_before),
+        "not_after": clean(line.not_after),
+    }
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else clean(text)
