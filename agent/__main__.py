@@ -51,6 +51,7 @@ class Agent:
 
     def __init__(self, folders: Folders) -> None:
         """Put the parts together; nothing runs yet."""
+        from agent.card_care import CardCare
         from agent.card_places import CardPlaces
         from agent.cards import VirtualCards
         from agent.reader_watch import ReaderWatch
@@ -62,14 +63,22 @@ class Agent:
         self._trust = TrustStore(folders)
         self._environment = LastEnvironment()
         self._journal = JournalAccess(folders.journal, device)
-        self._cards = VirtualCards(folders.state, device, self._journal, CardPlaces())
+        places = CardPlaces()
+        self._cards = VirtualCards(folders.state, device, self._journal, places)
         handlers = {operation: make(self._cards) for operation, make in ORDERS.items()}
+        windows = Windows()
         self._desk = OrderDesk(
-            Tools(self._trust, device, self._journal, self._cards, Windows(), DesktopNotifier(), handlers)
+            Tools(self._trust, device, self._journal, self._cards, windows, DesktopNotifier(), handlers)
         )
         self._reader_watch = ReaderWatch()
-        readers = PcscReaders(self._reader_watch)
-        self._services = Services(self._desk, self._cards, readers, TrustStoreDesk(self._trust))
+        self._services = Services(
+            self._desk,
+            self._cards,
+            PcscReaders(self._reader_watch),
+            TrustStoreDesk(self._trust),
+            CardCare(self._cards, places, self._journal, device),
+            windows,
+        )
         self._socket = PrivateSocket(self._services, PRIVATE, self._environment)
         self._loopback: LoopbackServer | None = None
 

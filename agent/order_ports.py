@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-from agent.ports import OrderPrompt, UserEnvironment, WindowSession
+from agent.ports import DialogWindow, OrderPrompt, UserEnvironment, WindowSession
 from protocol.errors import InlayError
 from protocol.messages import (
     Algorithm,
@@ -26,6 +26,9 @@ from protocol.messages import (
     StorageLevel,
     Transport,
 )
+
+if TYPE_CHECKING:
+    from agent.card_ports import CardKeeping
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -385,6 +388,8 @@ class Services:
     cards: Cards
     readers: Readers
     trust: TrustDesk
+    care: CardKeeping
+    windows: DialogWindow
 
 
 @dataclass(frozen=True, slots=True)

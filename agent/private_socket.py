@@ -4,7 +4,7 @@ The socket is 0600 in a 0700 folder, the peer's user is asked of the kernel, and
 a second agent away. A terminal's descriptor may come along with a request (SCM_RIGHTS).
 
 Wire: ``{"method": …, "params": {…}}``; back ``{"result": {…}}`` or ``{"error": {"error", "message", "why",
-"next_step"}}``. Where the agent needs the caller's terminal, ``{"result": {"hold": true}}`` comes first.
+"next_step"}}``. Where the answer takes a person, ``{"result": {"hold": true}}`` comes first.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import logging
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from agent.conversation import Conversation
 from agent.desktop import paths
 from agent.environment import allowed
 from agent.errors import as_inlay_error
@@ -30,13 +31,15 @@ from protocol import codec
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Mapping
 
     from agent.environment import LastEnvironment
     from agent.handlers.registry import PrivateHandler
     from agent.order_ports import Ending, Services
 
 _LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REQUEST_SECONDS: Final = 5
 _BACKLOG: Final = 16
@@ -165,6 +168,9 @@ class PrivateSocket:
         outcome = await handler(self._services, private)
         if isinstance(outcome, dict):
             return outcome
+        if isinstance(outcome, Conversation):
+            await _send(connection, {"result": {"hold": True}})
+            return await _while_connected(connection, outcome, outcome.wait())
         return await self._ended(connection, private, outcome)
 
     def _private_request(self, request: _Request, terminal: int | None) -> PrivateRequest:
@@ -182,7 +188,7 @@ class PrivateSocket:
         """An accepted code: answered at once, or in the end when it is asked on the caller's terminal."""
         if request.environment.tty is not None and not request.environment.has_display:
             await _send(connection, {"result": {"hold": True}})
-            await _wait_while_connected(connection, ending)
+            await _while_connected(connection, ending, ending.wait())
         return {"accepted": True}
 
 
@@ -253,15 +259,20 @@ async def _receive_piece(connection: socket.socket) -> tuple[bytes, list[int]]:
         return data, list(found)
 
 
-async def _wait_while_connected(connection: socket.socket, ending: Ending) -> None:
-    """Wait for the end; a command that goes away (Ctrl-C) takes the terminal with it."""
-    ended = asyncio.ensure_future(ending.wait())
+async def _while_connected(
+    connection: socket.socket, ending: Ending | Conversation, waiting: Awaitable[T]
+) -> T:
+    """Wait for the end; a command that goes away (Ctrl-C) takes the terminal, or its window, with it."""
+    ended = asyncio.ensure_future(waiting)
     gone = asyncio.create_task(_readable(connection))  # a command says nothing more: this is its end
     try:
         await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             ending.abandon()
-        await ended
+        return await ended
+    except asyncio.CancelledError:  # the agent ends
+        ending.abandon()
+        raise
     finally:
         gone.cancel()
         ended.cancel()

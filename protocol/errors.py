@@ -205,8 +205,6 @@ _ROWS: Final = (
           "Name it by its serial number, which inlay cards lists."),
     Cause("no_card", 1527, "There is no card to do that with.", "You have no virtual card on this machine yet.",
           "Get one at your portal: Get virtual smart card."),
-    Cause("card_in_question", 1528, "Inlay is asking about this card already.", "Another window is open for it.",
-          "Finish or close that window, then try again."),
     Cause("pin_refused", 1529, "This PIN can't be used.", "It breaks the rules for PINs of this card.",
           "Start again, and choose one that keeps the rules. Nothing was changed, and no try was spent."),
     # PC/SC

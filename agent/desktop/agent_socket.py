@@ -1,9 +1,9 @@
 """The way from a command to the daemon: its private socket, and starting it when nobody listens.
 
 One JSON line goes out, ``{"method": …, "params": {…}}``, with the terminal's descriptor beside it where
-there is one; one line comes back, ``{"result": …}`` or ``{"error": {…}}``. When the agent needs the
-terminal, its first line is ``{"result": {"hold": true}}``: the command then stays in the foreground
-until the second line, so that the shell doesn't read what is typed for the agent.
+there is one; one line comes back, ``{"result": …}`` or ``{"error": {…}}``. When the answer takes a person, the
+first line is ``{"result": {"hold": true}}``: the command then stays in the foreground until the second
+line, so that the shell doesn't read what is typed for the agent.
 
 Standard library only, and as little of it as possible: this is on the path from a click.
 """
@@ -150,7 +150,7 @@ def ask(
         if sent < len(request):
             connection.sendall(request[sent:])
         line, rest = _read_line(connection, b"")
-        if terminal is not None and _holds(line):
+        if _holds(line):
             connection.settimeout(None)
             line, _ = _read_line(connection, rest)
     except OSError:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from agent.desktop import cli_output, paths, url_handler
+from agent.desktop import cli_cards, cli_output, paths, url_handler
 from agent.desktop.causes import told
 from agent.desktop.client import Refusal, request
 from agent.desktop.link_handler import EXIT_OK, EXIT_REFUSED
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
     cards = commands.add_parser("cards", parents=[common], help="this user's virtual cards")
     cards.set_defaults(command=_cards)
+    cli_cards.add_parsers(cards.add_subparsers(metavar="show|change-pin|unblock|delete"), _if_given())
     readers = commands.add_parser("readers", parents=[common], help="the card readers")
     readers.set_defaults(command=_readers)
 
@@ -105,6 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     ):
         link.add_parser(name, parents=[common]).set_defaults(command=function)
     return parser
+
+
+def _if_given() -> argparse.ArgumentParser:
+    """``--json`` for a subcommand whose parent takes it, too: not given, it leaves the parent's as it is."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="write one JSON document"
+    )
+    return common
 
 
 def _code(options: argparse.Namespace) -> int:
@@ -222,7 +232,7 @@ def _trust_remove(options: argparse.Namespace) -> int:
 
 
 def _cards(options: argparse.Namespace) -> int:
-    return _list(options, "cards", CARD_COLUMNS, "There is no virtual card on this machine for you yet.")
+    return _list(options, "cards", CARD_COLUMNS, cli_cards.NO_CARD)
 
 
 def _readers(options: argparse.Namespace) -> int:

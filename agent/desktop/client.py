@@ -37,8 +37,7 @@ def request(method: str, parameters: Mapping[str, object], terminal: int | None 
     """Ask the daemon, starting it when it isn't running.
 
     Args:
-        method: ``code``, ``trust.add``, ``trust.confirm``, ``trust.list``, ``trust.remove``, ``cards``,
-            ``readers``.
+        method: of the private socket, see ``agent.handlers.registry``.
         parameters: strings, booleans, None, and dictionaries of them.
         terminal: descriptor of the caller's terminal where the agent may have to ask there.
 

@@ -26,6 +26,8 @@ usage: inlay COMMAND …
   code [--portal PORTAL] [CODE]         enter the code that a web page shows
   trust add|list|remove                 the portals this machine trusts
   cards                                 the virtual cards of this user
+  cards show [--window] [CARD]          all that may be said of a card
+  cards change-pin|unblock|delete [CARD]  new PIN, new PIN by the PUK, remove the card
   readers                               the card readers, and what is in them
   link register|unregister|status       who opens inlay: links
   agent                                 run the agent itself (started by itself when needed)

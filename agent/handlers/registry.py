@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from agent.conversation import Conversation
 from agent.handlers import (
+    change_card_pin,
+    delete_card,
     enter_code,
     hello,
     list_cards,
     list_readers,
     open_link,
+    show_card,
     trust_add,
     trust_list,
     trust_remove,
+    unblock_card,
     watch_readers,
 )
 from agent.handlers.create_virtual_card import CreateVirtualCardHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
 from protocol.messages import CreateVirtualCard, Message
 
-PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending]]
+PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending | Conversation]]
 PageHandler = Callable[[Services, PageRequest], Awaitable[Message]]
 OrderHandlerMaker = Callable[[Cards], OrderHandler]
 
@@ -28,6 +33,11 @@ PRIVATE: Final[dict[str, PrivateHandler]] = {
     "open": open_link.handle,
     "code": enter_code.handle,
     "cards": list_cards.handle,
+    "cards.show": show_card.handle,
+    "cards.window": show_card.handle_window,
+    "cards.change_pin": change_card_pin.handle,
+    "cards.unblock": unblock_card.handle,
+    "cards.delete": delete_card.handle,
     "readers": list_readers.handle,
     "trust.add": trust_add.handle,
     "trust.confirm": trust_add.handle_confirmation,

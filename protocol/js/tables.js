@@ -407,11 +407,6 @@ export const CAUSES = Object.freeze({
     "why": "You have no virtual card on this machine yet.",
     "next_step": "Get one at your portal: Get virtual smart card."
   },
-  "card_in_question": {
-    "happened": "Inlay is asking about this card already.",
-    "why": "Another window is open for it.",
-    "next_step": "Finish or close that window, then try again."
-  },
   "pin_refused": {
     "happened": "This PIN can't be used.",
     "why": "It breaks the rules for PINs of this card.",

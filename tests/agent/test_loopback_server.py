@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import socket
@@ -17,11 +18,9 @@ from websockets.typing import Origin, Subprotocol
 from agent import page_connection, server
 from agent.environment import LastEnvironment
 from agent.handlers.registry import PAGE
-from agent.order_ports import Services
 from agent.pcsc.reader_events import Look, ReaderLook
 from agent.reader_watch import ReaderWatch
 from agent.readers import PcscReaders
-from agent.trust_desk import TrustStoreDesk
 from protocol import jose
 from protocol.errors import InlayError
 from protocol.loopback_ports import PORTS
@@ -35,7 +34,7 @@ V1 = Subprotocol("inlay.v1")
 
 @pytest.fixture
 async def loopback(agent: AgentParts) -> AsyncIterator[server.LoopbackServer]:
-    services = Services(agent.desk, agent.cards, PcscReaders(ReaderWatch()), TrustStoreDesk(agent.trust))
+    services = agent.services()
     running = server.LoopbackServer(
         services, PAGE, lambda: [entry.origin for entry in agent.trust.entries()], LastEnvironment()
     )
@@ -356,7 +355,7 @@ class Shelf:
 async def shelf(loopback: server.LoopbackServer, agent: AgentParts) -> Shelf:
     shelf = Shelf()
     readers = PcscReaders(ReaderWatch(shelf))
-    loopback._services = Services(agent.desk, agent.cards, readers, TrustStoreDesk(agent.trust))
+    loopback._services = dataclasses.replace(agent.services(), readers=readers)
     return shelf
 
 

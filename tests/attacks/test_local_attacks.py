@@ -25,11 +25,7 @@ from agent.desktop import link_handler, register
 from agent.desktop.display_text import clean
 from agent.environment import LastEnvironment
 from agent.handlers.registry import PAGE
-from agent.order_ports import Services
-from agent.reader_watch import ReaderWatch
-from agent.readers import PcscReaders
 from agent.trust import TrustEntry, TrustStore
-from agent.trust_desk import TrustStoreDesk
 from protocol import link
 from protocol.errors import InlayError
 from protocol.messages import Account
@@ -59,7 +55,7 @@ class Machine(NamedTuple):
 async def running_machine(home: Path, https_ca: ThrowAwayCA) -> AsyncIterator[Machine]:
     async with FakePortal(https_ca) as portal, running_agent(home) as agent:
         agent.trust_portal(portal)
-        services = Services(agent.desk, agent.cards, PcscReaders(ReaderWatch()), TrustStoreDesk(agent.trust))
+        services = agent.services()
         loopback = server.LoopbackServer(
             services, PAGE, lambda: [entry.origin for entry in agent.trust.entries()], LastEnvironment()
         )

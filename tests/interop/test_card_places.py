@@ -13,13 +13,10 @@ import pytest
 from agent import keys_system
 from agent.card_places import CardPlaces
 from agent.handlers import list_readers
-from agent.order_ports import PrivateRequest, Services
+from agent.order_ports import PrivateRequest
 from agent.pcsc import chuid, scard
 from agent.pcsc.slots import read_slots
 from agent.ports import UserEnvironment
-from agent.reader_watch import ReaderWatch
-from agent.readers import PcscReaders
-from agent.trust_desk import TrustStoreDesk
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.store import CardStore
@@ -168,7 +165,7 @@ async def test_a_whole_order_ends_in_a_reader(
 
 
 async def _listed(agent: AgentParts, reader: str, label: str) -> None:
-    services = Services(agent.desk, agent.cards, PcscReaders(ReaderWatch()), TrustStoreDesk(agent.trust))
+    services = agent.services()
     found = await list_readers.handle(services, PrivateRequest({}, UserEnvironment({})))
     [row] = [item for item in found["readers"] if item["name"] == reader]
     assert row["label"] == label

@@ -17,9 +17,12 @@ from agent.device import Device
 from agent.handlers.registry import ORDERS
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
-from agent.order_ports import CardOwner, Shown, Submission
+from agent.order_ports import CardOwner, Services, Shown, Submission
 from agent.ports import UserEnvironment
+from agent.reader_watch import ReaderWatch
+from agent.readers import PcscReaders
 from agent.trust import TrustStore
+from agent.trust_desk import TrustStoreDesk
 from agent.vsc import personalise
 from agent.vsc.state import Argon2Cost
 from protocol.errors import InlayError
@@ -90,6 +93,11 @@ class AgentParts:
     notifier: FakeNotifier
     desk: OrderDesk
     care: CardCare
+
+    def services(self) -> Services:
+        """What handlers work with."""
+        trust = TrustStoreDesk(self.trust)
+        return Services(self.desk, self.cards, PcscReaders(ReaderWatch()), trust, self.care, self.windows)
 
     def trust_portal(self, portal: FakePortal) -> None:
         self.trust.add(portal.portal, "Test portal", portal.root.public, portal.tls.ca_file.read_text())

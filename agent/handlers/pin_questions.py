@@ -1,0 +1,105 @@
+"""Asking for a PIN or PUK that is known, as often as the card has tries, and never spending one unasked.
+
+Used by the person's own commands and by orders: the window is either's. A wrong value is told with the tries that are
+left, a warning stands before the last but one and the last, and a blocked PIN or PUK ends it by its own name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM, keeps_rules
+from agent.ports import KnownSecret, WindowFailed
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.card_ports import CardKeeping, CardStanding
+    from agent.pin_rules import PinRules
+    from agent.ports import Consented
+
+
+class Question(Protocol):
+    """Asks for the known value and a new PIN; ``warning`` stands above."""
+
+    def __call__(self, warning: str | None) -> Awaitable[Consented]:
+        """Ask, and wait for the answer."""
+
+
+def known_pin(standing: CardStanding) -> KnownSecret:
+    """The field for the PIN that a card has now."""
+    return KnownSecret("PIN of the card", PIV_PIN_MINIMUM, standing.longest_pin)
+
+
+def known_puk() -> KnownSecret:
+    """The field for a PUK."""
+    return KnownSecret("PUK (unblocking code)", PIV_PIN_MINIMUM, PIV_PIN_BYTES)
+
+
+def tries_warning(what: Literal["PIN", "PUK"], tries: int, wrong: InlayError | None = None) -> str | None:
+    """What has to be read before the next try; None while there are plenty.
+
+    Args:
+        what: what is asked for.
+        tries: tries left, at least 1.
+        wrong: why it is asked again.
+    """
+    said = [] if wrong is None else [wrong.happened]
+    if tries == 1:
+        rest = "only its PUK helps then" if what == "PIN" else "nothing helps then but a new card"
+        said.append(f"This is the last try: one more wrong {what} blocks the card, and {rest}.")
+    elif tries == 2:
+        said.append(f"2 tries are left: after one more wrong {what} there is only the last one.")
+    elif wrong is not None:
+        said.append(f"{tries} tries are left.")
+    return " ".join(said) or None
+
+
+async def set_new_pin(
+    cards: CardKeeping,
+    card: str,
+    by: Literal["PIN", "PUK"],
+    question: Question,
+    working: Callable[[], Awaitable[None]],
+    rules: PinRules | None = None,
+) -> None:
+    """Ask for what is known and a new PIN until the card takes them.
+
+    Args:
+        cards: the cards.
+        card: which.
+        by: what is known: the PIN (change) or the PUK (unblock).
+        question: asks the person.
+        working: tells that it is done now, and can't be cancelled.
+        rules: the rules for the new PIN; the card's own by default.
+
+    Raises:
+        InlayError: ``pin_blocked``, ``puk_blocked``, ``user_cancelled``, ``card_write_failed`` …
+    """
+    wrong: InlayError | None = None
+    while True:
+        standing = await cards.standing(card)
+        tries = standing.pin_tries if by == "PIN" else standing.puk_tries
+        if not tries:
+            raise InlayError("pin_blocked") if by == "PIN" else InlayError("puk_blocked")
+        answer = await question(tries_warning(by, tries, wrong))
+        try:
+            known, new = _both(answer, rules or standing.rules)
+            await working()
+            await (cards.change_pin(card, known, new) if by == "PIN" else cards.unblock(card, known, new))
+        except InlayError as error:
+            if error.code not in ("pin_wrong", "puk_wrong"):
+                raise
+            wrong = error
+        else:
+            return
+        finally:
+            answer.wipe()
+
+
+def _both(answer: Consented, rules: PinRules) -> tuple[bytearray, bytearray]:
+    """The window has checked the rules while typing; what breaks them is the window's fault."""
+    if answer.known is None or answer.pin is None or not keeps_rules(rules, answer.pin):
+        raise WindowFailed(None)
+    return answer.known, answer.pin
