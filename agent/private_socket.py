@@ -170,7 +170,10 @@ class PrivateSocket:
             return outcome
         if isinstance(outcome, Conversation):
             await _send(connection, {"result": {"hold": True}})
-            return await _while_connected(connection, outcome, outcome.wait())
+            try:
+                return await _while_connected(connection, outcome, outcome.wait())
+            finally:
+                outcome.abandon()  # the agent ends
         return await self._ended(connection, private, outcome)
 
     def _private_request(self, request: _Request, terminal: int | None) -> PrivateRequest:
@@ -270,9 +273,6 @@ async def _while_connected(
         if not ended.done():
             ending.abandon()
         return await ended
-    except asyncio.CancelledError:  # the agent ends
-        ending.abandon()
-        raise
     finally:
         gone.cancel()
         ended.cancel()

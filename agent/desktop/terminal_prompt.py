@@ -143,10 +143,8 @@ class TerminalSession:
         return None
 
     async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
-        """See `agent.ports.CardWindow.show_done`."""
+        """See `agent.ports.CardWindow.show_done`; the command in the foreground says it."""
         self._check()
-        message = page_messages.done_message(title, lines)
-        self._write("", f"  {message['title']}", *(f"  - {line}" for line in message["lines"]))
         self._end()
 
     async def _new_pin(self, rules: PinRules) -> bytearray:

@@ -27,6 +27,8 @@ _LEVELS = {
     "keystore": "the key store of your login",
     "file": "a protected file on this computer",
 }
+_PASSING = frozenset({"keystore_locked", "keystore_missing"})
+"""What a card comes back from by itself."""
 _ACTIONS = {"change-pin": change_pin, "unblock": unblock_card, "delete": delete_card}
 
 
@@ -100,7 +102,8 @@ async def _values(cards: CardKeeping, card: KnownCard) -> dict[str, Any]:
 async def _sheet(cards: CardKeeping, card: KnownCard) -> CardSheet:
     if card.error is not None or not card.active:
         problem = InlayError("card_not_active") if card.error is None else card.error
-        actions = () if card.error is None else (("delete", "Delete the card"),)
+        lasting = card.error is not None and card.error.code not in _PASSING
+        actions = (("delete", "Delete the card"),) if lasting else ()
         return CardSheet(
             card.label or "A card that can't be read", (("File", card.card),), str(problem), (), actions
         )

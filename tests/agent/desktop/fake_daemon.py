@@ -24,7 +24,11 @@ class FakeDaemon:
         after_hold: set to let a held command go on.
     """
 
-    def __init__(self, answer: Answer | dict[str, Any], *, mode: int = 0o600) -> None:
+    def __init__(
+        self, answer: Answer | dict[str, Any], *, mode: int = 0o600, final: dict[str, Any] | None = None
+    ) -> None:
+        """Answer so; ``final`` comes after a hold."""
+        self._final = {"result": {}} if final is None else final
         self._answer = answer if callable(answer) else lambda _request: answer
         self._mode = mode
         self.requests: list[dict[str, Any]] = []
@@ -75,5 +79,5 @@ class FakeDaemon:
         if answer.get("result", {}).get("hold"):
             connection.sendall(b'{"result":{"hold":true}}\n')
             self.after_hold.wait()
-            answer = {"result": {}}
+            answer = self._final
         connection.sendall(json.dumps(answer, separators=(",", ":")).encode() + b"\n")

@@ -153,3 +153,79 @@ def test_a_wrong_command_line_is_its_own_status(capsys: pytest.CaptureFixture[st
     assert cli.run(["trust"]) == 2
     assert cli.run(["cards", "--nonsense"]) == 2
     assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "method"),
+    [
+        ("change-pin", "cards.change_pin"),
+        ("unblock", "cards.unblock"),
+        ("delete", "cards.delete"),
+        ("show", "cards.window"),
+    ],
+)
+def test_a_command_about_a_card_waits_for_its_person_and_says_what_came_of_it(
+    argument: str, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = {"card": "ab" * 16, "label": "Card", "done": "It is done.", "notes": ["And\x1b this."]}
+    window = ["--window"] if argument == "show" else []
+    with FakeDaemon({"result": {"hold": True}}, final={"result": done}) as daemon:
+        daemon.after_hold.set()
+        assert cli.run(["cards", argument, *window, "4711"]) == 0
+        assert cli.run(["cards", argument, *window, "--json"]) == 0
+    said, decoded = capsys.readouterr().out.split("{", 1)
+    assert said == "It is done.\nAnd? this.\n"
+    assert json.loads("{" + decoded) == done
+    assert [request["method"] for request in daemon.requests] == [method, method]
+    assert [request["params"]["card"] for request in daemon.requests] == ["4711", None]
+
+
+@pytest.mark.parametrize("argument", ["change-pin", "unblock", "delete"])
+def test_what_the_person_refuses_is_the_commands_failure(
+    argument: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = {"error": {"error": "pin_blocked", "message": "Blocked.", "why": "W.", "next_step": "N."}}
+    with FakeDaemon({"result": {"hold": True}}, final=refusal) as daemon:
+        daemon.after_hold.set()
+        assert cli.run(["cards", argument, "--json"]) == 1
+        assert json.loads(capsys.readouterr().out)["error"] == "pin_blocked"
+        assert cli.run(["cards", argument]) == 1
+    assert "(pin_blocked)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argument", ["change-pin", "unblock", "delete"])
+def test_a_pin_is_no_argument(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["cards", argument, "4711", "123456"]) == 2
+    assert cli.run(["cards", argument, "--pin", "123456"]) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_showing_cards_writes_all_of_each(capsys: pytest.CaptureFixture[str]) -> None:
+    line = {
+        "slot": "9A",
+        "purpose": "Authentication",
+        "subject": "CN=M\x07",
+        "not_before": "2026-01-01",
+        "not_after": "2028-01-01",
+    }
+    good = {"card": "ab" * 16, "label": "Card", "serial": "12", "pin_tries": 0, "certificates": [line]}
+    bad = {"card": "cd" * 16, "label": None, "state": "unusable", "problem": "Damaged."}
+    with FakeDaemon({"result": {"cards": [good, bad]}}):
+        assert cli.run(["cards", "show"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert cli.run(["cards", "--json", "show"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"cards": [good, bad]}
+    assert lines == [
+        "Card",
+        "  Serial       12",
+        "  PIN tries    none, it is blocked",
+        "  9A  Authentication: CN=M?",
+        "      valid from 2026-01-01 to 2028-01-01",
+        "",
+        f"Card {'cd' * 16}",
+        "  State        unusable",
+        "  Problem      Damaged.",
+    ]
+    with FakeDaemon({"result": {"cards": []}}):
+        assert cli.run(["cards", "show"]) == 0
+    assert "no virtual card" in capsys.readouterr().out

@@ -16,8 +16,11 @@ from agent.desktop.dialog_process import Windows
 from agent.desktop.terminal_prompt import TerminalSession
 from agent.pin_rules import PinRules
 from agent.ports import (
+    CardChoice,
+    CardSheet,
     CardSummary,
     CertificateLine,
+    KnownSecret,
     OrderPrompt,
     UserCancelled,
     UserEnvironment,
@@ -206,3 +209,83 @@ async def test_a_descriptor_that_is_closed_is_a_failure_not_a_cancellation(termi
     with pytest.raises(WindowFailed):
         await open_on(terminal)
     terminal.theirs = os.open(os.devnull, os.O_RDONLY)
+
+
+KNOWN = replace(
+    PROMPT, origin="", account="", known=KnownSecret("PIN of the card", 6, 8), warning="This is the last try."
+)
+
+
+async def test_a_known_pin_of_a_wrong_form_is_asked_again_and_the_card_is_not_asked(
+    terminal: Terminal,
+) -> None:
+    session = await Windows().open_cards(UserEnvironment({}, tty=terminal.theirs))
+    asking = asyncio.create_task(session.ask(KNOWN))
+    await terminal.sees("! This is the last try.")
+    for typed in ("12345", "123456789", "12345\u00e9"):
+        await terminal.sees("PIN of the card (an empty line cancels): ")
+        assert not terminal.echoes()
+        terminal.types(typed + "\n")
+        await terminal.sees("It has 6 to 8 characters. The card was not asked.")
+    await terminal.sees("PIN of the card")
+    terminal.types("654321\n")
+    await terminal.sees("New PIN: ")
+    terminal.types("abc123\n")
+    await terminal.sees("again: ")
+    terminal.types("abc123\n")
+    answer = await asyncio.wait_for(asking, 10)
+    assert (bytes(answer.known or b""), bytes(answer.pin or b"")) == (b"654321", b"abc123")
+    assert terminal.echoes()
+    again = asyncio.create_task(session.ask(KNOWN))  # the card said no: in the same terminal
+    await terminal.sees("PIN of the card")
+    terminal.types("\n")
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(again, 10)
+
+
+@pytest.mark.parametrize("said", ["yes\n", "\n", "delet\n"])
+async def test_only_the_word_itself_agrees(terminal: Terminal, said: str) -> None:
+    session = await Windows().open_cards(UserEnvironment({}, tty=terminal.theirs))
+    prompt = replace(PROMPT, pin_policy=None, confirm_label="Delete", typed="delete")
+    asking = asyncio.create_task(session.ask(prompt))
+    await terminal.sees("Delete? Type delete: ")
+    terminal.types(said)
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(asking, 10)
+    session = await Windows().open_cards(UserEnvironment({}, tty=terminal.theirs))
+    asking = asyncio.create_task(session.ask(prompt))
+    await terminal.sees("Delete? Type delete: ")
+    terminal.types("delete\n")
+    assert (await asyncio.wait_for(asking, 10)).pin is None
+    await session.show_done("The card is deleted", ())
+    assert session.closed.is_set()
+
+
+async def test_a_card_is_chosen_by_its_number(terminal: Terminal) -> None:
+    session = await Windows().open_cards(UserEnvironment({}, tty=terminal.theirs))
+    cards = [CardChoice("a" * 32, "Work\x1b[2J", "Serial 1"), CardChoice("b" * 32, "Home", "Serial 2")]
+    choosing = asyncio.create_task(session.choose("Delete a card", cards))
+    await terminal.sees("1  Work?[2J")
+    for wrong in ("0", "3", "Home", "-1"):
+        await terminal.sees("Type its number")
+        terminal.types(wrong + "\n")
+        await terminal.sees("There is no such number.")
+    await terminal.sees("Type its number")
+    terminal.types("2\n")
+    assert await asyncio.wait_for(choosing, 10) == "b" * 32
+    choosing = asyncio.create_task(session.choose("Delete a card", cards))
+    await terminal.sees("Type its number")
+    terminal.types("\n")
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(choosing, 10)
+    assert session.failure is not None
+
+
+async def test_a_card_is_shown_whole(terminal: Terminal) -> None:
+    session = await Windows().open_cards(UserEnvironment({}, tty=terminal.theirs))
+    sheet = CardSheet("Card", (("Serial", "4711"),), "The PIN is blocked.", CARD.certificates)
+    assert await session.show_card(sheet) is None
+    await terminal.sees("Serial       4711")
+    await terminal.sees("Signature: CN=M")
+    await terminal.sees("! The PIN is blocked.")
+    assert session.failure is None
