@@ -4,6 +4,8 @@ The tree of exceptions::
 
     PortalError
     ├── WrongState      an object is in a state that doesn't allow this; names the states that would do
+    ├── WrongReason     a state may change so, and for other reasons
+    ├── ModelFaults     the configured graphs, templates and relation types break a rule; the portal doesn't start
     ├── FieldErrors     a form can't be saved; one text for each field
     ├── StalePage       the page shows an older version than the one stored
     ├── NotFound        there is no such object, or it is another person's
@@ -57,6 +59,45 @@ class WrongState(PortalError):
     def __str__(self) -> str:
         needed = " or ".join(self.would_do) or "none: this can't be done any more"
         return f"{_OBJECTS.get(self.kind, self.kind)} is {self.state}. The state needed: {needed}."
+
+
+class WrongReason(PortalError):
+    """A state may change as was asked, and for other reasons.
+
+    Attributes:
+        kind: kind of object.
+        transition: both states.
+        reason: what was given.
+        would_do: the reasons that would do, sorted.
+    """
+
+    def __init__(self, kind: str, transition: str, reason: str, would_do: Iterable[str]) -> None:
+        super().__init__(kind, transition, reason)
+        self.kind = kind
+        self.transition = transition
+        self.reason = reason
+        self.would_do = sorted(would_do)
+
+    def __str__(self) -> str:
+        needed = " or ".join(self.would_do)
+        return (
+            f"{self.kind}: {self.transition} isn't for the reason {self.reason}. The reason needed: {needed}."
+        )
+
+
+class ModelFaults(PortalError):
+    """The configured state graphs, certificate templates or relation types break a rule: the portal doesn't start.
+
+    Attributes:
+        faults: one sentence for each; names graph or template, and the rule.
+    """
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(*self.faults)
+
+    def __str__(self) -> str:
+        return "the portal doesn't start with this configuration:\n  " + "\n  ".join(self.faults)
 
 
 class FieldErrors(PortalError):

@@ -1,66 +1,18 @@
-"""The states of everything that lives long: one table for each kind of object.
-
-The rules of a table (``StateGraph``):
-
-* an object is made in the start state;
-* it moves only along a transition of the table; anything else is refused, and the refusal names the states
-  from which it would have been possible;
-* a state without a way out is final; every other state reaches a final one (a test walks the tables).
+"""The states of everything that lives long: one table for each kind of object (``portal.model.graphs``).
 
 Card *Issued* (produced, waits for activation) and certificate *Issued* (at the CA, not yet proved on a card) are
-two different things, and so two enums.
+two different things, and so two enums. Certificate graphs can be configured: the table here is the one that is built in
+(``portal.model.certificate_model``).
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, TypeVar
 
-from portal.errors import WrongState
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from portal.model.graphs import StateGraph, Why
 
 S = TypeVar("S", bound=enum.StrEnum)
-
-
-class StateGraph(Generic[S]):
-    """One table of states.
-
-    Attributes:
-        kind: kind of object, as ``portal.errors.WrongState`` names it.
-        start: the state an object is made in.
-        transitions: state to the states that may follow.
-        final: states without a way out.
-    """
-
-    def __init__(self, kind: str, start: S, transitions: Mapping[S, frozenset[S]]) -> None:
-        self.kind = kind
-        self.start = start
-        self.transitions = dict(transitions)
-        self.final = frozenset(state for state, after in self.transitions.items() if not after)
-
-    @property
-    def states(self) -> frozenset[S]:
-        """All states of the table."""
-        return frozenset(self.transitions)
-
-    def before(self, target: S) -> frozenset[S]:
-        """The states from which ``target`` can be reached in one step."""
-        return frozenset(state for state, after in self.transitions.items() if target in after)
-
-    def check(self, current: S, target: S) -> S:
-        """Let a transition through.
-
-        Returns:
-            ``target``.
-
-        Raises:
-            WrongState: the table has no such transition.
-        """
-        if target not in self.transitions[current]:
-            raise WrongState(self.kind, current.value, (state.value for state in self.before(target)))
-        return target
 
 
 class CardState(enum.StrEnum):
@@ -170,8 +122,9 @@ class Role(enum.StrEnum):
     ADMINISTRATOR = "administrator"
 
 
-def _to(*states: S) -> frozenset[S]:
-    return frozenset(states)
+def _any(*states: S) -> dict[S, tuple[Why, ...]]:
+    """Transitions that are taken for any reason."""
+    return dict.fromkeys(states, ())
 
 
 _C = CardState
@@ -179,17 +132,25 @@ CARD: Final = StateGraph(
     "card",
     _C.REGISTERED,
     {
-        _C.REGISTERED: _to(_C.REQUESTED),
-        _C.REQUESTED: _to(_C.APPROVED, _C.REJECTED, _C.ABORTED),
-        _C.APPROVED: _to(_C.ISSUED, _C.FAILED, _C.ABORTED),
-        _C.FAILED: _to(_C.ISSUED, _C.ABORTED),
-        _C.ISSUED: _to(_C.ACTIVE, _C.LOCKED, _C.EXPIRED),
-        _C.ACTIVE: _to(_C.INACTIVE, _C.LOCKED, _C.EXPIRED),
-        _C.INACTIVE: _to(_C.ACTIVE, _C.LOCKED, _C.EXPIRED),
-        _C.ABORTED: frozenset(),
-        _C.REJECTED: frozenset(),
-        _C.LOCKED: frozenset(),
-        _C.EXPIRED: frozenset(),
+        _C.REGISTERED: {_C.REQUESTED: (Why.REQUESTED,)},
+        _C.REQUESTED: {
+            _C.APPROVED: (Why.APPROVED,),
+            _C.REJECTED: (Why.REJECTED,),
+            _C.ABORTED: (Why.ABORTED,),
+        },
+        _C.APPROVED: {
+            _C.ISSUED: (Why.PRODUCED,),
+            _C.FAILED: (Why.PRODUCTION_FAILED,),
+            _C.ABORTED: (Why.ABORTED,),
+        },
+        _C.FAILED: {_C.ISSUED: (Why.PRODUCED,), _C.ABORTED: (Why.ABORTED,)},
+        _C.ISSUED: {_C.ACTIVE: (Why.ACTIVATED,), _C.LOCKED: (Why.LOCKED,), _C.EXPIRED: (Why.EXPIRED,)},
+        _C.ACTIVE: {_C.INACTIVE: (Why.DEACTIVATED,), _C.LOCKED: (Why.LOCKED,), _C.EXPIRED: (Why.EXPIRED,)},
+        _C.INACTIVE: {_C.ACTIVE: (Why.REACTIVATED,), _C.LOCKED: (Why.LOCKED,), _C.EXPIRED: (Why.EXPIRED,)},
+        _C.ABORTED: {},
+        _C.REJECTED: {},
+        _C.LOCKED: {},
+        _C.EXPIRED: {},
     },
 )
 _T = TemporaryCardState
@@ -197,51 +158,92 @@ TEMPORARY_CARD: Final = StateGraph(
     "temporary_card",
     _T.REQUESTED,
     {
-        _T.REQUESTED: _to(_T.UNASSIGNED, _T.FAILED, _T.ABORTED),
-        _T.FAILED: _to(_T.UNASSIGNED),
-        _T.UNASSIGNED: _to(_T.ASSIGNED, _T.LOCKED),
-        # assigned to assigned: the card is extended
-        _T.ASSIGNED: _to(_T.UNASSIGNED, _T.EXPIRED, _T.ASSIGNED, _T.LOCKED),
-        _T.EXPIRED: _to(_T.UNASSIGNED),
-        _T.ABORTED: frozenset(),
-        _T.LOCKED: frozenset(),
+        _T.REQUESTED: {
+            _T.UNASSIGNED: (Why.PRODUCED,),
+            _T.FAILED: (Why.PRODUCTION_FAILED,),
+            _T.ABORTED: (Why.ABORTED,),
+        },
+        _T.FAILED: {_T.UNASSIGNED: (Why.PRODUCED,)},
+        _T.UNASSIGNED: {_T.ASSIGNED: (Why.ASSIGNED,), _T.LOCKED: (Why.LOCKED,)},
+        _T.ASSIGNED: {
+            _T.UNASSIGNED: (Why.WITHDRAWN,),
+            _T.EXPIRED: (Why.EXPIRED,),
+            _T.ASSIGNED: (Why.EXTENDED,),
+            _T.LOCKED: (Why.LOCKED,),
+        },
+        _T.EXPIRED: {_T.UNASSIGNED: (Why.WITHDRAWN,)},
+        _T.ABORTED: {},
+        _T.LOCKED: {},
     },
 )
 _V = VirtualSmartCardState
+_VSC_ENDS: Final = {
+    _V.LOCKED: (Why.LOCKED, Why.DELETED),
+    _V.EXPIRED: (Why.EXPIRED,),
+    _V.REPLACED: (Why.LOST,),
+}
 VIRTUAL_SMART_CARD: Final = StateGraph(
     "virtual_smart_card",
     _V.REGISTERED,
     {
-        _V.REGISTERED: _to(_V.ACTIVE, _V.LOCKED),
-        _V.ACTIVE: _to(_V.INACTIVE, _V.LOCKED, _V.EXPIRED, _V.REPLACED),
-        _V.INACTIVE: _to(_V.ACTIVE, _V.LOCKED, _V.EXPIRED, _V.REPLACED),
-        _V.LOCKED: frozenset(),
-        _V.REPLACED: frozenset(),
-        _V.EXPIRED: frozenset(),
+        _V.REGISTERED: {
+            _V.ACTIVE: (Why.CREATED,),
+            _V.LOCKED: (Why.CREATION_FAILED, Why.LOCKED, Why.DELETED),
+        },
+        _V.ACTIVE: {_V.INACTIVE: (Why.DEACTIVATED,), **_VSC_ENDS},
+        _V.INACTIVE: {_V.ACTIVE: (Why.REACTIVATED,), **_VSC_ENDS},
+        _V.LOCKED: {},
+        _V.REPLACED: {},
+        _V.EXPIRED: {},
     },
 )
 _M = MobileIdState
+_MOBILE_ENDS: Final = {_M.LOCKED: (Why.LOCKED, Why.DELETED), _M.EXPIRED: (Why.EXPIRED,)}
 MOBILE_ID: Final = StateGraph(
     "mobile_id",
     _M.REGISTERED,
     {
-        _M.REGISTERED: _to(_M.ACTIVE, _M.LOCKED),
-        _M.ACTIVE: _to(_M.INACTIVE, _M.LOCKED, _M.EXPIRED),
-        _M.INACTIVE: _to(_M.ACTIVE, _M.LOCKED, _M.EXPIRED),
-        _M.LOCKED: frozenset(),
-        _M.EXPIRED: frozenset(),
+        _M.REGISTERED: {
+            _M.ACTIVE: (Why.CREATED,),
+            _M.LOCKED: (Why.CREATION_FAILED, Why.LOCKED, Why.DELETED),
+        },
+        _M.ACTIVE: {_M.INACTIVE: (Why.DEACTIVATED,), **_MOBILE_ENDS},
+        _M.INACTIVE: {_M.ACTIVE: (Why.REACTIVATED,), **_MOBILE_ENDS},
+        _M.LOCKED: {},
+        _M.EXPIRED: {},
     },
 )
 _X = CertificateState
+_REVOKED_FOR: Final = (
+    Why.LOCKED,
+    Why.DELETED,
+    Why.LOST,
+    Why.WITHDRAWN,
+    Why.RENEWED,
+    Why.EXTENDED,
+    Why.TASK_FAILED,
+)
 CERTIFICATE: Final = StateGraph(
     "certificate",
     _X.ISSUED,
     {
-        _X.ISSUED: _to(_X.VALID, _X.REVOKED, _X.EXPIRED),
-        _X.VALID: _to(_X.ON_HOLD, _X.REVOKED, _X.EXPIRED),
-        _X.ON_HOLD: _to(_X.VALID, _X.REVOKED, _X.EXPIRED),
-        _X.REVOKED: frozenset(),
-        _X.EXPIRED: frozenset(),
+        _X.ISSUED: {
+            _X.VALID: (Why.TASK_SUCCEEDED,),
+            _X.REVOKED: (Why.TASK_FAILED, Why.LEFT_IN_ISSUED),
+            _X.EXPIRED: (Why.EXPIRED,),
+        },
+        _X.VALID: {
+            _X.ON_HOLD: (Why.DEACTIVATED,),
+            _X.REVOKED: _REVOKED_FOR,
+            _X.EXPIRED: (Why.EXPIRED,),
+        },
+        _X.ON_HOLD: {
+            _X.VALID: (Why.REACTIVATED,),
+            _X.REVOKED: _REVOKED_FOR,
+            _X.EXPIRED: (Why.EXPIRED,),
+        },
+        _X.REVOKED: {},
+        _X.EXPIRED: {},
     },
 )
 _O = OrderState
@@ -249,12 +251,12 @@ ORDER: Final = StateGraph(
     "order",
     _O.WAITING,
     {
-        _O.WAITING: _to(_O.RUNNING, _O.UNDONE),
-        _O.RUNNING: _to(_O.FINISHING, _O.UNDOING),
-        _O.FINISHING: _to(_O.FINISHED),
-        _O.UNDOING: _to(_O.UNDONE),
-        _O.FINISHED: frozenset(),
-        _O.UNDONE: frozenset(),
+        _O.WAITING: _any(_O.RUNNING, _O.UNDONE),
+        _O.RUNNING: _any(_O.FINISHING, _O.UNDOING),
+        _O.FINISHING: _any(_O.FINISHED),
+        _O.UNDOING: _any(_O.UNDONE),
+        _O.FINISHED: {},
+        _O.UNDONE: {},
     },
 )
 _P = ProcessState
@@ -262,9 +264,11 @@ PROCESS: Final = StateGraph(
     "process",
     _P.RUNNING,
     {
-        _P.RUNNING: _to(_P.FINISHED, _P.CANCELLED, _P.FAILED),
-        _P.FINISHED: frozenset(),
-        _P.CANCELLED: frozenset(),
-        _P.FAILED: frozenset(),
+        _P.RUNNING: _any(_P.FINISHED, _P.CANCELLED, _P.FAILED),
+        _P.FINISHED: {},
+        _P.CANCELLED: {},
+        _P.FAILED: {},
     },
 )
+OF_CARDS: Final = {graph.kind: graph for graph in (CARD, TEMPORARY_CARD, VIRTUAL_SMART_CARD, MOBILE_ID)}
+"""Kind of card to its graph."""

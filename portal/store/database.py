@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
+from portal.model.object_model import ObjectModel
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from portal.events import ChangeBus
 
 _TOPICS: Final = "inlay_topics"
+_MODEL: Final = "inlay_model"
 _BUSY_MS: Final = 15_000
 
 
@@ -35,9 +38,10 @@ class Database:
     Args:
         url: for example ``sqlite+aiosqlite:////var/lib/inlay/portal.db`` or ``postgresql+psycopg://…``.
         bus: where topics are published after a commit.
+        model: the states and relations that objects may have.
     """
 
-    def __init__(self, url: str, bus: ChangeBus) -> None:
+    def __init__(self, url: str, bus: ChangeBus, model: ObjectModel | None = None) -> None:
         self.bus = bus
         self.url = make_url(url)
         self._sqlite = self.url.get_backend_name() == "sqlite"
@@ -50,8 +54,9 @@ class Database:
         if self._sqlite:
             prepare_sqlite(self.engine.sync_engine)
         writing = self.engine.execution_options(inlay_write=True)
-        self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
-        self._writers = async_sessionmaker(writing, expire_on_commit=False)
+        info = {_MODEL: model or ObjectModel()}
+        self._readers = async_sessionmaker(self.engine, expire_on_commit=False, info=info)
+        self._writers = async_sessionmaker(writing, expire_on_commit=False, info=info)
         # SQLite has one writer; waiting here is fair, waiting in SQLite is polling
         self._one_writer = asyncio.Lock()
 
@@ -80,6 +85,13 @@ class Database:
 def notify(tx: AsyncSession, *topics: str) -> None:
     """Publish topics once this transaction is committed."""
     tx.info.setdefault(_TOPICS, set()).update(topics)
+
+
+def model_of(tx: AsyncSession) -> ObjectModel:
+    """The states and relations that the objects of this database may have."""
+    model = tx.info[_MODEL]
+    assert isinstance(model, ObjectModel)  # noqa: S101  # set above for every transaction
+    return model
 
 
 def prepare_sqlite(engine: Engine) -> None:

@@ -457,6 +457,11 @@ export const CAUSES = Object.freeze({
     "why": "A request to recover keys waits for a limited time only.",
     "next_step": "Start Recover archived keys anew."
   },
+  "relation_unknown": {
+    "happened": "Two objects could not be related.",
+    "why": "This portal has no relation type {relation}.",
+    "next_step": "Tell your support: an encoding description or the portal's configuration has to be put right."
+  },
   "relation_without_card": {
     "happened": "The task was not begun.",
     "why": "Its certificates have to be related to a card, and the process is about no card.",

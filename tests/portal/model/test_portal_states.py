@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from portal.errors import WrongState
+from portal.errors import WrongReason, WrongState
 from portal.model import states
-from portal.model.states import StateGraph
+from portal.model.graphs import StateGraph, Why
+from portal.model.states import CardState
 
 # start state first; "A>B" for each transition that there is
 _TABLES: dict[str, tuple[StateGraph[Any], str]] = {
@@ -96,8 +97,32 @@ def test_start_and_final_states(name: str) -> None:
 @pytest.mark.parametrize("name", _TABLES)
 def test_every_state_reaches_a_final_one(name: str) -> None:
     """No object can be stuck."""
+    assert _TABLES[name][0].stuck() == frozenset()
+
+
+def test_a_state_without_an_end_is_found() -> None:
+    """The walk finds what it is for."""
+    graph = StateGraph("x", "a", {"a": {"b": ()}, "b": {"a": ()}, "c": {"d": ()}, "d": {}})
+    assert graph.stuck() == {"a", "b"}
+
+
+@pytest.mark.parametrize("name", ["card", "temporary card", "virtual smart card", "mobile id", "certificate"])
+def test_every_transition_of_an_object_names_its_reasons(name: str) -> None:
+    """Why an object changed is said where it can be: by the table. Another reason is refused."""
     graph, _ = _TABLES[name]
-    ends = set(graph.final)
-    while grown := {state for state, after in graph.transitions.items() if after & ends} - ends:
-        ends |= grown
-    assert ends == graph.states
+    for (before, after), reasons in graph.reasons.items():
+        assert reasons, (before, after)
+        for why in Why:
+            if why in reasons or why is Why.CHANGE_STATE:
+                assert graph.check(before, after, why) is after
+                continue
+            with pytest.raises(WrongReason) as caught:
+                graph.check(before, after, why)
+            assert caught.value.would_do == sorted(reasons)
+            assert str(caught.value)
+
+
+def test_a_state_of_another_table() -> None:
+    """A word that the table doesn't have is refused like any wrong state."""
+    with pytest.raises(WrongState):
+        states.CARD.check(CardState.ACTIVE, "Replaced")  # type: ignore[arg-type]  # what a row might hold
