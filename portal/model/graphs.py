@@ -12,7 +12,7 @@ The rules of a table (``StateGraph``):
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from portal.errors import WrongReason, WrongState
 
@@ -48,7 +48,13 @@ class Why(enum.StrEnum):
     LEFT_IN_ISSUED = "left in Issued"
     RENEWED = "renewed"
     CHANGE_STATE = "change state"
-    """a process step says so by itself; good for every transition"""
+    """a process step says so by itself"""
+    IN_CA = "changed in the CA"
+    """the CA has confirmed what was asked of it; why it was asked stands where it was asked"""
+
+
+ALWAYS_GOOD: Final = frozenset({Why.CHANGE_STATE, Why.IN_CA})
+"""Reasons that every transition may have, beside its own."""
 
 
 class StateGraph(Generic[S]):
@@ -100,7 +106,7 @@ class StateGraph(Generic[S]):
         if target not in self.transitions.get(current, ()):
             raise WrongState(self.kind, str(current), (str(state) for state in self.before(target)))
         reasons = self.reasons[current, target]
-        if why is not None and why is not Why.CHANGE_STATE and reasons and why not in reasons:
+        if why is not None and why not in ALWAYS_GOOD and reasons and why not in reasons:
             raise WrongReason(self.kind, f"{current} > {target}", why.value, (str(item) for item in reasons))
         return target
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from portal.model.graphs import StateGraph, Why
 
 
-class Change(NamedTuple):
+class StateChange(NamedTuple):
     """A change of state.
 
     Attributes:
@@ -41,7 +41,11 @@ def graph_of(tx: AsyncSession, row: Card | Certificate) -> StateGraph[Any]:
 
 
 async def change_state(
-    tx: AsyncSession, row: Card | Certificate, target: str, change: Change, **details: str | int | list[str]
+    tx: AsyncSession,
+    row: Card | Certificate,
+    target: str,
+    change: StateChange,
+    **details: str | int | list[str],
 ) -> None:
     """Change the state of a card or certificate that is locked for this writing transaction.
 
