@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.vsc import command_parser
+from agent.vsc import command_parser, commands
 from tests.support.virtual_cards import empty_card, prove_management, store_in
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _set_up(card: VirtualCard, step: str) -> None:
 
 @pytest.mark.parametrize(("setup", "exchanges"), _cases())
 def test_vector(setup: list[str], exchanges: list[tuple[str, str]], tmp_path: Path) -> None:
-    """A fresh card (PIN 123456, PUK 87654321) answers each command as written; ``?`` is any digit.
+    """A fresh card (PIN 123456, PUK 87654321) answers each command as written: a pattern, ``?`` is any digit.
 
     ``setup`` names what has been done before: ``select``, ``management`` (its key is proved), ``pin``.
     """
@@ -58,6 +58,6 @@ def test_every_command_has_vectors() -> None:
         for case in json.loads(path.read_text())["cases"]:
             for command, expected in case["exchanges"]:
                 answers.setdefault(int(command[2:4] or "0", 16), set()).add(expected[-4:])
-    for instruction in command_parser.INSTRUCTIONS:
+    for instruction in command_parser.INSTRUCTIONS | {commands.GET_RESPONSE}:
         assert any(status == "9000" or status.startswith("61") for status in answers[instruction])
         assert any(status.startswith(("63", "67", "69", "6A")) for status in answers[instruction])
