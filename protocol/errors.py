@@ -243,7 +243,7 @@ _ROWS: Final = (
           "Ask your support to start Recover archived keys for you, then try again."),
     Cause("recovery_request_expired", 1708, "This was not agreed to in time.",
           "A request to recover keys waits for a limited time only.", "Start Recover archived keys anew."),
-    Cause("relation_unknown", 1707, "Two objects could not be related.", "This portal has no relation type {relation}.",
+    Cause("relation_unknown", 1709, "Two objects could not be related.", "This portal has no relation type {relation}.",
           "Tell your support: an encoding description or the portal's configuration has to be put right."),
     Cause("relation_without_card", 1710, "The task was not begun.",
           "Its certificates have to be related to a card, and the process is about no card.", "Tell the portal's support."),
