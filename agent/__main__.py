@@ -52,8 +52,11 @@ class Agent:
     def __init__(self, folders: Folders) -> None:
         """Put the parts together; nothing runs yet."""
         from agent.card_care import CardCare
+        from agent.card_keeper import CardKeeper
         from agent.card_places import CardPlaces
         from agent.cards import VirtualCards
+        from agent.desktop.key_store_watch import KeyStoreWatch
+        from agent.desktop.session_watch import SessionWatch
         from agent.reader_watch import ReaderWatch
         from agent.readers import PcscReaders
 
@@ -63,8 +66,9 @@ class Agent:
         self._trust = TrustStore(folders)
         self._environment = LastEnvironment()
         self._journal = JournalAccess(folders.journal, device)
-        places = CardPlaces()
-        self._cards = VirtualCards(folders.state, device, self._journal, places)
+        places, sessions = CardPlaces(pin_lapse=policy.pin_lapse_seconds), SessionWatch()
+        self._cards = VirtualCards(folders.state, device, self._journal, places, sessions)
+        self._keeper = CardKeeper(self._cards, places, device, self._catch_up, sessions, KeyStoreWatch())
         handlers = {operation: make(self._cards) for operation, make in ORDERS.items()}
         windows = Windows()
         self._desk = OrderDesk(
@@ -114,10 +118,13 @@ class Agent:
         """What may come after the first commands: each part starts, or says why it doesn't."""
         await self._try("pages can't reach this agent directly", self._listen_to_pages())
         await self._try("links", asyncio.to_thread(_check_links))
-        await self._try("the device key can't be opened yet", asyncio.to_thread(self._device.key))
-        await self._try("the cards' folder can't be opened yet", self._cards.sweep())
-        await self._try("unfinished orders can't be gone on with yet", self._desk.resume())
-        await self._try("the cards can't be shown yet", self._cards.attend())
+        await self._try("the cards' folder can't be swept", self._cards.sweep())
+        await self._try("the cards can't be shown yet", self._keeper.start())
+
+    async def _catch_up(self) -> None:
+        """What needs the device's own secret, as soon as it is open."""
+        await self._try("the device key can't be made", asyncio.to_thread(self._device.key))
+        await self._try("unfinished orders can't be gone on with", self._desk.resume())
 
     async def _listen_to_pages(self) -> None:
         from agent.server import LoopbackServer  # late: it costs more than all the rest
@@ -139,6 +146,7 @@ class Agent:
 
     async def _end(self) -> None:
         await self._socket.close()
+        await self._keeper.close()
         await self._desk.close()
         if self._loopback is not None:
             await self._loopback.close()

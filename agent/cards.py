@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from agent.device import Device
     from agent.journal_access import JournalAccess
     from agent.keys_system import DeviceSecret
+    from agent.ports import SessionWatching
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,7 +50,14 @@ T = TypeVar("T")
 class VirtualCards:
     """The cards, and the readers they are in."""
 
-    def __init__(self, state: Path, device: Device, journal: JournalAccess, places: CardPlaces) -> None:
+    def __init__(
+        self,
+        state: Path,
+        device: Device,
+        journal: JournalAccess,
+        places: CardPlaces,
+        sessions: SessionWatching | None = None,
+    ) -> None:
         """Use the agent's state folder.
 
         Args:
@@ -57,10 +65,12 @@ class VirtualCards:
             device: the secrets they are under.
             journal: where each card's origin is written.
             places: the readers.
+            sessions: knows whether the person is there; told when they ask for their cards.
         """
         self._device = device
         self._journal = journal
         self._places = places
+        self._sessions = sessions
         self._shelf = CardShelf(state / "cards", device)
         self._cards: dict[str, VirtualCard] = {}
         self._workers: dict[str, ThreadPoolExecutor] = {}
@@ -175,9 +185,16 @@ class VirtualCards:
 
     async def overview(self) -> list[dict[str, Any]]:
         """All cards, as ``inlay cards --json`` has them; one that is in no reader is put into one again."""
+        if self._sessions is not None:
+            await self._sessions.person_asks()
         standings = await self.attend()
         records = await asyncio.to_thread(self._journal.cards)
         return [card_row(standing, records.get(standing.shelved.card_id)) for standing in standings]
+
+    def notes(self) -> list[InlayError]:
+        """What the person should know of their cards as a whole."""
+        blind = None if self._sessions is None else self._sessions.blind
+        return [] if blind is None else [blind]
 
     async def attend(self) -> list[Standing]:
         """Put every active card that is in no reader into one, where that is possible now.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import platformdirs
@@ -65,13 +65,21 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         user_trust: users may trust further portals of their own.
         file_storage: the device secret may lie in a file where there is no key store.
+        pin_lapse_minutes: minutes without use after which a virtual card forgets that its PIN was typed, 1 to
+            1440; 0: not before it is taken out.
     """
 
     user_trust: bool = True
     file_storage: bool = True
+    pin_lapse_minutes: Annotated[int, msgspec.Meta(ge=0, le=1440)] = 15
+
+    @property
+    def pin_lapse_seconds(self) -> float | None:
+        """The same in seconds; None: never."""
+        return 60.0 * self.pin_lapse_minutes or None
 
 
-_STRICTEST: Final = Policy(user_trust=False, file_storage=False)
+_STRICTEST: Final = Policy(user_trust=False, file_storage=False, pin_lapse_minutes=1)
 
 
 def machine_policy(machine: Path = MACHINE_FOLDER, owner: int = 0) -> Policy:

@@ -115,6 +115,8 @@ class OrderDesk:
         self._tools = tools
         self._active: ActiveOrder | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._resuming = asyncio.Lock()
+        self._resumed = False
 
     # --- in
 
@@ -144,11 +146,23 @@ class OrderDesk:
         return self._tools.trust.find(submission.portal)
 
     async def resume(self) -> None:
-        """At start: go on with, or undo, what the last run of the agent left."""
-        journal = await asyncio.to_thread(self._tools.journal.get)
-        for item in await asyncio.to_thread(journal.unsettled):
+        """Go on with, or undo, what the last run of the agent left: once, before anything new is begun.
+
+        At start, or as soon as the key store is open; the first code sees to it otherwise.
+
+        Raises:
+            InlayError: the journal can't be opened; it may be tried again.
+        """
+        async with self._resuming:
+            if self._resumed:
+                return
+            journal = await asyncio.to_thread(self._tools.journal.get)
+            left = await asyncio.to_thread(journal.unsettled)
+            claims = await asyncio.to_thread(journal.open_claims)
+            self._resumed = True
+        for item in left:
             self._spawn(recover(self, self._tools, item))
-        for asked in await asyncio.to_thread(journal.open_claims):
+        for asked in claims:
             self._spawn(undo_claim(self, self._tools, asked))
 
     async def close(self) -> None:
@@ -208,6 +222,7 @@ class OrderDesk:
 
     async def _claim(self, submission: Submission, entry: TrustEntry) -> tuple[Claimed, Channel]:
         """Claim a code. A claim whose answer is lost is repeated for a while, then asked for without the person."""
+        await self.resume()
         journal = await asyncio.to_thread(self._tools.journal.get)
         origin = None if submission.page is None else submission.page.origin
         asked = OpenClaim(entry.portal, submission.code, submission.transport, origin)

@@ -169,6 +169,9 @@ class Cards(Protocol):
     async def overview(self) -> list[dict[str, Any]]:
         """All cards, as ``inlay cards --json`` has them."""
 
+    def notes(self) -> list[InlayError]:
+        """What the person should know of their cards as a whole."""
+
 
 # --- orders ------------------------------------------------------------------------------------
 

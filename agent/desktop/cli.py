@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from agent.desktop import cli_cards, cli_output, paths, url_handler
 from agent.desktop.causes import told
@@ -249,7 +250,16 @@ def _list(
         cli_output.write_table(answer[method], columns)
     else:
         cli_output.write_line(nothing)
+    if not options.json:
+        for line in _remarks(answer[method], answer.get("notes", [])):
+            cli_output.write_line(line)
     return EXIT_OK
+
+
+def _remarks(rows: Sequence[Mapping[str, Any]], notes: Sequence[Mapping[str, str]]) -> list[str]:
+    """What to do about rows with a problem, each thing once, and what concerns them all."""
+    steps = dict.fromkeys(f"Next: {row['next']}" for row in rows if row.get("next"))
+    return [*steps, *(f"{note['happened']} {note['why']} {note['next']}" for note in notes)]
 
 
 def _link_register(options: argparse.Namespace) -> int:

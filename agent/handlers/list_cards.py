@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 
 async def handle(services: Services, request: PrivateRequest) -> dict[str, Any]:
-    """All cards, the unusable ones with their problem."""
+    """All cards, the unusable ones with their problem; and what concerns them all."""
     require_none(request)
-    return {"cards": await services.cards.overview()}
+    cards = await services.cards.overview()
+    notes = [
+        {"code": note.code, "happened": note.happened, "why": note.why, "next": note.next_step}
+        for note in (services.cards.notes() if cards else ())
+    ]
+    return {"cards": cards, "notes": notes}

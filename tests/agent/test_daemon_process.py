@@ -137,14 +137,14 @@ def test_only_one_agent_runs(daemon: DaemonProcess) -> None:
     )
     assert second.returncode == 3
     assert "running already" in second.stderr
-    assert daemon.ask_now("cards", {})["result"] == {"cards": []}
+    assert daemon.ask_now("cards", {})["result"]["cards"] == []
 
 
 def test_a_socket_left_by_a_crash_is_no_obstacle(daemon: DaemonProcess) -> None:
     daemon.kill()
     assert (daemon.runtime / "inlay/agent.sock").exists()
     daemon.start()
-    assert daemon.ask_now("cards", {})["result"] == {"cards": []}
+    assert daemon.ask_now("cards", {})["result"]["cards"] == []
 
 
 def test_a_stop_removes_the_socket(daemon: DaemonProcess) -> None:
@@ -239,7 +239,7 @@ async def test_killed_before_the_receipt_the_next_start_undoes(
     await at.until(lambda item: item.undone is not None)
     assert at.state is OrderState.UNDONE
     assert trusting.card_files() == []
-    assert (await trusting.ask("cards", {}))["result"] == {"cards": []}
+    assert (await trusting.ask("cards", {}))["result"]["cards"] == []
     assert PIN not in trusting.everything_written()
     terminal.close()
 
