@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from portal.model.states import CaState, CertificateState, VirtualSmartCardState
+from portal.processes import certificates
 from portal.processes.ca_changes import Change
-from portal.store.tables import Card, Certificate, Device, ObjectRelation, Order, Revocation
+from portal.store.tables import Card, Certificate, Device, Revocation
 from portal.views import CardView, CertificateView
 
 if TYPE_CHECKING:
@@ -43,21 +44,9 @@ async def _card(tx: AsyncSession, card: Card) -> CardView:
         device=device.name if device else "",
         valid_until=card.valid_until,
         created_at=card.created_at,
-        certificates=await certificates(tx, card),
+        certificates=await certificate_views(tx, await certificates.of_card(tx, card)),
         restored=card.restored_at is not None,
     )
-
-
-async def certificates(tx: AsyncSession, card: Card) -> list[CertificateView]:
-    """Certificates that are related to the card, or were issued for it by an order that ended badly."""
-    related = select(ObjectRelation.to_id).where(
-        ObjectRelation.from_kind == card.kind,
-        ObjectRelation.from_id == card.id,
-        ObjectRelation.to_kind == "certificate",
-    )
-    ordered = select(Order.jti).where(Order.card_id == card.id)
-    query = select(Certificate).where(Certificate.id.in_(related) | Certificate.order_jti.in_(ordered))
-    return await certificate_views(tx, list(await tx.scalars(query.order_by(Certificate.slot))))
 
 
 async def certificate_views(tx: AsyncSession, rows: list[Certificate]) -> list[CertificateView]:

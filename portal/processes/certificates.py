@@ -13,12 +13,13 @@ from sqlalchemy import select
 from portal.model.states import CaState
 from portal.processes import ca_changes
 from portal.processes.ca_changes import Change
-from portal.store.tables import Certificate, ObjectRelation
+from portal.store.tables import Certificate, ObjectRelation, Order
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.ca.authority import Reason
+    from portal.store.tables import Card
 
 FOR_PROOF: Final = "proof"
 """``Certificate.held_for``: on hold at the CA until its key has proved itself."""
@@ -30,6 +31,19 @@ async def of_order(tx: AsyncSession, jti: str) -> list[Certificate]:
     """The certificates that were issued for an order, locked for this transaction."""
     query = select(Certificate).where(Certificate.order_jti == jti).order_by(Certificate.slot)
     return list(await tx.scalars(query.with_for_update()))
+
+
+async def of_card(tx: AsyncSession, card: Card, *, lock: bool = False) -> list[Certificate]:
+    """A card's certificates: related to it, or issued for it by an order, however that ended."""
+    related = select(ObjectRelation.to_id).where(
+        ObjectRelation.from_kind == card.kind,
+        ObjectRelation.from_id == card.id,
+        ObjectRelation.to_kind == "certificate",
+    )
+    ordered = select(Order.jti).where(Order.card_id == card.id)
+    query = select(Certificate).where(Certificate.id.in_(related) | Certificate.order_jti.in_(ordered))
+    query = query.order_by(Certificate.slot, Certificate.id)
+    return list(await tx.scalars(query.with_for_update() if lock else query))
 
 
 async def release_proved(tx: AsyncSession, jti: str, actor: str, now: int) -> None:

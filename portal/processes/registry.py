@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
 from portal.processes.handle_issued import HandleIssued
+from portal.processes.lock_for_operator import LockForOperator
 
 if TYPE_CHECKING:
     from portal.processes.context import Context
@@ -19,4 +20,5 @@ def definitions(context: Context) -> list[Definition]:
         GetVirtualSmartCard(context),
         ArchiveRecovery(context),
         HandleIssued(context),
+        LockForOperator(context),
     ]

@@ -10,6 +10,7 @@ from sqlalchemy import and_, or_, select
 
 from portal import card_views
 from portal.errors import NotFound
+from portal.processes import certificates
 from portal.staff import timeline
 from portal.staff.times import moment
 from portal.staff.views import Fact, Link, ObjectView, Relation
@@ -135,7 +136,8 @@ def _card(kind: str) -> Loader:
         if card.kind != kind:
             raise NotFound(kind)
         found = Found(card.label, card.state, await _card_facts(tx, card))
-        found.certificates = await card_views.certificates(tx, card)
+        rows = await certificates.of_card(tx, card)
+        found.certificates = await card_views.certificate_views(tx, rows)
         orders = list(await tx.scalars(select(Order).where(Order.card_id == key)))
         found.ids = [view.id for view in found.certificates]
         found.ids += [order.jti for order in orders] + [order.process_id for order in orders]

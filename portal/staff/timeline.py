@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 PAGE: Final = 100
 _DEVICE: Final = "device:"
-_WHY: Final = ("reason", "error")
+_WHY: Final = ("note", "reason", "error", "why")
+"""Where a row says why, the most telling first."""
 _WHAT: Final = {
     "archived_key.delivered": "Its encryption key was taken from the archive",
     "archived_key.made": "Its encryption key was made and archived",
@@ -79,7 +80,7 @@ async def told(tx: AsyncSession, rows: Sequence[AuditEntry], own: frozenset[str]
         Event(
             number=row.number,
             at=row.at,
-            what=_WHAT.get(row.action, row.action),
+            what=_what(row),
             action=row.action,
             actor=_actor(row, devices),
             why=_why(row.details),
@@ -108,6 +109,13 @@ async def _links(tx: AsyncSession, rows: Sequence[AuditEntry]) -> dict[str, Link
     return links
 
 
+def _what(row: AuditEntry) -> str:
+    before, after = row.details.get("before"), row.details.get("after")
+    if row.action.endswith(".state") and isinstance(before, str) and isinstance(after, str):
+        return f"From {before} to {after}"
+    return _WHAT.get(row.action, row.action)
+
+
 def _by_device(row: AuditEntry) -> bool:
     return row.actor.startswith(_DEVICE)
 
@@ -120,11 +128,10 @@ def _actor(row: AuditEntry, devices: Mapping[str, str]) -> str:
 
 
 def _why(details: Mapping[str, object]) -> str:
-    for name in _WHY:
-        value = details.get(name)
-        if isinstance(value, str) and value:
-            return InlayError(value).happened if value in TABLE else value
-    return ""
+    told = [value for name in _WHY if isinstance(value := details.get(name), str) and value]
+    if not told:
+        return ""
+    return InlayError(told[0]).happened if told[0] in TABLE else told[0]
 
 
 def _details(details: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

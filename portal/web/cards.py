@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from portal.model.objects import ObjectKind
+from portal.views import ObjectRef
 from portal.web.guard import require_session
 from portal.web.keys import SERVICES
 from portal.web.templating import page
@@ -15,4 +17,10 @@ if TYPE_CHECKING:
 async def get_cards(request: web.Request) -> web.Response:
     """``GET /cards``."""
     session = await require_session(request)
-    return page(request, "cards.html", session, cards=await request.app[SERVICES].cards(session))
+    services = request.app[SERVICES]
+    cards = await services.cards(session)
+    possible = {
+        card.id: await services.possible(session, ObjectRef(ObjectKind.VIRTUAL_SMART_CARD, card.id))
+        for card in cards
+    }
+    return page(request, "cards.html", session, cards=cards, possible=possible)

@@ -8,17 +8,19 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from portal.errors import FieldErrors
+from portal.model.objects import ObjectKind
 from portal.staff.filters import TEXT
+from portal.views import ObjectRef
 from portal.web.guard import read_form, require_session
-from portal.web.keys import OPERATOR
+from portal.web.keys import OPERATOR, SERVICES
 from portal.web.templating import page
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from portal.staff.filters import SearchKind
     from portal.staff.views import Results
-    from portal.views import Session
+    from portal.views import Session, Startable
 
 _FIRST_KIND: Final = "virtual_smart_card"
 _MOST_CURSOR: Final = 100
@@ -66,13 +68,17 @@ async def get_object(request: web.Request) -> web.Response:
     """``GET /operator/objects/KIND/ID``."""
     session = await require_session(request)
     before = request.query.get("before", "")
+    kind, key = request.match_info["kind"], request.match_info["id"]
     view = await request.app[OPERATOR].object(
         session,
-        request.match_info["kind"],
-        request.match_info["id"],
+        kind,
+        key,
         int(before) if before.isascii() and before.isdigit() and len(before) < 16 else 0,
     )
-    return page(request, "object.html", session, view=view, paged=bool(before))
+    possible: Sequence[Startable] = ()
+    if kind in frozenset(ObjectKind):
+        possible = await request.app[SERVICES].possible(session, ObjectRef(kind, key))
+    return page(request, "object.html", session, view=view, paged=bool(before), possible=possible)
 
 
 def _sent(request: web.Request) -> Mapping[str, str]:

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from portal.errors import StalePage
-from portal.model.states import ProcessState
+from portal.errors import FieldErrors, StalePage
+from portal.model.objects import ObjectKind
+from portal.model.states import ProcessState, Role
+from portal.views import ObjectRef
+from portal.web.form_fields import form_context, whole
 from portal.web.guard import field, read_form, require_session
 from portal.web.keys import CODES, SERVICES
 from portal.web.templating import page
@@ -16,10 +19,13 @@ from protocol.messages import Step
 from protocol.possibilities import POSSIBILITIES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from portal.views import CodeView, ProcessView, Session
 
 OPEN_STEP: Final = "open"
 """The step at which a code is shown."""
+_OWN_FIELDS: Final = frozenset({"expected_version"})
 _NOTICES: Final = {
     "stale": "This page was out of date, so nothing was done. It is up to date now; go on from here.",
     "wrong": "That is not the number Inlay shows. Look at Inlay's window and type the three digits again.",
@@ -36,10 +42,11 @@ _PROGRESS: Final = {
 
 
 async def post_start(request: web.Request) -> web.Response:
-    """``POST /processes``: start a process."""
+    """``POST /processes``: start a process, on an object where the form names one."""
     session = await require_session(request)
     form = await read_form(request, session.csrf_token)
-    view = await request.app[SERVICES].start_process(session, field(form, "name", 100))
+    ref = ObjectRef(field(form, "kind", 64), field(form, "id", 64)) if "kind" in form else None
+    view = await request.app[SERVICES].start_process(session, field(form, "name", 100), ref)
     raise web.HTTPSeeOther(f"/processes/{view.id}")
 
 
@@ -50,11 +57,28 @@ async def get_process(request: web.Request) -> web.Response:
     code = await _code(request, session, view)
     if code is not None:
         view = await request.app[SERVICES].process(session, view.id)
+    return _show(request, session, view, code)
+
+
+def _show(
+    request: web.Request,
+    session: Session,
+    view: ProcessView,
+    code: CodeView | None,
+    *,
+    sent: Mapping[str, Sequence[str]] | None = None,
+    errors: Mapping[str, str] | None = None,
+    expected: int | None = None,
+) -> web.Response:
     return page(
         request,
         "process.html",
         session,
+        status=422 if errors else 200,
         view=view,
+        form=form_context(view.form, view.values, sent, errors),
+        expected_version=view.version if expected is None else expected,
+        back=_back(session, view),
         code=code,
         progress=[(step.value, *texts) for step, texts in _PROGRESS.items()],
         reached=_reached(view),
@@ -65,15 +89,21 @@ async def get_process(request: web.Request) -> web.Response:
 
 
 async def post_next(request: web.Request) -> web.Response:
-    """``POST /processes/ID/next``: sent twice, it works once, and both answers are the same page."""
+    """``POST /processes/ID/next``: sent twice, it works once, and both answers are the same page.
+
+    What is wrong with the step's form is said at its field, with what was sent still in it.
+    """
     session, form, process_id = await _sent(request)
-    version = field(form, "expected_version", 10)
+    version = whole(field(form, "expected_version", 10))
+    values = {name: sent for name, sent in form.items() if name not in _OWN_FIELDS}
     try:
-        number = int(version) if version.isascii() and version.isdigit() else -1
-        view = await request.app[SERVICES].next(session, process_id, number)
+        view = await request.app[SERVICES].next(session, process_id, version, values)
     except StalePage:
         raise web.HTTPSeeOther(f"/processes/{process_id}?stale") from None
-    finished = view.state is ProcessState.FINISHED
+    except FieldErrors as error:
+        view = await request.app[SERVICES].process(session, process_id)
+        return _show(request, session, view, None, sent=values, errors=error.errors, expected=version)
+    finished = view.state is ProcessState.FINISHED and view.target is None
     raise web.HTTPSeeOther("/cards" if finished else f"/processes/{process_id}")
 
 
@@ -130,6 +160,14 @@ async def _code(request: web.Request, session: Session, view: ProcessView) -> Co
         return await request.app[CODES].current(session, view.id)
     request.app[CODES].forget(view.id)
     return None
+
+
+def _back(session: Session, view: ProcessView) -> tuple[str, str]:
+    """Where a process leads when it has ended: address and words."""
+    target = view.target
+    if target is not None and target.kind in frozenset(ObjectKind) and Role.OPERATOR in session.user.roles:
+        return f"/operator/objects/{target.kind}/{target.id}", target.label
+    return ("/start", "To the start page") if target is None else ("/cards", "Cards")
 
 
 def _reached(view: ProcessView) -> int:

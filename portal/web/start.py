@@ -18,7 +18,8 @@ async def get_start(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     startable = await services.dashboard(session)
     cards = await services.cards(session)
-    return page(request, "start.html", session, startable=startable, cards=cards)
+    waiting = await services.waiting(session)
+    return page(request, "start.html", session, startable=startable, cards=cards, waiting=waiting)
 
 
 async def get_help(request: web.Request) -> web.Response:

@@ -23,7 +23,7 @@ from tests.support.postgresql import PrivatePostgresql
 from tests.support.staff_seed import many_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from portal.staff.filters import Filter
@@ -95,9 +95,14 @@ async def test_on_sqlite(tmp_path: Path) -> None:
         await compare(few, many)
 
 
-@pytest.mark.interop
-async def test_on_postgresql() -> None:
+@pytest.fixture
+def urls() -> Iterator[list[str]]:
+    """Two databases of PostgreSQL; made outside the event loop."""
     with PrivatePostgresql() as server:
-        small, large = server.fresh_database(), server.fresh_database()
-        async with filled(small, FEW) as few, filled(large, MANY) as many:
-            await compare(few, many)
+        yield [server.fresh_database(), server.fresh_database()]
+
+
+@pytest.mark.interop
+async def test_on_postgresql(urls: list[str]) -> None:
+    async with filled(urls[0], FEW) as few, filled(urls[1], MANY) as many:
+        await compare(few, many)
