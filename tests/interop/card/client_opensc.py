@@ -109,18 +109,24 @@ def _derive(client: Client, slot: int) -> None:
     assert shared.read_bytes() == ours.exchange(ec.ECDH(), public)
 
 
+_USE: Final = {
+    Algorithm.RSA_4096: ("--sign", "--mechanism", "SHA256-RSA-PKCS"),
+    Algorithm.ED25519: ("--sign", "--mechanism", "EDDSA"),
+    Algorithm.X25519: ("--derive", "--mechanism", "ECDH1-DERIVE"),
+}
+
+
 def _cannot_use(client: Client, algorithm: Algorithm, reason: str) -> None:
     """A key whose certificate OpenSC reads and whose kind it can't use: in vain, and nothing else suffers."""
     public = personalise.generate(client.card, 0x85, algorithm)
     personalise.write_certificate(client.card, 0x85, client.root.issue(public, 0x9A))
-    message, signature = client.write("message", b"signed"), client.path("never")
-    argv = ["pkcs11-tool", "--module", MODULE, "--login", "--pin", PIN_TEXT, "--sign", "--id", "08"]
-    files = ["--input-file", str(message), "--output-file", str(signature)]
-    mechanism = ["--mechanism", "SHA256-RSA-PKCS" if algorithm is Algorithm.RSA_4096 else "EDDSA"]
-    done = client.pcscd.run([*argv, *mechanism, *files], env=client.env)
+    message, result = client.write("message", b"used"), client.path("never")
+    argv = ["pkcs11-tool", "--module", MODULE, "--login", "--pin", PIN_TEXT, "--id", "08"]
+    files = ["--input-file", str(message), "--output-file", str(result)]
+    done = client.pcscd.run([*argv, *_USE[algorithm], *files], env=client.env)
     _delete(client, 0x85)
     assert reason in done.stderr, done.stdout + done.stderr
-    assert not signature.exists()
+    assert not result.exists()
 
 
 def _delete(client: Client, slot: int) -> None:
@@ -136,6 +142,7 @@ def _delete(client: Client, slot: int) -> None:
 
 _NO_RSA_4096 = partial(_cannot_use, algorithm=Algorithm.RSA_4096, reason="CKR_FUNCTION_NOT_SUPPORTED")
 _NO_ED25519 = partial(_cannot_use, algorithm=Algorithm.ED25519, reason="Private key not found")
+_NO_X25519 = partial(_cannot_use, algorithm=Algorithm.X25519, reason="Private key not found")
 
 OPERATIONS: Final = [
     Operation("pkcs15-tool", "list keys and certificates", _dump),
@@ -155,4 +162,5 @@ OPERATIONS: Final = [
     Operation("pkcs11-tool", "derive P-384, retired", partial(_derive, slot=0x83)),
     Operation("pkcs11-tool", "sign RSA-4096", _NO_RSA_4096, "OpenSC 0.23 has RSA up to 3072 for PIV"),
     Operation("pkcs11-tool", "sign Ed25519", _NO_ED25519, "OpenSC 0.23 leaves out such a key of a PIV card"),
+    Operation("pkcs11-tool", "derive X25519", _NO_X25519, "OpenSC 0.23 leaves out such a key of a PIV card"),
 ]  # fmt: skip

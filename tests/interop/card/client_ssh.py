@@ -1,11 +1,14 @@
-"""OpenSSH with OpenSC's PKCS#11 module: listing, and an agent on a private socket."""
+"""OpenSSH with OpenSC's PKCS#11 module: listing, logging in, and an agent on a private socket."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import stat
+import threading
 from typing import TYPE_CHECKING, Final
 
+import asyncssh
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.vsc import personalise
@@ -16,13 +19,84 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def _line(client: Client) -> str:
-    public = personalise.public_key(client.card, 0x9A)
+def _line(client: Client, slot: int = 0x9A) -> str:
+    public = personalise.public_key(client.card, slot)
     return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def _list(client: Client) -> None:
     assert _line(client) in client.run("ssh-keygen", "-D", MODULE)
+
+
+class _LogIn(asyncssh.SSHServer):
+    """Lets in who proves a key of the card, and nobody else."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+
+    def begin_auth(self, username: str) -> bool:
+        """Everybody has to."""
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """The one way."""
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Whether the key may log in; that its holder has it, the server checks itself."""
+        return key.export_public_key().decode().split()[:2] == self._line.split()[:2]
+
+
+@contextlib.contextmanager
+def _server(line: str) -> Iterator[int]:
+    """An SSH server on loopback that says who is there; its port."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def listen() -> asyncssh.SSHAcceptor:
+        return await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=lambda: _LogIn(line),
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            process_factory=lambda process: process.exit(process.stdout.write("logged in\n") or 0),
+        )
+
+    async def close(server: asyncssh.SSHAcceptor) -> None:
+        server.close()
+        await server.wait_closed()
+
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(30)
+    try:
+        yield server.get_port()
+    finally:
+        asyncio.run_coroutine_threadsafe(close(server), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def _log_in(client: Client) -> None:
+    """With another key of the card first, which may not; then with the one that may."""
+    ask = _askpass(client)
+    for line, fails in ((_line(client, 0x9C), True), (_line(client), False)):
+        with _server(line) as port:
+            options = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+            only = ["-o", "IdentityAgent=none", "-o", "IdentityFile=none", "-o", f"PKCS11Provider={MODULE}"]
+            # one key of the card is offered alone: the other one's server must not be let in by it
+            key = client.write("offered.pub", _line(client).encode())
+            only += ["-o", "IdentitiesOnly=yes", "-i", str(key)]
+            argv = ["ssh", *options, *only, "-p", str(port), "holder@127.0.0.1", "who"]
+            said = client.run(*argv, fails=fails, env=ask)
+            assert ("Permission denied" if fails else "logged in") in said
+
+
+def _askpass(client: Client) -> dict[str, str]:
+    """What types the PIN where a program of OpenSSH asks for it."""
+    ask = client.write("askpass", f"#!/bin/sh\necho {PIN_TEXT}\n".encode())
+    ask.chmod(stat.S_IRWXU)
+    return {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
 
 
 @contextlib.contextmanager
@@ -32,9 +106,7 @@ def _agent(client: Client) -> Iterator[dict[str, str]]:
     argv = ["ssh-agent", "-D", "-a", str(socket), "-P", "/usr/lib/*"]
     with Child(argv, log=client.path("ssh-agent.log"), env=client.env) as agent:
         agent.wait_until(socket.is_socket, "ssh-agent's socket")
-        ask = client.write("askpass", f"#!/bin/sh\necho {PIN_TEXT}\n".encode())
-        ask.chmod(stat.S_IRWXU)
-        env = {"SSH_AUTH_SOCK": str(socket), "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
+        env = {"SSH_AUTH_SOCK": str(socket), **_askpass(client)}
         client.run("ssh-add", "-s", MODULE, env=env)
         try:
             yield env
@@ -67,6 +139,7 @@ def _many(client: Client) -> None:
 
 OPERATIONS: Final = [
     Operation("ssh-keygen", "list keys by PKCS#11", _list),
+    Operation("ssh", "log in to a server (9A)", _log_in),
     Operation("ssh-agent", "sign a challenge (9A)", _sign),
     Operation("ssh-agent", "twenty signatures by one PIN", _many),
 ]
