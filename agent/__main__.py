@@ -23,7 +23,7 @@ from agent.desktop.paths import UnsafePath
 from agent.device import Device, version
 from agent.environment import LastEnvironment
 from agent.errors import as_inlay_error, describe, set_up_logging
-from agent.handlers.registry import ORDERS, PAGE, PRIVATE
+from agent.handlers.registry import PAGE, PRIVATE, order_handlers
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
 from agent.order_ports import Services
@@ -69,7 +69,8 @@ class Agent:
         places, sessions = CardPlaces(pin_lapse=policy.pin_lapse_seconds), SessionWatch()
         self._cards = VirtualCards(folders.state, device, self._journal, places, sessions)
         self._keeper = CardKeeper(self._cards, places, device, self._catch_up, sessions, KeyStoreWatch())
-        handlers = {operation: make(self._cards) for operation, make in ORDERS.items()}
+        care = CardCare(self._cards, places, self._journal, device)
+        handlers = order_handlers(self._cards, care)
         windows = Windows()
         self._desk = OrderDesk(
             Tools(self._trust, device, self._journal, self._cards, windows, DesktopNotifier(), handlers)
@@ -80,7 +81,7 @@ class Agent:
             self._cards,
             PcscReaders(self._reader_watch),
             TrustStoreDesk(self._trust),
-            CardCare(self._cards, places, self._journal, device),
+            care,
             windows,
         )
         self._socket = PrivateSocket(self._services, PRIVATE, self._environment)

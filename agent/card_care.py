@@ -134,4 +134,5 @@ def _standing(card: VirtualCard, record: JournalledCard | None) -> CardStanding:
         made_keys=frozenset(f"{slot.slot:02X}" for slot in details.slots if slot.generated),
         rules=rules,
         longest_pin=longest,
+        pin_mark=card.pin_mark,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from protocol.errors import InlayError
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from agent.journal import JournalledCard
     from agent.order_ports import CardFacts, Shown
     from agent.pin_rules import PinRules
+
+
+PASSING: Final = frozenset({"keystore_locked", "keystore_missing"})
+"""What a card comes back from by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class CardStanding:
         made_keys: slots whose keys were made on the card: no copy of them is anywhere else.
         rules: the rules that a new PIN has to keep.
         longest_pin: bytes that its PIN may have now.
+        pin_mark: tells its PIN from the one before; 16 hexadecimal digits.
     """
 
     facts: CardFacts
@@ -64,6 +69,7 @@ class CardStanding:
     made_keys: frozenset[str]
     rules: PinRules
     longest_pin: int
+    pin_mark: str
 
     @property
     def expires(self) -> datetime.date | None:
@@ -105,6 +111,30 @@ class CardKeeping(Protocol):
 
     async def delete(self, card: str) -> None:
         """Remove a card, readable or not, with its keys; harmless when there is none."""
+
+
+def ordered_card(cards: list[KnownCard], guid: str, portal: str) -> KnownCard:
+    """The card that a portal's order is about: one that this portal has ordered here.
+
+    Raises:
+        InlayError: ``card_elsewhere``, ``card_of_other_portal``, ``card_not_active``; ``keystore_locked`` …: it may be
+            one that can't be looked into now.
+    """
+    for card in cards:
+        if card.guid == guid:
+            if card.portal != portal:
+                raise InlayError("card_of_other_portal")
+            if not card.active:
+                raise InlayError("card_not_active")
+            return card
+    shut = closed_card(cards, portal)
+    raise InlayError("card_elsewhere", guid=guid) if shut is None else shut
+
+
+def closed_card(cards: list[KnownCard], portal: str) -> InlayError | None:
+    """Why one of a portal's cards can't be looked into now, and could be later; None when all can, or never will."""
+    errors = (card.error for card in cards if card.portal == portal)
+    return next((error for error in errors if error is not None and error.code in PASSING), None)
 
 
 def the_card(cards: list[KnownCard], name: str) -> KnownCard:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.device import Device
     from agent.journal_access import JournalAccess
     from agent.order_ports import Cards, OrderHandler, Page, Submission
-    from agent.ports import DialogWindow, Notifier, WindowSession
+    from agent.ports import DialogWindow, Notifier, OrderPrompt, WindowSession
     from agent.trust import TrustEntry, TrustStore
 
 _LOG = logging.getLogger(__name__)
@@ -91,9 +91,9 @@ class ActiveOrder:
         if self.run is not None and isinstance(self.run.window, Cancellable):
             self.run.window.cancel()
 
-    def show(self, run: OrderRun, window: WindowSession) -> None:
+    def show(self, run: OrderRun, window: WindowSession, prompt: OrderPrompt) -> None:
         """The order has its window now."""
-        run.window = window
+        run.opened(window, prompt)
         if self._abandoned:
             self.abandon()
 
@@ -213,7 +213,7 @@ class OrderDesk:
 
         async def perform() -> None:
             prompt = build_prompt(handler, claimed.order, entry, clock)
-            active.show(run, await self._tools.windows.open(prompt, submission.environment))
+            active.show(run, await self._tools.windows.open(prompt, submission.environment), prompt)
             await handler.perform(run)
 
         error = await self.carry_out(run, handler, perform())

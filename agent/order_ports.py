@@ -5,7 +5,7 @@ Handlers know the protocol and these; what stands behind them is put together in
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -188,6 +188,10 @@ class OrderContext(Protocol):
         """The window, open at its consent page."""
 
     @property
+    def prompt(self) -> OrderPrompt:
+        """What the window was opened with."""
+
+    @property
     def encryption_key(self) -> PublicJwk:
         """Public half of the order's ephemeral key."""
 
@@ -250,6 +254,19 @@ class OrderHandler(Protocol):
 
     async def undo(self, order: Order) -> None:
         """Remove everything that was made; may run again after a restart."""
+
+
+@runtime_checkable
+class GoesForward(Protocol):
+    """An operation with a point of no return before its receipt: after that it is finished, not undone."""
+
+    async def receipt_after(self, order: Order, steps: Sequence[tuple[str, str]]) -> Message | None:
+        """After a restart: the receipt of an order whose point of no return was passed; None before it.
+
+        Args:
+            order: the order.
+            steps: its steps as `OrderContext.record` wrote them: name, and ``before`` or ``after``.
+        """
 
 
 class Page(Protocol):

@@ -1,8 +1,8 @@
 """After a restart: what the journal says was not at its end goes on, or is undone.
 
-The PIN never survives a restart, so an order without a receipt can't be gone on with: it is undone here, and
-the portal told. After the receipt only the portal knows how it ended: it is asked. So it is for a claim whose answer
-is not known. No window is opened.
+The PIN never survives a restart, so an order without a receipt can't be gone on with: it is undone here, and the
+portal told. Where its point of no return was passed before the receipt, that is sent instead. After the receipt only
+the portal knows how it ended: it is asked. So it is for a claim whose answer is not known. No window is opened.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent.channel import Channel, ChannelClosedError, open_channel
 from agent.claims import is_open
 from agent.errors import describe
+from agent.order_ports import GoesForward
 from agent.orders import FIRST_PAUSE, LAST_PAUSE, OrderKeys, OrderRun
 from agent.quiet_window import QuietWindow
 from protocol import jose
@@ -53,6 +54,12 @@ async def recover(desk: OrderDesk, tools: Tools, item: JournalledOrder) -> None:
     if item.position.stage is Stage.FINISHED:
         await desk.finish(run, handler)
         return
+    if item.outcome == "open" and run.may_undo and isinstance(handler, GoesForward):
+        receipt = await handler.receipt_after(order, await asyncio.to_thread(journal.steps, item.ref))
+        if receipt is not None:
+            run.connect(None)
+            await desk.carry_out(run, handler, run.send(receipt))
+            return
     if item.outcome == "open" and run.may_undo:
         known = from_wire(item.error.error, item.error.fields) if item.error else None
         await desk.undo(run, handler, known or InlayError("order_interrupted"), tell=False)

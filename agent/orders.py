@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from agent.journal import Journal, OrderRef
     from agent.order_ports import Page
-    from agent.ports import WindowSession
+    from agent.ports import OrderPrompt, WindowSession
 
 _LOG = logging.getLogger(__name__)
 
@@ -107,6 +107,7 @@ class OrderRun:
         self.order = order
         self.window = window
         self.number = number
+        self._prompt: OrderPrompt | None = None
         self._keys = keys
         self._journal = journal
         self._dial = dial
@@ -127,6 +128,17 @@ class OrderRun:
     def stage(self) -> Stage:
         """How far the order has come."""
         return self._exchange.position.stage
+
+    @property
+    def prompt(self) -> OrderPrompt:
+        """What the window was opened with."""
+        if self._prompt is None:
+            raise RuntimeError("the order has no window")
+        return self._prompt
+
+    def opened(self, window: WindowSession, prompt: OrderPrompt) -> None:
+        """The order has a window of its own now."""
+        self.window, self._prompt = window, prompt
 
     @property
     def encryption_key(self) -> PublicJwk:

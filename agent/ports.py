@@ -282,6 +282,9 @@ class WindowSession(Protocol):
                 wiped by this call.
         """
 
+    async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
+        """Say that it is done. A window closed from now on is no cancellation."""
+
     async def show_error(self, error: InlayError) -> None:
         """Show what happened, why, and what to do next. A window closed now is no cancellation."""
 
@@ -312,9 +315,6 @@ class CardWindow(WindowSession, Protocol):
         Raises:
             WindowFailed: the window's process died.
         """
-
-    async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
-        """Say that it is done. A window closed from now on is no cancellation."""
 
 
 class DialogWindow(Protocol):

@@ -44,6 +44,9 @@ class QuietWindow:
         if puk is not None:
             puk[:] = bytes(len(puk))
 
+    async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
+        """Nothing."""
+
     async def show_error(self, error: InlayError) -> None:
         """Nothing."""
 

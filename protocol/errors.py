@@ -207,6 +207,14 @@ _ROWS: Final = (
           "Get one at your portal: Get virtual smart card."),
     Cause("pin_refused", 1529, "This PIN can't be used.", "It breaks the rules for PINs of this card.",
           "Start again, and choose one that keeps the rules. Nothing was changed, and no try was spent."),
+    Cause("card_elsewhere", 1530, "The card is not on this computer.",
+          "The order is for the card with the GUID {guid}; the cards here are others.",
+          "Do it on the computer that the card was made on: the portal names it under Cards. Nothing was changed."),
+    Cause("card_of_other_portal", 1531, "The order was refused.", "The card was ordered by another portal than this one.",
+          "Use the page of the portal that the card came from. Nothing was changed."),
+    Cause("pin_changed_anyway", 1532, "The PIN is changed, though the order was ended.",
+          "It was ended in the moment in which the card took the new PIN.",
+          "Use the new PIN. Nothing else was changed."),
     # PC/SC
     Cause("pcsc_no_service", 1601, "No program can see smart cards now.", "The PC/SC service (pcscd) is not running.",
           "Install or start it: sudo systemctl start pcscd.socket", page=False),
@@ -325,6 +333,7 @@ class DecodeError(InlayError):
 
 FIELD_FORMS: Final = {
     "algorithm": "[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
+    "guid": "[0-9a-f]{32}",
     "level": "tpm|keystore|file|none",
     "method": "[a-z_]{1,24}",
     "path": r"\$([.\[]\w{1,24}\]?){0,8}",

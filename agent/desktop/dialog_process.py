@@ -210,7 +210,7 @@ class WindowProcess:
             return None
 
     async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
-        """See `agent.ports.CardWindow.show_done`."""
+        """See `agent.ports.WindowSession.show_done`."""
         await self._send(page_messages.done_message(title, lines))
 
     async def _consented(self, question: messages.Consent) -> Consented:

@@ -143,8 +143,11 @@ class TerminalSession:
         return None
 
     async def show_done(self, title: str, lines: tuple[str, ...]) -> None:
-        """See `agent.ports.CardWindow.show_done`; the command in the foreground says it."""
+        """See `agent.ports.WindowSession.show_done`; a command of the person's own says it itself."""
         self._check()
+        if self._consent is not None:
+            message = page_messages.done_message(title, lines)
+            self._write("", f"  {message['title']}", *(f"  - {line}" for line in message["lines"]))
         self._end()
 
     async def _new_pin(self, rules: PinRules) -> bytearray:

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from agent.ports import CardWindow, Consented
 
 TITLE = "Change the PIN of a card"
+CONSEQUENCES = (
+    "The card gets the PIN that you choose now; the old one is worth nothing any more.",
+    "Programs that use the card at this moment ask for the new PIN.",
+)
+DONE = "The PIN is changed"
+NOTES = ("The new PIN is the one to type from now on, in every program.",)
 
 
 async def handle(services: Services, request: PrivateRequest) -> Conversation:
@@ -40,13 +46,13 @@ async def change_pin(cards: CardKeeping, window: CardWindow, card: KnownCard) ->
     async def question(warning: str | None) -> Consented:
         return await window.ask(_prompt(standing, warning))
 
-    async def working() -> None:
+    async def change(known: bytearray, new: bytearray) -> None:
         await window.show_progress("change", "Changing the PIN", 0, 1, can_cancel=False)
+        await cards.change_pin(card.card, known, new)
 
-    await set_new_pin(cards, card.card, "PIN", question, working)
-    said = ("The new PIN is the one to type from now on, in every program.",)
-    await window.show_done("The PIN is changed", said)
-    return {"card": card.card, "label": card.label, "done": "The PIN is changed.", "notes": list(said)}
+    await set_new_pin(cards, card.card, "PIN", question, change)
+    await window.show_done(DONE, NOTES)
+    return {"card": card.card, "label": card.label, "done": f"{DONE}.", "notes": list(NOTES)}
 
 
 def _prompt(standing: CardStanding, warning: str | None) -> OrderPrompt:
@@ -55,10 +61,7 @@ def _prompt(standing: CardStanding, warning: str | None) -> OrderPrompt:
         origin="",
         account="",
         title=TITLE,
-        consequences=(
-            "The card gets the PIN that you choose now; the old one is worth nothing any more.",
-            "Programs that use the card at this moment ask for the new PIN.",
-        ),
+        consequences=CONSEQUENCES,
         pin_policy=standing.rules,
         confirm_label="Change PIN",
         card=card_name(standing),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TITLE = "Delete a card"
 WORD = "delete"
+WARNING = "The card and its keys are removed from this computer. That can't be undone."
 _DECRYPTS = frozenset({"9D", *(f"{slot:02X}" for slot in range(0x82, 0x96))})
 
 
@@ -50,7 +51,7 @@ async def delete_card(cards: CardKeeping, window: CardWindow, card: KnownCard) -
             pin_policy=None,
             confirm_label="Delete",
             card=name,
-            warning="The card and its keys are removed from this computer. That can't be undone.",
+            warning=WARNING,
             typed=WORD,
             working="Deleting the card",
         )

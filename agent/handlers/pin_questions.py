@@ -13,7 +13,7 @@ from agent.ports import KnownSecret, WindowFailed
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from agent.card_ports import CardKeeping, CardStanding
     from agent.pin_rules import PinRules
@@ -25,6 +25,17 @@ class Question(Protocol):
 
     def __call__(self, warning: str | None) -> Awaitable[Consented]:
         """Ask, and wait for the answer."""
+
+
+class Change(Protocol):
+    """Has the card take what was typed; both belong to the caller."""
+
+    def __call__(self, known: bytearray, new: bytearray) -> Awaitable[None]:
+        """Say that it is done now and can't be cancelled, and do it.
+
+        Raises:
+            InlayError: ``pin_wrong``, ``puk_wrong``: it is asked again; any other ends it.
+        """
 
 
 def known_pin(standing: CardStanding) -> KnownSecret:
@@ -61,7 +72,7 @@ async def set_new_pin(
     card: str,
     by: Literal["PIN", "PUK"],
     question: Question,
-    working: Callable[[], Awaitable[None]],
+    change: Change,
     rules: PinRules | None = None,
 ) -> None:
     """Ask for what is known and a new PIN until the card takes them.
@@ -71,7 +82,7 @@ async def set_new_pin(
         card: which.
         by: what is known: the PIN (change) or the PUK (unblock).
         question: asks the person.
-        working: tells that it is done now, and can't be cancelled.
+        change: has the card take what was typed.
         rules: the rules for the new PIN; the card's own by default.
 
     Raises:
@@ -85,9 +96,7 @@ async def set_new_pin(
             raise InlayError("pin_blocked") if by == "PIN" else InlayError("puk_blocked")
         answer = await question(tries_warning(by, tries, wrong))
         try:
-            known, new = _both(answer, rules or standing.rules)
-            await working()
-            await (cards.change_pin(card, known, new) if by == "PIN" else cards.unblock(card, known, new))
+            await change(*_both(answer, rules or standing.rules))
         except InlayError as error:
             if error.code not in ("pin_wrong", "puk_wrong"):
                 raise

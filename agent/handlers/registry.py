@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from agent.card_ports import CardKeeping
 from agent.conversation import Conversation
 from agent.handlers import (
     change_card_pin,
@@ -21,13 +22,15 @@ from agent.handlers import (
     unblock_card,
     watch_readers,
 )
+from agent.handlers.change_pin import ChangePinHandler
 from agent.handlers.create_virtual_card import CreateVirtualCardHandler
+from agent.handlers.delete_virtual_card import DeleteVirtualCardHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
-from protocol.messages import CreateVirtualCard, Message
+from protocol.messages import ChangePin, CreateVirtualCard, DeleteVirtualCard, Message
 
 PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending | Conversation]]
 PageHandler = Callable[[Services, PageRequest], Awaitable[Message]]
-OrderHandlerMaker = Callable[[Cards], OrderHandler]
+OrderHandlerMaker = Callable[[Cards, CardKeeping], OrderHandler]
 
 PRIVATE: Final[dict[str, PrivateHandler]] = {
     "open": open_link.handle,
@@ -55,6 +58,13 @@ PAGE: Final[dict[str, PageHandler]] = {
 """Methods of the loopback socket: all of ``protocol.messages.LOOPBACK_METHODS``."""
 
 ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
-    CreateVirtualCard: CreateVirtualCardHandler,
+    CreateVirtualCard: lambda cards, _care: CreateVirtualCardHandler(cards),
+    ChangePin: lambda _cards, care: ChangePinHandler(care),
+    DeleteVirtualCard: lambda _cards, care: DeleteVirtualCardHandler(care),
 }
 """Operations of orders: everything that ``protocol.messages.Order.parameters`` may hold."""
+
+
+def order_handlers(cards: Cards, care: CardKeeping) -> dict[type, OrderHandler]:
+    """A handler for each operation, working on these cards."""
+    return {operation: make(cards, care) for operation, make in ORDERS.items()}

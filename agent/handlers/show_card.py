@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.card_ports import the_card
+from agent.card_ports import PASSING, the_card
 from agent.handlers.card_dialogue import CardParams, begin, certificate_lines
 from agent.handlers.change_card_pin import change_pin
 from agent.handlers.delete_card import delete_card
@@ -27,8 +27,6 @@ _LEVELS = {
     "keystore": "the key store of your login",
     "file": "a protected file on this computer",
 }
-_PASSING = frozenset({"keystore_locked", "keystore_missing"})
-"""What a card comes back from by itself."""
 _ACTIONS = {"change-pin": change_pin, "unblock": unblock_card, "delete": delete_card}
 
 
@@ -102,7 +100,7 @@ async def _values(cards: CardKeeping, card: KnownCard) -> dict[str, Any]:
 async def _sheet(cards: CardKeeping, card: KnownCard) -> CardSheet:
     if card.error is not None or not card.active:
         problem = InlayError("card_not_active") if card.error is None else card.error
-        lasting = card.error is not None and card.error.code not in _PASSING
+        lasting = card.error is not None and card.error.code not in PASSING
         actions = (("delete", "Delete the card"),) if lasting else ()
         return CardSheet(
             card.label or "A card that can't be read", (("File", card.card),), str(problem), (), actions

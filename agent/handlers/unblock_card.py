@@ -40,10 +40,11 @@ async def unblock_card(cards: CardKeeping, window: CardWindow, card: KnownCard) 
     async def question(warning: str | None) -> Consented:
         return await window.ask(_prompt(standing, warning))
 
-    async def working() -> None:
+    async def unblock(known: bytearray, new: bytearray) -> None:
         await window.show_progress("unblock", "Unblocking the card", 0, 1, can_cancel=False)
+        await cards.unblock(card.card, known, new)
 
-    await set_new_pin(cards, card.card, "PUK", question, working)
+    await set_new_pin(cards, card.card, "PUK", question, unblock)
     said = ("It has the PIN that you have chosen now, and all its tries.",)
     await window.show_done("The card is unblocked", said)
     return {"card": card.card, "label": card.label, "done": "The card is unblocked.", "notes": list(said)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import threading
 import time
@@ -156,6 +157,11 @@ class VirtualCard:
     def lifecycle(self) -> Lifecycle:
         """Being made, or active."""
         return self._state.lifecycle
+
+    @property
+    def pin_mark(self) -> str:
+        """Tells one PIN of the card from another, by its salt: a change makes a new mark, a wrong try doesn't."""
+        return hashlib.sha256(self._state.pin.salt).hexdigest()[:16]
 
     @property
     def management_algorithm(self) -> ManagementAlgorithm:

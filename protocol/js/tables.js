@@ -412,6 +412,21 @@ export const CAUSES = Object.freeze({
     "why": "It breaks the rules for PINs of this card.",
     "next_step": "Start again, and choose one that keeps the rules. Nothing was changed, and no try was spent."
   },
+  "card_elsewhere": {
+    "happened": "The card is not on this computer.",
+    "why": "The order is for the card with the GUID {guid}; the cards here are others.",
+    "next_step": "Do it on the computer that the card was made on: the portal names it under Cards. Nothing was changed."
+  },
+  "card_of_other_portal": {
+    "happened": "The order was refused.",
+    "why": "The card was ordered by another portal than this one.",
+    "next_step": "Use the page of the portal that the card came from. Nothing was changed."
+  },
+  "pin_changed_anyway": {
+    "happened": "The PIN is changed, though the order was ended.",
+    "why": "It was ended in the moment in which the card took the new PIN.",
+    "next_step": "Use the new PIN. Nothing else was changed."
+  },
   "pcsc_card_removed": {
     "happened": "The card is gone.",
     "why": "It was taken out of the reader.",
@@ -476,6 +491,7 @@ export const CAUSES = Object.freeze({
 
 export const FIELD_FORMS = Object.freeze({
   "algorithm": "[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
+  "guid": "[0-9a-f]{32}",
   "level": "tpm|keystore|file|none",
   "method": "[a-z_]{1,24}",
   "path": "\\$([.\\[]\\w{1,24}\\]?){0,8}",

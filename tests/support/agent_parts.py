@@ -14,7 +14,7 @@ from agent.card_places import CardPlaces
 from agent.cards import VirtualCards
 from agent.config import Folders
 from agent.device import Device
-from agent.handlers.registry import ORDERS
+from agent.handlers.registry import order_handlers
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
 from agent.order_ports import CardOwner, Services, Shown, Submission
@@ -149,9 +149,9 @@ async def running_agent(home: Path) -> AsyncIterator[AgentParts]:
     places = NoPlaces()
     cards = VirtualCards(folders.state, device, journal, places)
     windows, notifier = FakeWindows(), FakeNotifier()
-    handlers = {operation: make(cards) for operation, make in ORDERS.items()}
-    desk = OrderDesk(Tools(trust, device, journal, cards, windows, notifier, handlers))
     care = CardCare(cards, places, journal, device)
+    handlers = order_handlers(cards, care)
+    desk = OrderDesk(Tools(trust, device, journal, cards, windows, notifier, handlers))
     try:
         yield AgentParts(folders, trust, device, journal, cards, places, windows, notifier, desk, care)
     finally:

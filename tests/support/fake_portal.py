@@ -37,6 +37,7 @@ from protocol.messages import (
     KeySet,
     Message,
     MessageParams,
+    Operation,
     Order,
     OrderState,
     PinPolicy,
@@ -78,6 +79,7 @@ class FakePortal:
         orders: by code, once claimed.
         binding: of the orders to come.
         number_given: the number is taken as typed at once.
+        operation: what the orders to come are for; None: a new card, with ``keys`` and ``parameters``.
     """
 
     def __init__(self, tls: ThrowAwayCA) -> None:
@@ -90,6 +92,7 @@ class FakePortal:
         self.binding = Binding.NUMBER
         self.keys = [AUTHENTICATION, SIGNATURE, ENCRYPTION]
         self.parameters: dict[str, Any] = {}
+        self.operation: Operation | None = None
         self.resume_within = 3600
         self.number_given = True
         self.key_set_version = 1
@@ -316,7 +319,7 @@ class FakePortal:
             account=Account(id="7", name="Alex Example", user_id="alex@example.org"),
             binding=self.binding,
             resume_within=self.resume_within,
-            parameters=CreateVirtualCard(**{**parameters, **self.parameters}),
+            parameters=self.operation or CreateVirtualCard(**{**parameters, **self.parameters}),
             completion=jose.new_nonce() if self.binding is Binding.COMPLETION else None,
         )
 
@@ -388,7 +391,8 @@ class FakePortal:
                 at.receipt = body
                 if at.exchange.position.stage is Stage.UNDOING:
                     return None
-                self.ca.check(at.order, body)
+                if at.order.parameters.certifies:
+                    self.ca.check(at.order, body)
                 at.state = OrderState.FINISHED
                 return Finished()
             case Undone():

@@ -154,7 +154,8 @@ class FakeWindows:
     async def open(self, request: OrderPrompt, environment: UserEnvironment) -> FakeWindow:
         if self.refuse is not None:
             raise self.refuse
-        return await self._add(FakeWindow(request, self.answer), environment)
+        made = FakeWindow(request, self.answer, answers=deque(self.answers))
+        return await self._add(made, environment)
 
     async def open_error(self, error: InlayError, environment: UserEnvironment) -> FakeWindow:
         return await self._add(FakeWindow(None, error=error, shown=[error.code]), environment)

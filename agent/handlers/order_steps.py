@@ -1,0 +1,70 @@
+"""What the orders about a card that is there have in common: asking, binding, and coming to an end once begun."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from protocol.errors import InlayError
+from protocol.messages import Consented, Proceed, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from agent.order_ports import OrderContext
+    from agent.ports import Consented as Agreement
+    from agent.ports import OrderPrompt
+    from protocol.messages import Order
+
+CONSENT_SECONDS: Final = 600
+"""How long the window waits for a person."""
+
+T = TypeVar("T")
+
+
+def account_line(order: Order) -> str:
+    """The account as consent shows it: the id first, for a name is its owner's choice."""
+    return f"{order.account.user_id} ({order.account.name})"
+
+
+async def ask(context: OrderContext, prompt: OrderPrompt) -> Agreement:
+    """Ask in the order's window; ends when the window is closed or the portal says undo.
+
+    Raises:
+        InlayError: ``user_cancelled``, ``user_timeout``, or why the order was ended.
+    """
+    try:
+        async with asyncio.timeout(CONSENT_SECONDS):
+            return await context.guard(context.window.ask(prompt))
+    except TimeoutError:
+        raise InlayError("user_timeout", seconds=CONSENT_SECONDS) from None
+
+
+async def agree(context: OrderContext, *, total: int) -> None:
+    """Tell the portal of the consent, and wait until it says that page and machine belong together.
+
+    Args:
+        context: the order.
+        total: steps that the window counts.
+    """
+    await context.send(Consented(encryption_key=context.encryption_key, number=context.number))
+    await context.progress(Step.BINDING)
+    await context.guard(context.bind())
+    if context.number is not None:
+        await context.window.show_number(context.number)
+    else:
+        await context.window.show_progress(Step.BINDING, "Waiting for the page", 0, total)
+    await context.guard(context.receive(Proceed))
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do something that must not be left half told: who is cancelled meanwhile waits for its end first."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # whatever it was: being cancelled comes first
+        raise
