@@ -269,6 +269,10 @@ _ROWS: Final = (
           "Tell your support: an encoding description or the portal's configuration has to be put right."),
     Cause("relation_without_card", 1710, "The task was not begun.",
           "Its certificates have to be related to a card, and the process is about no card.", "Tell the portal's support."),
+    Cause("nothing_to_renew", 1711, "There is nothing to renew.",
+          "The card has no certificate for authentication or signature.", "Get a new virtual card instead."),
+    Cause("card_ended", 1712, "The card can't be worked on any more.", "The portal has it as {state}.",
+          "Get a new virtual card from the portal."),
     # Loopback
     Cause("origin_refused", 1801, "The page was refused.", "It does not belong to a portal that Inlay trusts.",
           "Use the portal's own page."),

@@ -208,7 +208,7 @@ class VirtualCardOptions:
     def keys(self) -> list[KeyTemplate]:
         """The keys, one for each certificate."""
         return [
-            KeyTemplate(SLOTS[purpose], purpose, self._algorithm(purpose), self._source(purpose))
+            KeyTemplate(SLOTS[purpose], purpose, self.algorithm(purpose), self._source(purpose))
             for purpose in Purpose
             if purpose.value in cast(list[str], self._values["Certificates"])
         ]
@@ -252,7 +252,8 @@ class VirtualCardOptions:
         """A text with placeholders."""
         return cast(str, self._values[name])
 
-    def _algorithm(self, purpose: Purpose) -> Algorithm:
+    def algorithm(self, purpose: Purpose) -> Algorithm:
+        """Algorithm of the keys for a purpose."""
         return Algorithm(cast(str, self._values[f"{purpose.value.capitalize()}Algorithm"]))
 
     def _source(self, purpose: Purpose) -> KeySource:

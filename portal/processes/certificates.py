@@ -5,7 +5,6 @@ Everything here runs in the caller's writing transaction.
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 FOR_PROOF: Final = "proof"
 """``Certificate.held_for``: on hold at the CA until its key has proved itself."""
-DEFAULT_RELATION: Final = "DEFAULT"
-"""Type of a relation that an encoding description names no type of."""
 
 
 async def of_order(tx: AsyncSession, jti: str) -> list[Certificate]:
@@ -58,21 +55,3 @@ async def enqueue_revocation(
 ) -> None:
     """Have a certificate revoked: shown as Revoked only once the CA has confirmed it."""
     await ca_changes.ask(tx, certificate, Change.REVOKE, actor, now, reason)
-
-
-async def relate(
-    tx: AsyncSession, from_kind: str, from_id: str, relation: str, to_kind: str, to_id: str, now: int
-) -> None:
-    """Relate two objects."""
-    tx.add(
-        ObjectRelation(
-            id=secrets.token_hex(16),
-            from_kind=from_kind,
-            from_id=from_id,
-            relation=relation,
-            to_kind=to_kind,
-            to_id=to_id,
-            created_at=now,
-        )
-    )
-    await tx.flush()

@@ -11,7 +11,7 @@ from cryptography.x509.oid import NameOID
 from portal.encoding import parser
 from portal.encoding.binding import Encoding, bind
 from portal.encoding.rules import Usage
-from protocol.messages import Algorithm, KeyOrder, KeySource, Purpose
+from protocol.messages import Algorithm, CardStep, KeyOrder, KeySource, PinEntry, PinPolicy, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,15 +45,27 @@ def _fields_of(purpose: Purpose) -> dict[str, str]:
     }
 
 
-GET_VIRTUAL_SMART_CARD: Final = shipped(
-    "get-virtual-smart-card",
+_NEW_CARD: Final = {
+    "LABEL": "${label}",
+    "ENCRYPTION_SOURCE": "${encryption_source}",
+    **_fields_of(Purpose.AUTHENTICATION),
+    **_fields_of(Purpose.SIGNATURE),
+    **_fields_of(Purpose.ENCRYPTION),
+}
+GET_VIRTUAL_SMART_CARD: Final = shipped("get-virtual-smart-card", Usage.PRODUCTION, _NEW_CARD)
+RENEW_VIRTUAL_SMART_CARD: Final = shipped(
+    "renew-virtual-smart-card",
+    Usage.OPERATION,
+    {**_fields_of(Purpose.AUTHENTICATION), **_fields_of(Purpose.SIGNATURE)},
+)
+REPLACE_VIRTUAL_SMART_CARD: Final = shipped(
+    "replace-virtual-smart-card",
     Usage.PRODUCTION,
     {
-        "LABEL": "${label}",
-        "ENCRYPTION_SOURCE": "${encryption_source}",
-        **_fields_of(Purpose.AUTHENTICATION),
-        **_fields_of(Purpose.SIGNATURE),
-        **_fields_of(Purpose.ENCRYPTION),
+        **_NEW_CARD,
+        "WITH_RECOVERY": "${with_recovery}",
+        "RECOVERY_KEY": "${recovery_key}",
+        "RECOVERED_CERTIFICATES": "${recovered_certificates}",
     },
 )
 
@@ -90,6 +102,36 @@ def key_orders(plan: Plan, name: str, user_id: str) -> list[KeyOrder]:
         )
         for item in plan.certificates
     ]
+
+
+def pin_entry(plan: Plan, policy: PinPolicy | None = None) -> PinEntry:
+    """How an order gets its PIN.
+
+    Args:
+        plan: the plan.
+        policy: rules for a new PIN.
+    """
+    match plan.pin:
+        case None:
+            return PinEntry(kind="none")
+        case "pad" | "auto":
+            if not plan.set_pin:
+                return PinEntry(kind="verify", where=plan.pin)
+            fresh = plan.puk is not None or plan.initialise
+            return PinEntry(kind="new" if fresh else "change", where=plan.pin, policy=policy)
+        case kind:
+            return PinEntry(kind=kind, policy=policy)
+
+
+def card_steps(plan: Plan) -> list[CardStep]:
+    """What is done with the card as a whole."""
+    asked = {
+        CardStep.INITIALISE: plan.initialise,
+        CardStep.SET_PIN: plan.set_pin,
+        CardStep.SET_LABEL: plan.label is not None,
+        CardStep.BLOCK: plan.block,
+    }
+    return [step for step, wanted in asked.items() if wanted]
 
 
 def _subject(name: str, user_id: str) -> str:

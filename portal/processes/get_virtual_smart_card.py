@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from portal import option_store
 from portal.encoding import binding
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from portal.encoding.binding import Encoding, Recoverable
     from portal.encoding.plan import Plan
     from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
@@ -41,6 +42,7 @@ class GetVirtualSmartCard(Definition):
         "Makes a smart card on this computer, with certificates to log in, sign and receive encrypted mail."
     )
     role = Role.SELF_SERVICE
+    encoding: ClassVar[Encoding] = encodings.GET_VIRTUAL_SMART_CARD
     steps = (
         Step(INFORMATION, "Information"),
         Step(OPEN, "Open Inlay"),
@@ -73,7 +75,7 @@ class GetVirtualSmartCard(Definition):
         match process.step:
             case "information":
                 options = self._options(process)
-                plan = binding.plan(encodings.GET_VIRTUAL_SMART_CARD, process.variables)
+                plan = binding.plan(self.encoding, process.variables, await self._recoverable(turn))
                 open_order(
                     turn,
                     self._parameters(process, turn.parties.user, options, plan),
@@ -93,12 +95,11 @@ class GetVirtualSmartCard(Definition):
     def facts(self, process: Process) -> Mapping[str, str]:
         """What will be made, or was."""
         options = self._options(process)
-        until = datetime.datetime.fromtimestamp(process.variables["valid_until"], datetime.UTC)
         return {
             "Card": process.variables["label"],
             "Account": process.variables["user_id"],
             "Certificates": ", ".join(key.purpose.value for key in options.keys),
-            "Valid until": until.strftime("%-d %B %Y"),
+            "Valid until": date_text(process.variables["valid_until"]),
             "PIN": _pin_text(options),
             "Encryption key": _encryption_text(options),
         }
@@ -110,6 +111,10 @@ class GetVirtualSmartCard(Definition):
         if order is None or order.state == OrderState.WAITING:
             return "Nothing was made yet. The process is closed."
         return "What was made so far is undone: certificates are revoked and no card is left on the computer."
+
+    async def _recoverable(self, turn: Turn) -> dict[str, Recoverable]:
+        """The certificates that may be recovered on to the card, by id: of a first card none."""
+        return {}
 
     def _parameters(
         self, process: Process, user: User, options: VirtualCardOptions, plan: Plan
@@ -130,6 +135,11 @@ class GetVirtualSmartCard(Definition):
     @staticmethod
     def _options(process: Process) -> VirtualCardOptions:
         return VirtualCardOptions(cast("dict[str, Any]", process.variables["options"]))
+
+
+def date_text(seconds: int) -> str:
+    """A day for people."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%-d %B %Y")
 
 
 def _pin_text(options: VirtualCardOptions) -> str:

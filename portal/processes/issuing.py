@@ -17,7 +17,7 @@ from portal.ca.x509 import facts, verify_csr, verify_public_key
 from portal.model import states
 from portal.model.states import CaState, OrderState
 from portal.model.virtual_card_options import HOLD_UNTIL_PROOF
-from portal.processes import certificates, order_rows, outgoing, proofs, tasks
+from portal.processes import certificates, order_rows, outgoing, proofs, recovery_permits, tasks
 from portal.processes.operations.registry import operation_of
 from portal.store import audit
 from portal.store.tables import ArchivedKey, CaIntent, Certificate, Order, Process, User
@@ -231,9 +231,12 @@ class Issuing:
             recipient = codec.convert(order.encryption_key, PublicJwk, malformed="internal")
             await tasks.delivered(tx, order, self._context.clock())
             issued, kept = [], {}
-            for slot, certificate, _ in await tasks.written(tx, order):
+            for slot, certificate, recovered in await tasks.written(tx, order):
                 key = challenge = None
-                if certificate.archived_key_id is not None:
+                if recovered:
+                    key_id = certificate.archived_key_id or ""
+                    key = await recovery_permits.deliver(self._context, tx, order, key_id, recipient)
+                elif certificate.archived_key_id is not None:
                     key = await self._context.archive.deliver(
                         tx, certificate.archived_key_id, recipient, f"device:{order.device_jkt}"
                     )

@@ -8,6 +8,8 @@ from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
 from portal.processes.handle_issued import HandleIssued
 from portal.processes.lock_for_operator import LockForOperator
+from portal.processes.renew_virtual_smart_card import RenewVirtualSmartCard
+from portal.processes.replace_virtual_smart_card import ReplaceVirtualSmartCard
 
 if TYPE_CHECKING:
     from portal.processes.context import Context
@@ -18,6 +20,8 @@ def definitions(context: Context) -> list[Definition]:
     """The processes, in the order in which pages offer them."""
     return [
         GetVirtualSmartCard(context),
+        RenewVirtualSmartCard(context),
+        ReplaceVirtualSmartCard(context),
         ArchiveRecovery(context),
         HandleIssued(context),
         LockForOperator(context),

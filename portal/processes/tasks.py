@@ -20,17 +20,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import select
-
 from portal.ca.authority import Reason
 from portal.encoding import plan as plans
 from portal.encoding.plan import Plan, PlannedCertificate, TaskKind
-from portal.model import states
+from portal.model.graphs import Why
 from portal.model.objects import CARD_KINDS, CoreObject
-from portal.model.states import CertificateState
 from portal.processes import certificates
-from portal.store import audit, objects
-from portal.store.tables import Card, Certificate, ObjectRelation, Process
+from portal.store import objects, relations
+from portal.store.database import model_of
+from portal.store.tables import Card, Certificate, Process
+from portal.store.transitions import StateChange, change_state
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -72,9 +71,14 @@ async def check(tx: AsyncSession, order: Order) -> None:
     """Check, before anything is issued, that all relations can be made.
 
     Raises:
-        InlayError: ``relation_without_card``: ``CreateObjectRelation=always``, and there is no card.
+        InlayError: ``relation_unknown``; ``relation_without_card``: ``CreateObjectRelation=always``, and there is no
+            card.
     """
     plan = plan_of(order)
+    known = model_of(tx).relations
+    for item in plan.certificates:
+        if item.relation_type is not None and item.relation_type not in known:
+            raise InlayError("relation_unknown", relation=item.relation_type)
     wanted = any(item.relation == "always" for item in plan.certificates)
     if wanted and plan.kind is TaskKind.OPERATION and await _card_of(tx, order, plan) is None:
         raise InlayError("relation_without_card")
@@ -87,23 +91,21 @@ async def produced(tx: AsyncSession, order: Order, card: Card) -> None:
 
 async def issued(tx: AsyncSession, order: Order, certificate: Certificate, now: int, *, late: bool) -> None:
     """A certificate was stored as Issued; ``late``: its task has ended already, in an error."""
-    plan = plan_of(order)
-    planned = plan.of_slot(certificate.slot)
+    planned = plan_of(order).of_slot(certificate.slot)
     if planned is None:
         raise InlayError("internal")
     if planned.relation == "always":
-        await _relate(tx, order, plan, planned, certificate, now)
+        await _relate(tx, order, planned, certificate, now)
     if late and planned.return_variable is not None:
         await _set_variables(tx, order, {planned.return_variable: objects.describe(certificate)})
 
 
 async def delivered(tx: AsyncSession, order: Order, now: int) -> None:
     """Certificates and keys are about to leave for the card."""
-    plan = plan_of(order)
-    for planned in plan.recovered:
+    for planned in plan_of(order).recovered:
         if planned.relation == "always":
             recovered = await tx.get_one(Certificate, planned.recovers)
-            await _relate(tx, order, plan, planned, recovered, now)
+            await _relate(tx, order, planned, recovered, now)
 
 
 async def written(tx: AsyncSession, order: Order) -> list[Written]:
@@ -131,7 +133,7 @@ async def succeed(context: Context, tx: AsyncSession, order: Order, actor: str) 
         if not item.recovered:
             await _to_start_state(tx, item.certificate, actor, now)
         if planned is not None and planned.relation != "never":
-            await _relate(tx, order, plan, planned, item.certificate, now)
+            await _relate(tx, order, planned, item.certificate, now)
     await _return_fields(tx, order, plan)
 
 
@@ -146,12 +148,8 @@ async def fail(context: Context, tx: AsyncSession, order: Order, actor: str) -> 
 
 
 async def _to_start_state(tx: AsyncSession, certificate: Certificate, actor: str, now: int) -> None:
-    current = CertificateState(certificate.state)
-    certificate.state = states.CERTIFICATE.check(current, CertificateState.VALID)
-    certificate.changed_at = now
-    await audit.record(
-        tx, at=now, actor=actor, action="certificate.valid", kind="certificate", object_id=certificate.id
-    )
+    start = model_of(tx).certificates.graph(certificate.profile).valid
+    await change_state(tx, certificate, start, StateChange(actor, now, Why.TASK_SUCCEEDED))
 
 
 async def _return_fields(tx: AsyncSession, order: Order, plan: Plan) -> None:
@@ -171,27 +169,13 @@ async def _set_variables(tx: AsyncSession, order: Order, values: dict[str, Any])
 
 
 async def _relate(
-    tx: AsyncSession,
-    order: Order,
-    plan: Plan,
-    planned: PlannedCertificate,
-    certificate: Certificate,
-    now: int,
+    tx: AsyncSession, order: Order, planned: PlannedCertificate, certificate: Certificate, now: int
 ) -> None:
     """Relate a certificate to the task's card, where there is one; once."""
-    card = await _card_of(tx, order, plan)
-    if card is None:
-        return
-    relation = planned.relation_type or certificates.DEFAULT_RELATION
-    known = select(ObjectRelation.id).where(
-        ObjectRelation.from_kind == card.kind.value,
-        ObjectRelation.from_id == card.id,
-        ObjectRelation.relation == relation,
-        ObjectRelation.to_kind == "certificate",
-        ObjectRelation.to_id == certificate.id,
-    )
-    if (await tx.execute(known)).first() is None:
-        await certificates.relate(tx, card.kind.value, card.id, relation, "certificate", certificate.id, now)
+    card = await _card_of(tx, order, plan_of(order))
+    if card is not None:
+        made = objects.describe(certificate)
+        await relations.relate(tx, card, made, planned.relation_type, actor="portal", at=now)
 
 
 async def _card_of(tx: AsyncSession, order: Order, plan: Plan) -> CoreObject | None:

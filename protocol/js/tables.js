@@ -482,6 +482,16 @@ export const CAUSES = Object.freeze({
     "why": "Its certificates have to be related to a card, and the process is about no card.",
     "next_step": "Tell the portal's support."
   },
+  "nothing_to_renew": {
+    "happened": "There is nothing to renew.",
+    "why": "The card has no certificate for authentication or signature.",
+    "next_step": "Get a new virtual card instead."
+  },
+  "card_ended": {
+    "happened": "The card can't be worked on any more.",
+    "why": "The portal has it as {state}.",
+    "next_step": "Get a new virtual card from the portal."
+  },
   "origin_refused": {
     "happened": "The page was refused.",
     "why": "It does not belong to a portal that Inlay trusts.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protocol import jose
-from protocol.messages import CreateVirtualCard, Envelope, Order
+from protocol.messages import CreateVirtualCard, EncodeCard, Envelope, Order
 
 
 def sequence_of(token: str) -> int:
@@ -14,4 +14,10 @@ def sequence_of(token: str) -> int:
 def new_card(order: Order) -> CreateVirtualCard:
     """The parameters of an order that makes a card."""
     assert isinstance(order.parameters, CreateVirtualCard)
+    return order.parameters
+
+
+def certified(order: Order) -> CreateVirtualCard | EncodeCard:
+    """The parameters of an order that gets certificates for a card, new or not."""
+    assert isinstance(order.parameters, CreateVirtualCard | EncodeCard)
     return order.parameters

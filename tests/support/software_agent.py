@@ -32,6 +32,7 @@ from protocol.messages import (
     ClaimParams,
     ClaimResult,
     Consented,
+    CreateVirtualCard,
     DeviceInfo,
     Empty,
     Finished,
@@ -55,7 +56,7 @@ from protocol.messages import (
 )
 from protocol.orders import Exchange, Expected, Side
 from protocol.session import Failure, Request, Response, Role, Session
-from tests.support.order_messages import new_card, sequence_of
+from tests.support.order_messages import certified, sequence_of
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession, ClientWebSocketResponse
@@ -94,20 +95,26 @@ class SoftwareCard:
     generation: int = 41
     puk: bytes = b"48151623"
     keys: dict[str, PrivateKey] = field(default_factory=dict)
+    made: set[tuple[str, str]] = field(default_factory=set)
+    """order and slot of the keys that orders had made"""
     certificates: dict[str, bytes] = field(default_factory=dict)
 
-    def request(self, key: KeyOrder) -> CertificateRequest:
-        """Make the key of a slot, and its request."""
-        made = self.keys.setdefault(key.slot, make_key(key.algorithm))
+    def request(self, key: KeyOrder, jti: str) -> CertificateRequest:
+        """Make the key of a slot where an order says so, once, and its request."""
+        if key.source is KeySource.GENERATE and (jti, key.slot) not in self.made:
+            self.made.add((jti, key.slot))
+            self.keys[key.slot] = make_key(key.algorithm)
+        made = self.keys[key.slot]
         if key.purpose is Purpose.ENCRYPTION and key.algorithm is Algorithm.P_256:
             return CertificateRequest(slot=key.slot, public_key=public_der(made))
         return CertificateRequest(slot=key.slot, csr=make_csr(made))
 
     def requests(self, order: Order) -> Requests:
-        """Requests for every key that is made on the card."""
-        parameters = new_card(order)
-        made = [self.request(key) for key in parameters.keys if key.source is KeySource.GENERATE]
-        puk = jose.encrypt(self.puk, parameters.escrow_key) if parameters.escrow_key else None
+        """Requests for every key that is on the card."""
+        parameters = certified(order)
+        made = [self.request(key, order.jti) for key in parameters.keys if key.source is not KeySource.IMPORT]
+        escrow = parameters.escrow_key if isinstance(parameters, CreateVirtualCard) else None
+        puk = jose.encrypt(self.puk, escrow) if escrow else None
         return Requests(guid=self.guid, serial=self.serial, requests=made, puk=puk)
 
     def prove(self, order: Order, issued: IssuedCertificate, ephemeral: jose.SigningKey) -> SlotProof:
@@ -302,7 +309,11 @@ class SoftwareAgent:
 
     async def consent(self, number: str | None = None, storage: StorageLevel = StorageLevel.KEYSTORE) -> None:
         """The person agrees."""
-        await self.say(Consented(encryption_key=self.ephemeral.public, storage=storage, number=number))
+        await self.say(self.consented(storage if self._makes_card else None, number))
+
+    def consented(self, storage: StorageLevel | None = None, number: str | None = None) -> Consented:
+        """What is said when the person agrees."""
+        return Consented(encryption_key=self.ephemeral.public, storage=storage, number=number)
 
     async def make_card(self) -> Receipt:
         """From *proceed* to the receipt, which isn't sent yet."""
@@ -318,9 +329,13 @@ class SoftwareAgent:
         order = self.order
         assert order is not None
         given = [self.card.prove(order, item, self.ephemeral) for item in certificates.certificates]
-        return Receipt(
-            guid=self.card.guid, generation=self.card.generation, storage=StorageLevel.KEYSTORE, proofs=given
-        )
+        kept = StorageLevel.KEYSTORE if self._makes_card else None
+        return Receipt(guid=self.card.guid, generation=self.card.generation, storage=kept, proofs=given)
+
+    @property
+    def _makes_card(self) -> bool:
+        assert self.order is not None
+        return isinstance(self.order.parameters, CreateVirtualCard)
 
     async def complete(self) -> None:
         """From *proceed* to *finished*."""

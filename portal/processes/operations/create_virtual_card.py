@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import select
 
 from portal.model import states
+from portal.model.graphs import Why
 from portal.model.states import VirtualSmartCardState
-from portal.processes import order_rows, proofs, tasks
+from portal.processes import order_rows, proofs, replacing, tasks
 from portal.store import audit
 from portal.store.tables import Card
+from portal.store.transitions import StateChange, change_state
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CreateVirtualCard
 
@@ -86,19 +88,11 @@ class CreateVirtualCardOperation:
         actor = f"device:{order.device_jkt}"
         card = await tx.get_one(Card, order.card_id, with_for_update=True)
         await tasks.succeed(context, tx, order, actor)
-        card.state = states.VIRTUAL_SMART_CARD.check(
-            VirtualSmartCardState(card.state), VirtualSmartCardState.ACTIVE
+        await change_state(
+            tx, card, VirtualSmartCardState.ACTIVE, StateChange(actor, now, Why.CREATED), order=order.jti
         )
-        card.storage, card.changed_at = order.storage or card.storage, now
-        await audit.record(
-            tx,
-            at=now,
-            actor=actor,
-            action="card.active",
-            kind=card.kind,
-            object_id=card.id,
-            order=order.jti,
-        )
+        card.storage = order.storage or card.storage
+        await replacing.replace_old(tx, order, card, actor, now)
 
     async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
         """The task has failed; the card stays Registered, which shows that its creation went wrong."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from portal.processes.operations.create_virtual_card import CreateVirtualCardOperation
+from portal.processes.operations.encode_card import EncodeCardOperation
 
 if TYPE_CHECKING:
     from portal.processes.operation import OrderOperation
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 OPERATIONS: Final[dict[str, OrderOperation]] = {
     "create_virtual_card": CreateVirtualCardOperation(),
+    "encode_card": EncodeCardOperation(),
 }
 
 

@@ -1,0 +1,61 @@
+"""The certificates of a card: which are related to it, which new ones supersede, which can be recovered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from portal.ca.authority import Reason
+from portal.processes import certificates
+from portal.store.tables import Certificate, ObjectRelation
+from protocol.messages import Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.store.tables import Card, Order
+
+
+async def related(tx: AsyncSession, card: Card) -> list[Certificate]:
+    """The certificates that are related to a card, whatever the relation's type, newest first."""
+    ids = select(ObjectRelation.to_id).where(
+        ObjectRelation.from_kind == card.kind,
+        ObjectRelation.from_id == card.id,
+        ObjectRelation.to_kind == "certificate",
+    )
+    query = select(Certificate).where(Certificate.id.in_(ids))
+    query = query.order_by(Certificate.not_before.desc(), Certificate.created_at.desc(), Certificate.id)
+    return list(await tx.scalars(query))
+
+
+async def recoverable(tx: AsyncSession, card: Card) -> list[Certificate]:
+    """The card's encryption certificates whose keys the archive has, newest first, in whatever state they are.
+
+    An expired or superseded one is not for new messages; its key still opens the old ones.
+    """
+    return [
+        item
+        for item in await related(tx, card)
+        if item.profile == Purpose.ENCRYPTION and item.archived_key_id is not None
+    ]
+
+
+async def supersede(
+    tx: AsyncSession, card: Card, order: Order, slots: Collection[str], actor: str, now: int
+) -> None:
+    """Have the certificates revoked that these keys of a card had before an order gave them new ones."""
+    for item in await certificates.of_card(tx, card, lock=True):
+        if item.slot in slots and item.order_jti != order.jti:
+            await certificates.enqueue_revocation(tx, item, Reason.SUPERSEDED, actor, now)
+
+
+async def revoke_all(
+    tx: AsyncSession, card: Card, but: Collection[str], reason: Reason, actor: str, now: int
+) -> None:
+    """Have all certificates of a card revoked but some, by their ids."""
+    for item in await certificates.of_card(tx, card, lock=True):
+        if item.id not in but:
+            await certificates.enqueue_revocation(tx, item, reason, actor, now)
