@@ -1,6 +1,6 @@
-"""Kills agent, PIN window, portal and pcscd at every boundary of both journals, and at moments of chance.
+"""Kills agent, PIN window, portal and pcscd at every boundary of both journals, at moments of chance, and twice.
 
-``python -m tests.faults.kills [--seed N] [--uniform N] [--victims …] [--at agent|portal …]``
+``python -m tests.faults.kills [--seed N] [--uniform N] [--twice N] [--victims …] [--at agent|portal …]``
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults.moments import Kills, Row, at_boundaries, summary, uniform
+from tests.faults.moments import Kills, Row, at_boundaries, summary, twice, uniform
 from tests.faults.plan import VICTIMS
 from tests.faults.scene import Scene
 from tests.support import isolation
@@ -22,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.kills")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--uniform", type=int, default=20, metavar="N")
+    parser.add_argument("--twice", type=int, default=20, metavar="N", help="kills, and kills in the recovery")
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=list(VICTIMS))
     parser.add_argument("--at", nargs="*", choices=["agent", "portal"], default=["agent", "portal"])
     parser.add_argument("--match", default="", help="boundaries whose description has this text")
@@ -40,6 +41,7 @@ def main() -> int:
         wanted = [at for at in clean.boundaries if at.side in options.at and options.match in str(at)]
         moments = at_boundaries(wanted, options.victims)
         moments += uniform(options.seed, options.uniform, options.victims)
+        moments += twice(options.seed, options.twice, clean.boundaries, options.victims)
         for row in kills.run(moments):
             rows.append(row)
             say(str(row))

@@ -23,6 +23,8 @@ END_SECONDS = 60.0
 _STARVED_AT_MOST = 5 * END_SECONDS
 _QUIET_SECONDS = 3.0
 """How long an order that has not begun is looked at: it stays so."""
+_AGAIN_SECONDS = 1.5
+"""After a restart: in these an agent or portal takes up what it left."""
 NOT_REACHED = "not reached"
 
 
@@ -32,13 +34,16 @@ class Moment(NamedTuple):
     Attributes:
         victim: one of ``VICTIMS``.
         at: a boundary, or a share (0 to 1) of the time between click and Active.
+        again: seconds after it runs again, when it is killed once more; None: never.
     """
 
     victim: str
     at: Boundary | float
+    again: float | None = None
 
     def __str__(self) -> str:
-        return str(self.at) if isinstance(self.at, Boundary) else f"at {self.at:.3f} of the way"
+        text = str(self.at) if isinstance(self.at, Boundary) else f"at {self.at:.3f} of the way"
+        return text if self.again is None else f"{text}, again after {self.again:.2f} s"
 
 
 class Row(NamedTuple):
@@ -191,6 +196,10 @@ class Kills:
             if not self._killed(desk, moment, patience):
                 return patience, NOT_REACHED
             scene.start_again(moment.victim, desk)
+            if moment.again is not None:  # while it is taking up what the first kill left
+                time.sleep(moment.again)
+                os.kill(scene.pids(desk)[moment.victim], signal.SIGKILL)
+                scene.start_again(moment.victim, desk)
             patience = Patience(lambda: scene.starved(desk))
             return patience, self._end(desk, patience)
         finally:
@@ -240,6 +249,21 @@ def uniform(seed: int, count: int, victims: Sequence[str] = VICTIMS) -> list[Mom
     """Moments between click and Active, each as likely as any; victims in turn."""
     drawn = random.Random(seed)  # noqa: S311 (repeatable on purpose)
     return [Moment(victims[number % len(victims)], drawn.random()) for number in range(count)]
+
+
+def twice(
+    seed: int, count: int, boundaries: Sequence[Boundary], victims: Sequence[str] = VICTIMS
+) -> list[Moment]:
+    """Boundaries of chance, and a second kill of the same victim soon after it runs again; victims in turn.
+
+    A window is nobody's to start again: it is left out.
+    """
+    drawn = random.Random(seed)  # noqa: S311 (repeatable on purpose)
+    started = [victim for victim in victims if victim != "window"]
+    return [
+        Moment(started[number % len(started)], drawn.choice(boundaries), drawn.uniform(0, _AGAIN_SECONDS))
+        for number in range(count if started and boundaries else 0)
+    ]
 
 
 def summary(rows: Sequence[Row], left_over: Sequence[str] = ()) -> str:

@@ -14,7 +14,8 @@ from agent.journal import Journal, OpenClaim, OrderRef
 from agent.sealing import Sealer
 from protocol.messages import Transport
 from tests.faults import judge, moments
-from tests.faults.moments import NOT_REACHED, Moment, Patience, Row, summary
+from tests.faults.moments import NOT_REACHED, Moment, Patience, Row, summary, twice, uniform
+from tests.faults.plan import Boundary
 from tests.faults.scene import Desk, Scene, waited
 
 if TYPE_CHECKING:
@@ -72,6 +73,18 @@ def test_the_last_line_counts_rows_and_what_is_left_over() -> None:
     ]
     assert summary(rows) == "kills: 2 moments, 1 lost"
     assert summary(rows, ["1 valid certificates without a card"]) == "kills: 2 moments, 2 lost"
+
+
+def test_moments_are_repeatable() -> None:
+    """A printed seed gives the same moments again; a window isn't killed twice."""
+    boundaries = [Boundary("agent", "begin", 1, "before"), Boundary("portal", "Claims.claim", 1, "after")]
+    assert uniform(7, 9) == uniform(7, 9)
+    drawn = twice(7, 9, boundaries)
+    assert drawn == twice(7, 9, boundaries)
+    assert len(drawn) == 9
+    assert {moment.victim for moment in drawn} == {"agent", "portal", "pcscd"}
+    assert all("again after" in str(moment) for moment in drawn)
+    assert twice(7, 9, boundaries, ["window"]) == []
 
 
 def test_waiting_is_read_of_a_process_that_is_there() -> None:

@@ -12,7 +12,7 @@ from tests.faults.plan import Boundary
 from tests.faults.scene import Scene
 from tests.support.pcscd import PrivatePcscd
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 SEED = 20
 MOMENTS = [
@@ -24,6 +24,8 @@ MOMENTS = [
     Moment("portal", Boundary("portal", "Incoming._receipt", 1, "after")),
     Moment("window", Boundary("agent", "store_sent requested", 1, "after")),
     Moment("pcscd", Boundary("agent", "step show before", 1, "after")),
+    Moment("agent", Boundary("agent", "store_sent requested", 1, "after"), again=0.2),
+    Moment("portal", Boundary("portal", "BuiltinCa.issue", 1, "before"), again=0.2),
 ]
 
 
