@@ -26,13 +26,20 @@ _NO_SERVICE: Final = frozenset(
         scard.SCARD_E_SYSTEM_CANCELLED,
     }
 )
-_REMOVED: Final = frozenset(
-    {scard.SCARD_W_REMOVED_CARD, scard.SCARD_E_NO_SMARTCARD, scard.SCARD_E_READER_UNAVAILABLE}
-)
+_CAUSES: Final = {
+    scard.SCARD_W_REMOVED_CARD: "pcsc_card_removed",
+    scard.SCARD_E_NO_SMARTCARD: "pcsc_card_removed",
+    scard.SCARD_E_READER_UNAVAILABLE: "pcsc_card_removed",
+    scard.SCARD_W_RESET_CARD: "pcsc_card_reset",
+    scard.SCARD_W_UNRESPONSIVE_CARD: "pcsc_card_mute",
+    scard.SCARD_W_UNPOWERED_CARD: "pcsc_card_mute",
+    scard.SCARD_W_UNSUPPORTED_CARD: "pcsc_card_mute",
+    scard.SCARD_E_SHARING_VIOLATION: "pcsc_sharing",
+    scard.SCARD_W_SECURITY_VIOLATION: "pcsc_refused",  # polkit said no
+}
+_PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
 _NO_READERS: Final = frozenset({scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER})
 _REFUSALS, _REFUSAL_PAUSE = 2, 0.1
-_MAX_ROUNDS: Final = 64
-"""GET RESPONSE rounds for one answer; a card that goes on longer is broken."""
 
 
 class ReaderState(NamedTuple):
@@ -89,10 +96,12 @@ class Context:
         """Connect to the card in a reader, shared with other programs.
 
         Raises:
-            InlayError: ``pcsc_card_removed``, ``pcsc_no_service``, ``pcsc_failed``.
+            InlayError: ``pcsc_card_removed``, ``pcsc_card_mute``, ``pcsc_sharing``, ``pcsc_no_service``,
+                ``pcsc_failed``.
         """
-        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
-        code, handle, protocol = scard.SCardConnect(self._handle, reader, scard.SCARD_SHARE_SHARED, protocols)
+        code, handle, protocol = scard.SCardConnect(
+            self._handle, reader, scard.SCARD_SHARE_SHARED, _PROTOCOLS
+        )
         _check(code)
         return Connection(handle, protocol)
 
@@ -126,36 +135,69 @@ class Connection:
 
     def __init__(self, handle: Any, protocol: int) -> None:
         self._handle = handle
-        self._pci = scard.SCARD_PCI_T1 if protocol == scard.SCARD_PROTOCOL_T1 else scard.SCARD_PCI_T0
+        self._pci = _pci(protocol)
 
-    def transmit(self, apdu: bytes) -> tuple[bytes, int]:
-        """Send a command and collect its whole answer, GET RESPONSE included.
+    def transmit(self, apdu: bytes) -> bytes:
+        """Transmit one APDU.
 
         Returns:
-            Data and status word.
+            The answer, status word at the end.
 
         Raises:
-            InlayError: ``pcsc_card_removed``, ``pcsc_no_service``, ``pcsc_failed``.
+            InlayError: ``pcsc_card_removed``, ``pcsc_card_reset``, ``pcsc_no_service``, ``pcsc_failed``.
         """
-        data, status = self._once(apdu)
-        for _ in range(_MAX_ROUNDS):
-            if status >> 8 != 0x61:
-                return data, status
-            more, status = self._once(bytes((0x00, 0xC0, 0x00, 0x00, status & 0xFF)))
-            data += more
-        raise InlayError("pcsc_failed", cause="an answer without end")
-
-    def close(self) -> None:
-        """Disconnect, and leave the card as it is for the programs that share it."""
-        scard.SCardDisconnect(self._handle, scard.SCARD_LEAVE_CARD)
-
-    def _once(self, apdu: bytes) -> tuple[bytes, int]:
         code, answer = scard.SCardTransmit(self._handle, self._pci, list(apdu))
         _check(code)
-        if len(answer) < 2:  # a card taken out in the middle of a command: success, and nothing
+        if not answer:  # a card taken out in the middle of a command: success, and nothing
             raise InlayError("pcsc_card_removed")
-        raw = bytes(answer)
-        return raw[:-2], int.from_bytes(raw[-2:], "big")
+        return bytes(answer)
+
+    def begin(self) -> None:
+        """Keep other programs off the card until `end`; waits for theirs.
+
+        Raises:
+            InlayError: ``pcsc_card_reset``, ``pcsc_card_removed``, ``pcsc_sharing``, ``pcsc_no_service``,
+                ``pcsc_failed``.
+        """
+        _check(scard.SCardBeginTransaction(self._handle))
+
+    def end(self, *, reset: bool) -> None:
+        """Let other programs at the card again; harmless when card or service have gone.
+
+        Args:
+            reset: reset the card, which forgets the PIN and whatever else was proved to it.
+        """
+        scard.SCardEndTransaction(self._handle, scard.SCARD_RESET_CARD if reset else scard.SCARD_LEAVE_CARD)
+
+    def reconnect(self) -> None:
+        """Take the card up again after another program reset it.
+
+        Raises:
+            InlayError: as `Context.connect`.
+        """
+        code, protocol = scard.SCardReconnect(
+            self._handle, scard.SCARD_SHARE_SHARED, _PROTOCOLS, scard.SCARD_LEAVE_CARD
+        )
+        _check(code)
+        self._pci = _pci(protocol)
+
+    def atr(self) -> bytes:
+        """The card's answer to reset.
+
+        Raises:
+            InlayError: ``pcsc_…``.
+        """
+        code, _, _, _, atr = scard.SCardStatus(self._handle)
+        _check(code)
+        return bytes(atr)
+
+    def close(self, *, reset: bool = False) -> None:
+        """Disconnect; harmless when card or service have gone.
+
+        Args:
+            reset: reset the card; else it is left as it is for the programs that share it.
+        """
+        scard.SCardDisconnect(self._handle, scard.SCARD_RESET_CARD if reset else scard.SCARD_LEAVE_CARD)
 
     def __enter__(self) -> Self:
         return self
@@ -164,6 +206,10 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _pci(protocol: int) -> Any:
+    return scard.SCARD_PCI_T1 if protocol == scard.SCARD_PROTOCOL_T1 else scard.SCARD_PCI_T0
 
 
 class HeldContext:
@@ -221,8 +267,6 @@ def _check(code: int) -> None:
         return
     if code in _NO_SERVICE:
         raise InlayError("pcsc_no_service")
-    if code in _REMOVED:
-        raise InlayError("pcsc_card_removed")
-    if code == scard.SCARD_W_SECURITY_VIOLATION:  # polkit said no
-        raise InlayError("pcsc_refused")
+    if code in _CAUSES:
+        raise InlayError(_CAUSES[code])
     raise InlayError("pcsc_failed", cause=f"0x{code & 0xFFFFFFFF:08X}")

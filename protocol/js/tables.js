@@ -432,6 +432,121 @@ export const CAUSES = Object.freeze({
     "why": "It was taken out of the reader.",
     "next_step": "Put it in again and start again from the page."
   },
+  "pcsc_sharing": {
+    "happened": "The card is in use.",
+    "why": "Another program keeps it for itself.",
+    "next_step": "Close the other program that uses the card, then try again."
+  },
+  "pcsc_card_mute": {
+    "happened": "The card does not answer.",
+    "why": "It is in the reader, and it is silent.",
+    "next_step": "Take it out, see that it is the right way round and clean, and put it in again."
+  },
+  "pcsc_card_reset": {
+    "happened": "The card was interrupted.",
+    "why": "Another program reset it, so what you had proved to it is gone.",
+    "next_step": "Try again; close other card programs first."
+  },
+  "card_not_supported": {
+    "happened": "This card can't be used.",
+    "why": "It answers to none of the ways Inlay knows (ATR {atr}).",
+    "next_step": "Run inlay doctor: it says what was seen, and how an administrator adds the card."
+  },
+  "card_answer_malformed": {
+    "happened": "The card gave an answer that can't be read.",
+    "why": "It was the answer to {command}.",
+    "next_step": "Take the card out and put it in again; if it comes back, the card or its reader is faulty."
+  },
+  "card_refused": {
+    "happened": "The card refused.",
+    "why": "{command} was answered with {status}.",
+    "next_step": "Tell your support; what the card said is part of this message."
+  },
+  "card_pin_wrong": {
+    "happened": "The PIN is wrong.",
+    "why": "The card did not accept it; tries left: {tries}.",
+    "next_step": "Type it again with care: after the last try the PIN is blocked."
+  },
+  "card_pin_blocked": {
+    "happened": "The PIN is blocked.",
+    "why": "It was wrong too often.",
+    "next_step": "Unblock it with the PUK, or ask your support."
+  },
+  "card_puk_wrong": {
+    "happened": "The PUK is wrong.",
+    "why": "The card did not accept it; tries left: {tries}.",
+    "next_step": "Compare it with the letter: after the last try the card has to be encoded anew."
+  },
+  "card_puk_blocked": {
+    "happened": "The PUK is blocked.",
+    "why": "It was wrong too often.",
+    "next_step": "The card has to be encoded anew: ask your support."
+  },
+  "card_pin_needed": {
+    "happened": "The card wants the PIN first.",
+    "why": "{command} needs it.",
+    "next_step": "Start again from the page."
+  },
+  "card_pin_form": {
+    "happened": "The card does not take this PIN or PUK.",
+    "why": "Its length or characters are not what the card allows.",
+    "next_step": "Choose another: 6 to 8 digits work on every card."
+  },
+  "card_management_wrong": {
+    "happened": "The card did not accept the portal's key.",
+    "why": "Its management key is another. Nothing was changed.",
+    "next_step": "Ask your support: the card belongs to another system, or was encoded elsewhere."
+  },
+  "card_management_needed": {
+    "happened": "The card wants the portal's key first.",
+    "why": "{command} needs it.",
+    "next_step": "Start again from the page; tell your support if it comes back."
+  },
+  "card_management_slow": {
+    "happened": "The portal answered the card too late.",
+    "why": "The card's question has to be answered within {seconds} s, and {tries} tries were not.",
+    "next_step": "Check the network, then start again from the page. Nothing was changed."
+  },
+  "card_algorithm_missing": {
+    "happened": "The card can't do what was ordered.",
+    "why": "It has no {algorithm}.",
+    "next_step": "Ask your support: the order must name another algorithm. Nothing was changed."
+  },
+  "card_full": {
+    "happened": "The card is full.",
+    "why": "There is no room for what was to be written by {command}.",
+    "next_step": "Ask your support; what was there before is there again."
+  },
+  "card_object_too_large": {
+    "happened": "The card can't hold this certificate.",
+    "why": "It has {size} bytes.",
+    "next_step": "Ask your support for a smaller certificate. Nothing was changed."
+  },
+  "card_slot_missing": {
+    "happened": "The card can't do what was ordered.",
+    "why": "It has no place {slot}.",
+    "next_step": "Ask your support: the order must name another place. Nothing was changed."
+  },
+  "card_feature_missing": {
+    "happened": "The card can't do what was ordered.",
+    "why": "It does not know {command}.",
+    "next_step": "Ask your support. Nothing was changed."
+  },
+  "card_key_missing": {
+    "happened": "There is no such key on the card.",
+    "why": "The place {slot} is empty.",
+    "next_step": "Start again from the page; tell your support if it comes back."
+  },
+  "card_attestation_invalid": {
+    "happened": "The card could not prove where its key comes from.",
+    "why": "Its statement is not what was ordered: {check}.",
+    "next_step": "Don't go on. Tell your support."
+  },
+  "card_other": {
+    "happened": "Another card is in the reader.",
+    "why": "It is not the one that this is about.",
+    "next_step": "Put the right card in. Nothing was written to this one."
+  },
   "ca_refused": {
     "happened": "The certificate authority refused.",
     "why": "It did not issue the certificate for {purpose}.",
@@ -500,6 +615,9 @@ export const CAUSES = Object.freeze({
 });
 
 export const FIELD_FORMS = Object.freeze({
+  "check": "chain|date|firmware|key|policy|serial|slot",
+  "command": "[A-Z0-9 ]{1,24}",
+  "status": "[0-9A-F]{4}",
   "algorithm": "[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
   "guid": "[0-9a-f]{32}",
   "level": "tpm|keystore|file|none",

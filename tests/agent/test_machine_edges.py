@@ -19,7 +19,6 @@ from agent.errors import as_inlay_error, describe, set_up_logging
 from agent.handlers.registry import ORDERS, PAGE, PRIVATE
 from agent.journal import JournalUnusableError
 from agent.origins import HeaderRefused, MalformedHeader, check_origin, parse_origin
-from agent.pcsc.chuid import guid_in
 from agent.pcsc.slots import read_slots
 from agent.peer import holder_of, user_of
 from agent.rates import RateLimit
@@ -112,26 +111,6 @@ def test_readers_names_tell_the_slots_apart(tmp_path: Path) -> None:
     assert second.is_reader("R 03 01")
     assert not first.is_reader("R 00 01")
     assert not first.is_reader("Rx 00 00")
-
-
-GUID = bytes(range(16))
-CHUID = b"\x53\x3b\x30\x19" + bytes(25) + b"\x34\x10" + GUID + b"\x35\x0820300101\x3e\x00\xfe\x00"
-
-
-def test_the_guid_is_found_and_nothing_else_is_taken_for_it() -> None:
-    assert guid_in(CHUID) == GUID.hex()
-    assert guid_in(b"") is None
-    assert guid_in(CHUID[:-3]) is None
-    assert guid_in(b"\x53\x00") is None
-    assert guid_in(b"\x53\x03\x34\x01\x00") is None
-    assert guid_in(b"\x54" + CHUID[1:]) is None
-    assert guid_in(CHUID + b"\x00") is None
-
-
-@given(st.binary(max_size=80))
-def test_any_answer_is_a_guid_or_none(answer: bytes) -> None:
-    found = guid_in(answer)
-    assert found is None or len(found) == 32
 
 
 # --- origins

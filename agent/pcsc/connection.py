@@ -1,0 +1,188 @@
+"""One card in a reader: shared until something is proved to it, then one transaction to the end, then reset.
+
+All calls block: use them from one worker thread. What another program can do to a shared card is lived with here:
+a reset is followed by a reconnection and the same SELECT, unless something was proved to the card meanwhile, which
+the reset has undone: that is told, and nobody types a PIN twice unasked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from agent.pcsc.apdu import MAX_PIECE, Answer, Command, exchange
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_SELECT: Final = 0xA4
+_HARMLESS: Final = Command(0xCB, 0x3F, 0xFF, bytes.fromhex("5C017E"))
+"""GET DATA of the discovery object: changes nothing on any card, present or not."""
+_BEGIN_TRIES: Final = 5
+_NO_CHAINING: Final = frozenset({0x6883, 0x6884})
+"""What a card says of the first piece of a chain when it takes none: extended lengths are tried then."""
+
+
+class Link(Protocol):
+    """PC/SC's connection to a card: `agent.pcsc.scard.Connection`."""
+
+    def transmit(self, apdu: bytes) -> bytes:
+        """Transmit one APDU."""
+
+    def begin(self) -> None:
+        """Keep other programs off the card."""
+
+    def end(self, *, reset: bool) -> None:
+        """Let them at it again."""
+
+    def reconnect(self) -> None:
+        """Take the card up again after a reset."""
+
+    def atr(self) -> bytes:
+        """The card's answer to reset."""
+
+    def close(self, *, reset: bool = False) -> None:
+        """Disconnect."""
+
+
+class CardConnection:
+    """A connection to one card; see the module.
+
+    Attributes:
+        reader: the reader's PC/SC name.
+        extended: long commands go out with extended lengths: the card has refused to take them in pieces.
+    """
+
+    def __init__(self, link: Link, reader: str) -> None:
+        """Take over a connection that PC/SC has made."""
+        self.reader = reader
+        self.extended = False
+        self._link = link
+        self._held = False
+        self._proved = False
+        self._selected: Command | None = None
+
+    @property
+    def proved(self) -> bool:
+        """Whether a PIN or key was proved to the card, so that it is reset in the end."""
+        return self._proved
+
+    def atr(self) -> bytes:
+        """The card's answer to reset.
+
+        Raises:
+            InlayError: ``pcsc_…``.
+        """
+        return self._link.atr()
+
+    def send(self, command: Command) -> Answer:
+        """Send a command, GET RESPONSE and chaining included.
+
+        The first one with a secret, or that asks for one, begins the transaction.
+
+        Raises:
+            InlayError: ``pcsc_…``; ``pcsc_card_reset`` when a reset undid what was proved, or may have come between
+                the pieces of a command with a secret; ``card_answer_malformed``.
+        """
+        if command.begins:
+            self._begin()
+        try:
+            answer = self._exchange(command)
+        except InlayError as error:
+            if error.code != "pcsc_card_reset" or self._proved or command.begins:
+                raise
+            self._recover(command)
+            answer = self._exchange(command)
+        if command.instruction == _SELECT and answer.ok:
+            self._selected = command
+        if command.secret:
+            self._proved = True  # or tried: either way the card is reset in the end
+        return answer
+
+    def keep_alive(self) -> None:
+        """Say something harmless, so that nobody takes a card that is waited with for idle.
+
+        Raises:
+            InlayError: ``pcsc_…``.
+        """
+        self._exchange(_HARMLESS)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Self]:
+        """Keep other programs off the card; afterwards it is reset if anything was proved to it.
+
+        Never wait for a person in here.
+
+        Raises:
+            InlayError: ``pcsc_…``.
+        """
+        self._begin()
+        try:
+            yield self
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """End the transaction, if one was begun; the card forgets what was proved to it."""
+        if self._held:
+            self._link.end(reset=self._proved)
+        self._held = self._proved = False
+
+    def close(self) -> None:
+        """Release the card and disconnect; harmless when it has gone."""
+        reset = self._proved
+        self.release()
+        self._link.close(reset=reset)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        """Begin the transaction, and select again what was selected: others had the card meanwhile."""
+        if self._held:
+            return
+        for _ in range(_BEGIN_TRIES):
+            try:
+                self._link.begin()
+                break
+            except InlayError as error:
+                if error.code != "pcsc_card_reset":
+                    raise
+                self._link.reconnect()
+        else:
+            raise InlayError("pcsc_card_reset")
+        self._held = True
+        if self._selected is not None:
+            self._exchange(self._selected)
+
+    def _recover(self, command: Command) -> None:
+        self._link.reconnect()
+        if self._held:
+            self._held = False
+            self._begin()
+        elif self._selected is not None and command.instruction != _SELECT:
+            self._exchange(self._selected)
+
+    def _exchange(self, command: Command) -> Answer:
+        answer = self._carry(command)
+        if answer.status in _NO_CHAINING and len(command.data) > MAX_PIECE and not self.extended:
+            self.extended = True
+            answer = self._carry(command)
+        return answer
+
+    def _carry(self, command: Command) -> Answer:
+        steps = exchange(command, extended=self.extended and len(command.data) > MAX_PIECE)
+        try:
+            apdu = next(steps)
+            while True:
+                apdu = steps.send(self._link.transmit(apdu))
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer

@@ -1,0 +1,108 @@
+"""PIN and PUK: verify, change, unblock, and how many tries are left. No function here spends a try unasked.
+
+SP 800-73pt2-5, sections 3.2.1 to 3.2.3. Values go out padded with FF to 8 bytes: cards answer 6700 to anything else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agent.pcsc import tlv
+from agent.pcsc.apdu import Answer, Card, Command
+from agent.pcsc.piv_names import PIN, PUK
+from agent.pcsc.status import NOT_AUTHORISED, WRONG_DATA, WRONG_LENGTH, refusal, tries_in
+from protocol.errors import InlayError
+
+Secret = bytes | bytearray
+"""A PIN or PUK: the caller's, who wipes it."""
+
+REFERENCE_BYTES: Final = 8
+_PADDING: Final = b"\xff"
+_VERIFY, _CHANGE, _RESET_RETRY = 0x20, 0x24, 0x2C
+_TRIES_TAG: Final = 0x06
+
+
+def tries_left(card: Card, reference: int = PIN) -> int | None:
+    """How many tries are left, asked without spending one; None when the card doesn't tell.
+
+    Args:
+        card: a selected card.
+        reference: PIN or PUK; of the PUK only metadata tells.
+
+    Raises:
+        InlayError: ``pcsc_…``, ``card_answer_malformed``.
+    """
+    metadata = card.send(Command(0xF7, 0, reference))
+    if metadata.ok:
+        try:
+            found = tlv.find(metadata.data, _TRIES_TAG)
+        except tlv.TlvError:
+            found = None
+        if found is not None and len(found) == 2:
+            return found[1]  # all there are, then those left
+    if reference != PIN:
+        return None
+    return tries_in(card.send(Command(_VERIFY, 0, PIN, answer=False)).status)
+
+
+def verify(card: Card, pin: Secret) -> None:
+    """VERIFY the PIN: one try.
+
+    Args:
+        card: a selected card, in a transaction.
+        pin: 1 to 8 bytes; the caller's, who wipes it.
+
+    Raises:
+        InlayError: ``card_pin_wrong`` with ``tries``, ``card_pin_blocked``, ``card_pin_form``, ``card_refused``.
+    """
+    command = Command(_VERIFY, 0, PIN, _padded(pin), answer=False)
+    _judge(command, card.send(command), PIN)
+
+
+def log_out(card: Card) -> bool:
+    """Have the card forget that the PIN was verified; False when it can't without a reset."""
+    return card.send(Command(_VERIFY, 0xFF, PIN, answer=False)).ok
+
+
+def change(card: Card, reference: int, old: Secret, new: Secret) -> None:
+    """CHANGE REFERENCE DATA of PIN or PUK: one try of the old one.
+
+    Raises:
+        InlayError: ``card_pin_wrong``, ``card_puk_wrong`` with ``tries``, ``card_pin_blocked``, ``card_puk_blocked``,
+            ``card_pin_form``, ``card_refused``.
+    """
+    command = Command(_CHANGE, 0, reference, _padded(old) + _padded(new), answer=False)
+    _judge(command, card.send(command), reference)
+
+
+def unblock(card: Card, puk: Secret, new_pin: Secret) -> None:
+    """RESET RETRY COUNTER: a new PIN by the PUK, one try of it.
+
+    Raises:
+        InlayError: ``card_puk_wrong`` with ``tries``, ``card_puk_blocked``, ``card_pin_form``, ``card_refused``.
+    """
+    command = Command(_RESET_RETRY, 0, PIN, _padded(puk) + _padded(new_pin), answer=False)
+    _judge(command, card.send(command), PUK)
+
+
+def _padded(value: Secret) -> bytes:
+    raw = bytes(value)
+    if not 1 <= len(raw) <= REFERENCE_BYTES:
+        raise InlayError("card_pin_form")
+    return raw.ljust(REFERENCE_BYTES, _PADDING)
+
+
+def _judge(command: Command, answer: Answer, reference: int) -> None:
+    if answer.ok:
+        return
+    what = "pin" if reference == PIN else "puk"
+    tries = tries_in(answer.status)
+    if tries is not None:
+        if tries == 0:
+            raise InlayError(f"card_{what}_blocked")
+        raise InlayError(f"card_{what}_wrong", tries=tries)
+    if answer.status in (WRONG_DATA, WRONG_LENGTH):
+        raise InlayError("card_pin_form")
+    if answer.status == NOT_AUTHORISED:  # some say this of a wrong old value, without the tries
+        raise InlayError(f"card_{what}_wrong")
+    raise refusal(command, answer.status)

@@ -1,0 +1,133 @@
+"""Is it a PIV card, and what can it do: SELECT with fall-backs, and probes that change nothing.
+
+What a card can do is asked of the card, never concluded from its brand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from agent.pcsc import tlv
+from agent.pcsc.apdu import Card, Command, malformed
+from agent.pcsc.piv_names import AID, AUTHENTICATION, MANAGEMENT, ManagementAlgorithm
+from agent.pcsc.status import UNKNOWN
+from protocol.errors import InlayError
+
+_LENGTHS: Final = (11, 9, 5)
+"""All of the AID, without its version, the RID alone: each is what some card wants."""
+_TEMPLATE, _ALGORITHMS, _REFERENCE = 0x61, 0xAC, 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What SELECT told (SP 800-73pt2-5, section 3.1.1).
+
+    Attributes:
+        template: the application property template's data objects; None when the card gave none.
+        algorithms: algorithm identifiers the card names; empty when it names none.
+    """
+
+    template: dict[int, bytes] | None
+    algorithms: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a card turned out to have, beyond the standard's commands.
+
+    Attributes:
+        version: what GET VERSION says, as ``5.7.1``; None when the card has none.
+        serial: what GET SERIAL says; None when the card has none.
+        metadata: GET METADATA.
+        attestation: ATTEST.
+        moving: MOVE KEY, which deletes keys, too.
+        importing: IMPORT KEY.
+        new_management_key: SET MANAGEMENT KEY.
+        management: algorithms of the management key that the card takes up.
+    """
+
+    version: str | None
+    serial: int | None
+    metadata: bool
+    attestation: bool
+    moving: bool
+    importing: bool
+    new_management_key: bool
+    management: tuple[ManagementAlgorithm, ...]
+
+
+def select(card: Card) -> Application:
+    """SELECT the PIV application, by the longest name that the card takes.
+
+    Raises:
+        InlayError: ``card_not_supported`` when it takes none; ``card_answer_malformed``; ``pcsc_…``.
+    """
+    for length in _LENGTHS:
+        command = Command(0xA4, 0x04, 0x00, AID[:length])
+        answer = card.send(command)
+        if answer.ok:
+            return _application(command, answer.data)
+    raise InlayError("card_not_supported")
+
+
+def probe(card: Card) -> Capabilities:
+    """What a selected card can do. Nothing is changed, and no try of a PIN is spent.
+
+    Raises:
+        InlayError: ``pcsc_…``, ``card_answer_malformed``.
+    """
+    version, serial = card.send(Command(0xFD, 0, 0)), card.send(Command(0xF8, 0, 0))
+    return Capabilities(
+        version=".".join(map(str, version.data)) if version.ok and len(version.data) == 3 else None,
+        serial=int.from_bytes(serial.data, "big") if serial.ok and len(serial.data) == 4 else None,
+        metadata=card.send(Command(0xF7, 0, MANAGEMENT)).ok,
+        attestation=_knows(card, Command(0xF9, AUTHENTICATION, 0)),
+        moving=_knows(card, Command(0xF6, 0x00, 0x00, answer=False)),
+        importing=_knows(card, Command(0xFE, 0x00, 0x00, answer=False)),
+        new_management_key=_knows(card, Command(0xFF, 0x00, 0x00, answer=False)),
+        management=management_algorithms(card),
+    )
+
+
+def management_algorithms(card: Card) -> tuple[ManagementAlgorithm, ...]:
+    """Algorithms under which the card begins an authentication of its management key, strongest first.
+
+    Asked by a witness, and by a challenge where the card has no mutual authentication; some cards take the same key
+    under several algorithms. Metadata says which one is the key's, where there is metadata.
+    """
+    metadata = card.send(Command(0xF7, 0, MANAGEMENT))
+    if metadata.ok:
+        try:
+            value = tlv.find(metadata.data, 0x01)
+            return (ManagementAlgorithm(int.from_bytes(value or b"", "big")),)
+        except (tlv.TlvError, ValueError):
+            pass  # the card can still be asked
+    for tag in (0x80, 0x81):
+        found = tuple(
+            algorithm
+            for algorithm in sorted(ManagementAlgorithm, reverse=True)
+            if card.send(Command(0x87, algorithm, MANAGEMENT, bytes((0x7C, 0x02, tag, 0x00)))).ok
+        )
+        if found:
+            return found
+    return ()
+
+
+def _knows(card: Card, command: Command) -> bool:
+    """Whether the card has a command: sent so that no card can carry it out, and asked how it is refused."""
+    return card.send(command).status not in UNKNOWN
+
+
+def _application(command: Command, data: bytes) -> Application:
+    """What SELECT answered; a card may answer nothing, and most leave out what they could name."""
+    if not data:
+        return Application(None, frozenset())
+    try:
+        template = {item.tag: item.value for item in tlv.parse(tlv.only(data, _TEMPLATE))}
+        named = tlv.parse(template.get(_ALGORITHMS, b""))
+    except tlv.TlvError:
+        raise malformed(command) from None
+    return Application(
+        template, frozenset(item.value[0] for item in named if item.tag == _REFERENCE and item.value)
+    )

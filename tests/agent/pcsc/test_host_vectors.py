@@ -1,0 +1,111 @@
+"""The host against bytes made from the standard: what it sends, and what it makes of each answer, the wrong first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from agent.pcsc import piv_authenticate, piv_cipher, piv_keys, piv_objects, piv_pin, piv_select
+from agent.pcsc.connection import CardConnection
+from agent.pcsc.piv_names import KeyAlgorithm, ManagementAlgorithm
+from protocol.errors import InlayError
+
+_CASES = json.loads((Path(__file__).parents[2] / "vectors" / "piv_host" / "commands.json").read_text())[
+    "cases"
+]
+
+
+class Script:
+    """A card that expects these commands and gives these answers."""
+
+    def __init__(self, exchanges: list[tuple[str, str]]) -> None:
+        self.left = list(exchanges)
+
+    def transmit(self, apdu: bytes) -> bytes:
+        expected, answer = self.left.pop(0)
+        assert apdu.hex().upper() == expected
+        return bytes.fromhex(answer)
+
+    def begin(self) -> None:
+        pass
+
+    def end(self, *, reset: bool) -> None:
+        pass
+
+    def reconnect(self) -> None:
+        raise AssertionError
+
+    def atr(self) -> bytes:
+        return b""
+
+    def close(self, *, reset: bool = False) -> None:
+        pass
+
+
+def _number(text: str) -> int:
+    return int(text, 16)
+
+
+def _external(card: CardConnection, algorithm: str, key: str) -> None:
+    question = piv_authenticate.ask(card, ManagementAlgorithm(_number(algorithm)))
+    piv_authenticate.prove(card, question, piv_cipher.answer(bytes.fromhex(key), question))
+
+
+def _generate(card: CardConnection, slot: str, algorithm: str) -> str:
+    public = piv_keys.generate(card, _number(slot), KeyAlgorithm(_number(algorithm)))
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    form = serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    return public.public_bytes(*form).hex()
+
+
+def _chuid(card: CardConnection) -> str | None:
+    found = piv_objects.read_chuid(card)
+    return None if found is None else f"{found.guid.hex()} {found.expires}"
+
+
+def _history(card: CardConnection) -> list[object] | None:
+    found = piv_objects.read_key_history(card)
+    return None if found is None else [found.on_card, found.off_card, found.url]
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "select": lambda card: sorted(piv_select.select(card).algorithms),
+    "read": lambda card, tag: _hex(piv_objects.read(card, _number(tag))),
+    "chuid": _chuid,
+    "history": _history,
+    "certificate": lambda card, slot: _hex(piv_objects.read_certificate(card, _number(slot))),
+    "write": lambda card, tag, content: piv_objects.write(card, _number(tag), bytes.fromhex(content)),
+    "delete": lambda card, tag: piv_objects.delete(card, _number(tag)),
+    "verify": lambda card, pin: piv_pin.verify(card, pin.encode()),
+    "tries": lambda card, reference: piv_pin.tries_left(card, _number(reference)),
+    "change": lambda card, reference, old, new: piv_pin.change(
+        card, _number(reference), old.encode(), new.encode()
+    ),
+    "unblock": lambda card, puk, new: piv_pin.unblock(card, puk.encode(), new.encode()),
+    "external": _external,
+    "generate": _generate,
+}
+
+
+@pytest.mark.parametrize("case", _CASES, ids=lambda case: case["name"])
+def test_vector(case: dict[str, Any]) -> None:
+    script = Script(case["exchanges"])
+    card = CardConnection(script, "Reader")
+    call = _CALLS[case["call"]]
+    if "error" in case:
+        with pytest.raises(InlayError) as caught:
+            call(card, **case["arguments"])
+        assert (caught.value.code, caught.value.fields) == (case["error"], case["fields"])
+    else:
+        assert call(card, **case["arguments"]) == case["result"]
+    assert script.left == []

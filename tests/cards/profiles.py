@@ -1,0 +1,105 @@
+"""How real cards differ, as data: each profile is one way to be a PIV card. `simulated` carries them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SET_KEY, ATTEST, MOVE, IMPORT, METADATA, SERIAL, VERSION = 0xFF, 0xF9, 0xF6, 0xFE, 0xF7, 0xF8, 0xFD
+TDES, AES_128, AES_192, AES_256 = 0x03, 0x08, 0x0A, 0x0C
+ALL_YUBICO = frozenset({SET_KEY, ATTEST, MOVE, IMPORT, METADATA, SERIAL, VERSION})
+P_256, P_384, RSA_2048 = 0x11, 0x14, 0x07
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One kind of card.
+
+    Attributes:
+        name: what it is like.
+        pin_tries: all tries of the PIN; the PUK's are `puk_tries`.
+        yubico: instructions beyond the standard that it has.
+        unknown_key: status of GET METADATA for a key that isn't there.
+        unpadded: status of VERIFY with less than 8 bytes.
+        log_out: VERIFY with P1=FF.
+        management: algorithms under which it takes its management key, all with the same bytes where they can.
+        mutual: it knows the witness.
+        retired: how many of the slots 82 to 95 it has.
+        chuid: it comes with CHUID and CCC.
+        discovery: it has a discovery object.
+        grows: an object may be written over by a longer one; else 6A84.
+        capacity: bytes for all objects.
+        select: lengths of the AID that it takes.
+        template: what SELECT answers: ``ac`` (with algorithms), ``plain``, ``nothing``.
+        piece: bytes of an answer before 61xx; 0: everything at once.
+        exact: it answers 6Cxx to a Le that isn't the answer's length.
+        wrong_management: status of a wrong answer to its challenge.
+        delete_absent: status of deleting an object that isn't there.
+        algorithms: of slot keys.
+        bad_algorithm: status of GENERATE for another one.
+        extended: it takes extended lengths alone, no chaining.
+    """
+
+    name: str
+    pin_tries: int = 3
+    puk_tries: int = 3
+    yubico: frozenset[int] = frozenset()
+    unknown_key: int = 0x6A88
+    unpadded: int = 0x6A80
+    log_out: bool = True
+    management: tuple[int, ...] = (TDES,)
+    mutual: bool = True
+    retired: int = 20
+    chuid: bool = True
+    discovery: bool = True
+    grows: bool = True
+    capacity: int = 60_000
+    select: tuple[int, ...] = (5, 9, 11)
+    template: str = "plain"
+    piece: int = 256
+    exact: bool = False
+    wrong_management: int = 0x6982
+    delete_absent: int = 0x9000
+    algorithms: tuple[int, ...] = (P_256, RSA_2048)
+    bad_algorithm: int = 0x6A80
+    extended: bool = False
+
+
+PROFILES = (
+    Profile("standard card, nothing beyond SP 800-73", template="ac", log_out=False),
+    Profile(
+        "everything of Yubico's, AES-192",
+        yubico=ALL_YUBICO,
+        management=(AES_192,),
+        unpadded=0x6A80,
+        algorithms=(P_256, P_384, RSA_2048),
+    ),
+    Profile(
+        "metadata that says 6A86 of an unknown key",
+        yubico=ALL_YUBICO - {MOVE},
+        unknown_key=0x6A86,
+        management=(AES_256,),
+        wrong_management=0x6300,
+    ),
+    Profile("five tries, unpadded PINs are 6700", pin_tries=5, puk_tries=5, unpadded=0x6700),
+    Profile(
+        "six tries, no CHUID, no CCC, no discovery object",
+        pin_tries=6,
+        puk_tries=10,
+        chuid=False,
+        discovery=False,
+        delete_absent=0x6A82,
+    ),
+    Profile("nothing longer over anything shorter", grows=False, piece=128),
+    Profile("the same key under four algorithms", management=(TDES, AES_128, AES_192, AES_256)),
+    Profile("no retired slots, small", retired=0, capacity=3_000, template="nothing", log_out=False),
+    Profile("four retired slots, no witness, the RID alone", retired=4, mutual=False, select=(5,)),
+    Profile("nine bytes of the AID, answers of exactly the length asked", select=(9,), exact=True, piece=0),
+    Profile(
+        "AES-128, sets its key, extended lengths alone",
+        management=(AES_128,),
+        yubico=frozenset({SET_KEY, VERSION}),
+        extended=True,
+        piece=0,
+        bad_algorithm=0x6A81,
+    ),
+)

@@ -1,0 +1,504 @@
+"""A PIV card for tests of the host: real keys, real counters, and every habit a profile asks for.
+
+Written from the standard and from what real cards do, with code of its own: neither the host's nor the product's
+card's. It is no product and keeps nothing secret.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from protocol.errors import InlayError
+from tests.cards.profiles import (
+    AES_128,
+    AES_192,
+    AES_256,
+    IMPORT,
+    METADATA,
+    MOVE,
+    P_256,
+    P_384,
+    RSA_2048,
+    SERIAL,
+    SET_KEY,
+    TDES,
+    VERSION,
+    Profile,
+)
+
+ATR = bytes.fromhex("3B80800101")
+PIN, PUK = b"123456", b"12345678"
+FACTORY_KEY = bytes.fromhex("010203040506070801020304050607080102030405060708")
+_KEY_BYTES = {TDES: 24, AES_128: 16, AES_192: 24, AES_256: 32}
+_AID = bytes.fromhex("A000000308000010000100")
+_STANDARD_CHUID = (
+    "3019D4E739DA739CED39CE739D836858210842108421C84210C3EB"
+    "34101112131415161718191A1B1C1D1E1F20350832303330303130313E00FE00"
+)
+
+
+class Status(Exception):
+    """A status word other than 9000."""
+
+    def __init__(self, word: int) -> None:
+        super().__init__(f"{word:04X}")
+        self.word = word
+
+
+class Apdu(NamedTuple):
+    """A command as the card reads it; ``le`` is None when no answer is wanted."""
+
+    ins: int
+    p1: int
+    p2: int
+    data: bytes
+    le: int | None
+
+
+def tlv(tag: str, value: bytes) -> bytes:
+    """A data object."""
+    size = len(value)
+    length = (
+        bytes((size,))
+        if size < 128
+        else bytes((0x81, size))
+        if size < 256
+        else b"\x82" + size.to_bytes(2, "big")
+    )
+    return bytes.fromhex(tag) + length + value
+
+
+def read(data: bytes) -> list[tuple[int, bytes]]:
+    """Data objects with one-byte tags."""
+    found = []
+    while data:
+        size, at = data[1], 2
+        if size > 0x80:
+            at += size - 0x80
+            size = int.from_bytes(data[2:at], "big")
+        if at + size > len(data):
+            raise Status(0x6A80)
+        found.append((data[0], data[at : at + size]))
+        data = data[at + size :]
+    return found
+
+
+def factory_key(algorithm: int) -> bytes:
+    """The management key that a card comes with."""
+    return (FACTORY_KEY + FACTORY_KEY)[: _KEY_BYTES[algorithm]]
+
+
+@cache
+def rsa_key() -> rsa.RSAPrivateKey:
+    """One RSA key for all simulated cards: making them isn't what is tested."""
+    return rsa.generate_private_key(65537, 2048)
+
+
+class SimulatedCard:
+    """A card of a profile.
+
+    Attributes:
+        pin_left: tries; `puk_left` of the PUK.
+        objects: tag to content.
+        commands: every APDU that came, GET RESPONSE and pieces of chains included.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.pin, self.puk = PIN.ljust(8, b"\xff"), PUK
+        self.pin_left, self.puk_left = profile.pin_tries, profile.puk_tries
+        self.management = profile.management[-1]
+        self.keys_by_algorithm = {each: factory_key(each) for each in profile.management}
+        self.objects: dict[int, bytes] = {}
+        if profile.chuid:
+            self.objects[0x5FC102] = bytes.fromhex(_STANDARD_CHUID)
+            self.objects[0x5FC107] = bytes.fromhex("F000FE00")
+        if profile.discovery:
+            self.objects[0x7E] = tlv("4F", _AID) + tlv("5F2F", b"\x40\x00")
+        self.keys: dict[int, tuple[int, Any]] = {}
+        self.commands: list[bytes] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Power off and on."""
+        self.selected = self.managed = self.pin_ok = False
+        self._challenge: tuple[str, int, bytes] | None = None
+        self._chain: list[bytes] = []
+        self._rest = b""
+
+    def transmit(self, raw: bytes) -> bytes:
+        """Answer one APDU."""
+        self.commands.append(raw)
+        try:
+            if raw[0] == 0x10:
+                return self._piece(raw)
+            command = self._parsed(raw)
+            if command.ins == 0xC0:
+                return self._give(self._rest, command.le or 256)
+            chained, self._chain = b"".join(self._chain), []
+            command = command._replace(data=chained + command.data)
+            answer = self._do(command)
+        except Status as status:
+            self._chain = []
+            return status.word.to_bytes(2, "big")
+        reads = command.ins in (0xA4, 0xCB, 0xF7) and command.le is not None
+        if self.profile.exact and reads and answer and command.le != len(answer):
+            if len(answer) > 256:
+                return self._give(answer, 256)
+            return bytes((0x6C, len(answer) & 0xFF))
+        return self._give(answer, command.le)
+
+    def _piece(self, raw: bytes) -> bytes:
+        if self.profile.extended:
+            raise Status(0x6884)
+        self._chain.append(raw[5:])
+        return b"\x90\x00"
+
+    def _parsed(self, raw: bytes) -> Apdu:
+        body = raw[4:]
+        if raw[0] != 0:
+            raise Status(0x6E00)
+        if not body:
+            return Apdu(raw[1], raw[2], raw[3], b"", None)
+        if len(body) == 1:
+            return Apdu(raw[1], raw[2], raw[3], b"", body[0] or 256)
+        if body[0] == 0 and len(body) >= 3:
+            if not self.profile.extended:
+                raise Status(0x6700)
+            size = int.from_bytes(body[1:3], "big")
+            rest = body[3 + size :]
+            return Apdu(
+                raw[1],
+                raw[2],
+                raw[3],
+                body[3 : 3 + size],
+                (int.from_bytes(rest, "big") or 65536) if rest else None,
+            )
+        size, rest = body[0], body[1 + body[0] :]
+        if len(body) < 1 + size or len(rest) > 1:
+            raise Status(0x6700)
+        return Apdu(raw[1], raw[2], raw[3], body[1 : 1 + size], (rest[0] or 256) if rest else None)
+
+    def _give(self, answer: bytes, le: int | None) -> bytes:
+        most = self.profile.piece or 65536
+        first, self._rest = answer[: min(most, le or 256)], answer[min(most, le or 256) :]
+        if self._rest:
+            return first + bytes((0x61, min(len(self._rest), 256) & 0xFF))
+        return first + b"\x90\x00"
+
+    def _do(self, command: Apdu) -> bytes:
+        if command.ins == 0xA4:
+            return self._select(command)
+        known: dict[int, Callable[[Apdu], bytes]] = {
+            0xCB: self._get,
+            0xDB: self._put,
+            0x20: self._verify,
+            0x24: self._change,
+            0x2C: self._unblock,
+            0x87: self._authenticate,
+            0x47: self._generate,
+        }
+        yubico: dict[int, Callable[[Apdu], bytes]] = {
+            SET_KEY: self._set_key,
+            MOVE: self._move,
+            IMPORT: self._import,
+            METADATA: self._metadata,
+            SERIAL: lambda _: b"\x01\x02\x03\x04",
+            VERSION: lambda _: b"\x05\x04\x03",
+            0xF9: self._attest,
+        }
+        known |= {ins: work for ins, work in yubico.items() if ins in self.profile.yubico}
+        if not self.selected or command.ins not in known:
+            raise Status(0x6D00)
+        return known[command.ins](command)
+
+    def _select(self, command: Apdu) -> bytes:
+        if len(command.data) not in self.profile.select or not _AID.startswith(command.data):
+            raise Status(0x6A82)
+        self.reset()
+        self.selected = True
+        if self.profile.template == "nothing":
+            return b""
+        content = tlv("4F", _AID[5:]) + tlv("79", tlv("4F", _AID[:5]))
+        if self.profile.template == "ac":
+            content += tlv(
+                "AC",
+                b"".join(tlv("80", bytes((each,))) for each in self.profile.algorithms) + b"\x06\x01\x00",
+            )
+        return tlv("61", content)
+
+    # --- objects
+
+    def _tag(self, data: bytes) -> tuple[int, bytes]:
+        if data[:1] != b"\x5c":
+            raise Status(0x6A80)
+        return int.from_bytes(data[2 : 2 + data[1]], "big"), data[2 + data[1] :]
+
+    def _get(self, command: Apdu) -> bytes:
+        tag, _ = self._tag(command.data)
+        if tag == 0x5FC109 and not self.pin_ok:
+            raise Status(0x6982)
+        if tag not in self.objects:
+            raise Status(0x6A82)
+        return tlv("7E" if tag == 0x7E else "53", self.objects[tag])
+
+    def _put(self, command: Apdu) -> bytes:
+        tag, rest = self._tag(command.data)
+        if not self.managed:
+            raise Status(0x6982)
+        [(outer, content)] = read(rest)
+        retired = tag - 0x5FC10D
+        if outer != 0x53 or (0 <= retired < 20 and retired >= self.profile.retired):
+            raise Status(0x6A86)
+        if not content:
+            if self.objects.pop(tag, None) is None and self.profile.delete_absent != 0x9000:
+                raise Status(self.profile.delete_absent)
+            return b""
+        old = len(self.objects.get(tag, b""))
+        used = sum(map(len, self.objects.values())) - old
+        if used + len(content) > self.profile.capacity or (
+            old and len(content) > old and not self.profile.grows
+        ):
+            raise Status(0x6A84)
+        self.objects[tag] = content
+        return b""
+
+    # --- PIN and PUK
+
+    def _tries(self, which: str) -> Status:
+        left: int = getattr(self, f"{which}_left")
+        return Status(0x6983 if left == 0 else 0x63C0 | left)
+
+    def _compare(self, which: str, value: bytes) -> None:
+        left: int = getattr(self, f"{which}_left")
+        if left == 0:
+            raise Status(0x6983)
+        if value != getattr(self, which):
+            setattr(self, f"{which}_left", left - 1)
+            if which == "pin":
+                self.pin_ok = False
+            raise Status(0x63C0 | left - 1)
+        setattr(self, f"{which}_left", getattr(self.profile, f"{which}_tries"))
+
+    def _verify(self, command: Apdu) -> bytes:
+        if command.p1 == 0xFF:
+            if not self.profile.log_out:
+                raise Status(0x6A86)
+            self.pin_ok = False
+            return b""
+        if not command.data:
+            if self.pin_ok:
+                return b""
+            raise self._tries("pin")
+        if len(command.data) != 8:
+            raise Status(self.profile.unpadded)
+        self._compare("pin", command.data)
+        self.pin_ok = True
+        return b""
+
+    def _change(self, command: Apdu) -> bytes:
+        if len(command.data) != 16:
+            raise Status(0x6700)
+        which = {0x80: "pin", 0x81: "puk"}[command.p2]
+        if len(command.data[8:].rstrip(b"\xff")) < 6:
+            raise Status(0x6A80)
+        self._compare(which, command.data[:8])
+        setattr(self, which, command.data[8:])
+        return b""
+
+    def _unblock(self, command: Apdu) -> bytes:
+        self._compare("puk", command.data[:8])
+        self.pin, self.pin_left = command.data[8:], self.profile.pin_tries
+        return b""
+
+    # --- keys
+
+    def _block(self, algorithm: int, data: bytes, *, decrypt: bool = False) -> bytes:
+        key = self.keys_by_algorithm[algorithm]
+        cipher = Cipher(TripleDES(key) if algorithm == TDES else algorithms.AES(key), modes.ECB())  # noqa: S305
+        worker = cipher.decryptor() if decrypt else cipher.encryptor()
+        return worker.update(data) + worker.finalize()
+
+    def _authenticate(self, command: Apdu) -> bytes:
+        [(outer, content)] = read(command.data)
+        parts = dict(read(content))
+        pending, self._challenge = self._challenge, None
+        if outer != 0x7C:
+            raise Status(0x6A80)
+        if command.p2 != 0x9B:
+            return self._private(command, parts)
+        algorithm = command.p1
+        if algorithm not in self.keys_by_algorithm:
+            raise Status(0x6A86)
+        size = 8 if algorithm == TDES else 16
+        if parts == {0x81: b""}:
+            challenge = os.urandom(size)
+            self._challenge = ("external", algorithm, self._block(algorithm, challenge))
+            return tlv("7C", tlv("81", challenge))
+        if parts == {0x80: b""} and self.profile.mutual:
+            witness = os.urandom(size)
+            self._challenge = ("mutual", algorithm, witness)
+            return tlv("7C", tlv("80", self._block(algorithm, witness)))
+        given = parts.get(0x80) or parts.get(0x82) or b""
+        kind = "mutual" if 0x80 in parts else "external"
+        if pending != (kind, algorithm, given):
+            raise Status(self.profile.wrong_management)
+        self.managed = True
+        return b"" if kind == "external" else tlv("7C", tlv("82", self._block(algorithm, parts[0x81])))
+
+    def _private(self, command: Apdu, parts: dict[int, bytes]) -> bytes:
+        if command.p2 not in self.keys:
+            raise Status(0x6A88)
+        algorithm, private = self.keys[command.p2]
+        if algorithm != command.p1:
+            raise Status(0x6A86)
+        if command.p2 != 0x9E and not self.pin_ok:
+            raise Status(0x6982)
+        if command.p2 == 0x9C:
+            self.pin_ok = False
+        if 0x85 in parts:
+            peer = ec.EllipticCurvePublicKey.from_encoded_point(private.curve, parts[0x85])
+            return tlv("7C", tlv("82", private.exchange(ec.ECDH(), peer)))
+        if algorithm == RSA_2048:
+            numbers = private.private_numbers()
+            value = pow(int.from_bytes(parts[0x81], "big"), numbers.d, numbers.public_numbers.n)
+            return tlv("7C", tlv("82", value.to_bytes(256, "big")))
+        digest = hashes.SHA256() if len(parts[0x81]) == 32 else hashes.SHA384()
+        return tlv("7C", tlv("82", private.sign(parts[0x81], ec.ECDSA(utils.Prehashed(digest)))))
+
+    def _slot(self, slot: int) -> None:
+        if slot not in (0x9A, 0x9C, 0x9D, 0x9E) and not 0 <= slot - 0x82 < self.profile.retired:
+            raise Status(0x6A86)
+
+    def _generate(self, command: Apdu) -> bytes:
+        if not self.managed:
+            raise Status(0x6982)
+        self._slot(command.p2)
+        [(_, control)] = read(command.data)
+        [algorithm] = dict(read(control))[0x80]
+        if algorithm not in self.profile.algorithms:
+            raise Status(self.profile.bad_algorithm)
+        private: Any = rsa_key()
+        if algorithm in (P_256, P_384):
+            private = ec.generate_private_key(ec.SECP256R1() if algorithm == P_256 else ec.SECP384R1())
+        self.keys[command.p2] = (algorithm, private)
+        return tlv("7F49", self._public(algorithm, private))
+
+    def _public(self, algorithm: int, private: Any) -> bytes:
+        numbers = private.public_key().public_numbers()
+        if algorithm == RSA_2048:
+            return tlv("81", numbers.n.to_bytes(256, "big")) + tlv("82", numbers.e.to_bytes(3, "big"))
+        size = private.key_size // 8
+        return tlv("86", b"\x04" + numbers.x.to_bytes(size, "big") + numbers.y.to_bytes(size, "big"))
+
+    def _set_key(self, command: Apdu) -> bytes:
+        if command.p1 != 0xFF:
+            raise Status(0x6A86)
+        if not self.managed:
+            raise Status(0x6982)
+        algorithm, _, size, *key = command.data
+        if algorithm not in self.profile.management or size != len(key) or size != _KEY_BYTES[algorithm]:
+            raise Status(0x6A80)
+        self.keys_by_algorithm, self.management = {algorithm: bytes(key)}, algorithm
+        return b""
+
+    def _move(self, command: Apdu) -> bytes:
+        if not self.managed:
+            raise Status(0x6982)
+        if command.p1 != 0xFF:
+            self._slot(command.p1)
+        self._slot(command.p2)
+        if command.p2 not in self.keys:
+            raise Status(0x6A88)
+        key = self.keys.pop(command.p2)
+        if command.p1 != 0xFF:
+            self.keys[command.p1] = key
+        return b""
+
+    def _import(self, command: Apdu) -> bytes:
+        if not self.managed:
+            raise Status(0x6982)
+        self._slot(command.p2)
+        if command.p1 not in (P_256, P_384):
+            raise Status(0x6A80)
+        scalar = int.from_bytes(dict(read(command.data))[0x06], "big")
+        curve = ec.SECP256R1() if command.p1 == P_256 else ec.SECP384R1()
+        self.keys[command.p2] = (command.p1, ec.derive_private_key(scalar, curve))
+        return b""
+
+    def _metadata(self, command: Apdu) -> bytes:
+        if command.p2 == 0x9B:
+            return tlv("01", bytes((self.management,))) + tlv("02", b"\x00\x01") + tlv("05", b"\x00")
+        if command.p2 in (0x80, 0x81):
+            which = "pin" if command.p2 == 0x80 else "puk"
+            tries = bytes((getattr(self.profile, f"{which}_tries"), getattr(self, f"{which}_left")))
+            return tlv("01", b"\xff") + tlv("05", b"\x01") + tlv("06", tries)
+        if command.p2 not in self.keys:
+            raise Status(self.profile.unknown_key)
+        algorithm, private = self.keys[command.p2]
+        parts = tlv("01", bytes((algorithm,))) + tlv("02", b"\x02\x01") + tlv("03", b"\x01")
+        return parts + tlv("04", self._public(algorithm, private))
+
+    def _attest(self, command: Apdu) -> bytes:
+        raise Status(0x6A88 if command.p1 not in self.keys else 0x6A80)
+
+
+class SimulatedLink:
+    """PC/SC's connection to a simulated card, and what can happen on it.
+
+    Attributes:
+        before: called before each APDU with its number, counted from 1; may raise what PC/SC would.
+        resets: how often the card was reset by who uses it.
+    """
+
+    def __init__(self, card: SimulatedCard) -> None:
+        self.card = card
+        self.before: Callable[[int], None] = lambda _number: None
+        self.resets = self.transactions = self.reconnections = self.number = 0
+        self.held = False
+
+    def transmit(self, apdu: bytes) -> bytes:
+        self.number += 1
+        self.before(self.number)
+        return self.card.transmit(apdu)
+
+    def begin(self) -> None:
+        assert not self.held
+        self.held = True
+        self.transactions += 1
+
+    def end(self, *, reset: bool) -> None:
+        assert self.held
+        self.held = False
+        if reset:
+            self.resets += 1
+            self.card.reset()
+
+    def reconnect(self) -> None:
+        self.reconnections += 1
+        self.held = False
+
+    def atr(self) -> bytes:
+        return ATR
+
+    def close(self, *, reset: bool = False) -> None:
+        if reset:
+            self.card.reset()
+
+    def reset_by_another(self, at: int) -> None:
+        """Another program resets the card before APDU `at`."""
+
+        def reset(number: int) -> None:
+            if number == at:
+                self.card.reset()
+                raise InlayError("pcsc_card_reset")
+
+        self.before = reset
