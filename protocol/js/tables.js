@@ -449,7 +449,7 @@ export const CAUSES = Object.freeze({
   },
   "card_not_supported": {
     "happened": "This card can't be used.",
-    "why": "It answers to none of the ways Inlay knows (ATR {atr}).",
+    "why": "It does not answer in any way that Inlay knows (ATR {atr}).",
     "next_step": "Run inlay doctor: it says what was seen, and how an administrator adds the card."
   },
   "card_answer_malformed": {
@@ -459,7 +459,7 @@ export const CAUSES = Object.freeze({
   },
   "card_refused": {
     "happened": "The card refused.",
-    "why": "{command} was answered with {status}.",
+    "why": "It answered {command} with {status}.",
     "next_step": "Tell your support; what the card said is part of this message."
   },
   "card_pin_wrong": {
@@ -484,7 +484,7 @@ export const CAUSES = Object.freeze({
   },
   "card_pin_needed": {
     "happened": "The card wants the PIN first.",
-    "why": "{command} needs it.",
+    "why": "It takes no {command} without.",
     "next_step": "Start again from the page."
   },
   "card_pin_form": {
@@ -499,7 +499,7 @@ export const CAUSES = Object.freeze({
   },
   "card_management_needed": {
     "happened": "The card wants the portal's key first.",
-    "why": "{command} needs it.",
+    "why": "It takes no {command} without.",
     "next_step": "Start again from the page; tell your support if it comes back."
   },
   "card_management_slow": {

@@ -1,0 +1,139 @@
+"""A physical card for the agent's asynchronous core: one worker thread for each card, kept alive while it waits.
+
+PC/SC calls block, so all of a card's run in one thread of its own. While the portal is awaited something harmless is
+said to the card every two seconds; between the card's question and its answer nothing is, and that step is bounded to
+three seconds and begun again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from agent.pcsc import piv_authenticate
+from agent.pcsc.connection import CardConnection
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from agent.pcsc.piv_authenticate import Proof, Question
+    from agent.pcsc.piv_names import ManagementAlgorithm
+
+T = TypeVar("T")
+
+KEEP_ALIVE_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 3.0
+"""How long the card may wait for the answer to its question."""
+ANSWER_TRIES: Final = 3
+
+
+class CardSession:
+    """One card, from connection to reset. Close it in the end, whatever happened."""
+
+    def __init__(self, connect: Callable[[], CardConnection]) -> None:
+        """Prepare; `open` connects.
+
+        Args:
+            connect: called in the card's thread.
+        """
+        self._connect = connect
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="card")
+        self._card: CardConnection | None = None
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            InlayError: ``pcsc_…``.
+        """
+        self._card = await self._in_thread(self._connect)
+
+    async def run(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Do something with the card, in its thread: ``run(piv_pin.verify, pin)``.
+
+        A command that has begun is never given up: when the caller is cancelled it is carried to its end first.
+
+        Raises:
+            InlayError: what the work raises.
+        """
+        card = self._connected()
+        return await self._in_thread(lambda: work(card, *arguments, **named))
+
+    async def awaiting(self, answer: Awaitable[T]) -> T:
+        """Wait for the portal while the card is kept alive.
+
+        Raises:
+            InlayError: ``pcsc_…``: the card went while it waited.
+        """
+        task = asyncio.ensure_future(answer)
+        try:
+            while not (await asyncio.wait({task}, timeout=KEEP_ALIVE_SECONDS))[0]:
+                await self.run(CardConnection.keep_alive)
+            return await task
+        finally:
+            task.cancel()
+
+    async def authenticate(
+        self,
+        algorithm: ManagementAlgorithm,
+        answer: Callable[[Question], Awaitable[Proof]],
+        *,
+        mutual: bool = False,
+    ) -> None:
+        """Have the holder of the management key prove it to the card.
+
+        Args:
+            algorithm: the key's.
+            answer: asks the holder; a late answer is thrown away, and the card asks anew.
+            mutual: the card proves that it has the key, too.
+
+        Raises:
+            InlayError: ``card_management_slow`` after three late answers; ``card_management_wrong``,
+                ``card_algorithm_missing``, ``pcsc_…``; what ``answer`` raises.
+        """
+        for _ in range(ANSWER_TRIES):
+            question = await self.run(piv_authenticate.ask, algorithm, mutual=mutual)
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    proof = await answer(question)
+            except TimeoutError:
+                continue
+            await self.run(piv_authenticate.prove, question, proof)
+            return
+        raise InlayError("card_management_slow", seconds=int(ANSWER_SECONDS), tries=ANSWER_TRIES)
+
+    async def close(self) -> None:
+        """Let the card go, reset if anything was proved to it; harmless when it has gone."""
+        card, self._card = self._card, None
+        if card is not None:
+            await self._in_thread(card.close)
+        self._thread.shutdown(wait=False)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait({future})
+            raise
+
+    def _connected(self) -> CardConnection:
+        if self._card is None:
+            raise InlayError("pcsc_card_removed")
+        return self._card
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,170 @@
+"""A card and a portal that is slow, silent or wrong; cancelling; and a card that goes while it waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agent import card_session
+from agent.card_session import CardSession
+from agent.pcsc import piv_cipher, piv_objects, piv_pin, piv_select
+from agent.pcsc.connection import CardConnection
+from agent.pcsc.piv_authenticate import Proof, Question
+from agent.pcsc.piv_names import ManagementAlgorithm
+from protocol.errors import InlayError
+from tests.cards.profiles import PROFILES
+from tests.cards.simulated import PIN, SimulatedCard, SimulatedLink, factory_key
+
+TDES = ManagementAlgorithm.TDES
+DISCOVERY = bytes.fromhex("00CB3FFF035C017E00")
+
+
+@pytest.fixture
+def link(monkeypatch: pytest.MonkeyPatch) -> SimulatedLink:
+    monkeypatch.setattr(card_session, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(card_session, "KEEP_ALIVE_SECONDS", 0.02)
+    return SimulatedLink(SimulatedCard(PROFILES[0]))
+
+
+@pytest.fixture
+async def session(link: SimulatedLink) -> AsyncIterator[CardSession]:
+    async with CardSession(lambda: CardConnection(link, "Reader")) as opened:
+        await opened.run(piv_select.select)
+        yield opened
+
+
+async def right(question: Question) -> Proof:
+    return piv_cipher.answer(factory_key(question.algorithm), question)
+
+
+async def test_a_portal_that_never_answers_in_time_is_told(session: CardSession, link: SimulatedLink) -> None:
+    questions: list[Question] = []
+
+    async def never(question: Question) -> Proof:
+        questions.append(question)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with pytest.raises(InlayError) as caught:
+        await session.authenticate(TDES, never)
+    assert caught.value.code == "card_management_slow"
+    assert len({question.data for question in questions}) == 3
+    assert not link.card.managed
+
+
+async def test_a_late_answer_is_followed_by_another_question(
+    session: CardSession, link: SimulatedLink
+) -> None:
+    asked = 0
+
+    async def late_once(question: Question) -> Proof:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await asyncio.get_running_loop().create_future()
+        return await right(question)
+
+    await session.authenticate(TDES, late_once, mutual=True)
+    assert (asked, link.card.managed) == (2, True)
+
+
+async def test_nothing_comes_between_question_and_answer(session: CardSession, link: SimulatedLink) -> None:
+    async def unhurried(question: Question) -> Proof:
+        await asyncio.sleep(0.1)
+        return await right(question)
+
+    await session.authenticate(TDES, unhurried)
+    assert [raw[1] for raw in link.card.commands[-2:]] == [0x87, 0x87]
+    assert DISCOVERY not in link.card.commands
+
+
+async def test_a_wrong_answer_is_no_reason_to_try_again(session: CardSession) -> None:
+    asked = 0
+
+    async def wrong(question: Question) -> Proof:
+        nonlocal asked
+        asked += 1
+        return Proof(bytes(len(question.data)))
+
+    with pytest.raises(InlayError) as caught:
+        await session.authenticate(TDES, wrong)
+    assert (caught.value.code, asked) == ("card_management_wrong", 1)
+
+
+async def test_a_card_that_waits_is_kept_alive(session: CardSession, link: SimulatedLink) -> None:
+    await session.run(piv_pin.verify, PIN)
+    alive = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def seen(_number: int) -> None:
+        if len([raw for raw in link.card.commands if raw == DISCOVERY]) >= 2:
+            loop.call_soon_threadsafe(alive.set)
+
+    link.before = seen
+    await session.awaiting(asyncio.wait_for(alive.wait(), 10))
+    assert link.card.pin_ok
+
+
+async def test_a_card_that_goes_while_it_waits_ends_the_wait(
+    session: CardSession, link: SimulatedLink
+) -> None:
+    def gone(_number: int) -> None:
+        raise InlayError("pcsc_card_removed")
+
+    link.before = gone
+    answer = asyncio.get_running_loop().create_future()
+    with pytest.raises(InlayError) as caught:
+        await session.awaiting(answer)
+    assert caught.value.code == "pcsc_card_removed"
+    assert answer.cancelled()
+
+
+async def test_a_cancelled_command_is_carried_to_its_end_first(
+    session: CardSession, link: SimulatedLink
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_number: int) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    link.before = hold
+    task = asyncio.create_task(session.run(piv_objects.read_chuid))
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert link.card.commands[-1][1] == 0xCB
+
+
+async def test_a_closed_session_does_nothing_more(link: SimulatedLink) -> None:
+    session = CardSession(lambda: CardConnection(link, "Reader"))
+    with pytest.raises(InlayError):
+        await session.run(piv_select.select)
+    async with session:
+        await session.run(piv_select.select)
+        await session.run(piv_pin.verify, PIN)
+    assert link.resets == 1
+    assert not link.card.pin_ok
+    with pytest.raises(InlayError) as caught:
+        await session.run(piv_select.select)
+    assert caught.value.code == "pcsc_card_removed"
+
+
+async def test_a_card_that_can_not_be_connected_leaves_no_thread(link: SimulatedLink) -> None:
+    def fails() -> CardConnection:
+        raise InlayError("pcsc_sharing")
+
+    with pytest.raises(InlayError):
+        async with CardSession(fails):
+            raise AssertionError
+    for thread in threading.enumerate():
+        if thread.name.startswith("card"):
+            await asyncio.to_thread(thread.join, 10)
+            assert not thread.is_alive()
