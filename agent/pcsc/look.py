@@ -1,0 +1,70 @@
+"""What a card shows of itself: its ATR, the names it answers to, and what a PIV application turned out to have."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from agent.pcsc import piv_objects, piv_pin, piv_select
+from agent.pcsc.apdu import Command
+from agent.pcsc.connection import CardConnection
+from agent.pcsc.piv_names import AID
+from agent.pcsc.piv_select import Capabilities
+from protocol.errors import InlayError
+
+FEATURES: Final = ("attestation", "importing", "metadata", "moving", "new_management_key")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was seen.
+
+    Attributes:
+        atr: the card's answer to reset.
+        aids: of the names it was asked by, those that it answers to.
+        capabilities: of its PIV application; None when it has none.
+        guid: of its CHUID, 32 hexadecimal digits; None when it has none.
+        pin_tries: tries left; None when the card doesn't tell, or the PIN is verified.
+    """
+
+    atr: bytes
+    aids: frozenset[bytes] = frozenset()
+    capabilities: Capabilities | None = None
+    guid: str | None = None
+    pin_tries: int | None = None
+
+    @property
+    def features(self) -> frozenset[str]:
+        """Names of what the card turned out to have: of `FEATURES`."""
+        return frozenset(name for name in FEATURES if getattr(self.capabilities, name, False))
+
+
+def look(card: CardConnection, aids: Collection[bytes]) -> Evidence:
+    """Look at a card. Nothing is changed and no try is spent; other programs wait meanwhile.
+
+    Args:
+        card: a connection.
+        aids: names to ask it by.
+
+    Raises:
+        InlayError: ``pcsc_…``, ``card_answer_malformed``.
+    """
+    with card.held():
+        answering = frozenset(aid for aid in aids if card.send(Command(0xA4, 0x04, 0x00, aid)).ok)
+        evidence = Evidence(card.atr(), answering)
+        try:
+            piv_select.select(card)
+        except InlayError as error:
+            if error.code != "card_not_supported":
+                raise
+            return evidence
+        piv = frozenset(aid for aid in aids if AID.startswith(aid))  # some take the longer names alone
+        chuid = piv_objects.read_chuid(card)
+        return Evidence(
+            evidence.atr,
+            answering | piv,
+            piv_select.probe(card),
+            None if chuid is None else chuid.guid.hex(),
+            piv_pin.tries_left(card),
+        )
