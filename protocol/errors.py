@@ -295,6 +295,32 @@ _ROWS: Final = (
           "Its statement is not what was ordered: {check}.", "Don't go on. Tell your support."),
     Cause("card_other", 1920, "Another card is in the reader.", "It is not the one that this is about.",
           "Put the right card in. Nothing was written to this one."),
+    # cards through a vendor's PKCS#11 module
+    Cause("pkcs11_module_missing", 1640, "A card can't be reached.", "The module {module} can't be loaded.",
+          "Have an administrator install it, or correct its path in Inlay's card map.", page=False),
+    Cause("pkcs11_module_crashed", 1641, "A card did not do what was asked.",
+          "The module {module} of the card's maker crashed in {call}.",
+          "Try again. If it comes back, update the module or tell its maker.", page=False),
+    Cause("pkcs11_module_hung", 1642, "A card did not do what was asked.",
+          "The module {module} of the card's maker gave no answer to {call} for {seconds} seconds.",
+          "Take the card out, put it in again and try again. If it comes back, update the module or tell its maker.",
+          page=False),
+    Cause("pkcs11_failed", 1643, "A card did not do what was asked.", "The module {module} answered {number} to {call}.",
+          "Take the card out, put it in again and try again. If it comes back, tell your support.", page=False),
+    Cause("pkcs11_device", 1644, "A card did not do what was asked.", "The module {module} reports a broken card or reader in {call}.",
+          "Take the card out, clean its contacts and try again; try another reader.", page=False),
+    Cause("pkcs11_pin_expired", 1646, "The PIN has expired.", "The card wants a new one first.",
+          "Change the PIN of the card, then try again."),
+    Cause("pkcs11_pin_not_set", 1647, "The card has no PIN yet.", "It was never given one, or was erased.",
+          "Have the card encoded by your support."),
+    Cause("pkcs11_foreign_token", 1648, "This card can't be used.", "The module that is configured for it does not know it.",
+          "Have an administrator correct Inlay's card map.", page=False),
+    Cause("pkcs11_write_protected", 1649, "Nothing can be written to this card.", "It is write-protected.",
+          "Use another card."),
+    Cause("pkcs11_pin_wrong", 1650, "The PIN is wrong.", "The card did not accept it. {left}",
+          "Type it again with care. If you don't know it, ask your support to unblock the card."),
+    Cause("pkcs11_token_missing", 1656, "The card is not there.", "The module {module} sees no card {serial}.",
+          "Put the right card into the reader.", page=False),
     # Portal
     Cause("ca_refused", 1701, "The certificate authority refused.", "It did not issue the certificate for {purpose}.",
           "Tell the portal's support. No card was left behind."),
@@ -420,6 +446,15 @@ def _has_form(name: str, value: str | int) -> bool:
     return form is not None and re.fullmatch(form, value, re.ASCII) is not None
 
 
+def placeholders(code: str) -> frozenset[str]:
+    """The fields that the texts of a row name."""
+    row = TABLE[code]
+    return frozenset(name for text in (row.happened, row.why, row.next_step) for name in _named(text))
+
+
+def _named(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
 def _fill(text: str, fields: dict[str, str | int]) -> str:
-    names = {name for _, name, _, _ in string.Formatter().parse(text) if name}
-    return text.format_map({name: fields.get(name, "?") for name in names})
+    return text.format_map({name: fields.get(name, "?") for name in _named(text)})

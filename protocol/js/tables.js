@@ -547,6 +547,26 @@ export const CAUSES = Object.freeze({
     "why": "It is not the one that this is about.",
     "next_step": "Put the right card in. Nothing was written to this one."
   },
+  "pkcs11_pin_expired": {
+    "happened": "The PIN has expired.",
+    "why": "The card wants a new one first.",
+    "next_step": "Change the PIN of the card, then try again."
+  },
+  "pkcs11_pin_not_set": {
+    "happened": "The card has no PIN yet.",
+    "why": "It was never given one, or was erased.",
+    "next_step": "Have the card encoded by your support."
+  },
+  "pkcs11_write_protected": {
+    "happened": "Nothing can be written to this card.",
+    "why": "It is write-protected.",
+    "next_step": "Use another card."
+  },
+  "pkcs11_pin_wrong": {
+    "happened": "The PIN is wrong.",
+    "why": "The card did not accept it. {left}",
+    "next_step": "Type it again with care. If you don't know it, ask your support to unblock the card."
+  },
   "ca_refused": {
     "happened": "The certificate authority refused.",
     "why": "It did not issue the certificate for {purpose}.",
