@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
 import getpass
 import logging
 import signal
@@ -26,6 +27,7 @@ from portal.errors import PortalError
 from portal.keys import FileKeys, KeyStoreError, read_passphrase
 from portal.model.states import Role, UserState
 from portal.model.virtual_card_options import NAME as CARD_OPTIONS
+from portal.processes import ca_changes
 from protocol import jose
 from protocol.errors import InlayError
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from portal.audit_heads import Head
     from portal.config import Config
+    from portal.processes.ca_changes import Summary
     from portal.processes.reconcile import Report
     from portal.views import UserView
 
@@ -69,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="run the portal")
     commands.add_parser("fingerprint", help="show the root key's fingerprint")
     commands.add_parser("rotate-order-key", help="make a new order key; restart the portal afterwards")
-    commands.add_parser("reconcile", help="look for what was left half done")
+    commands.add_parser("reconcile", help="handle what was left half done; 1 when something waits for the CA")
     crl = commands.add_parser("crl", help="write the current CRL (PEM)")
     crl.add_argument("--out", type=Path, metavar="FILE")
     ca = commands.add_parser("ca-certificate", help="write the CA's certificate (PEM)")
@@ -174,14 +177,24 @@ def _rotate(config: Config, _options: argparse.Namespace) -> int:
 
 
 def _reconcile(config: Config, _options: argparse.Namespace) -> int:
-    async def run(portal_: Portal) -> Report:
+    """0 when nothing is left; 1 when something still waits for the CA."""
+
+    async def run(portal_: Portal) -> tuple[Report, Summary]:
         report = await portal_.reconciler.run()
         await portal_.revocations.run_due()
-        return report
+        async with portal_.database.read() as tx:
+            return report, await ca_changes.summary(tx)
 
-    for name, count in _with_portal(Portal(config, _keys(config)), run)._asdict().items():
+    report, waiting = _with_portal(Portal(config, _keys(config)), run)
+    for name, count in report._asdict().items():
         _say(f"{name}: {count}")
-    return 0
+    _say(f"revocations pending: {waiting.revocations}")
+    _say(f"holds and releases pending: {waiting.others}")
+    if waiting.oldest is not None:
+        _say(
+            f"oldest since: {datetime.datetime.fromtimestamp(waiting.oldest, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+        )
+    return 1 if report.unanswered or waiting.oldest is not None else 0
 
 
 def _audit(config: Config, options: argparse.Namespace) -> int:

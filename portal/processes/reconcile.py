@@ -7,7 +7,8 @@ intent whose answer never came, behind which the CA may have issued a certificat
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sqlalchemy import func, or_, select
 
@@ -32,6 +33,7 @@ _OPEN = (OrderState.RUNNING.value, OrderState.UNDOING.value)
 _GIVE_UP_AFTER = 86_400
 """Seconds after which an intent that the CA knows nothing of is given up; until then it is asked again."""
 _ASK_AGAIN = 300
+_Found = Literal["recovered", "open", "unanswered"]
 
 
 class Report(NamedTuple):
@@ -42,7 +44,8 @@ class Report(NamedTuple):
         undone: orders that took too long.
         recovered: certificates that only the CA knew of.
         revocations: certificates in Issued that are to be revoked now.
-        open: intents that are still without an answer.
+        open: intents behind which the CA has no certificate so far; it is asked again for a day.
+        unanswered: intents that the CA couldn't be asked for.
     """
 
     finished: int
@@ -50,6 +53,7 @@ class Report(NamedTuple):
     recovered: int
     revocations: int
     open: int
+    unanswered: int
 
 
 class Reconciler:
@@ -78,8 +82,9 @@ class Reconciler:
         """Look for everything that was left half done, and handle it."""
         finished = await self._finish_winners()
         undone = await self._undo_late()
-        recovered, still_open = await self._ask_for_orphans()
-        return Report(finished, undone, recovered, await self._revoke_left_in_issued(), still_open)
+        found = await self._ask_for_orphans()
+        revocations = await self._revoke_left_in_issued()
+        return Report(finished, undone, found["recovered"], revocations, found["open"], found["unanswered"])
 
     async def _finish_winners(self) -> int:
         query = select(Order.jti).where(Order.state == OrderState.FINISHING.value)
@@ -114,36 +119,37 @@ class Reconciler:
             or_(CaIntent.order_jti.is_(None), CaIntent.order_jti.in_(ended)),
         )
 
-    async def _ask_for_orphans(self) -> tuple[int, int]:
+    async def _ask_for_orphans(self) -> Counter[_Found]:
         async with self._context.database.read() as tx:
             found = [row.request_id for row in await tx.scalars(select(CaIntent).where(*self._orphans()))]
-        recovered = still_open = 0
+        counts: Counter[_Found] = Counter()
         for request_id in found:
-            if request_id in self._issuing.asking:
-                still_open += 1
-            elif await self._ask(request_id):
-                recovered += 1
-            else:
-                still_open += 1
-        return recovered, still_open
+            # what this process waits for itself is answered there
+            asking = request_id in self._issuing.asking
+            counts["open" if asking else await self._ask(request_id)] += 1
+        return counts
 
-    async def _ask(self, request_id: str) -> bool:
+    async def _ask(self, request_id: str) -> _Found:
         try:
             async with asyncio.timeout(self._context.ca_seconds):
                 certificates = await self._context.ca.find(request_id=request_id)
         except (CaError, TimeoutError):
-            certificates = []
+            await self._note_asked(request_id, answered=False)
+            return "unanswered"
         for der in certificates:
             await self._issuing.store(request_id, der)
-        if not certificates:
-            await self._note_asked(request_id)
-        return bool(certificates)
+        if certificates:
+            return "recovered"
+        await self._note_asked(request_id, answered=True)
+        return "open"
 
-    async def _note_asked(self, request_id: str) -> None:
+    async def _note_asked(self, request_id: str, *, answered: bool) -> None:
+        """Ask again later; given up is only what the CA says that it doesn't have, never what it didn't answer."""
         async with self._context.database.write() as tx:
             intent = await tx.get_one(CaIntent, request_id, with_for_update=True)
             intent.changed_at = self._context.clock()
-            if intent.state == "open" and intent.changed_at > intent.created_at + _GIVE_UP_AFTER:
+            over = intent.changed_at > intent.created_at + _GIVE_UP_AFTER
+            if answered and over and intent.state == "open":
                 intent.state = "given_up"
                 await audit.record(
                     tx,
@@ -162,6 +168,9 @@ class Reconciler:
             Certificate.order_jti.in_(ended),
             Certificate.id.not_in(select(Revocation.certificate_id)),
         )
+        async with self._context.database.read() as tx:
+            if (await tx.execute(query.limit(1))).first() is None:
+                return 0  # the usual case keeps no writer waiting
         async with self._context.database.write() as tx:
             left = list(await tx.scalars(query.with_for_update()))
             now = self._context.clock()
