@@ -287,6 +287,7 @@ class SelfService:
             order=None if order is None else order_rows.page_event(order),
             card=card,
             error=order_rows.page_error(order_rows.from_json(process.error)),
+            progress=definition.progress,
         )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         UserState,
         VirtualSmartCardState,
     )
-    from protocol.messages import PageError, PageEvent
+    from protocol.messages import PageError, PageEvent, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +189,7 @@ class ProcessView:
         order: where the order stands, once there is one.
         card: the card, at the details step.
         error: why it failed or was cancelled.
+        progress: steps of its order, each with its title and what happens then; None: those of a new card.
     """
 
     id: str
@@ -210,6 +211,7 @@ class ProcessView:
     order: PageEvent | None = None
     card: CardView | None = None
     error: PageError | None = None
+    progress: Mapping[Step, tuple[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from protocol.messages import Algorithm, KeySource, PinPolicy, Presence, Purpose
 
 NAME: Final = "VirtualSmartCardScriptOptions"
 HOLD_UNTIL_PROOF: Final = "HoldUntilProof"
+DELETE: Final = "DeleteBySelfService"
 PIN_BYTES: Final = 8
 """A PIV PIN holds 8 bytes (SP 800-73pt2-5, 2.4.3)."""
 SLOTS: Final[dict[Purpose, str]] = {
@@ -133,6 +134,14 @@ _OPTIONS: Final = (
         False,
     ),
     Option(
+        DELETE,
+        "Deletion by the person",
+        "Yes: people may delete their own cards, here and on their computer; the certificates are revoked, and what "
+        "was encrypted for a key without a copy in the archive is lost. No: cards are locked by operators.",
+        "bool",
+        False,
+    ),
+    Option(
         "ResumeMinutes",
         "Time to resume",
         "How long an interrupted order may be taken up again before both sides undo it.",
@@ -242,6 +251,11 @@ class VirtualCardOptions:
         """Storage levels that are allowed, best first."""
         allowed = cast(list[str], self._values["StorageLevels"])
         return [level for level in StorageLevel if level.value in allowed]
+
+    @property
+    def may_delete(self) -> bool:
+        """Whether people may delete their own cards."""
+        return cast(bool, self._values[DELETE])
 
     @property
     def resume_within(self) -> int:

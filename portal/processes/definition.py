@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from portal.store.tables import Order, Process, User
     from portal.views import Session
     from protocol.messages import Operation
+    from protocol.messages import Step as OrderStep
 
 OPEN: Final = "open"
 """The step at which an order is carried out; from there the order itself moves the process."""
@@ -117,6 +118,7 @@ class Definition(abc.ABC):
         subject_states: states one of which the person it is about must be in, until the work is done; empty: any.
         target: what it works on; None for one that starts from the start page.
         steps: all steps, in order; an instance begins at the first.
+        progress: steps of its order as the page names them, with what happens at each; None: those of a new card.
     """
 
     name: ClassVar[str]
@@ -127,6 +129,7 @@ class Definition(abc.ABC):
     subject_states: ClassVar[frozenset[UserState]] = frozenset()
     target: ClassVar[Target | None] = None
     steps: ClassVar[tuple[Step, ...]]
+    progress: ClassVar[Mapping[OrderStep, tuple[str, str]] | None] = None
 
     async def check(self, tx: AsyncSession, parties: Parties) -> None:  # noqa: B027  # most have no cause of their own
         """Refuse for a cause of the process's own; asked at the start and at each step until the work is done.
@@ -183,7 +186,7 @@ def finish(turn: Turn, step: str) -> None:
 
 def open_order(
     turn: Turn, operation: Operation, *, resume_within: int, now: int, task: Plan | None = None
-) -> None:
+) -> Order:
     """Make the order of a process, and move the process to the step at which it is carried out.
 
     Args:
@@ -192,6 +195,9 @@ def open_order(
         resume_within: seconds after which both sides undo without the other.
         now: time.
         task: the plan of the task that the order carries out; None where nothing is issued.
+
+    Returns:
+        The order, stored with the rest of the turn.
     """
     process = turn.process
     order = order_rows.new(
@@ -200,6 +206,7 @@ def open_order(
     order.task = None if task is None else stored(task)
     turn.tx.add(order)
     process.step = OPEN
+    return order
 
 
 def fail(turn: Turn, error: InlayError) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from portal.processes.archive_recovery import ArchiveRecovery
+from portal.processes.change_pin import ChangeCardPin
+from portal.processes.delete_virtual_card import DeleteCard
 from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
 from portal.processes.handle_issued import HandleIssued
 from portal.processes.lock_for_operator import LockForOperator
@@ -20,8 +22,10 @@ def definitions(context: Context) -> list[Definition]:
     """The processes, in the order in which pages offer them."""
     return [
         GetVirtualSmartCard(context),
+        ChangeCardPin(context),
         RenewVirtualSmartCard(context),
         ReplaceVirtualSmartCard(context),
+        DeleteCard(context),
         ArchiveRecovery(context),
         HandleIssued(context),
         LockForOperator(context),

@@ -80,7 +80,7 @@ def _show(
         expected_version=view.version if expected is None else expected,
         back=_back(session, view),
         code=code,
-        progress=[(step.value, *texts) for step, texts in _PROGRESS.items()],
+        progress=[(step.value, *texts) for step, texts in _progress(view).items()],
         reached=_reached(view),
         possibilities=POSSIBILITIES,
         said=next((text for name, text in _NOTICES.items() if name in request.query), None),
@@ -174,4 +174,9 @@ def _reached(view: ProcessView) -> int:
     """How many of the progress steps lie behind; -1 before the first."""
     if view.order is None or view.order.step is None:
         return -1
-    return list(_PROGRESS).index(view.order.step)
+    steps = list(_progress(view))
+    return steps.index(view.order.step) if view.order.step in steps else -1
+
+
+def _progress(view: ProcessView) -> Mapping[Step, tuple[str, str]]:
+    return _PROGRESS if view.progress is None else view.progress

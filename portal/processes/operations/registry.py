@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from portal.processes.operations.change_pin import ChangePinOperation
 from portal.processes.operations.create_virtual_card import CreateVirtualCardOperation
+from portal.processes.operations.delete_virtual_card import DeleteVirtualCardOperation
 from portal.processes.operations.encode_card import EncodeCardOperation
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 OPERATIONS: Final[dict[str, OrderOperation]] = {
     "create_virtual_card": CreateVirtualCardOperation(),
+    "change_pin": ChangePinOperation(),
+    "delete_virtual_card": DeleteVirtualCardOperation(),
     "encode_card": EncodeCardOperation(),
 }
 

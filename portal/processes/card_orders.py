@@ -1,0 +1,69 @@
+"""What the processes have in common that order something of a card that is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from sqlalchemy import select
+
+from portal import option_store
+from portal.errors import WrongState
+from portal.model.options import fill
+from portal.model.states import OrderState
+from portal.model.virtual_card_options import NAME as OPTIONS
+from portal.model.virtual_card_options import VirtualCardOptions
+from portal.processes.definition import open_order
+from portal.store import objects
+from portal.store.tables import Card, Order
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.processes.definition import Parties, Turn
+    from protocol.messages import ChangePin, DeleteVirtualCard
+
+_UNDER_WAY: Final = (OrderState.RUNNING.value, OrderState.FINISHING.value)
+_ENDED: Final = (OrderState.FINISHED.value, OrderState.UNDONE.value)
+
+
+async def options_of(tx: AsyncSession) -> VirtualCardOptions:
+    """The options of virtual smart cards as they are now."""
+    return VirtualCardOptions((await option_store.current(tx, OPTIONS)).values)
+
+
+async def variables(context: Context, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
+    """The card, and the account as the consent window shows it."""
+    options, user = await options_of(tx), parties.subject
+    known = {"email": user.email, "name": user.name, "portal": context.portal}
+    return {
+        "card": objects.describe(cast(Card, parties.target)),
+        "user_id": fill(options.template("UserId"), known),
+        "resume_within": options.resume_within,
+    }
+
+
+async def refuse_while_ordered(tx: AsyncSession, card: Card) -> None:
+    """One order of a card at a time.
+
+    Raises:
+        WrongState: another one is being carried out.
+    """
+    query = select(Order.state).where(Order.card_id == card.id, Order.state.in_(_UNDER_WAY)).limit(1)
+    running = (await tx.scalars(query)).first()
+    if running is not None:
+        raise WrongState("order", running, _ENDED)
+
+
+async def order(context: Context, turn: Turn, operation: ChangePin | DeleteVirtualCard) -> None:
+    """Make the order about the process's card, and move the process to the step at which it is carried out.
+
+    Raises:
+        WrongState: another order of this card is being carried out.
+    """
+    card = cast(Card, turn.parties.target)
+    await refuse_while_ordered(turn.tx, card)
+    made = open_order(
+        turn, operation, resume_within=turn.process.variables["resume_within"], now=context.clock()
+    )
+    made.card_id = card.id

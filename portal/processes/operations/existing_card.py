@@ -1,0 +1,27 @@
+"""What the operations on a card that is there have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portal.store.tables import Card
+from protocol.errors import DecodeError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from protocol.messages import ChangePin, DeleteVirtualCard, Receipt
+
+
+async def accept_receipt(tx: AsyncSession, ordered: ChangePin | DeleteVirtualCard, receipt: Receipt) -> None:
+    """Check that a receipt is of the card that was ordered, and keep how often its file was saved.
+
+    Raises:
+        DecodeError: ``params_invalid``: it is another card's.
+    """
+    card = await tx.get_one(Card, ordered.card, with_for_update=True)
+    if receipt.guid != card.guid:
+        raise DecodeError("params_invalid", "$.guid")
+    if receipt.proofs:
+        raise DecodeError("params_invalid", "$.proofs")
+    card.generation = max(card.generation or 0, receipt.generation)
