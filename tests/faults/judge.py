@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from agent.keys_system import Level, open_device_secret
 from agent.long_pin import card_pin
-from agent.pcsc import scard
+from agent.pcsc import chuid, scard
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.state import Lifecycle
@@ -113,11 +113,14 @@ def _valid(scene: Scene, issued: list[Issued]) -> tuple[set[bytes], list[str]]:
     return valid, found
 
 
-def in_reader() -> bool:
-    """Whether other programs see a card."""
+def readers_fit(scene: Scene, end: str) -> bool:
+    """Whether other programs see the card of an order that is finished, and none after any other end."""
     try:
-        return any(reader.present for reader in scard.list_readers())
-    except InlayError:
+        if end == FINISHED:
+            guid = scene.guid(scene.order()[0])
+            return guid is not None and chuid.find(guid) is not None
+        return not any(reader.present for reader in scard.list_readers())
+    except InlayError:  # no PC/SC service yet
         return False
 
 

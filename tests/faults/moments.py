@@ -162,13 +162,15 @@ class Kills:
         patience, end = self.order(desk, moment, window=window)
         if end == NOT_REACHED:
             return Row(moment, end, 0.0, [])
+        in_time = bool(end) and patience.wait_for(lambda: judge.readers_fit(self.scene, end))
         seconds, starved = patience.seconds, patience.starved
-        if end:
-            found = self.faults(desk, end)
-            if end == judge.FINISHED and not patience.wait_for(judge.in_reader):
-                found.append("no reader shows the card")
-        else:
+        if not end:
             found = [judge.where(self.scene, desk)]
+        elif not in_time:
+            found = ["no reader shows the card" if end == judge.FINISHED else "a reader shows a card"]
+        else:
+            found = []
+        found += self.faults(desk, end) if end else []
         if found:
             return Row(moment, "lost", seconds, [*found, *_last(desk)], starved)
         return Row(moment, end, seconds, [], starved)

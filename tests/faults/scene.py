@@ -185,6 +185,12 @@ class Scene:
         rows = _ask(self.site.portal.database, query, jti and f"{jti}.")
         return [Issued(serial, der, revoked_at is not None) for serial, der, revoked_at in rows]
 
+    def guid(self, jti: str) -> str | None:
+        """GUID of an order's card, once the portal knows it."""
+        query = "SELECT guid FROM cards JOIN orders ON card_id = cards.id WHERE jti = ?"
+        rows = _ask(self.site.portal.database, query, jti)
+        return str(rows[0][0]) if rows else None
+
     def shown(self, jti: str) -> tuple[list[str], list[str]]:
         """What the portal shows: states of the order's card, and of its certificates."""
         database = self.site.portal.database
