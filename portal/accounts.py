@@ -46,7 +46,7 @@ class Accounts:
             FieldErrors: ``email``, ``name`` or ``password``.
         """
         address = email.strip().lower()
-        errors = _problems(address, name, password)
+        errors = problems(address, name, password)
         if errors:
             raise FieldErrors(errors)
         hashed = await self._passwords.hash(password)
@@ -171,7 +171,8 @@ def user_view(user: User) -> UserView:
     return UserView(user.id, user.email, user.name, UserState(user.state), roles)
 
 
-def _problems(email: str, name: str, password: str) -> dict[str, str]:
+def problems(email: str, name: str, password: str) -> dict[str, str]:
+    """What is wrong with a new account: ``email``, ``name`` or ``password`` to a sentence."""
     errors: dict[str, str] = {}
     local, at, domain = email.partition("@")
     plain = email.isascii() and email.isprintable() and " " not in email

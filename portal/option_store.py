@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import select
 
 from portal.errors import NotFound, StalePage
-from portal.model import archive_options, virtual_card_options
+from portal.model import archive_options, card_options, virtual_card_options
 from portal.store import audit
 from portal.store.tables import ScriptOptions
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 SCRIPTS: Final[dict[str, Script]] = {
     virtual_card_options.NAME: virtual_card_options.SCRIPT,
     archive_options.NAME: archive_options.SCRIPT,
+    card_options.CARDS: card_options.CARDS_SCRIPT,
+    card_options.TEMPORARY_CARDS: card_options.TEMPORARY_CARDS_SCRIPT,
+    card_options.MOBILE_IDS: card_options.MOBILE_IDS_SCRIPT,
 }
+UNREAD: Final = frozenset({card_options.CARDS, card_options.TEMPORARY_CARDS, card_options.MOBILE_IDS})
+"""Scripts that can be set and that no process of this version reads yet; their pages say so."""
 
 
 class Saved(NamedTuple):
@@ -52,6 +57,18 @@ async def current(tx: AsyncSession, name: str) -> Saved:
     known = {option.name for option in script.options}
     stored = {key: value for key, value in row.options.items() if key in known}
     return Saved(row.version, script.check(stored), row.saved_by, row.saved_at)
+
+
+async def versions(tx: AsyncSession, name: str, most: int) -> list[Saved]:
+    """The versions that were saved, newest first, with what they held then; without the defaults.
+
+    Raises:
+        NotFound: no such script.
+    """
+    script_of(name)
+    query = select(ScriptOptions).where(ScriptOptions.script == name).order_by(ScriptOptions.version.desc())
+    rows = await tx.scalars(query.limit(most))
+    return [Saved(row.version, row.options, row.saved_by, row.saved_at) for row in rows]
 
 
 async def save(

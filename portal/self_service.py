@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from portal import card_views, option_store
-from portal.errors import Forbidden, WrongState
+from portal.errors import WrongState
 from portal.events import order_topic, process_topic
 from portal.model.states import OrderState, ProcessState, Role
 from portal.processes import binding, codes, order_rows, parties
@@ -13,6 +13,7 @@ from portal.processes.codes import LINK_SECONDS, TYPED_SECONDS
 from portal.processes.definition import OPEN
 from portal.rate_limits import RateLimit
 from portal.services import NO_FORM
+from portal.staff.access import require
 from portal.store import objects
 from portal.store.tables import User
 from portal.views import (
@@ -206,7 +207,7 @@ class SelfService:
 
     async def options(self, session: Session, script: str) -> OptionsView:
         """The options of a script."""
-        _require(session, Role.ADMINISTRATOR)
+        require(session, Role.ADMINISTRATOR)
         async with self._context.database.read() as tx:
             return _options_view(script, await option_store.current(tx, script))
 
@@ -214,7 +215,7 @@ class SelfService:
         self, session: Session, script: str, expected_version: int, form: Mapping[str, Sequence[str]]
     ) -> OptionsView:
         """Save options as a form sends them."""
-        _require(session, Role.ADMINISTRATOR)
+        require(session, Role.ADMINISTRATOR)
         values = option_store.script_of(script).parse(form)
         async with self._context.database.write() as tx:
             saved = await option_store.save(
@@ -297,11 +298,6 @@ async def _target(tx: AsyncSession, process: Process) -> CoreObject | None:
     return objects.describe(await objects.find(tx, process.target_kind, process.target_id))
 
 
-def _require(session: Session, role: Role) -> None:
-    if role not in session.user.roles:
-        raise Forbidden(role.value)
-
-
 def _options_view(script: str, saved: option_store.Saved) -> OptionsView:
     description = option_store.script_of(script)
     return OptionsView(
@@ -312,4 +308,6 @@ def _options_view(script: str, saved: option_store.Saved) -> OptionsView:
         saved_by=saved.saved_by,
         saved_at=saved.saved_at,
         warnings=description.warn(saved.values),
+        title=description.title,
+        unread=script in option_store.UNREAD,
     )

@@ -260,6 +260,8 @@ class OptionsView:
         saved_by: e-mail address, or None as installed.
         saved_at: time, or None as installed.
         warnings: option name to a sentence that doesn't hinder saving.
+        title: the script's name for people.
+        unread: no process of this version reads it.
     """
 
     script: str
@@ -269,6 +271,8 @@ class OptionsView:
     saved_by: str | None = None
     saved_at: int | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)
+    title: str = ""
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from portal.errors import FieldErrors
 
 OptionValue = bool | int | str | list[str]
 Values = dict[str, OptionValue]
-Kind = Literal["bool", "int", "choice", "choices", "template", "text"]
+Kind = Literal["bool", "int", "numbers", "choice", "choices", "template", "text"]
 
 PLACEHOLDERS: Final = ("email", "name", "portal")
 """What a template may hold: ``${email}`` and ``${name}`` of the user, ``${portal}`` the portal's host."""
 MAX_TEXT: Final = 150
+MAX_NUMBERS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,13 @@ class Option:
         name: symbolic name.
         title: label for people.
         meaning: one or two sentences.
-        kind: what its value is; ``template`` is a text with placeholders, ``text`` one line without.
+        kind: what its value is; ``template`` is a text with placeholders, ``text`` one line without, ``numbers`` up to
+            ten whole numbers, largest first, which a form sends as one text with commas.
         default: value after installation, or as the form is first shown.
         choices: for ``choice`` and ``choices``.
-        low: smallest value, for ``int``; fewest characters, for ``text``.
-        high: largest value, for ``int``; most characters, for ``text``.
-        unit: for people, for ``int``.
+        low: smallest value, for ``int`` and ``numbers``; fewest characters, for ``text``.
+        high: largest value, for ``int`` and ``numbers``; most characters, for ``text``.
+        unit: for people, for ``int`` and ``numbers``.
     """
 
     name: str
@@ -64,11 +66,16 @@ class Option:
                 )
             case "int":
                 text = sent[-1].strip() if sent else ""
-                if not (text.isascii() and text.isdigit() and len(text) < 10):
+                if not _is_whole(text):
                     raise FieldErrors(
                         {self.name: f"A whole number from {self.low} to {self.high} is needed."}
                     )
                 return self.check(int(text))
+            case "numbers":
+                numbers = (sent[-1] if sent else "").replace(",", " ").split()[: MAX_NUMBERS + 1]
+                if all(_is_whole(number) for number in numbers):
+                    numbers = sorted({str(int(number)) for number in numbers}, key=int, reverse=True)
+                return self.check(numbers)
             case "choice" | "template" | "text":
                 return self.check(sent[-1].strip() if sent else "")
 
@@ -88,6 +95,10 @@ def _all_in(sent: Sequence[str], option: Option) -> bool:
     return set(sent) <= set(option.choices)
 
 
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
 def _bool_problem(_option: Option, value: OptionValue) -> str | None:
     return None if isinstance(value, bool) else "Yes or no is needed."
 
@@ -95,6 +106,18 @@ def _bool_problem(_option: Option, value: OptionValue) -> str | None:
 def _int_problem(option: Option, value: OptionValue) -> str | None:
     fits = isinstance(value, int) and not isinstance(value, bool) and option.low <= value <= option.high
     return None if fits else f"A whole number from {option.low} to {option.high} is needed."
+
+
+def _numbers_problem(option: Option, value: OptionValue) -> str | None:
+    fits = isinstance(value, list) and 1 <= len(value) <= MAX_NUMBERS
+    if not fits or not all(
+        _is_whole(item) and option.low <= int(item) <= option.high for item in cast(list[str], value)
+    ):
+        return (
+            f"One to {MAX_NUMBERS} whole numbers from {option.low} to {option.high} are needed, with commas."
+        )
+    ordered = sorted({int(item) for item in cast(list[str], value)}, reverse=True)
+    return None if [str(item) for item in ordered] == value else "Each number once, the largest first."
 
 
 def _choice_problem(option: Option, value: OptionValue) -> str | None:
@@ -135,6 +158,7 @@ def _text_problem(option: Option, value: OptionValue) -> str | None:
 _PROBLEMS: Final[dict[Kind, Callable[[Option, OptionValue], str | None]]] = {
     "bool": _bool_problem,
     "int": _int_problem,
+    "numbers": _numbers_problem,
     "choice": _choice_problem,
     "choices": _choices_problem,
     "template": _template_problem,

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from portal.views import Session
 
 
-def require(session: Session, role: Role) -> None:
-    """Let a person through who has a role and whose account is active.
+def require(session: Session, *roles: Role) -> None:
+    """Let a person through who has one of some roles and whose account is active.
 
     Raises:
-        Forbidden: the role is missing.
+        Forbidden: the role is missing; names the first of them.
         InlayError: ``user_not_active``.
     """
-    if role not in session.user.roles:
-        raise Forbidden(role.value)
+    if not session.user.roles.intersection(roles):
+        raise Forbidden(roles[0].value)
     if session.user.state is not UserState.ACTIVE:
         raise InlayError("user_not_active", state=session.user.state.value)

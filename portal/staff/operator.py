@@ -1,4 +1,7 @@
-"""What the operator's pages may ask for. Every call checks role and account itself."""
+"""What the operator's pages may ask for. Every call checks role and account itself.
+
+Users and devices are administrators' as well.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_EXPORTED: Final = 100_000
 _EXPORTS: Final = (10, 600)
+_OF_ADMINISTRATORS: Final = frozenset({"user", "device"})
 
 
 class Operator:
@@ -38,11 +42,13 @@ class Operator:
         """What can be searched for.
 
         Raises:
-            Forbidden: not an operator.
+            Forbidden: not an operator, nor an administrator who asks for users or devices.
             InlayError: ``user_not_active``.
         """
-        require(session, Role.OPERATOR)
-        return self._kinds
+        require(session, Role.OPERATOR, Role.ADMINISTRATOR)
+        if Role.OPERATOR in session.user.roles:
+            return self._kinds
+        return {name: kind for name, kind in self._kinds.items() if name in _OF_ADMINISTRATORS}
 
     async def search(self, session: Session, kind: str, sent: Mapping[str, str], after: str = "") -> Results:
         """One page of a search.
@@ -54,12 +60,12 @@ class Operator:
             after: where the page before ended.
 
         Raises:
-            Forbidden: not an operator.
+            Forbidden: not an operator, nor an administrator who asks for users or devices.
             NotFound: no such kind.
             FieldErrors: a field's name to what is wrong with it.
             InlayError: ``user_not_active``.
         """
-        require(session, Role.OPERATOR)
+        _require(session, kind)
         asked = filters.read(self._kinds, kind, sent)
         async with self._context.database.read() as tx:
             return await search.results(tx, self._sources[kind], asked, after)
@@ -68,12 +74,12 @@ class Operator:
         """All hits of a search as CSV, line by line; at most ``MOST_EXPORTED``. The audit log keeps who did it.
 
         Raises:
-            Forbidden: not an operator.
+            Forbidden: not an operator, nor an administrator who asks for users or devices.
             NotFound: no such kind.
             FieldErrors: a field's name to what is wrong with it.
             InlayError: ``rate_limited``, ``user_not_active``.
         """
-        require(session, Role.OPERATOR)
+        _require(session, kind)
         asked = filters.read(self._kinds, kind, sent)
         self._exports.take(session.user.id)
         await self._note_export(session, asked)
@@ -101,10 +107,17 @@ class Operator:
         """An object, with the part of its history before a row; 0 begins at the newest.
 
         Raises:
-            Forbidden: not an operator.
+            Forbidden: not an operator, nor an administrator who asks for users or devices.
             NotFound: no such object.
             InlayError: ``user_not_active``.
         """
-        require(session, Role.OPERATOR)
+        _require(session, kind)
         async with self._context.database.read() as tx:
             return await objects.view(tx, kind, key, before)
+
+
+def _require(session: Session, kind: str) -> None:
+    if kind in _OF_ADMINISTRATORS:
+        require(session, Role.OPERATOR, Role.ADMINISTRATOR)
+    else:
+        require(session, Role.OPERATOR)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from portal.model.graphs import StateGraph
+    from portal.model.options import OptionValue
+    from portal.processes.ca_changes import Summary, Waiting
     from portal.staff.filters import Filter
     from portal.views import CertificateView
 
@@ -136,3 +139,88 @@ class ObjectView:
     relations: Sequence[Relation] = ()
     certificates: Sequence[CertificateView] = ()
     notices: Sequence[str] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptSummary:
+    """A script of options.
+
+    Attributes:
+        name: symbolic name.
+        title: for people.
+        version: 0 as installed.
+        saved_by: e-mail address, or None as installed.
+        saved_at: time, or None as installed.
+        unread: no process of this version reads it.
+    """
+
+    name: str
+    title: str
+    version: int
+    saved_by: str | None
+    saved_at: int | None
+    unread: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OptionChange:
+    """One option that a version changed; a value is None where the option wasn't there."""
+
+    title: str
+    name: str
+    before: OptionValue | None
+    after: OptionValue | None
+
+
+@dataclass(frozen=True, slots=True)
+class OptionVersion:
+    """A saved version of a script's options, with what it changed."""
+
+    version: int
+    saved_by: str
+    saved_at: int
+    changes: Sequence[OptionChange]
+
+
+@dataclass(frozen=True, slots=True)
+class OptionHistory:
+    """A script's versions, newest first."""
+
+    script: str
+    title: str
+    versions: Sequence[OptionVersion]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A state graph with a title for people."""
+
+    name: str
+    title: str
+    graph: StateGraph[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """What waits for the CA; ``after`` asks for the next page, empty when there is none."""
+
+    summary: Summary
+    waiting: Sequence[Waiting]
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """A page of the audit log, newest first; ``before`` asks for the next one, 0 when there is none."""
+
+    filter: Filter
+    events: Sequence[Event]
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check of the audit log found: how many rows, and the first that doesn't fit, or None."""
+
+    rows: int
+    fault: int | None

@@ -340,6 +340,7 @@ class AuditEntry(Base):
     __table_args__ = (
         Index("ix_audit_actor", "actor", "number"),
         Index("ix_audit_action", "action", "number"),
+        Index("ix_audit_at", "at", "number"),
     )
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[int]

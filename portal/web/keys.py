@@ -8,12 +8,14 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from portal.services import Services
+    from portal.staff.administrator import Administrator
     from portal.staff.operator import Operator
     from portal.web.codes import CodeShelf
     from portal.web.events import Streams
     from portal.web.static_files import StaticFiles
     from portal.web.templating import Templates
 
+ADMINISTRATOR: Final[web.AppKey[Administrator]] = web.AppKey("administrator")
 OPERATOR: Final[web.AppKey[Operator]] = web.AppKey("operator")
 SERVICES: Final[web.AppKey[Services]] = web.AppKey("services")
 TEMPLATES: Final[web.AppKey[Templates]] = web.AppKey("templates")

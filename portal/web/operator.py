@@ -31,7 +31,7 @@ async def get_search(request: web.Request) -> web.Response:
     session = await require_session(request)
     operator = request.app[OPERATOR]
     kinds = operator.kinds(session)
-    kind = request.query.get("kind", _FIRST_KIND)
+    kind = request.query.get("kind", _FIRST_KIND if _FIRST_KIND in kinds else next(iter(kinds)))
     try:
         found = await operator.search(
             session, kind, _sent(request), request.query.get("after", "")[:_MOST_CURSOR]

@@ -6,16 +6,28 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from portal.web import cards, events, login, operator, options, processes, start, static_files
+from portal.web import (
+    administrator,
+    cards,
+    events,
+    login,
+    operator,
+    options,
+    people,
+    processes,
+    start,
+    static_files,
+)
 from portal.web.codes import CodeShelf
 from portal.web.guard import session_of
 from portal.web.headers import add_headers
-from portal.web.keys import CODES, OPERATOR, SERVICES, STATIC, STREAMS, TEMPLATES
+from portal.web.keys import ADMINISTRATOR, CODES, OPERATOR, SERVICES, STATIC, STREAMS, TEMPLATES
 from portal.web.templating import Templates
 from portal.web.troubles import troubles
 
 if TYPE_CHECKING:
     from portal.services import Services
+    from portal.staff.administrator import Administrator
     from portal.staff.operator import Operator
 
 
@@ -58,19 +70,32 @@ def setup(app: web.Application, services: Services) -> None:
     )
 
 
-def setup_staff(app: web.Application, desk: Operator) -> None:
-    """Add the pages of operators, after ``setup``.
+def setup_staff(app: web.Application, for_operators: Operator, for_administrators: Administrator) -> None:
+    """Add the pages of operators and administrators, after ``setup``.
 
     Args:
         app: the application.
-        desk: what the operator's pages ask.
+        for_operators: what the operator's pages ask.
+        for_administrators: what the administrator's pages ask.
     """
-    app[OPERATOR] = desk
+    app[OPERATOR] = for_operators
+    app[ADMINISTRATOR] = for_administrators
     app.add_routes(
         [
             web.get("/operator/search", operator.get_search),
             web.post("/operator/search.csv", operator.post_export),
             web.get("/operator/objects/{kind}/{id}", operator.get_object),
+            web.get("/admin", administrator.get_home),
+            web.get("/admin/options/{script}/history", administrator.get_option_history),
+            web.get("/admin/graphs", administrator.get_graphs),
+            web.get("/admin/queue", administrator.get_queue),
+            web.post("/admin/queue/retry", administrator.post_retry),
+            web.get("/admin/audit", administrator.get_audit),
+            web.post("/admin/audit/verify", administrator.post_verify),
+            web.get("/admin/users/new", people.get_new),
+            web.post("/admin/users/new", people.post_new),
+            web.get("/admin/users/{id}", people.get_person),
+            web.post("/admin/users/{id}", people.post_person),
         ]
     )
 

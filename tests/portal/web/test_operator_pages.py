@@ -63,7 +63,7 @@ _PAGES = [
 ]
 
 
-@pytest.mark.parametrize("roles", [[Role.SELF_SERVICE], [Role.ADMINISTRATOR, Role.APPROVER], []])
+@pytest.mark.parametrize("roles", [[Role.SELF_SERVICE], [Role.APPROVER], []])
 async def test_others_are_refused_page_and_post(desk: Desk, operator: Visitor, roles: list[Role]) -> None:
     other = await desk.person("other@example.org", *roles)
     for path in _PAGES:
@@ -75,6 +75,22 @@ async def test_others_are_refused_page_and_post(desk: Desk, operator: Visitor, r
     assert refused.status == 403
     assert "@example.org" not in refused.html.replace("other@example.org", "")
     assert SEARCH not in (await other.get("/start")).html
+
+
+async def test_administrators_find_people_and_devices_and_nothing_else(desk: Desk, operator: Visitor) -> None:
+    root = await desk.person("root@example.org", Role.ADMINISTRATOR)
+    start = alone(await root.get(SEARCH))
+    tabs = [
+        item.attributes["href"] for item in start.all("a") if item.attributes["href"].startswith("?kind=")
+    ]
+    assert set(tabs) == {"?kind=user", "?kind=device"}
+    assert "eve@example.org" in start.text
+    assert (await root.get("/operator/objects/user/eve")).all("a", href="/admin/users/eve")
+    assert (await root.get("/operator/objects/device/jkt-1")).status == 200
+    for path in ("/operator/objects/virtual_smart_card/card1", f"{SEARCH}?kind=certificate"):
+        assert (await root.get(path)).status == 403
+    refused = await root.post(CSV, start.hidden(CSV) | {"kind": "certificate"})
+    assert refused.status == 403
 
 
 async def test_without_a_session_to_the_log_in(desk: Desk) -> None:

@@ -32,6 +32,7 @@ _INDEXES: Final = (
     ("ix_devices_seen", "devices", ("last_seen_at", "jkt")),
     ("ix_audit_actor", "audit", ("actor", "number")),
     ("ix_audit_action", "audit", ("action", "number")),
+    ("ix_audit_at", "audit", ("at", "number")),
 )
 
 
