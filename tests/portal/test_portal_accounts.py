@@ -132,7 +132,7 @@ async def test_the_start_page_says_why_not(kit: Kit) -> None:
     assert (offer.name, offer.refused, offer.open_process) == (PROCESS, None, None)
     await kit.portal.accounts.set_state("ada@example.org", UserState.INACTIVE)
     (offer,) = await kit.services.dashboard(await kit.login())
-    assert offer.refused == "Your account is inactive. The state needed: active."
+    assert offer.refused == "Your account is inactive; it must be active."
     operator = await kit.person("op@example.org", [Role.OPERATOR])
     assert await kit.services.dashboard(operator) == []
     with pytest.raises(Forbidden):
