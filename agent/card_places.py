@@ -32,6 +32,8 @@ _PRESENT_SECONDS: Final = 8.0
 _LOOKS: Final = 40
 _LOOK_PAUSE: Final = 0.1
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0
+_FREED_RETRY: Final = 0.5
+"""pcscd shows a slot as taken for up to 400 ms after its card went."""
 _SERVICE_RETRY: Final = 5.0
 """Seconds between attempts while a card is missing, or the service away. Nothing is missing: no timer."""
 
@@ -183,7 +185,7 @@ class CardPlaces:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._freed.wait()
-            pause = min(2 * pause, _LAST_RETRY)
+            pause = _FREED_RETRY if self._freed.is_set() else min(2 * pause, _LAST_RETRY)
             for card in missing:
                 async with self._placing:
                     if self._wanted.get(card.card_id) is card:

@@ -67,13 +67,16 @@ class CardShelf:
                 found += [ShelvedCard(item.card_id, level, item.state, item.error) for item in entries]
         return found
 
-    def load(self, card_id: str, level: StorageLevel) -> VirtualCard:
-        """Load a card.
+    def load(self, card_id: str) -> VirtualCard:
+        """Load a card, from the level where its file is.
 
         Raises:
-            InlayError: as `store`, and those of `agent.vsc.store`.
+            InlayError: ``card_unknown``; as `store`, and those of `agent.vsc.store`.
         """
-        return VirtualCard.load(self.store(level), card_id)
+        for level in self._levels_in_use():
+            if card_id in store.card_names(self._folder / level.value):
+                return VirtualCard.load(self.store(level), card_id)
+        raise CardUnknown(card_id)
 
     def delete(self, card_id: str) -> None:
         """Remove a card's file, at whatever level; harmless when there is none. Needs no secret.

@@ -23,7 +23,6 @@ from agent.order_ports import CardFacts, CardOwner, Shown
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.state import Lifecycle
-from agent.vsc.store import CardUnknown
 from protocol.errors import InlayError
 from protocol.messages import Algorithm, CardGeneration, PinPolicy, StorageLevel
 
@@ -253,10 +252,7 @@ class VirtualCards:
         """The one object of a card; in its own worker alone, so that there are never two of one file."""
         card = self._cards.get(name)
         if card is None:
-            record = self._journal.get().cards().get(name)
-            if record is None:
-                raise CardUnknown(name)
-            card = self._cards[name] = self._shelf.load(name, StorageLevel(record.level))
+            card = self._cards[name] = self._shelf.load(name)
         return card
 
     def _remove(self, name: str) -> None:

@@ -7,12 +7,13 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.vsc import vpcd
+from agent.vsc import vpcd, vpcd_session
 from agent.vsc.card import ATR, VirtualCard
 from agent.vsc.personalise import activate
 from agent.vsc.vpcd import AttachmentState, CardNotActive, attach
@@ -252,3 +253,147 @@ async def test_flood_is_cut(reader: Reader, card: VirtualCard, monkeypatch: pyte
     go_on.set()
     await attachment.close()
     await slot.hang_up()
+
+
+# --- taken out
+
+
+async def test_a_command_under_way_is_answered_before_the_card_goes(
+    reader: Reader, card: VirtualCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow one too; polls are answered meanwhile, and nothing new is begun."""
+    go_on, begun, seen = threading.Event(), threading.Event(), []
+
+    def slow(apdu: bytes) -> bytes:
+        seen.append(apdu)
+        begun.set()
+        assert go_on.wait(10)
+        return b"\x90\x00"
+
+    attachment = attach(card, reader.port)
+    slot = await reader.connection()
+    slot.send(POWER_ON)
+    await slot.ask(ATR_WANTED)
+    monkeypatch.setattr(card, "transmit", slow)
+    slot.send(VERIFY)
+    await asyncio.to_thread(begun.wait, 10)
+    closing = asyncio.create_task(attachment.close())
+    assert await slot.ask(ATR_WANTED) == ATR
+    slot.send(VERSION)
+    assert not closing.done()
+    go_on.set()
+    assert await slot.answer() == b"\x90\x00"
+    await closing
+    await slot.ended()
+    assert seen == [VERIFY]
+
+
+async def test_an_answer_in_pieces_is_fetched_before_the_card_goes(reader: Reader, card: VirtualCard) -> None:
+    get_discovery = bytes.fromhex("00CB3FFF035C017E08")
+    attachment = attach(card, reader.port)
+    slot = await reader.connection()
+    slot.send(POWER_ON)
+    await slot.ask(SELECT)
+    first = await slot.ask(get_discovery)
+    assert first[-2] == 0x61
+    closing = asyncio.create_task(attachment.close())
+    await asyncio.sleep(0)  # it has begun to settle
+    rest = await slot.ask(bytes((0x00, 0xC0, 0x00, 0x00, first[-1])))
+    assert rest[-2:] == b"\x90\x00"
+    await closing
+    await slot.ended()
+
+
+async def test_who_never_fetches_the_rest_holds_nothing_up_for_long(
+    reader: Reader, card: VirtualCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vpcd_session, "_REST_SECONDS", 0.05)
+    attachment = attach(card, reader.port)
+    slot = await reader.connection()
+    slot.send(POWER_ON)
+    await slot.ask(SELECT)
+    assert (await slot.ask(bytes.fromhex("00CB3FFF035C017E08")))[-2] == 0x61
+    async with asyncio.timeout(5):
+        await attachment.close()
+    await slot.ended()
+    assert not card.midway
+
+
+async def test_a_reader_that_goes_meanwhile_holds_nothing_up(
+    reader: Reader, card: VirtualCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vpcd_session, "_REST_SECONDS", 60.0)
+    attachment = attach(card, reader.port)
+    slot = await reader.connection()
+    slot.send(POWER_ON)
+    await slot.ask(SELECT)
+    assert (await slot.ask(bytes.fromhex("00CB3FFF035C017E08")))[-2] == 0x61
+    closing = asyncio.create_task(attachment.close())
+    await asyncio.sleep(0)
+    await slot.hang_up()
+    async with asyncio.timeout(5):
+        await closing
+
+
+# --- an unused PIN
+
+
+async def test_an_unused_pin_is_forgotten(reader: Reader, card: VirtualCard) -> None:
+    """One timer, and only after a PIN; looking at the card is no use of the PIN."""
+    status, loop = bytes.fromhex("00200080"), asyncio.get_running_loop()
+    attachment = attach(card, reader.port, pin_lapse=0.2)
+    slot = await reader.connection()
+    slot.send(POWER_ON)
+    await slot.ask(SELECT)
+    session = attachment._session
+    assert session is not None
+    assert session._lapsing is None
+    assert await slot.ask(VERIFY) == b"\x90\x00"
+    begun = loop.time()
+    while await slot.ask(status) == b"\x90\x00":
+        assert loop.time() < begun + 10
+        await asyncio.sleep(0.02)
+    assert loop.time() > begun + 0.15
+    assert not card.unlocked
+    assert session._lapsing is None
+    assert await slot.ask(VERSION) == b"\x05\x07\x01\x90\x00"  # still selected
+    await attachment.close()
+    await slot.ended()
+
+
+def test_a_pin_in_use_is_kept(card: VirtualCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each use begins the time anew; a running command is never waited for."""
+    clock = [1000.0]
+    monkeypatch.setattr("agent.vsc.card.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    card.transmit(SELECT)
+    assert card.lapse(60) is None
+    assert card.transmit(VERIFY) == b"\x90\x00"
+    clock[0] += 59
+    assert card.lapse(60) == pytest.approx(1)
+    assert card.transmit(VERIFY) == b"\x90\x00"
+    clock[0] += 59
+    assert card.lapse(60) == pytest.approx(1)
+    card.transmit(bytes.fromhex("00200080"))  # asks for the status
+    card.transmit(bytes.fromhex("0087039B047C02810000"))  # takes random numbers
+    wrong = bytes.fromhex("0020008008393939393939FFFF")
+    assert card.transmit(wrong)[:1] == b"\x63"
+    assert card.lapse(60) == pytest.approx(1)
+    with card._lock:
+        assert card.lapse(60) == pytest.approx(1)
+        clock[0] += 1
+        assert card.lapse(60) == pytest.approx(1)
+    assert card.unlocked
+    assert card.lapse(60) is None
+    assert not card.unlocked
+
+
+async def test_without_a_limit_there_is_no_timer(reader: Reader, card: VirtualCard) -> None:
+    attachment = attach(card, reader.port)
+    slot = await reader.connection()
+    slot.send(POWER_ON)
+    await slot.ask(SELECT)
+    assert await slot.ask(VERIFY) == b"\x90\x00"
+    assert attachment._session is not None
+    assert attachment._session._lapsing is None
+    await attachment.close()
+    await slot.ended()
