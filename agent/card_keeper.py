@@ -8,6 +8,7 @@ line with it, as often as it takes; nothing runs while nothing changes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,9 @@ _LOG = logging.getLogger(__name__)
 
 _KEY_STORE: Final = frozenset({"keystore_locked", "keystore_missing", "device_secret_lost"})
 """What a key store that is unlocked, started or restored mends."""
+_LOOK_SECONDS: Final = 30.0
+"""Seconds between looks at a key store that stands in the way: gnome-keyring tells when its own window unlocked it,
+and not when a log-in did."""
 
 
 class CardKeeper:
@@ -59,6 +63,8 @@ class CardKeeper:
         self._absence: InlayError | None = None
         self._withdrawn = False
         self._caught_up = False
+        self._shut: str | None = None
+        self._in_the_way = False
         self._change = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -82,7 +88,9 @@ class CardKeeper:
 
     async def _follow(self) -> None:
         while True:
-            await self._change.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS if self._in_the_way else None):
+                    await self._change.wait()
             self._change.clear()
             try:
                 await self._bring_in_line()
@@ -103,16 +111,16 @@ class CardKeeper:
     async def _open(self) -> bool:
         """Catch up, and put cards into readers; False when the key store stands in the way."""
         shut = await asyncio.to_thread(self._device.open_unasked)
-        if shut is not None:
-            _LOG.warning("the device's secret can't be opened: %s", shut.code)
-        elif not self._caught_up:
+        code = None if shut is None else shut.code
+        if code != self._shut:
+            _LOG.warning("the device's secret: %s", code or "open")
+            self._shut = code
+        if shut is None and not self._caught_up:
             await self._catch_up()
             self._caught_up = True
         standings = await self._cards.attend()
         causes = {item.shelved.error.code for item in standings if item.shelved.error is not None}
-        if shut is not None:
-            causes.add(shut.code)
-        if causes & _KEY_STORE:
-            return False
-        await self._key_store.close()
-        return True
+        self._in_the_way = bool((causes | {code}) & _KEY_STORE)
+        if not self._in_the_way:
+            await self._key_store.close()
+        return not self._in_the_way

@@ -73,6 +73,7 @@ class VirtualCards:
         self._shelf = CardShelf(state / "cards", device)
         self._cards: dict[str, VirtualCard] = {}
         self._workers: dict[str, ThreadPoolExecutor] = {}
+        self._said: dict[str, str] = {}
 
     async def levels(self) -> list[StorageLevel]:
         """Levels at which keys can be kept now, best first."""
@@ -223,16 +224,21 @@ class VirtualCards:
     async def _attend(self, item: ShelvedCard) -> Standing:
         card = self._cards.get(item.card_id)
         if item.error is not None:
-            _LOG.error("card %s can't be used: %s", item.card_id, item.error.code)
-            return Standing(item, card, Shown(None, item.error))
+            return self._unusable(item, card, item.error)
         if item.state is None or item.state.lifecycle is not Lifecycle.ACTIVE:
             return Standing(item, card, Shown(None))
         try:
             card = await self._in_worker(item.card_id, self._loaded, item.card_id)
         except InlayError as error:
-            _LOG.error("card %s can't be loaded: %s", item.card_id, error.code)
-            return Standing(item, card, Shown(None, error))
+            return self._unusable(item, card, error)
+        self._said.pop(item.card_id, None)
         return Standing(item, card, await self._places.show(card))
+
+    def _unusable(self, item: ShelvedCard, card: VirtualCard | None, error: InlayError) -> Standing:
+        if self._said.get(item.card_id) != error.code:
+            _LOG.error("card %s can't be used: %s", item.card_id, error.code)
+            self._said[item.card_id] = error.code
+        return Standing(item, card, Shown(None, error))
 
     # --- in worker threads
 

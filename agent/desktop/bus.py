@@ -7,6 +7,7 @@ loop's own descriptors: no thread, no timer while nothing comes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 
@@ -130,8 +131,11 @@ class Bus:
     async def close(self) -> None:
         """Disconnect."""
         self._receiving.cancel()
+        writer = self._connection.writer
+        writer.close()  # before anything is waited for: who is cancelled here leaves nothing open
         await asyncio.wait({self._receiving})
-        await self._hang_up()
+        with contextlib.suppress(OSError):  # it was cut before
+            await writer.wait_closed()
 
     async def _ask(self, message: Message) -> tuple[Any, ...]:
         if self.ended.is_set():
@@ -172,9 +176,3 @@ class Bus:
         waiting = self._answers.get(fields.get(HeaderFields.reply_serial, -1))
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
-
-    async def _hang_up(self) -> None:
-        try:
-            await self._connection.close()
-        except OSError:  # it was cut before
-            _LOG.debug("a D-Bus connection was cut")

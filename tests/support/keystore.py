@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+import struct
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from jeepney import DBusAddress, MessageType, new_method_call
+from jeepney.io.blocking import DBusConnection, open_dbus_connection
 
 from tests.support.processes import Child
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+
+_LOGIN = "/org/freedesktop/secrets/collection/login"
+_UNLOCK = 1  # of gnome-keyring's control socket
 
 
 class KeyStore:
@@ -33,6 +42,7 @@ class KeyStore:
         self._env = dict(env)
         self._outlives = outlives
         self._children: dict[str, Child] = {}
+        self._password = secrets.token_hex(16)
         self.address = ""
 
     def start(self) -> bool:
@@ -50,6 +60,31 @@ class KeyStore:
         while self._children:
             self._children.popitem()[1].stop()
         self.address = ""
+
+    def lock(self) -> None:
+        """Lock the login keyring."""
+        with open_dbus_connection(self.address) as bus:
+            _call(bus, "org.freedesktop.Secret.Service", "Lock", "ao", [_LOGIN])
+
+    def unlock(self) -> None:
+        """Unlock it as its own window does, and say so on the bus."""
+        service = "org.freedesktop.Secret.Service"
+        interface = "org.gnome.keyring.InternalUnsupportedGuiltRiddenInterface"
+        with open_dbus_connection(self.address) as bus:
+            _, session = _call(bus, service, "OpenSession", "sv", "plain", ("s", ""))
+            secret = (session, b"", self._password.encode(), "text/plain")
+            _call(bus, interface, "UnlockWithMasterPassword", "o(oayays)", _LOGIN, secret)
+
+    def unlock_silently(self) -> None:
+        """Unlock it as logging in does (pam_gnome_keyring): nothing is said on the bus."""
+        password = self._password.encode()
+        operation = struct.pack(">III", 12 + len(password), _UNLOCK, len(password)) + password
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(20)
+            control.connect(f"{self._env['XDG_RUNTIME_DIR']}/keyring/control")
+            control.sendall(b"\0" + operation)
+            answer = control.recv(8)
+        assert answer == struct.pack(">II", 8, 0), answer
 
     def pids(self) -> dict[str, int]:
         """Process ids by name."""
@@ -69,7 +104,7 @@ class KeyStore:
         self._env["DBUS_SESSION_BUS_ADDRESS"] = self.address
 
     def _start_keyring(self) -> None:
-        """The password is thrown away: what is in the key store lasts as long as the session."""
+        """The password is known to this object alone: what is in the key store lasts as long as it."""
         argv = ["gnome-keyring-daemon", "--foreground", "--components=secrets", "--unlock"]
         read_end, write_end = os.pipe()
         with os.fdopen(write_end, "w") as password:
@@ -77,7 +112,7 @@ class KeyStore:
                 child = self._child(argv, "keyring", stdin=read_end)
             finally:
                 os.close(read_end)
-            password.write(secrets.token_hex(16))
+            password.write(self._password)
         self._children["keyring"] = child
         child.wait_until(self._answers, "gnome-keyring on the session bus")
 
@@ -98,3 +133,10 @@ class KeyStore:
             stdin=stdin,
             outlives=self._outlives,
         )
+
+
+def _call(bus: DBusConnection, interface: str, member: str, signature: str, *body: Any) -> Any:
+    address = DBusAddress("/org/freedesktop/secrets", "org.freedesktop.secrets", interface)
+    answer = bus.send_and_get_reply(new_method_call(address, member, signature, body), timeout=20)
+    assert answer.header.message_type is MessageType.method_return, answer.body
+    return answer.body

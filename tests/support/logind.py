@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from jeepney import DBusAddress, MessageType, new_method_call
@@ -41,7 +42,7 @@ class MockLogind:
         self.address = f"unix:path={path}"
         argv = ["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={self.address}"]
         self._bus = Child(argv, log=self._folder / "bus.log")
-        self._bus.wait_until(path.exists, "the bus")
+        self._bus.wait_until(lambda: _listens(path), "the bus")
         return self
 
     def start(self) -> Self:
@@ -128,6 +129,11 @@ class MockLogind:
         except AssertionError:  # nobody has the name yet
             return False
         return True
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def session(name: str) -> str:
