@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from agent.card_copies import CardCopies
 from agent.card_ports import CardStanding, KnownCard
 from agent.long_pin import card_pin
 from agent.made_card import facts_of
 from agent.pin_rules import PIV_PIN_BYTES, PinRules, effective_maximum, plain_rules
-from agent.vsc.pin_change import change_pin, unblock_pin
+from agent.vsc.pin_change import change_pin, unblock_pin, verify_pin
 from agent.vsc.state import Lifecycle
 from protocol.errors import InlayError
 from protocol.messages import StorageLevel
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from agent.device import Device
     from agent.journal import JournalledCard
     from agent.journal_access import JournalAccess
-    from agent.order_ports import Shown
+    from agent.made_card import MadeCard
+    from agent.order_ports import CardFacts, Shown
     from agent.vsc.card import VirtualCard
 
 LONGEST_PIN: Final = 15
@@ -43,6 +45,7 @@ class CardCare:
     ) -> None:
         """Work on these cards, in these readers."""
         self._cards = cards
+        self._copies = CardCopies(cards.copies, cards, device)
         self._places = places
         self._journal = journal
         self._device = device
@@ -85,6 +88,33 @@ class CardCare:
     async def delete(self, card: str) -> None:
         """See `agent.card_ports.CardKeeping`."""
         await self._cards.delete(card)
+
+    async def check_pin(self, card: str, pin: bytearray) -> None:
+        """See `agent.card_ports.CardKeeping`."""
+
+        def check(found: VirtualCard) -> None:
+            with self._held(found, pin) as held:
+                verify_pin(found, held)
+
+        await self._cards.use(card, check)
+
+    async def copy(self, portal: str, jti: str, card: str) -> MadeCard:
+        """See `agent.card_ports.CardKeeping`."""
+        return await self._copies.make(portal, jti, card)
+
+    async def take_on(self, portal: str, jti: str, card: str) -> tuple[CardFacts, Shown]:
+        """See `agent.card_ports.CardKeeping`."""
+        await self._places.hide(card)  # what other programs have read of it is no longer so
+        try:
+            await self._copies.take_on(portal, jti, card)
+            facts = await self._cards.use(card, facts_of)
+        finally:
+            shown = await self._cards.show(card)
+        return facts, shown
+
+    async def drop_copy(self, portal: str, jti: str) -> None:
+        """See `agent.card_ports.CardKeeping`."""
+        await self._copies.drop(portal, jti)
 
     def _records(self) -> dict[str, JournalledCard]:
         return self._journal.cards()

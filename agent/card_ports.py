@@ -10,7 +10,7 @@ from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from agent.journal import JournalledCard
-    from agent.order_ports import CardFacts, Shown
+    from agent.order_ports import CardFacts, CardInProgress, Shown
     from agent.pin_rules import PinRules
 
 
@@ -111,6 +111,26 @@ class CardKeeping(Protocol):
 
     async def delete(self, card: str) -> None:
         """Remove a card, readable or not, with its keys; harmless when there is none."""
+
+    async def check_pin(self, card: str, pin: bytearray) -> None:
+        """Compare the PIN, at the price of a try where it is wrong; a right one gives all tries back.
+
+        Raises:
+            InlayError: ``pin_wrong``, ``pin_blocked``, ``pin_refused`` (no try was spent), ``card_write_failed``.
+        """
+
+    async def copy(self, portal: str, jti: str, card: str) -> CardInProgress:
+        """Copy a card for an order to work on; the card stays as it is, and in use."""
+
+    async def take_on(self, portal: str, jti: str, card: str) -> tuple[CardFacts, Shown]:
+        """Have a card take on its order's copy in one write, and show it to other programs anew; harmless when it has.
+
+        Raises:
+            InlayError: ``card_damaged``, ``card_write_failed``: the card is as it was.
+        """
+
+    async def drop_copy(self, portal: str, jti: str) -> None:
+        """Remove an order's copy; harmless when there is none."""
 
 
 def ordered_card(cards: list[KnownCard], guid: str, portal: str) -> KnownCard:

@@ -71,6 +71,8 @@ class VirtualCards:
         self._places = places
         self._sessions = sessions
         self._shelf = CardShelf(state / "cards", device)
+        self.copies = state / "encodings"
+        """where copies of cards lie that orders work on"""
         self._cards: dict[str, VirtualCard] = {}
         self._workers: dict[str, ThreadPoolExecutor] = {}
         self._said: dict[str, str] = {}

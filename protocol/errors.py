@@ -215,6 +215,8 @@ _ROWS: Final = (
     Cause("pin_changed_anyway", 1532, "The PIN is changed, though the order was ended.",
           "It was ended in the moment in which the card took the new PIN.",
           "Use the new PIN. Nothing else was changed."),
+    Cause("encoding_unsupported", 1533, "The card can't be encoded like this.",
+          "The order asks for {what}, which this Inlay can't do.", "Update Inlay, or tell the portal's support."),
     # PC/SC
     Cause("pcsc_no_service", 1601, "No program can see smart cards now.", "The PC/SC service (pcscd) is not running.",
           "Install or start it: sudo systemctl start pcscd.socket", page=False),
@@ -421,6 +423,7 @@ FIELD_FORMS: Final = {
     "purpose": "authentication|signature|encryption",
     "slot": "[89][0-9A-F]",
     "state": "[a-z_]{1,16}",
+    "what": "a card by the driver (piv|pkcs11)|the step [a-z_]{1,16}|the PIN entry [a-z]{1,8} [a-z]{1,8}",
     "supported": "[0-9]{1,5}(, [0-9]{1,5}){0,7}",
 }
 """Text that a peer may put into our sentences, by the field's name (whole match; the page's client has them, too):

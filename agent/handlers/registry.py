@@ -25,8 +25,9 @@ from agent.handlers import (
 from agent.handlers.change_pin import ChangePinHandler
 from agent.handlers.create_virtual_card import CreateVirtualCardHandler
 from agent.handlers.delete_virtual_card import DeleteVirtualCardHandler
+from agent.handlers.encode_card import EncodeCardHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
-from protocol.messages import ChangePin, CreateVirtualCard, DeleteVirtualCard, Message
+from protocol.messages import ChangePin, CreateVirtualCard, DeleteVirtualCard, EncodeCard, Message
 
 PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending | Conversation]]
 PageHandler = Callable[[Services, PageRequest], Awaitable[Message]]
@@ -61,6 +62,7 @@ ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
     CreateVirtualCard: lambda cards, _care: CreateVirtualCardHandler(cards),
     ChangePin: lambda _cards, care: ChangePinHandler(care),
     DeleteVirtualCard: lambda _cards, care: DeleteVirtualCardHandler(care),
+    EncodeCard: lambda _cards, care: EncodeCardHandler(care),
 }
 """Operations of orders: everything that ``protocol.messages.Order.parameters`` may hold."""
 

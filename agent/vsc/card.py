@@ -35,6 +35,7 @@ from agent.vsc.commands import (
     ChangeReference,
     ManagementAlgorithm,
     ResetRetry,
+    Verify,
     is_reference_value,
 )
 from agent.vsc.keys_software import SoftwareKeys
@@ -251,8 +252,8 @@ class VirtualCard:
                 self._pin_used = time.monotonic()
             return outcome.data + outcome.status.to_bytes(2, "big")
 
-    def carry_out(self, command: ChangeReference | ResetRetry) -> int:
-        """Change PIN or PUK for the person, beside whatever a reader's clients are doing.
+    def carry_out(self, command: Verify | ChangeReference | ResetRetry) -> int:
+        """Compare or change PIN or PUK for the person, beside whatever a reader's clients are doing.
 
         The application needs no selection, and a client's half-sent command stays as it is. Whatever comes of it,
         nobody is logged in afterwards: who had the old PIN has to show the new one.

@@ -12,11 +12,28 @@ from typing import TYPE_CHECKING
 
 from agent.vsc.apdu import StatusWord
 from agent.vsc.card import pad
-from agent.vsc.commands import ChangeReference, Reference, ResetRetry
+from agent.vsc.commands import ChangeReference, Reference, ResetRetry, Verify
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from agent.vsc.card import VirtualCard
+
+
+def verify_pin(card: VirtualCard, pin: bytearray) -> None:
+    """Compare the PIN, and spend a try where it is wrong; nobody is logged in afterwards.
+
+    Args:
+        card: the card, in a reader or not.
+        pin: the PIN.
+
+    Raises:
+        ValueError: it can't be a PIN; no try was spent.
+        InlayError: ``pin_wrong``, ``pin_blocked``; ``card_write_failed``: nothing was compared.
+    """
+    if card.carry_out(Verify(pad(pin))) == StatusWord.OK:
+        return
+    tries = card.details().pin_tries
+    raise InlayError("pin_wrong", tries=tries) if tries else InlayError("pin_blocked")
 
 
 def change_pin(card: VirtualCard, old: bytearray, new: bytearray) -> None:

@@ -427,6 +427,11 @@ export const CAUSES = Object.freeze({
     "why": "It was ended in the moment in which the card took the new PIN.",
     "next_step": "Use the new PIN. Nothing else was changed."
   },
+  "encoding_unsupported": {
+    "happened": "The card can't be encoded like this.",
+    "why": "The order asks for {what}, which this Inlay can't do.",
+    "next_step": "Update Inlay, or tell the portal's support."
+  },
   "pcsc_card_removed": {
     "happened": "The card is gone.",
     "why": "It was taken out of the reader.",
@@ -646,6 +651,7 @@ export const FIELD_FORMS = Object.freeze({
   "purpose": "authentication|signature|encryption",
   "slot": "[89][0-9A-F]",
   "state": "[a-z_]{1,16}",
+  "what": "a card by the driver (piv|pkcs11)|the step [a-z_]{1,16}|the PIN entry [a-z]{1,8} [a-z]{1,8}",
   "supported": "[0-9]{1,5}(, [0-9]{1,5}){0,7}"
 });
 

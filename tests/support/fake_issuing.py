@@ -27,7 +27,7 @@ from protocol.messages import (
     Receipt,
     Requests,
 )
-from tests.support.order_messages import new_card
+from tests.support.order_messages import certified
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -49,7 +49,7 @@ class FakeCA:
         """The certificates of an order."""
         by_slot = {item.slot: item for item in requests.requests}
         issued = []
-        for key in new_card(order).keys:
+        for key in certified(order).keys:
             token = None
             if key.source is KeySource.IMPORT:
                 assert consented is not None
@@ -79,7 +79,7 @@ class FakeCA:
 
     def check(self, order: Order, receipt: Receipt) -> None:
         """Check that every key of an order has proved itself."""
-        assert [proof.slot for proof in receipt.proofs] == [key.slot for key in new_card(order).keys]
+        assert [proof.slot for proof in receipt.proofs] == [key.slot for key in certified(order).keys]
         for proof in receipt.proofs:
             certificate = self.issued[proof.slot]
             der = certificate.public_bytes(serialization.Encoding.DER)

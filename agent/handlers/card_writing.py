@@ -1,0 +1,186 @@
+"""What orders that put keys and certificates on a card have in common: make or import, request, write, prove.
+
+The card is new or a copy (``agent.card_copies``): either way nobody else has it yet, and what fails leaves nothing
+behind once the order is undone. The PIN belongs to the caller, who wipes it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+
+from agent.ports import CardSummary, CertificateLine
+from protocol import proofs
+from protocol.errors import DecodeError
+from protocol.messages import Algorithm, Certificates, KeySource, Purpose, SlotProof, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.order_ports import CardFacts, CardInProgress, OrderContext, Shown
+    from protocol.messages import CertificateRequest, IssuedCertificate, KeyOrder, Order
+
+_SIGNING_SLOTS: Final = frozenset({"9A", "9C", "9E"})
+STEPS: Final = {
+    Step.BINDING: "Waiting for the page",
+    Step.KEYS: "Making the card and its keys",
+    Step.CERTIFICATES: "Waiting for the certificates",
+    Step.WRITING: "Writing the certificates",
+    Step.PROVING: "Checking the card",
+    Step.FINISHED: "Waiting for the portal to confirm",
+}
+"""What the window says at each step."""
+
+
+def check_keys(keys: Sequence[KeyOrder], sources: frozenset[KeySource]) -> None:
+    """Check that an order names each key once, and from where it can come here.
+
+    Raises:
+        DecodeError: ``order_malformed``.
+    """
+    slots = [key.slot for key in keys]
+    if len(set(slots)) != len(slots) or not {key.source for key in keys} <= sources:
+        raise DecodeError("order_malformed", "$.parameters.keys")
+
+
+async def begin(context: OrderContext, step: Step) -> None:
+    """Show a step, and tell portal and page that it begins."""
+    await show(context, step)
+    await context.progress(step)
+
+
+async def show(context: OrderContext, step: Step, *, can_cancel: bool = True) -> None:
+    """Show a step in the window."""
+    done = list(STEPS).index(step)
+    await context.window.show_progress(step.value, STEPS[step], done, len(STEPS), can_cancel=can_cancel)
+
+
+async def requests(
+    context: OrderContext, card: CardInProgress, keys: Sequence[KeyOrder], pin: bytearray
+) -> list[CertificateRequest]:
+    """Make the keys that are made on the card, and ask for certificates for them and for those that stay."""
+    return [
+        await context.guard(_requested(context, card, key, pin))
+        for key in keys
+        if key.source is not KeySource.IMPORT
+    ]
+
+
+async def certified(
+    context: OrderContext, card: CardInProgress, keys: Sequence[KeyOrder]
+) -> list[IssuedCertificate]:
+    """Wait for the certificates, put the keys that come with them on the card, then the certificates themselves.
+
+    Raises:
+        DecodeError: ``params_invalid``: they are not those of the order.
+    """
+    await begin(context, Step.CERTIFICATES)
+    answer = await context.guard(context.receive(Certificates))
+    issued = _matching(keys, answer.certificates)
+    for item in issued:
+        if item.key is not None:
+            importing = _import(context, card, item.slot, item.key)
+            await context.guard(context.record(f"import {item.slot}", importing))
+    await begin(context, Step.WRITING)
+    for item in issued:
+        writing = card.write_certificate(item.slot, item.certificate)
+        await context.guard(context.record(f"write {item.slot}", writing))
+    return issued
+
+
+async def prove(
+    context: OrderContext, card: CardInProgress, issued: Sequence[IssuedCertificate], pin: bytearray
+) -> list[SlotProof]:
+    """Use every key once, by what it is for; the receipt comes next, and from then on the portal decides."""
+    await begin(context, Step.PROVING)
+    found = [await context.guard(_proof(context.order, card, item, pin)) for item in issued]
+    await show(context, Step.FINISHED, can_cancel=False)
+    return found
+
+
+def summary(
+    keys: Sequence[KeyOrder], facts: CardFacts, shown: Shown, *notes: str, others: str | None = None
+) -> CardSummary:
+    """What the window shows of a card at the end.
+
+    Args:
+        keys: those of the order, which say what each is for.
+        facts: the card.
+        shown: in which reader it is.
+        notes: further sentences.
+        others: what a certificate of a key that the order doesn't name is called; None: by its key.
+    """
+    purposes = {key.slot: key.purpose.value for key in keys}
+    said = [f"Other programs find it in the reader “{shown.reader}”."] if shown.reader else []
+    if shown.problem is not None:
+        said.append(f"{shown.problem.happened} {shown.problem.why} {shown.problem.next_step}")
+    lines = tuple(
+        _line(purposes.get(item.slot, others or item.slot), item.certificate) for item in facts.certificates
+    )
+    return CardSummary(facts.label, facts.serial, facts.level.value, lines, (*said, *notes))
+
+
+def day(seconds: int) -> str:
+    """A day, as ISO 8601 writes it."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
+
+
+def wipe(secret: bytearray | None) -> None:
+    """Overwrite a secret with zeros."""
+    if secret is not None:
+        secret[:] = bytes(len(secret))
+
+
+async def _requested(
+    context: OrderContext, card: CardInProgress, key: KeyOrder, pin: bytearray
+) -> CertificateRequest:
+    if key.source is KeySource.GENERATE:
+        await context.record(f"generate {key.slot}", card.generate(key.slot, key.algorithm))
+    signs = key.algorithm is Algorithm.RSA_2048 or key.slot in _SIGNING_SLOTS
+    return await card.request(key.slot, key.subject, pin, signs=signs)
+
+
+async def _import(context: OrderContext, card: CardInProgress, slot: str, token: str) -> None:
+    pkcs8 = context.decrypt(token)
+    try:
+        await card.import_key(slot, pkcs8)
+    finally:
+        wipe(pkcs8)
+
+
+async def _proof(order: Order, card: CardInProgress, item: IssuedCertificate, pin: bytearray) -> SlotProof:
+    """What shows that the key in a slot belongs to its certificate (design principle 9)."""
+    digest = proofs.certificate_hash(item.certificate)
+    if item.challenge is not None:
+        secret = await card.answer(item.slot, item.challenge, pin)
+        mac = proofs.mac(secret, order.origin, order.jti, item.certificate)
+        return SlotProof(slot=item.slot, certificate_sha256=digest, mac=mac)
+    message = proofs.signature_input(order.origin, order.jti, item.certificate)
+    signature = await card.sign(item.slot, message, pin)
+    return SlotProof(slot=item.slot, certificate_sha256=digest, signature=signature)
+
+
+def _matching(keys: Sequence[KeyOrder], issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
+    """The certificates in the order's own sequence: one for each key, with what that key needs."""
+    by_slot = {item.slot: item for item in issued}
+    if len(by_slot) != len(issued) or by_slot.keys() != {key.slot for key in keys}:
+        raise DecodeError("params_invalid", "$.certificates")
+    for key in keys:
+        item = by_slot[key.slot]
+        if (item.key is not None) != (key.source is KeySource.IMPORT):
+            raise DecodeError("params_invalid", f"$.certificates.{key.slot}.key")
+        if (item.challenge is not None) != (key.purpose is Purpose.ENCRYPTION):
+            raise DecodeError("params_invalid", f"$.certificates.{key.slot}.challenge")
+    return [by_slot[key.slot] for key in keys]
+
+
+def _line(purpose: str, der: bytes) -> CertificateLine:
+    certificate = x509.load_der_x509_certificate(der)
+    return CertificateLine(
+        purpose,
+        certificate.subject.rfc4514_string(),
+        certificate.not_valid_before_utc.date().isoformat(),
+        certificate.not_valid_after_utc.date().isoformat(),
+    )

@@ -1,0 +1,412 @@
+"""The order *encode card*: refused, disturbed, cut off at every step, then the way it should go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography import x509
+
+from agent.durable import write_durably
+from agent.orders import OrderRun
+from agent.ports import UserCancelled
+from agent.vsc import personalise, store
+from protocol.errors import InlayError
+from protocol.messages import (
+    Algorithm,
+    Binding,
+    CardStep,
+    EncodeCard,
+    KeyOrder,
+    KeySource,
+    OrderState,
+    PinEntry,
+    Purpose,
+)
+from tests.support.agent_parts import OTHER_CODE, AgentParts, running_agent
+from tests.support.fake_order import AUTHENTICATION, ENCRYPTION, SIGNATURE
+from tests.support.fake_portal import FakePortal
+from tests.support.fake_windows import PIN, FakeWindow
+from tests.support.processes import wait_until
+
+WRONG = b"000000"
+KEPT = KeyOrder("9C", Purpose.SIGNATURE, Algorithm.P_256, KeySource.KEEP, "CN=Alex Example")
+RETIRED = KeyOrder("82", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
+
+
+@pytest.fixture
+async def card(agent: AgentParts, portal: FakePortal) -> str:
+    """A card with three keys that this portal has ordered; its file's name. The next order gives it a new 9A."""
+    portal.keys = [AUTHENTICATION, SIGNATURE, ENCRYPTION]
+    await agent.submit(portal).wait()
+    portal.binding = Binding.NONE
+    (known,) = await agent.care.known()
+    assert known.guid is not None
+    encode(portal, known.guid, [AUTHENTICATION])
+    return known.card
+
+
+def encode(portal: FakePortal, guid: str, keys: list[KeyOrder], **changes: Any) -> None:
+    """Have the portal's next order encode a card."""
+    portal.operation = EncodeCard(
+        **{
+            "card": "card-1",
+            "driver": "virtual",
+            "guid": guid,
+            "label": "Card",
+            "valid_until": int(time.time()) + 86_400,
+            "pin": PinEntry(kind="verify"),
+            "keys": keys,
+            **changes,
+        }
+    )
+
+
+async def order(agent: AgentParts, portal: FakePortal, code: str = OTHER_CODE) -> str:
+    """Carry an order out; the code of its end."""
+    agent.windows.answers = agent.windows.answers or [(PIN, None)]
+    try:
+        async with asyncio.timeout(20):
+            await agent.submit(portal, code).wait()
+    except InlayError as error:
+        return error.code
+    return "finished"
+
+
+async def contents(agent: AgentParts, card: str) -> dict[str, bytes]:
+    """Certificate of each key, after each has been used with the PIN."""
+    facts = (await agent.care.standing(card)).facts
+
+    def sign(found: Any) -> None:
+        for slot in (0x9A, 0x9C):
+            assert personalise.sign(found, slot, b"text", bytearray(PIN))
+
+    await agent.cards.use(card, sign)
+    return {item.slot: item.certificate for item in facts.certificates}
+
+
+def copies(agent: AgentParts) -> list[Path]:
+    """What lies in the folder of copies."""
+    return sorted(agent.cards.copies.rglob("*"))
+
+
+def last_window(agent: AgentParts) -> FakeWindow:
+    return agent.windows.opened[-1]
+
+
+def all_wiped(window: FakeWindow) -> bool:
+    secrets = [given.known for given in window.given if given.known is not None]
+    return bool(secrets) and not any(any(secret) for secret in secrets)
+
+
+# --- refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"guid": "ab" * 16}, "card_elsewhere"),
+        ({"driver": "piv"}, "encoding_unsupported"),
+        ({"steps": [CardStep.INITIALISE]}, "encoding_unsupported"),
+        ({"pin": PinEntry(kind="new")}, "encoding_unsupported"),
+        ({"pin": PinEntry(kind="verify", where="pad")}, "encoding_unsupported"),
+        ({"keys": [AUTHENTICATION, AUTHENTICATION]}, "order_malformed"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_before_anything_is_asked(
+    agent: AgentParts, portal: FakePortal, card: str, changes: dict[str, Any], code: str
+) -> None:
+    before = await contents(agent, card)
+    assert portal.operation is not None
+    portal.operation = msgspec.structs.replace(portal.operation, **changes)
+    assert await order(agent, portal) == code
+    at = await portal.orders[OTHER_CODE].until(lambda item: item.undone is not None)
+    assert at.undone is not None
+    assert at.undone.error == code
+    assert last_window(agent).asked == [] or agent.windows.opened[-1].given == []
+    assert await contents(agent, card) == before
+    assert copies(agent) == []
+
+
+async def test_a_key_that_is_kept_has_no_place_on_a_new_card(agent: AgentParts, portal: FakePortal) -> None:
+    portal.keys = [KEPT]
+    assert await order(agent, portal) == "order_malformed"
+    assert agent.card_files() == []
+
+
+async def test_a_portal_encodes_only_the_cards_that_it_has_ordered(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    row = agent.journal.get().cards()[card]
+    agent.journal.get().add_card(row._replace(portal="other.test"))
+    assert await order(agent, portal) == "card_of_other_portal"
+    assert last_window(agent).asked == []
+
+
+async def test_a_wrong_pin_costs_a_try_and_is_asked_again_with_a_warning(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    agent.windows.answers = [(WRONG, None), (WRONG, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    warnings = [prompt.warning or "" for prompt in last_window(agent).asked]
+    assert [word in text for word, text in zip(("", "2 tries", "last try"), warnings, strict=True)] == [
+        True
+    ] * 3
+    assert (await agent.care.standing(card)).pin_tries == 3
+    assert all_wiped(last_window(agent))
+
+
+async def test_a_blocked_pin_ends_the_order_and_no_try_comes_back(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    agent.windows.answers = [(WRONG, None)] * 3
+    assert await order(agent, portal) == "pin_blocked"
+    assert (await agent.care.standing(card)).pin_tries == 0
+    assert copies(agent) == []
+    assert all_wiped(last_window(agent))
+
+
+async def test_no_try_is_spent_before_the_portal_has_agreed(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    portal.number_given = False
+    agent.windows.answers = [(WRONG, None)]
+    ending = asyncio.create_task(order(agent, portal))
+    at = await (await portal.claimed(OTHER_CODE)).until(lambda item: item.consented is not None)
+    await portal.undo(at)
+    assert await ending == "cancelled_at_portal"
+    assert (await agent.care.standing(card)).pin_tries == 3
+
+
+# --- disturbed: the card is as it was
+
+
+async def test_cancelled_in_the_window_the_card_is_as_it_was(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    before = await contents(agent, card)
+    agent.windows.answers = [UserCancelled("consent")]
+    assert await order(agent, portal) == "user_cancelled"
+    assert await contents(agent, card) == before
+    assert copies(agent) == []
+
+
+@pytest.mark.parametrize("silent", ["requests", "receipt"])
+async def test_undone_by_the_portal_the_card_is_as_it_was(
+    agent: AgentParts, portal: FakePortal, card: str, silent: str
+) -> None:
+    before = await contents(agent, card)
+    portal.faults.silent = {silent}
+    ending = asyncio.create_task(order(agent, portal))
+    said = {"requests": "requests", "receipt": "receipt"}[silent]
+    at = await (await portal.claimed(OTHER_CODE)).until(lambda item: getattr(item, said) is not None)
+    assert await contents(agent, card) == before  # in use all the time
+    await portal.undo(at)
+    assert await ending == "cancelled_at_portal"
+    assert await contents(agent, card) == before
+    assert copies(agent) == []
+    assert all_wiped(last_window(agent))
+
+
+async def test_a_certificate_of_another_key_is_not_written(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    before = await contents(agent, card)
+    portal.faults.ca = lambda _der: portal.ca.foreign_certificate()
+    assert await order(agent, portal) == "card_check_failed"
+    assert await contents(agent, card) == before
+    assert copies(agent) == []
+
+
+async def test_a_disk_that_refuses_the_copy_leaves_the_card(
+    agent: AgentParts, portal: FakePortal, card: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await contents(agent, card)
+
+    def full(path: Path, data: bytes) -> None:
+        if agent.cards.copies in path.parents:
+            raise OSError(28, "no space")
+        write_durably(path, data)
+
+    monkeypatch.setattr(store, "write_durably", full)
+    assert await order(agent, portal) == "card_write_failed"
+    assert await contents(agent, card) == before
+    await asyncio.to_thread(wait_until, lambda: copies(agent) == [], "the copy to be gone")
+
+
+# --- cut off
+
+
+@pytest.mark.parametrize("step", ["copy", "generate 9A", "write 9A"])
+async def test_killed_before_the_receipt_the_card_is_as_it_was(
+    agent: AgentParts, portal: FakePortal, card: str, tmp_path: Path, step: str
+) -> None:
+    before = await contents(agent, card)
+    reached = asyncio.Event()
+    run: Any = None
+
+    async def stand_still(self: Any, name: str, work: Any) -> Any:
+        nonlocal run
+        result = await record(self, name, work)
+        if name == step:
+            run = self
+            reached.set()
+            await asyncio.Event().wait()
+        return result
+
+    record = OrderRun.record
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(OrderRun, "record", stand_still)
+        agent.windows.answers = [(PIN, None)]
+        agent.submit(portal, OTHER_CODE)
+        await reached.wait()
+        assert copies(agent) != []
+        await kill(agent)
+    async with running_agent(tmp_path / "home") as restarted:
+        await restarted.desk.resume()
+        at = await portal.orders[OTHER_CODE].until(lambda item: item.undone is not None)
+        assert at.undone is not None
+        assert at.undone.error == "order_interrupted"
+        assert await contents(restarted, card) == before
+        assert copies(restarted) == []
+
+
+async def kill(agent: AgentParts) -> None:
+    """End an agent without letting it undo anything, as SIGKILL would."""
+    for task in [*agent.desk._tasks]:
+        task.cancel()
+
+    async def nothing(*_arguments: Any, **_named: Any) -> None:
+        return
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(agent.desk, "undo", nothing)
+        await agent.desk.close()
+
+
+@pytest.mark.parametrize("cut", ["before", "between", "after"])
+async def test_killed_around_the_taking_on_the_card_is_the_new_one_at_the_next_start(
+    agent: AgentParts,
+    portal: FakePortal,
+    card: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cut: str,
+) -> None:
+    before = await contents(agent, card)
+
+    async def dies(*_arguments: Any) -> None:
+        raise InlayError("internal")
+
+    with monkeypatch.context() as patched:
+        if cut == "before":
+            patched.setattr(agent.care, "take_on", dies)
+        elif cut == "between":  # the card has taken it on, the copy is still there
+            patched.setattr(agent.care._copies, "drop", dies)
+        else:
+            taken = agent.care.take_on
+
+            async def take_on_then_die(*arguments: Any) -> Any:
+                await taken(*arguments)
+                raise InlayError("internal")
+
+            patched.setattr(agent.care, "take_on", take_on_then_die)
+        agent.windows.answers = [(PIN, None)]
+        with pytest.raises(InlayError):
+            await agent.submit(portal, OTHER_CODE).wait()
+    async with running_agent(tmp_path / "home") as restarted:
+        await restarted.desk.resume()
+        await asyncio.to_thread(wait_until, lambda: copies(restarted) == [], "the copy to be gone")
+        await settled(restarted)
+        found = await contents(restarted, card)
+    assert found["9A"] != before["9A"]
+    assert (found["9C"], found["9D"]) == (before["9C"], before["9D"])
+    assert portal.orders[OTHER_CODE].state is OrderState.FINISHED
+
+
+async def settled(agent: AgentParts) -> None:
+    """Wait until no order is left to be looked after."""
+    await asyncio.to_thread(
+        wait_until, lambda: not agent.journal.get().unsettled(), "the order to be settled"
+    )
+
+
+async def test_a_card_that_was_deleted_meanwhile_is_not_waited_for(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    portal.faults.silent = {"receipt"}
+    ending = asyncio.create_task(order(agent, portal))
+    at = await (await portal.claimed(OTHER_CODE)).until(lambda item: item.receipt is not None)
+    await agent.care.delete(card)
+    assert at.receipt is not None
+    answer = portal._react(at, at.receipt)
+    assert answer is not None
+    await portal.say(at, answer)
+    assert await ending == "finished"
+    assert copies(agent) == []
+    assert agent.card_files() == []
+
+
+# --- as it should go
+
+
+async def test_a_new_key_in_one_slot_leaves_the_others(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    before = await contents(agent, card)
+    generation = (await agent.care.standing(card)).facts.generation
+    assert await order(agent, portal) == "finished"
+    found = await contents(agent, card)
+    assert found["9A"] != before["9A"]
+    assert (found["9C"], found["9D"]) == (before["9C"], before["9D"])
+    at = portal.orders[OTHER_CODE]
+    assert at.receipt is not None
+    assert generation < at.receipt.generation < (await agent.care.standing(card)).facts.generation
+    assert copies(agent) == []
+    assert agent.places.shown[-1] == card
+    window = last_window(agent)
+    assert window.details is not None
+    assert [line.purpose for line in window.details.certificates] == [
+        "authentication",
+        "as before",
+        "as before",
+    ]
+    assert all_wiped(window)
+    assert PIN not in agent.everything_written()
+
+
+async def test_a_key_that_is_kept_gets_a_new_certificate(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    before = await contents(agent, card)
+    guid = (await agent.care.standing(card)).facts.guid
+    encode(portal, guid, [KEPT])
+    assert await order(agent, portal) == "finished"
+    found = await contents(agent, card)
+    assert found["9C"] != before["9C"]
+    keys = [x509.load_der_x509_certificate(item["9C"]).public_key() for item in (before, found)]
+    assert keys[0] == keys[1]
+
+
+async def test_a_recovered_key_goes_to_a_retired_slot(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    guid = (await agent.care.standing(card)).facts.guid
+    encode(portal, guid, [RETIRED])
+    before = await contents(agent, card)
+    assert await order(agent, portal) == "finished"
+    found = await contents(agent, card)
+    assert set(found) == {*before, "82"}
+
+
+async def test_the_number_binds_this_order_too(agent: AgentParts, portal: FakePortal, card: str) -> None:
+    portal.binding = Binding.NUMBER
+    assert await order(agent, portal) == "finished"
+    consented = portal.orders[OTHER_CODE].consented
+    assert consented is not None
+    assert last_window(agent).number == consented.number
+    assert consented.storage is None
