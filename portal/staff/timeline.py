@@ -23,6 +23,8 @@ _WHAT: Final = {
     "archived_key.delivered": "Its encryption key was taken from the archive",
     "archived_key.made": "Its encryption key was made and archived",
     "card.active": "Made active",
+    "card.encoded": "Got new keys and certificates",
+    "card.encoding": "New keys and certificates were asked for",
     "card.registered": "Registered",
     "card.restored_file": "An old copy of its file was seen",
     "certificate.given_up": "The CA knows nothing of it: given up",
