@@ -25,19 +25,7 @@ class ChoosePage:
         column.heading(message["title"])
         column.text("Which card?", colour=shell.theme.palette.quiet, below=6)
         chosen = tk.StringVar(shell.root, message["cards"][0]["card"])
-        buttons = []
-        for card in message["cards"]:
-            panel = column.panel(above=4, below=4)
-            button = ttk.Radiobutton(
-                panel.parent,
-                text=card["label"],
-                variable=chosen,
-                value=card["card"],
-                style="Panel.TRadiobutton",
-            )
-            panel.add(button, above=8)
-            panel.text(card["detail"], colour=shell.theme.palette.quiet, below=8)
-            buttons.append(button)
+        buttons = [_choice(shell, column, card, chosen) for card in message["cards"]]
         for key, step in (("<Down>", 1), ("<Up>", -1)):
             for place, button in enumerate(buttons):
                 target = buttons[(place + step) % len(buttons)]
@@ -101,6 +89,27 @@ def certificate_panel(shell: Shell, column: Column, certificate: messages.Certif
     panel.text(certificate["subject"])
     validity = f"Valid from {certificate['not_before']} to {certificate['not_after']}"
     panel.text(validity, colour=shell.theme.palette.quiet, below=8)
+
+
+def _choice(
+    shell: Shell, column: Column, card: messages.ChoiceFields, chosen: tk.StringVar
+) -> ttk.Radiobutton:
+    """One card to choose: its button, and label and detail beside it, which choose it, too."""
+    ground = column.parent["background"]
+    frame = tk.Frame(column.parent, background=ground)
+    frame.columnconfigure(1, weight=1)
+    button = ttk.Radiobutton(frame, variable=chosen, value=card["card"])
+    button.grid(row=0, column=0, sticky="n", padx=(0, shell.theme.px(4)))
+    texts = tk.Frame(frame, background=ground)
+    texts.grid(row=0, column=1, sticky="ew")
+    beside = Column(shell, texts, margin=0)
+    for label in (
+        beside.text(card["label"], font="SunValleyBodyStrongFont", above=4),
+        beside.text(card["detail"], colour=shell.theme.palette.quiet),
+    ):
+        label.bind("<Button-1>", partial(_choose_next, button))
+    column.add(frame, above=6, below=6)
+    return button
 
 
 def _choose_next(button: ttk.Radiobutton, _event: tk.Event[tk.Misc]) -> str:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from agent.desktop.dialog_process import WindowProcess, Windows
+from agent.handlers.change_card_pin import CONSEQUENCES, NOTES
 from agent.pin_rules import PinRules
-from agent.ports import CardSummary, CertificateLine, OrderPrompt, UserEnvironment
+from agent.ports import (
+    CardChoice,
+    CardSheet,
+    CardSummary,
+    CertificateLine,
+    KnownSecret,
+    OrderPrompt,
+    UserEnvironment,
+)
 from protocol.errors import InlayError
 from tests.support.display import VirtualDisplay
 
@@ -38,7 +49,62 @@ CARD = CardSummary(
 )
 STEPS = ("Making the card", "Making the keys", "Asking for the certificates", "Writing the certificates")
 
+SHEET = CardSheet(
+    title=CARD.label,
+    fields=(
+        ("Serial", "1193427561"),
+        ("GUID", "5f0c1f2e7a4b4c0d9e8f7a6b5c4d3e2f"),
+        ("Account", ACCOUNT),
+        ("Portal", "portal.example"),
+        ("Valid until", "2028-11-21"),
+        ("Keys in", "the key store of your login"),
+        ("PIN", "3 tries left"),
+        ("PUK", "3 tries left"),
+        ("Reader", "Virtual PCD 00 00"),
+    ),
+    warning=None,
+    certificates=CARD.certificates,
+    actions=(
+        ("change-pin", "Change the PIN"),
+        ("unblock", "Unblock with the PUK"),
+        ("delete", "Delete the card"),
+    ),
+)
+CHANGE = OrderPrompt(
+    portal_name="Inlay",
+    origin="",
+    account="",
+    title="Change the PIN of a card",
+    consequences=CONSEQUENCES,
+    pin_policy=PinRules(),
+    confirm_label="Change PIN",
+    card=f"{CARD.label} (serial 1193427561)",
+    known=KnownSecret("PIN of the card", 6, 8),
+    warning="The PIN is wrong. 2 tries are left: after one more wrong PIN there is only the last one.",
+)
+DELETE = dataclasses.replace(
+    CHANGE,
+    title="Delete a card",
+    consequences=(
+        f"Lost: Authentication certificate, CN={ACCOUNT}, until 2028-11-21.",
+        f"Lost: Encryption certificate, CN={ACCOUNT}, until 2028-11-21.",
+        "The portal keeps a copy of its encryption key: its support can put that on a new card.",
+        "The portal portal.example is not told by this: there, the card and its certificates stay valid.",
+    ),
+    pin_policy=None,
+    known=None,
+    confirm_label="Delete",
+    warning="The card and its keys are removed from this computer. That can't be undone.",
+    typed="delete",
+)
+CHOICES = (
+    CardChoice("a" * 32, f"Virtual smart card {ACCOUNT}", f"Serial 1193427561, {ACCOUNT}"),
+    CardChoice("b" * 32, "Virtual smart card of a second account", "Serial 402118, second@portal.example"),
+    CardChoice("c" * 32, "A card that can't be read", "The file of the card was damaged or changed."),
+)
+
 Scene = Callable[["Studio", WindowProcess], Awaitable[str]]
+CardScene = Callable[[WindowProcess], Coroutine[Any, Any, object]]
 
 
 class Studio:
@@ -66,6 +132,24 @@ class Studio:
         await asyncio.sleep(0.6)  # until colours and cursor have settled
         await self.save(name, await self.act("getactivewindow"))
         consent.cancel()
+        await window.close()
+
+    async def take_cards(
+        self, name: str, scene: CardScene, appearance: str, size: tuple[int, int] | None = None
+    ) -> None:
+        """The same for a window that a command about cards opens: the scene begins it, and ends with its window."""
+        window = await Windows(appearance=appearance).open_cards(self._environment)
+        assert isinstance(window, WindowProcess)
+        asking = asyncio.create_task(scene(window))
+        while window.page is None:
+            assert not window.closed.is_set(), window.failure
+            await asyncio.sleep(0.01)
+        if size is not None:
+            await self.act("windowsize", "--sync", await self.act("getactivewindow"), *map(str, size))
+        await asyncio.sleep(0.6)
+        await self.save(name, await self.act("getactivewindow"))
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         await window.close()
 
     async def save(self, name: str, identifier: str) -> None:
@@ -120,6 +204,43 @@ async def error(_studio: Studio, window: WindowProcess) -> str:
     return "error"
 
 
+async def card(window: WindowProcess) -> object:
+    return await window.show_card(SHEET)
+
+
+async def blocked_card(window: WindowProcess) -> object:
+    warning = str(InlayError("pin_blocked"))
+    return await window.show_card(dataclasses.replace(SHEET, warning=warning, actions=SHEET.actions[1:]))
+
+
+async def change_pin(window: WindowProcess) -> object:
+    return await window.ask(CHANGE)
+
+
+async def delete(window: WindowProcess) -> object:
+    return await window.ask(DELETE)
+
+
+async def choose(window: WindowProcess) -> object:
+    return await window.choose("Change the PIN of a card", CHOICES)
+
+
+async def done(window: WindowProcess) -> object:
+    await window.show_done("The PIN is changed", NOTES)
+    await window.wait_closed()
+    return None
+
+
+CARD_SCENES: dict[str, CardScene] = {
+    "card": card,
+    "card-blocked": blocked_card,
+    "change-pin": change_pin,
+    "delete": delete,
+    "choose": choose,
+    "done": done,
+}
+
+
 async def main(folder: Path) -> None:
     """Take all pictures."""
     with tempfile.TemporaryDirectory() as temporary, VirtualDisplay(Path(temporary)) as screen:
@@ -139,6 +260,9 @@ async def main(folder: Path) -> None:
         await studio.take("consent-360", typing, "light", (360, 640))
         await studio.take("details-360", details, "dark", (360, 640))
         await studio.take("consent-wide", untouched, "light", (1200, 800))
+        for name, card_scene in CARD_SCENES.items():
+            await studio.take_cards(f"{name}-light", card_scene, "light")
+            await studio.take_cards(f"{name}-360", card_scene, "dark", (360, 640))
 
 
 if __name__ == "__main__":
