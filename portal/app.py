@@ -32,6 +32,7 @@ from portal.staff.administrator import Administrator
 from portal.staff.operator import Operator
 from portal.store import migrate
 from portal.store.database import Database
+from portal.store.transitions import check_states
 from portal.views import PortalInfo
 from protocol import jose
 
@@ -64,7 +65,7 @@ class Portal:
     ) -> None:
         self.keys = keys
         self._proxies = frozenset(config.proxies)
-        self.database = Database(config.database, ChangeBus())
+        self.database = Database(config.database, ChangeBus(), config.model())
         builtin = BuiltinCa(self.database, keys, clock, config.origin, config.ca_name)
         self.ca = ca or builtin
         self.ca_service = CaService(self.ca, OcspResponder(builtin, keys, clock), clock)
@@ -100,6 +101,7 @@ class Portal:
     async def prepare(self) -> None:
         """Bring the database up to date, and make the CA's certificate and the key set."""
         await migrate.upgrade(self.database)
+        await check_states(self.database)
         await self.ca.certificate()
         await self.key_sets.token()
 
@@ -133,7 +135,13 @@ class Portal:
         return app
 
     async def _started(self, _app: web.Application) -> None:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await (
+                self.stop()
+            )  # what was begun is ended: nobody else does it for an application that didn't start
+            raise
 
     async def _stopped(self, _app: web.Application) -> None:
         await self.stop()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from portal.model.states import CaState, CertificateState, VirtualSmartCardState
+from portal.model.states import CaState, VirtualSmartCardState, certificate_state
 from portal.processes import certificates
 from portal.processes.ca_changes import Change
 from portal.store.tables import Card, Certificate, Device, Revocation
@@ -69,7 +69,7 @@ def _views(rows: Iterable[Certificate], pending: dict[str, str]) -> list[Certifi
             issuer=row.issuer,
             not_before=row.not_before,
             not_after=row.not_after,
-            state=CertificateState(row.state),
+            state=certificate_state(row.state),
             ca_state=CaState(row.ca_state),
             revocation_pending=pending.get(row.id) == Change.REVOKE,
             waits_for=pending.get(row.id, ""),

@@ -8,6 +8,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from portal.model import certificate_model, relations
+from portal.model.certificate_model import CertificateModel, GraphSettings, State, TemplateSettings
+from portal.model.object_model import ObjectModel
+from portal.model.relations import RelationType, RelationTypes
+from portal.model.states import CertificateState
 from protocol.link import is_portal_id
 
 if TYPE_CHECKING:
@@ -61,6 +66,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         proxies: addresses of the reverse proxies before this portal: what they say of a client's address is believed.
         tls: certificate and key; None behind a reverse proxy that ends TLS.
         ca_name: common name of the built-in CA.
+        issued_state: the certificates' internal state; in the file ``certificate_model.SETTING``.
+        certificate_state_graphs: name to certificate state graph.
+        certificate_templates: name to certificate template.
+        relation_types: types of relations between objects.
     """
 
     origin: Text
@@ -72,11 +81,30 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proxies: list[Text] = []
     tls: Tls | None = None
     ca_name: Text = "Inlay CA"
+    issued_state: State = msgspec.field(name=certificate_model.SETTING, default=CertificateState.ISSUED.value)
+    certificate_state_graphs: dict[State, GraphSettings] = msgspec.field(
+        default_factory=lambda: dict(certificate_model.BUILT_IN_GRAPHS)
+    )
+    certificate_templates: dict[State, TemplateSettings] = msgspec.field(
+        default_factory=lambda: dict(certificate_model.BUILT_IN_TEMPLATES)
+    )
+    relation_types: list[RelationType] = msgspec.field(default_factory=lambda: list(relations.BUILT_IN))
 
     @property
     def portal_id(self) -> str:
         """The portal's id: host[:port] of the origin."""
         return urlsplit(self.origin).netloc
+
+    def model(self) -> ObjectModel:
+        """What is configured of objects' lives.
+
+        Raises:
+            ModelFaults: graphs, templates or relation types break a rule.
+        """
+        return ObjectModel(
+            CertificateModel(self.issued_state, self.certificate_state_graphs, self.certificate_templates),
+            RelationTypes(self.relation_types),
+        )
 
 
 def load(path: Path) -> Config:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from portal.model.options import Option, OptionValue
     from portal.model.states import (
         CaState,
-        CertificateState,
         ProcessState,
         Role,
         UserState,
@@ -119,6 +118,7 @@ class CertificateView:
 
     Attributes:
         serial: hexadecimal.
+        state: a ``CertificateState``, or a name that an administrator gave.
         revocation_pending: its revocation waits for the CA.
         recoverable: its key is in the archive.
         waits_for: what waits for the CA: ``revoke``, ``hold`` or ``release``; empty when nothing does.
@@ -133,7 +133,7 @@ class CertificateView:
     issuer: str
     not_before: int
     not_after: int
-    state: CertificateState
+    state: str
     ca_state: CaState
     revocation_pending: bool
     recoverable: bool

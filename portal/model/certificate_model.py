@@ -46,7 +46,7 @@ class GraphSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transitions: dict[State, list[State]]
 
 
-class TemplateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+class TemplateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A certificate template as it is configured.
 
     Attributes:
@@ -122,6 +122,11 @@ class CertificateModel:
         self.graphs = {name: CertificateGraph(name, settings, issued) for name, settings in graphs.items()}
         self._of_template = {name: self.graphs[item.state_graph] for name, item in templates.items()}
 
+    @property
+    def states(self) -> frozenset[str]:
+        """The states of all graphs."""
+        return frozenset().union(*(graph.states for graph in self.graphs.values()))
+
     def graph(self, profile: str) -> CertificateGraph:
         """The graph of a certificate with this profile."""
         return self._of_template[profile]
@@ -172,10 +177,15 @@ def _graph_faults(graphs: Mapping[str, GraphSettings]) -> Iterator[str]:
             continue
         if settings.start not in settings.transitions:
             yield f"{where}: its start state {settings.start!r} is not one of its states."
-        for state in _MEANT:
-            if state not in settings.transitions:
-                yield f"{where}: the state {state.value!r} is missing; the portal moves certificates to it."
+        for meant in _MEANT:
+            if meant not in settings.transitions:
+                yield f"{where}: the state {meant.value!r} is missing; the portal moves certificates to it."
         table = {state: {item: () for item in after} for state, after in settings.transitions.items()}
+        for state, after in settings.transitions.items():
+            if after and CertificateState.REVOKED not in after:
+                yield f"{where}: from {state!r} a transition to 'Revoked' is missing; the CA may revoke at any time."
+        if settings.transitions.get(CertificateState.REVOKED):
+            yield f"{where}: nothing may follow 'Revoked'."
         stuck = StateGraph("certificate", settings.start, table).stuck()
         if stuck:
             yield f"{where}: no final state is reached from {', '.join(sorted(stuck))}."
@@ -194,7 +204,7 @@ def _rule_2(issued: str, templates: Mapping[str, TemplateSettings]) -> Iterator[
     for name, template in templates.items():
         if template.issued_state != issued:
             yield (
-                f"certificate template {name!r}: rule 2 of {SETTING}: issuedState must be the internal state "
+                f"certificate template {name!r}: rule 2 of {SETTING}: issued_state must be the internal state "
                 f"{issued!r}, and is {template.issued_state!r}."
             )
 

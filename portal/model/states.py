@@ -74,6 +74,11 @@ class CertificateState(enum.StrEnum):
     EXPIRED = "Expired"
 
 
+def certificate_state(name: str) -> str:
+    """The state of this name, as a ``CertificateState`` where it is one that is built in."""
+    return CertificateState(name) if name in frozenset(CertificateState) else name
+
+
 class CaState(enum.StrEnum):
     """What the CA says of a certificate, beside its state in the portal."""
 

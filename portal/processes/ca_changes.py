@@ -14,10 +14,9 @@ from sqlalchemy import func, select
 from portal.ca.authority import Reason
 from portal.errors import WrongState
 from portal.events import REVOCATIONS
-from portal.model import states
 from portal.model.states import CaState, CertificateState
-from portal.store import audit
-from portal.store.database import notify
+from portal.store import audit, transitions
+from portal.store.database import model_of, notify
 from portal.store.tables import Certificate, Revocation
 
 if TYPE_CHECKING:
@@ -94,16 +93,15 @@ async def ask(
     Raises:
         WrongState: hold or release of a certificate in a state that has no such transition.
     """
-    state = CertificateState(certificate.state)
-    if change is Change.REVOKE and state in states.CERTIFICATE.final:
+    if change is Change.REVOKE and transitions.is_final(tx, certificate):
         return
     waiting = await tx.get(Revocation, certificate.id, with_for_update=True)
     if waiting is not None and waiting.change in (Change.REVOKE, change):
         return
     if change is Change.HOLD:
-        states.CERTIFICATE.check(state, CertificateState.ON_HOLD)
+        transitions.graph_of(tx, certificate).check(certificate.state, CertificateState.ON_HOLD)
     elif change is Change.RELEASE:
-        _check_releasable(certificate, state, waiting)
+        _check_releasable(tx, certificate, waiting)
     if waiting is None:
         waiting = Revocation(certificate_id=certificate.id, created_at=now)
         tx.add(waiting)
@@ -123,11 +121,12 @@ async def ask(
     notify(tx, REVOCATIONS)
 
 
-def _check_releasable(certificate: Certificate, state: CertificateState, waiting: Revocation | None) -> None:
+def _check_releasable(tx: AsyncSession, certificate: Certificate, waiting: Revocation | None) -> None:
     """On hold here, or shown as Valid and on hold at the CA, or about to be put on hold."""
+    valid = model_of(tx).certificates.graph(certificate.profile).valid
     held = certificate.ca_state == CaState.HELD or (waiting is not None and waiting.change == Change.HOLD)
-    if state is not CertificateState.ON_HOLD and not (state is CertificateState.VALID and held):
-        raise WrongState("certificate", state, (CertificateState.ON_HOLD.value,))
+    if certificate.state != CertificateState.ON_HOLD and not (certificate.state == valid and held):
+        raise WrongState("certificate", certificate.state, (CertificateState.ON_HOLD.value,))
 
 
 async def summary(tx: AsyncSession) -> Summary:

@@ -1,4 +1,4 @@
-"""Certificates of orders as rows: found, related, and given to the revocation queue.
+"""Certificates of orders as rows: found, and given to the revocation queue.
 
 Everything here runs in the caller's writing transaction.
 """

@@ -127,7 +127,7 @@ class Definition(abc.ABC):
     role: ClassVar[Role]
     user_state: ClassVar[UserState] = UserState.ACTIVE
     subject_states: ClassVar[frozenset[UserState]] = frozenset()
-    target: ClassVar[Target | None] = None
+    target: Target | None = None
     steps: ClassVar[tuple[Step, ...]]
     progress: ClassVar[Mapping[OrderStep, tuple[str, str]] | None] = None
 

@@ -8,7 +8,7 @@ from portal.ca.authority import REVOKING, Reason
 from portal.errors import WrongState
 from portal.model.objects import ObjectKind
 from portal.model.options import Form, Option
-from portal.model.states import CertificateState, OrderState, Role
+from portal.model.states import OrderState, Role
 from portal.processes import ca_changes
 from portal.processes.ca_changes import Change
 from portal.processes.definition import Definition, Step, Target, finish
@@ -42,7 +42,6 @@ class HandleIssued(Definition):
     title = "Revoke (left in Issued)"
     description = "Has a certificate revoked that the CA issued and that no card has proved."
     role = Role.OPERATOR
-    target = Target(frozenset({ObjectKind.CERTIFICATE}), frozenset({CertificateState.ISSUED.value}))
     steps = (
         Step("reason", "Reason", Form((_REASON, _NOTE))),
         Step("done", "Done", settled=True),
@@ -50,6 +49,8 @@ class HandleIssued(Definition):
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        issued = context.database.model.certificates.issued
+        self.target = Target(frozenset({ObjectKind.CERTIFICATE}), frozenset({issued}))
 
     async def check(self, tx: AsyncSession, parties: Parties) -> None:
         """Its order must have ended: one that is carried out may still prove it, and is cancelled otherwise."""

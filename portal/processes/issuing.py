@@ -14,12 +14,12 @@ from sqlalchemy import select
 
 from portal.ca.authority import CaError, CaRefusedError, CaUnavailableError, IssueRequest, Reason, Subject
 from portal.ca.x509 import facts, verify_csr, verify_public_key
-from portal.model import states
 from portal.model.states import CaState, OrderState
 from portal.model.virtual_card_options import HOLD_UNTIL_PROOF
 from portal.processes import certificates, order_rows, outgoing, proofs, recovery_permits, tasks
 from portal.processes.operations.registry import operation_of
 from portal.store import audit
+from portal.store.database import model_of
 from portal.store.tables import ArchivedKey, CaIntent, Certificate, Order, Process, User
 from protocol import codec
 from protocol.errors import DecodeError, InlayError
@@ -182,7 +182,7 @@ class Issuing:
             order = await order_rows.load(tx, intent.order_jti) if intent.order_jti else None
             now = self._context.clock()
             intent.state, intent.changed_at = "answered", now
-            certificate = _certificate(intent, der, now)
+            certificate = _certificate(intent, der, model_of(tx).certificates.issued, now)
             archived = await self._archived_id(tx, certificate)
             certificate.archived_key_id = archived
             tx.add(certificate)
@@ -325,7 +325,7 @@ def _stored_request(
     }
 
 
-def _certificate(intent: CaIntent, der: bytes, now: int) -> Certificate:
+def _certificate(intent: CaIntent, der: bytes, state: str, now: int) -> Certificate:
     stored, read = intent.request, facts(der)
     held_for: str | None = stored.get("held_for")  # an intent of an earlier version has none
     return Certificate(
@@ -344,7 +344,7 @@ def _certificate(intent: CaIntent, der: bytes, now: int) -> Certificate:
         not_before=read.not_before,
         not_after=read.not_after,
         der=der,
-        state=states.CERTIFICATE.start.value,
+        state=state,
         ca_state=(CaState.GOOD if held_for is None else CaState.HELD).value,
         held_for=held_for,
         created_at=now,

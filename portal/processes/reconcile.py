@@ -15,7 +15,7 @@ from sqlalchemy import func, or_, select
 from portal.ca.authority import CaError, Reason
 from portal.errors import WrongState
 from portal.events import DEADLINES
-from portal.model.states import CertificateState, OrderState
+from portal.model.states import OrderState
 from portal.processes import certificates, endings, order_rows
 from portal.store import audit
 from portal.store.tables import CaIntent, Certificate, Order, Revocation
@@ -164,7 +164,7 @@ class Reconciler:
         """Certificates in Issued whose order has ended otherwise than well."""
         ended = select(Order.jti).where(Order.state.in_(_ENDED))
         query = select(Certificate).where(
-            Certificate.state == CertificateState.ISSUED.value,
+            Certificate.state == self._context.database.model.certificates.issued,
             Certificate.order_jti.in_(ended),
             Certificate.id.not_in(select(Revocation.certificate_id)),
         )

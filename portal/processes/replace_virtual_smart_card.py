@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from portal.encoding.binding import Recoverable
 from portal.model.objects import CoreObject, ObjectKind
-from portal.model.states import CertificateState, OrderState, VirtualSmartCardState
+from portal.model.states import OrderState, VirtualSmartCardState
 from portal.processes import card_certificates, encodings, recovery_permits
 from portal.processes.definition import Target
 from portal.processes.endings import DETAILS
@@ -96,10 +96,10 @@ class ReplaceVirtualSmartCard(GetVirtualSmartCard):
 
     def _usable(self, recovered: list[Certificate]) -> bool:
         """Whether the newest one can still be encrypted to, so that no new one is needed."""
-        now = self._context.clock()
-        return (
-            bool(recovered) and recovered[0].state == CertificateState.VALID and recovered[0].not_after > now
-        )
+        if not recovered:
+            return False
+        valid = self._context.database.model.certificates.graph(recovered[0].profile).valid
+        return recovered[0].state == valid and recovered[0].not_after > self._context.clock()
 
 
 def _old(parties: Parties) -> Card:

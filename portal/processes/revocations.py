@@ -10,14 +10,17 @@ from sqlalchemy import func, select
 
 from portal.ca.authority import CaError, CaRefusedError, Reason
 from portal.events import REVOCATIONS, order_topic
-from portal.model import states
+from portal.model.graphs import Why
 from portal.model.states import CaState, CertificateState
 from portal.processes.ca_changes import Change
 from portal.store import audit
-from portal.store.database import notify
+from portal.store.database import model_of, notify
 from portal.store.tables import Certificate, Revocation
+from portal.store.transitions import StateChange, change_state
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from portal.processes.context import Context
 
 _LOG = logging.getLogger(__name__)
@@ -27,16 +30,6 @@ _CA_STATE: Final = {
     Change.REVOKE: CaState.REVOKED,
     Change.HOLD: CaState.HELD,
     Change.RELEASE: CaState.GOOD,
-}
-_STATE: Final = {
-    Change.REVOKE: CertificateState.REVOKED,
-    Change.HOLD: CertificateState.ON_HOLD,
-    Change.RELEASE: CertificateState.VALID,
-}
-_DONE: Final = {
-    Change.REVOKE: "certificate.revoked",
-    Change.HOLD: "certificate.held",
-    Change.RELEASE: "certificate.released",
 }
 
 
@@ -115,18 +108,29 @@ class Revocations:
             certificate.changed_at = now
             if row.change != asked and done is not Change.REVOKE:
                 return  # the later change is due already
-            state, target = CertificateState(certificate.state), _STATE[done]
-            if not (done is Change.RELEASE and state is CertificateState.VALID):
-                certificate.state = states.CERTIFICATE.check(state, target).value
             await tx.delete(row)
-            await audit.record(
-                tx,
-                at=now,
-                actor="portal",
-                action=_DONE[done],
-                kind="certificate",
-                object_id=certificate_id,
-                **({"reason": certificate.revocation_reason or ""} if done is Change.REVOKE else {}),
-            )
+            await _show(tx, certificate, done, now)
             if certificate.order_jti is not None:
                 notify(tx, order_topic(certificate.order_jti))
+
+
+async def _show(tx: AsyncSession, certificate: Certificate, done: Change, now: int) -> None:
+    """Show what the CA has done; one that was on hold at the CA alone is shown as valid already."""
+    valid = model_of(tx).certificates.graph(certificate.profile).valid
+    target = {
+        Change.REVOKE: CertificateState.REVOKED.value,
+        Change.HOLD: CertificateState.ON_HOLD.value,
+        Change.RELEASE: valid,
+    }[done]
+    if done is Change.RELEASE and certificate.state == valid:
+        await audit.record(
+            tx,
+            at=now,
+            actor="portal",
+            action="certificate.released",
+            kind="certificate",
+            object_id=certificate.id,
+        )
+        return
+    reason = {"reason": certificate.revocation_reason or ""} if done is Change.REVOKE else {}
+    await change_state(tx, certificate, target, StateChange("portal", now, Why.IN_CA), **reason)

@@ -131,11 +131,14 @@ def read(kinds: Mapping[str, SearchKind], name: str, sent: Mapping[str, str]) ->
     return Filter(kind, {field: text for field, text in values.items() if text})
 
 
-def search_kinds(process_titles: Mapping[str, str]) -> dict[str, SearchKind]:
+def search_kinds(
+    process_titles: Mapping[str, str], certificate_states: Iterable[str] = states.CERTIFICATE.states
+) -> dict[str, SearchKind]:
     """All kinds by name.
 
     Args:
         process_titles: symbolic name of each process that the portal has to its title.
+        certificate_states: the states of the portal's certificate graphs.
     """
     cards = (
         ("virtual_smart_card", "Virtual smart cards", states.VIRTUAL_SMART_CARD.states),
@@ -157,7 +160,7 @@ def search_kinds(process_titles: Mapping[str, str]) -> dict[str, SearchKind]:
             )
             for name, title, graph in cards
         ),
-        SearchKind("certificate", "Certificates", _CERTIFICATE_FIELDS),
+        SearchKind("certificate", "Certificates", _certificate_fields(certificate_states)),
         SearchKind("device", "Devices", (_text("Name, platform, user or id."), *_days("Seen"))),
         SearchKind(
             "process",
@@ -205,13 +208,16 @@ def _days(what: str) -> Sequence[FilterField]:
 
 
 _USER_FIELDS: Final = (_states(UserState), _choice("role", "Role", (role.value for role in Role)))
-_CERTIFICATE_FIELDS: Final = (
-    _text("Owner, id, or the beginning of the serial number."),
-    _choice("profile", "Profile", (purpose.value for purpose in Purpose)),
-    _states(states.CERTIFICATE.states),
-    _choice("ca_state", "State in the CA", (state.value for state in CaState)),
-    FilterField("pending", "Revocation pending", "flag"),
-    FilterField("expires_from", "Expires from", "date"),
-    FilterField("expires_to", "Expires until", "date"),
-    *_days("Issued"),
-)
+
+
+def _certificate_fields(states_: Iterable[str]) -> tuple[FilterField, ...]:
+    return (
+        _text("Owner, id, or the beginning of the serial number."),
+        _choice("profile", "Profile", (purpose.value for purpose in Purpose)),
+        _states(states_),
+        _choice("ca_state", "State in the CA", (state.value for state in CaState)),
+        FilterField("pending", "Revocation pending", "flag"),
+        FilterField("expires_from", "Expires from", "date"),
+        FilterField("expires_to", "Expires until", "date"),
+        *_days("Issued"),
+    )

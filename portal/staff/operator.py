@@ -34,7 +34,7 @@ class Operator:
     def __init__(self, context: Context, engine: Engine) -> None:
         self._context = context
         titles = {name: definition.title for name, definition in engine.definitions.items()}
-        self._kinds = filters.search_kinds(titles)
+        self._kinds = filters.search_kinds(titles, context.database.model.certificates.states)
         self._sources = sources(titles)
         self._exports = RateLimit(*_EXPORTS, context.clock)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import or_, select
 
+from portal.model import states
 from portal.staff.views import Event, Link, Timeline
 from portal.store.tables import AuditEntry, Card, Certificate, Device
 from protocol.errors import TABLE, InlayError
@@ -22,7 +23,6 @@ _WHY: Final = ("note", "reason", "error", "why")
 _WHAT: Final = {
     "archived_key.delivered": "Its encryption key was taken from the archive",
     "archived_key.made": "Its encryption key was made and archived",
-    "card.active": "Made active",
     "card.encoded": "Got new keys and certificates",
     "card.encoding": "New keys and certificates were asked for",
     "card.registered": "Registered",
@@ -31,8 +31,8 @@ _WHAT: Final = {
     "certificate.issued": "Issued by the CA",
     "certificate.refused": "Refused by the CA",
     "certificate.revocation_asked": "Revocation asked for",
-    "certificate.revoked": "Revoked in the CA",
-    "certificate.valid": "Made valid",
+    "certificate.released": "Released in the CA",
+    "certificate.state": "State changed",
     "key_set.published": "Key set published",
     "objects.exported": "Search exported",
     "options.saved": "Options saved",
@@ -46,9 +46,11 @@ _WHAT: Final = {
     "session.ended": "Logged out",
     "session.opened": "Logged in",
     "session.refused": "A log-in was refused",
+    "relation.made": "Related",
     "user.added": "Added",
     "user.roles": "Roles changed",
     "user.state": "State changed",
+    **dict.fromkeys((f"{kind}.state" for kind in states.OF_CARDS), "State changed"),
 }
 """What people read; an action without a sentence of its own is shown by its word."""
 

@@ -34,15 +34,17 @@ class Database:
 
     Attributes:
         url: where it is.
+        model: the states and relations that objects may have.
 
     Args:
         url: for example ``sqlite+aiosqlite:////var/lib/inlay/portal.db`` or ``postgresql+psycopg://…``.
         bus: where topics are published after a commit.
-        model: the states and relations that objects may have.
+        model: for the attribute; what is built in by default.
     """
 
     def __init__(self, url: str, bus: ChangeBus, model: ObjectModel | None = None) -> None:
         self.bus = bus
+        self.model = model or ObjectModel()
         self.url = make_url(url)
         self._sqlite = self.url.get_backend_name() == "sqlite"
         self.engine: AsyncEngine = create_async_engine(
@@ -54,7 +56,7 @@ class Database:
         if self._sqlite:
             prepare_sqlite(self.engine.sync_engine)
         writing = self.engine.execution_options(inlay_write=True)
-        info = {_MODEL: model or ObjectModel()}
+        info = {_MODEL: self.model}
         self._readers = async_sessionmaker(self.engine, expire_on_commit=False, info=info)
         self._writers = async_sessionmaker(writing, expire_on_commit=False, info=info)
         # SQLite has one writer; waiting here is fair, waiting in SQLite is polling

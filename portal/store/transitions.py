@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from sqlalchemy import func, select
+
+from portal.errors import ModelFaults
 from portal.model import states
 from portal.store import audit, objects
 from portal.store.database import model_of
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.model.graphs import StateGraph, Why
+    from portal.store.database import Database
 
 
 class StateChange(NamedTuple):
@@ -78,6 +82,20 @@ async def change_state(
         why=change.why.value,
         **details,
     )
+
+
+async def check_states(database: Database) -> None:
+    """Check that every certificate is in a state of its graph: a configuration doesn't strand what is there.
+
+    Raises:
+        ModelFaults: some are in states that their graph doesn't have; how many, in which, and what to do.
+    """
+    query = select(Certificate.profile, Certificate.state, func.count())
+    async with database.read() as tx:
+        rows = await tx.execute(query.group_by(Certificate.profile, Certificate.state))
+        faults = model_of(tx).certificates.unknown({(profile, state): n for profile, state, n in rows})
+    if faults:
+        raise ModelFaults(faults)
 
 
 def is_final(tx: AsyncSession, row: Card | Certificate) -> bool:
