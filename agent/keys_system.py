@@ -255,6 +255,14 @@ class _KeystoreKeeper:
             raise KeystoreMissing(type(self._backend).__module__)  # takes secrets and doesn't keep them
 
 
+def problem_unasked() -> DeviceSecretError | None:
+    """Why the system's key store can't keep secrets now, without a window of it; None when it can."""
+    try:
+        return KeystoreLocked() if _would_ask(_trusted_backend()) else None
+    except DeviceSecretError as error:
+        return error
+
+
 def _trusted_backend() -> KeyringBackend:
     """The backend keyring is set to, when it is one that encrypts."""
     import keyring  # late: it loads every backend it finds, and level file needs none of them

@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     readers = commands.add_parser("readers", parents=[common], help="the card readers")
     readers.set_defaults(command=_readers)
 
+    doctor = commands.add_parser("doctor", parents=[common], help="find out what is wrong, and what to do")
+    doctor.set_defaults(command=_doctor)
+
     link = commands.add_parser("link", help="who opens inlay: links").add_subparsers(
         required=True, metavar="register|unregister|status"
     )
@@ -260,6 +263,14 @@ def _remarks(rows: Sequence[Mapping[str, Any]], notes: Sequence[Mapping[str, str
     """What to do about rows with a problem, each thing once, and what concerns them all."""
     steps = dict.fromkeys(f"Next: {row['next']}" for row in rows if row.get("next"))
     return [*steps, *(f"{note['happened']} {note['why']} {note['next']}" for note in notes)]
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from agent.desktop import (
+        cli_doctor,  # late: it loads PC/SC and the key store, which no other command needs
+    )
+
+    return cli_doctor.run(options)
 
 
 def _link_register(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "cards": "agent.desktop.cli",
     "readers": "agent.desktop.cli",
     "link": "agent.desktop.cli",
+    "doctor": "agent.desktop.cli",
 }
 """Subcommand → module with ``run(argv) -> int``; ``agent`` gets what follows, the others all of it."""
 
@@ -30,6 +31,7 @@ usage: inlay COMMAND …
   cards change-pin|unblock|delete [CARD]  new PIN, new PIN by the PUK, remove the card
   readers                               the card readers, and what is in them
   link register|unregister|status       who opens inlay: links
+  doctor                                what is wrong on this machine, and what to do
   agent                                 run the agent itself (started by itself when needed)
 
 Every command but open and agent takes --json.

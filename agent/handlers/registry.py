@@ -10,6 +10,7 @@ from agent.conversation import Conversation
 from agent.handlers import (
     change_card_pin,
     delete_card,
+    diagnose,
     enter_code,
     hello,
     list_cards,
@@ -42,6 +43,7 @@ PRIVATE: Final[dict[str, PrivateHandler]] = {
     "cards.change_pin": change_card_pin.handle,
     "cards.unblock": unblock_card.handle,
     "cards.delete": delete_card.handle,
+    "diagnose": diagnose.handle,
     "readers": list_readers.handle,
     "trust.add": trust_add.handle,
     "trust.confirm": trust_add.handle_confirmation,

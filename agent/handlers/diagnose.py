@@ -1,0 +1,19 @@
+"""``diagnose``: what only the running agent knows, for `inlay doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.device import version
+from agent.handlers.parameters import require_none
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agent.order_ports import PrivateRequest, Services
+
+
+async def handle(services: Services, request: PrivateRequest) -> dict[str, Any]:
+    """Its version, and its cards with what keeps them out of their readers."""
+    require_none(request)
+    return {"version": version(), "cards": await services.cards.overview()}
