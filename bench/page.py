@@ -81,9 +81,10 @@ class PortalPages:
         threading.Thread(target=_follow, args=(stream, timeline), daemon=True).start()
         return link, timeline
 
-    def open_inlay(self) -> str:
-        """Start the process and go to *Open Inlay*: the link."""
-        text = self._post("/processes", {"name": PROCESS})
+    def open_inlay(self, name: str = PROCESS, *, card: str | None = None) -> str:
+        """Start a process, about a card where it is about one, and go to *Open Inlay*: the link."""
+        about = {} if card is None else {"kind": "virtual_smart_card", "id": card}
+        text = self._post("/processes", {"name": name, **about})
         version = _VERSION.search(text)
         found = re.search(r'action="(/processes/[^/"]+)/next"', text)
         if version is None or found is None:

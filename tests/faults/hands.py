@@ -23,13 +23,13 @@ from tests.support.person import CONSENT_TITLE, NUMBER_TITLE, cursor_in_field
 
 if TYPE_CHECKING:
     from bench.page import PortalPages
+    from tests.faults.errands import Errand
     from tests.support.daemon_process import DaemonProcess
     from tests.support.display import VirtualDisplay
 
 _LOOK_SECONDS = 0.02
 _TRY_AGAIN_SECONDS = 0.2
 _NUMBER = re.compile(rb"Type ([0-9]{3}) in the web page")
-_QUESTIONS = (b"New PIN: ", b"The same PIN again: ")
 
 
 class Hands(Protocol):
@@ -80,6 +80,11 @@ class _Person(abc.ABC):
 class AtTerminal(_Person):
     """Hands on a terminal, where the agent asks."""
 
+    def __init__(self, agent: DaemonProcess, pages: PortalPages, link: str, errand: Errand) -> None:
+        """See the class; ``errand`` has the answers."""
+        super().__init__(agent, pages, link)
+        self._answers = errand.answers
+
     def begin(self) -> None:
         """``inlay open LINK``."""
         self._master, slave = os.openpty()
@@ -108,8 +113,8 @@ class AtTerminal(_Person):
                     seen += os.read(self._master, 4096)
                 except OSError:
                     return
-                if typed < len(_QUESTIONS) and _QUESTIONS[typed] in seen:
-                    os.write(self._master, PIN + b"\n")
+                if typed < len(self._answers) and self._answers[typed][0] in seen:
+                    os.write(self._master, self._answers[typed][1] + b"\n")
                     typed += 1
                 if number := _NUMBER.search(seen):
                     seen = b""

@@ -90,7 +90,8 @@ def _name(frame: FrameType) -> str:
     found = [method]
     for variable in _DETAILS.get(method, ()):
         value = frame.f_locals[variable]
-        found.append(str(value.stage) if variable == "position" else str(value))
+        # a step may end with what is this card's alone; its first two words are every card's
+        found.append(str(value.stage) if variable == "position" else " ".join(str(value).split()[:2]))
     return " ".join(found)
 
 

@@ -22,7 +22,6 @@ from agent.vsc.state import Lifecycle
 from agent.vsc.store import CardStore
 from protocol.errors import InlayError
 from tests.faults.scene import card_rows, journal, open_claims
-from tests.support.daemon_process import PIN
 from tests.support.portal_process import CRL_PATH
 from tests.support.virtual_cards import verify
 
@@ -37,13 +36,15 @@ _MESSAGE = b"proof of a key on the disk"
 def end_of(scene: Scene, desk: Desk) -> str:
     """How the order ended, by both sides' files; empty while it hasn't, on either side."""
     jti, state = scene.order()
-    here = journal(desk)
+    here = [order for order in journal(desk) if order.jti == jti]
     if state == "waiting" and not here and not open_claims(desk):
         return NOT_BEGUN
     settled = all(order.settled for order in here)
+    if scene.unrevoked(scene.maker):
+        return ""
     if state == FINISHED and here and settled:
         return FINISHED
-    if state == UNDONE and settled and not scene.unrevoked(jti):
+    if state == UNDONE and settled:
         return UNDONE
     return ""
 
@@ -52,7 +53,8 @@ def where(scene: Scene, desk: Desk) -> str:
     """Where an order stands that hasn't ended."""
     here = [f"{order.stage} {order.outcome} settled={order.settled}" for order in journal(desk)]
     jti, state = scene.order()
-    return f"portal {state}, agent {here or 'knows nothing'}, {scene.unrevoked(jti)} unconfirmed revocations"
+    left = scene.unrevoked(scene.maker)
+    return f"order {jti}: portal {state}, agent {here or 'knows nothing'}, {left} unconfirmed revocations"
 
 
 def faults(scene: Scene, desk: Desk, end: str, proved: set[bytes]) -> list[str]:
@@ -64,23 +66,21 @@ def faults(scene: Scene, desk: Desk, end: str, proved: set[bytes]) -> list[str]:
         end: how the order ended.
         proved: see `proved_on`.
     """
-    jti, _ = scene.order()
-    valid, found = _valid(scene, scene.issued(jti))
+    valid, found = _valid(scene, scene.issued(scene.maker))
     found += [f"{len(valid)} valid certificates, {len(proved)} proved"] * (valid != proved)
     files, rows = len(desk.agent.card_files()), card_rows(desk)
-    ends = [order.outcome for order in journal(desk)]
-    cards, certificates = scene.shown(jti)
-    if end == FINISHED:
+    ends = [order.outcome for order in journal(desk) if order.jti == scene.order()[0]]
+    found += [f"the agent says {ends}"] * ((FINISHED in ends) != (end == FINISHED))
+    cards, certificates = scene.shown(scene.maker)
+    if scene.errand.pin(finished=end == FINISHED) is not None:
         found += ["no certificate"] * (not valid)
         found += [f"{files} card files, {rows} cards in the journal"] * ((files, rows) != (1, 1))
-        found += [f"the agent says {ends}"] * (ends != [FINISHED])
         found += [f"shown: {cards} {certificates}"] * (
             cards != ["Active"] or set(certificates) != {"Valid"} or len(certificates) != len(valid)
         )
     else:
         found += [f"{len(valid)} certificates are valid"] * bool(valid)
         found += [f"{files} card files, {rows} cards in the journal"] * ((files, rows) != (0, 0))
-        found += [f"the agent says {ends}"] * (FINISHED in ends)
         found += [f"shown: {cards} {certificates}"] * (
             "Active" in cards or bool(set(certificates) - {"Revoked"})
         )
@@ -114,18 +114,18 @@ def _valid(scene: Scene, issued: list[Issued]) -> tuple[set[bytes], list[str]]:
 
 
 def readers_fit(scene: Scene, end: str) -> bool:
-    """Whether other programs see the card of an order that is finished, and none after any other end."""
+    """Whether other programs see the card that must be there after this end, and none where none must be."""
     try:
-        if end == FINISHED:
-            guid = scene.guid(scene.order()[0])
+        if scene.errand.pin(finished=end == FINISHED) is not None:
+            guid = scene.guid(scene.maker)
             return guid is not None and chuid.find(guid) is not None
         return not any(reader.present for reader in scard.list_readers())
     except InlayError:  # no PC/SC service yet
         return False
 
 
-def proved_on(desk: Desk) -> set[bytes]:
-    """Certificates on cards of the agent's disk whose keys do what they are for.
+def proved_on(desk: Desk, pin: bytes) -> set[bytes]:
+    """Certificates on cards of the agent's disk whose keys do what they are for, by this PIN.
 
     The files are copied first: a card writes down each use of its PIN.
     """
@@ -139,8 +139,8 @@ def proved_on(desk: Desk) -> set[bytes]:
             if entry.state is None or entry.state.lifecycle is not Lifecycle.ACTIVE:
                 continue
             card = VirtualCard.load(store, entry.card_id)
-            pin = card_pin(secret, entry.card_id, bytearray(PIN))
-            found |= {der for slot in _SLOTS if (der := _proved_slot(card, slot, pin)) is not None}
+            held = card_pin(secret, entry.card_id, bytearray(pin))
+            found |= {der for slot in _SLOTS if (der := _proved_slot(card, slot, held)) is not None}
         return found
 
 

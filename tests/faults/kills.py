@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.faults.errands import ERRANDS
 from tests.faults.moments import Kills, Row, at_boundaries, summary, twice, uniform
 from tests.faults.plan import VICTIMS
 from tests.faults.scene import Scene
@@ -23,15 +24,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--uniform", type=int, default=20, metavar="N")
     parser.add_argument("--twice", type=int, default=20, metavar="N", help="kills, and kills in the recovery")
+    parser.add_argument("--errand", choices=sorted(ERRANDS), default="create", help="what is ordered")
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=list(VICTIMS))
     parser.add_argument("--at", nargs="*", choices=["agent", "portal"], default=["agent", "portal"])
     parser.add_argument("--match", default="", help="boundaries whose description has this text")
     options = parser.parse_args()
+    if options.errand != "create":  # at a terminal: a window is the victim of a new card's order
+        options.victims = [victim for victim in options.victims if victim != "window"]
     isolation.enter()
     rows: list[Row] = []
     with (
         tempfile.TemporaryDirectory(prefix="kills-") as folder,
-        Scene(Path(folder), screen="window" in options.victims) as scene,
+        Scene(Path(folder), screen="window" in options.victims, errand=ERRANDS[options.errand]) as scene,
     ):
         kills = Kills(scene)
         clean = kills.clean(window=False)

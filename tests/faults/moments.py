@@ -139,6 +139,7 @@ class Kills:
         """
         if window not in self._clean:
             with self.scene.desk() as desk:
+                self._equip(desk)
                 patience, end = self.order(desk, None, window=window)
                 seconds = patience.seconds
                 assert end == judge.FINISHED, judge.where(self.scene, desk)
@@ -153,9 +154,21 @@ class Kills:
             if isinstance(moment.at, float):
                 self.clean(window=moment.victim == "window")  # how long the way is
             with self.scene.desk() as desk:
+                self._equip(desk)
                 row = self._row(desk, moment)
             self.scene.leave()
             yield row
+
+    def _equip(self, desk: Desk) -> None:
+        """Make the card that the errand is about, undisturbed."""
+        if self.scene.errand.before is not None:
+            hands = self.scene.hands(desk, self.scene.link_to_card(), window=False)
+            patience = Patience(lambda: self.scene.starved(desk))
+            hands.begin()
+            end = self._end(desk, patience)
+            hands.stop()
+            assert end == judge.FINISHED, judge.where(self.scene, desk)
+            self.scene.card_is_there()
 
     def _row(self, desk: Desk, moment: Moment) -> Row:
         window = moment.victim == "window"
@@ -167,7 +180,7 @@ class Kills:
         if not end:
             found = [judge.where(self.scene, desk)]
         elif not in_time:
-            found = ["no reader shows the card" if end == judge.FINISHED else "a reader shows a card"]
+            found = ["the readers don't show what is there"]
         else:
             found = []
         found += self.faults(desk, end) if end else []
@@ -177,7 +190,8 @@ class Kills:
 
     def faults(self, desk: Desk, end: str) -> list[str]:
         """What contradicts an order's end, see `judge.faults`; what its card proved is remembered."""
-        proved = judge.proved_on(desk)
+        pin = self.scene.errand.pin(finished=end == judge.FINISHED)
+        proved = set() if pin is None else judge.proved_on(desk, pin)
         self._proved |= proved
         return judge.faults(self.scene, desk, end, proved)
 

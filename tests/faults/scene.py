@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from bench.page import PortalPages
+from tests.faults.errands import CREATE
 from tests.faults.hands import AtTerminal, AtWindow
 from tests.faults.plan import PlanFolder
 from tests.support.daemon_process import DaemonProcess
@@ -24,6 +25,7 @@ from tests.support.stack import ANY_LEVEL, Site, password
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.faults.errands import Errand
     from tests.faults.hands import Hands
 
 _HOOK = Path(__file__).with_name("hook.py")
@@ -68,11 +70,16 @@ class Scene:
         site: the portal.
         pcscd: the PC/SC service.
         display: a screen, where there is one.
+        errand: what the person comes for.
         pages: the person's session.
     """
 
-    def __init__(self, folder: Path, *, screen: bool, pcscd: PrivatePcscd | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, screen: bool, pcscd: PrivatePcscd | None = None, errand: Errand = CREATE
+    ) -> None:
         """Prepare in an existing, empty folder; with a ``pcscd`` that runs, or one of its own."""
+        self.errand = errand
+        self._made: str | None = None
         self.folder = folder
         for name in ("plan", "site", "pcscd", "screen", "desks"):
             (folder / name).mkdir()
@@ -87,7 +94,7 @@ class Scene:
         self.pages = PortalPages(self.site)
 
     def __enter__(self) -> Self:
-        self.site.prepare(self._user, options=ANY_LEVEL)
+        self.site.prepare(self._user, options={**ANY_LEVEL, "DeleteBySelfService": "true"})
         if self._own_pcscd:
             self.pcscd.start()
         self.site.portal.start()
@@ -108,6 +115,7 @@ class Scene:
         folder = Path(tempfile.mkdtemp(prefix="desk-", dir=self.folder / "desks"))
         program = (str(_HOOK), str(self.folder / "plan"), "agent")
         desk = Desk(folder, DaemonProcess(folder, program).start())
+        self._made = None
         try:
             desk.agent.trust_now(self.site.portal.origin, self.site.ca.ca_file)
             yield desk
@@ -116,7 +124,15 @@ class Scene:
             shutil.rmtree(folder)
 
     def link(self) -> str:
-        """A link to click, for a new order."""
+        """A link to click, for an order of the errand: for a new card, or about the card that is there."""
+        if self._made is None:
+            return self.link_to_card()
+        query = "SELECT card_id FROM orders WHERE jti = ?"
+        [(card,)] = _ask(self.site.portal.database, query, self._made)
+        return self.pages.open_inlay(self.errand.process, card=str(card))
+
+    def link_to_card(self) -> str:
+        """A link to click, for a new card."""
         if self._orders % _ORDERS_OF_A_SESSION == 0:
             self.pages = PortalPages(self.site)
             self.pages.log_in(self._user)
@@ -127,7 +143,17 @@ class Scene:
         """The person's hands; nothing is clicked yet."""
         if window and self.display is not None:
             return AtWindow(desk.agent, self.pages, link, self.display)
-        return AtTerminal(desk.agent, self.pages, link)
+        return AtTerminal(desk.agent, self.pages, link, CREATE if self._made is None else self.errand)
+
+    def card_is_there(self) -> None:
+        """The order that was begun last has made this desk's card: what comes now is about it."""
+        self._made, _ = self.order()
+        self.leave()
+
+    @property
+    def maker(self) -> str:
+        """The order that has made the desk's card, or is making it."""
+        return self._made or self.order()[0]
 
     def leave(self) -> None:
         """The person leaves the process's page, whatever state it is in: the next order begins anew."""

@@ -10,6 +10,7 @@ from tests.faults import judge
 from tests.faults.moments import Kills, Moment, Row, summary, uniform
 from tests.faults.plan import Boundary
 from tests.faults.scene import Scene
+from tests.support.daemon_process import PIN
 from tests.support.pcscd import PrivatePcscd
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
@@ -42,7 +43,7 @@ def test_a_certificate_without_its_card_is_seen(kills: Kills) -> None:
         _, end = kills.order(desk, None, window=False)
         assert end == judge.FINISHED
         assert kills.faults(desk, end) == []
-        proved = judge.proved_on(desk)
+        proved = judge.proved_on(desk, PIN)
         [card] = desk.agent.card_files()
         card.unlink()
         assert any("0 proved" in fault for fault in kills.faults(desk, end))
