@@ -15,7 +15,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from agent.config import Folders, machine_policy, user_folders
+from agent.config import Folders, Policy, machine_policy, user_folders
 from agent.desktop.dialog_process import Windows
 from agent.desktop.hardening import forbid_dumps
 from agent.desktop.notify import DesktopNotifier
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
+    from agent.card_places import CardPlaces
     from agent.server import LoopbackServer
 
 _LOG = logging.getLogger("agent")
@@ -53,7 +54,6 @@ class Agent:
         """Put the parts together; nothing runs yet."""
         from agent.card_care import CardCare
         from agent.card_keeper import CardKeeper
-        from agent.card_places import CardPlaces
         from agent.cards import VirtualCards
         from agent.desktop.key_store_watch import KeyStoreWatch
         from agent.desktop.session_watch import SessionWatch
@@ -66,7 +66,7 @@ class Agent:
         self._trust = TrustStore(folders)
         self._environment = LastEnvironment()
         self._journal = JournalAccess(folders.journal, device)
-        places, sessions = CardPlaces(pin_lapse=policy.pin_lapse_seconds), SessionWatch()
+        places, sessions = _places(policy), SessionWatch()
         self._cards = VirtualCards(folders.state, device, self._journal, places, sessions)
         self._keeper = CardKeeper(self._cards, places, device, self._catch_up, sessions, KeyStoreWatch())
         care = CardCare(self._cards, places, self._journal, device)
@@ -117,8 +117,13 @@ class Agent:
 
     async def _start(self) -> None:
         """What may come after the first commands: each part starts, or says why it doesn't."""
+        await asyncio.gather(self._start_pages(), self._start_cards())
+
+    async def _start_pages(self) -> None:
         await self._try("pages can't reach this agent directly", self._listen_to_pages())
         await self._try("links", asyncio.to_thread(_check_links))
+
+    async def _start_cards(self) -> None:
         await self._try("the cards' folder can't be swept", self._cards.sweep())
         await self._try("the cards can't be shown yet", self._keeper.start())
 
@@ -154,6 +159,13 @@ class Agent:
         await self._reader_watch.close()
         await self._cards.close()
         self._journal.close()
+
+
+def _places(policy: Policy) -> CardPlaces:
+    """The readers; nothing is in one before it is known whether the person is there."""
+    from agent.card_places import CardPlaces
+
+    return CardPlaces(pin_lapse=policy.pin_lapse_seconds, away=InlayError("agent_starting"))
 
 
 def _check_links() -> None:

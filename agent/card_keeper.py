@@ -61,7 +61,6 @@ class CardKeeper:
         self._sessions = sessions
         self._key_store = key_store
         self._absence: InlayError | None = None
-        self._withdrawn = False
         self._caught_up = False
         self._shut: str | None = None
         self._in_the_way = False
@@ -99,12 +98,7 @@ class CardKeeper:
 
     async def _bring_in_line(self) -> None:
         absence = self._absence
-        if absence is not None:
-            self._withdrawn = True
-            await self._places.withdraw(absence)
-        elif self._withdrawn:
-            self._withdrawn = False
-            await self._places.readmit()
+        await (self._places.readmit() if absence is None else self._places.withdraw(absence))
         while not await self._open() and await self._key_store.start(self._change.set):
             continue  # it may have been unlocked before anybody listened
 

@@ -58,13 +58,18 @@ class CardPlaces:
     """
 
     def __init__(
-        self, slots: Callable[[], list[VirtualSlot]] = read_slots, *, pin_lapse: float | None = None
+        self,
+        slots: Callable[[], list[VirtualSlot]] = read_slots,
+        *,
+        pin_lapse: float | None = None,
+        away: InlayError | None = None,
     ) -> None:
         """Use the slots that pcscd is configured with.
 
         Args:
             slots: reads them.
             pin_lapse: seconds without use after which a card forgets that its PIN was typed; None: never.
+            away: why no card may be in a reader yet, until `readmit`.
         """
         self._slots = slots
         self._pin_lapse = pin_lapse
@@ -72,7 +77,7 @@ class CardPlaces:
         self._gone: set[str] = set()
         self._places: dict[str, _Place] = {}
         self._problems: dict[str, InlayError] = {}
-        self._away: InlayError | None = None
+        self._away = away
         self._leaving = asyncio.Event()
         self._held = scard.HeldContext()
         self._placing = asyncio.Lock()
@@ -131,7 +136,7 @@ class CardPlaces:
                 await asyncio.to_thread(self._held.release)
 
     async def readmit(self) -> None:
-        """Put the cards that were taken out by `withdraw` into readers again."""
+        """Put the cards that were taken out by `withdraw` into readers again; harmless when there are none."""
         self._away = None
         self._leaving.clear()
         async with self._placing:

@@ -188,7 +188,8 @@ class VirtualCards:
     async def overview(self) -> list[dict[str, Any]]:
         """All cards, as ``inlay cards --json`` has them; one that is in no reader is put into one again."""
         if self._sessions is not None:
-            await self._sessions.person_asks()
+            absence = await self._sessions.person_asks()
+            await (self._places.readmit() if absence is None else self._places.withdraw(absence))
         standings = await self.attend()
         records = await asyncio.to_thread(self._journal.cards)
         return [card_row(standing, records.get(standing.shelved.card_id)) for standing in standings]

@@ -293,13 +293,11 @@ def _would_ask(backend: KeyringBackend) -> bool:
         return False
     import secretstorage
 
-    try:
-        with contextlib.closing(secretstorage.dbus_init()) as bus:
+    with _named_errors(), contextlib.closing(secretstorage.dbus_init()) as bus:
+        try:
             return secretstorage.Collection(bus).is_locked()
-    except secretstorage.ItemNotFoundException:
-        return True
-    except secretstorage.SecretStorageException as error:
-        raise KeystoreMissing(type(error).__module__) from error
+        except secretstorage.ItemNotFoundException:
+            return True
 
 
 @contextlib.contextmanager
@@ -311,5 +309,11 @@ def _named_errors() -> Iterator[None]:
         yield
     except keyring.errors.KeyringLocked as error:
         raise KeystoreLocked from error
-    except keyring.errors.KeyringError as error:
+    except (keyring.errors.KeyringError, OSError) as error:  # OSError: the bus isn't there any more
+        raise KeystoreMissing(type(error).__module__) from error
+    except Exception as error:  # keyring lets some of the Secret Service's own through
+        if not type(error).__module__.startswith(("secretstorage.", "jeepney.")):
+            raise
+        if type(error).__name__ in ("LockedException", "PromptDismissedException"):
+            raise KeystoreLocked from error
         raise KeystoreMissing(type(error).__module__) from error

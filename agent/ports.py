@@ -367,8 +367,14 @@ class SessionWatching(Protocol):
                 (``session_locked`` …), and None when somebody is again.
         """
 
-    async def person_asks(self) -> None:
-        """The person uses Inlay right now: what else could only be guessed from."""
+    async def person_asks(self) -> InlayError | None:
+        """The person uses Inlay right now, which says that they are there where nothing else can.
+
+        Waits for the end of `start`.
+
+        Returns:
+            Why nobody is taken to be there all the same; None: somebody is.
+        """
 
     async def close(self) -> None:
         """End; harmless when it never began."""

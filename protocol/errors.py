@@ -323,6 +323,8 @@ _ROWS: Final = (
           "Type it again with care. If you don't know it, ask your support to unblock the card."),
     Cause("pkcs11_token_missing", 1656, "The card is not there.", "The module {module} sees no card {serial}.",
           "Put the right card into the reader.", page=False),
+    Cause("agent_starting", 1616, "The virtual card is out of its reader.", "Inlay has just been started.",
+          "Wait a moment: the card comes by itself.", page=False),
     # Portal
     Cause("ca_refused", 1701, "The certificate authority refused.", "It did not issue the certificate for {purpose}.",
           "Tell the portal's support. No card was left behind."),

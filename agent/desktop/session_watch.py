@@ -7,6 +7,7 @@ rules, and ADR 0007.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Final
@@ -46,6 +47,7 @@ class SessionWatch:
         self._changed: Callable[[InlayError | None], None] | None = None
         self._bus: Bus | None = None
         self._owner: str | None = None
+        self._started = asyncio.Event()
         self._stir = asyncio.Event()
         self._judging = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -66,14 +68,18 @@ class SessionWatch:
         except BusError:
             self._unreachable = "can't be reached: there is no system bus"
             _LOG.warning("screen lock and log-out aren't noticed: no system bus")
-            return
-        self._task = asyncio.create_task(self._follow())
+        else:
+            self._task = asyncio.create_task(self._follow())
+        finally:
+            self._started.set()
 
-    async def person_asks(self) -> None:
+    async def person_asks(self) -> InlayError | None:
         """See `agent.ports.SessionWatching`."""
+        await self._started.wait()
         self._presence.person_asks()
-        if self._bus is not None and not self._bus.ended.is_set():
+        with contextlib.suppress(BusError):  # it has just gone: `_follow` sees to that
             await self._judge()
+        return None if self._told is None else InlayError(self._told)
 
     async def close(self) -> None:
         """See `agent.ports.SessionWatching`."""

@@ -29,7 +29,7 @@ class FakePlaces(CardPlaces):
     """Readers without PC/SC: what is in them, and what was done to them."""
 
     def __init__(self) -> None:
-        super().__init__(list)
+        super().__init__(list, away=InlayError("agent_starting"))
         self.within: set[str] = set()
         self.done: list[str] = []
         self.withdrawing = asyncio.Event()
@@ -50,8 +50,9 @@ class FakePlaces(CardPlaces):
         self._note(why.code, set())
 
     async def readmit(self) -> None:
-        self._away = None
-        self._note("readmit", self.within)
+        if self._away is not None:
+            self._away = None
+            self._note("readmit", self.within)
 
     def _note(self, what: str, within: set[str]) -> None:
         self.done.append(what)
@@ -81,9 +82,11 @@ class FakeSessions:
 
     def become(self, absence: str | None) -> None:
         assert self.changed is not None
+        self.absence = absence
         self.changed(None if absence is None else InlayError(absence))
 
-    async def person_asks(self) -> None: ...
+    async def person_asks(self) -> InlayError | None:
+        return None if self.absence is None else InlayError(self.absence)
 
     async def close(self) -> None:
         self.changed = None
@@ -126,7 +129,7 @@ async def kept(home: Path, sessions: FakeSessions | None = None) -> AsyncIterato
 
         places, key_store = FakePlaces(), FakeKeyStore()
         agent.cards._places = places
-        sessions = sessions or FakeSessions()
+        agent.cards._sessions = sessions = sessions or FakeSessions()
         keeper = CardKeeper(agent.cards, places, agent.device, catch_up, sessions, key_store)
         try:
             yield Kept(agent, places, sessions, key_store, keeper, caught_up)
@@ -183,7 +186,7 @@ async def test_cards_go_and_come_with_the_person(home: Path) -> None:
         await parts.places.until(lambda: not parts.places.within)
         parts.sessions.become(None)
         await parts.places.until(lambda: name in parts.places.within)
-        assert parts.places.done == ["session_locked", "readmit"]
+        assert parts.places.done == ["readmit", "session_locked", "readmit"]
         assert parts.caught_up == ["done"]
 
 
@@ -197,8 +200,8 @@ async def test_who_comes_back_while_cards_still_go_finds_them(home: Path) -> Non
         parts.sessions.become("session_inactive")
         parts.sessions.become(None)
         parts.places.may_withdraw.set()
-        await parts.places.until(lambda: len(parts.places.done) == 2 and name in parts.places.within)
-        assert parts.places.done == ["session_locked", "readmit"]
+        await parts.places.until(lambda: len(parts.places.done) == 3 and name in parts.places.within)
+        assert parts.places.done == ["readmit", "session_locked", "readmit"]
 
 
 # --- the key store

@@ -10,12 +10,15 @@ import textwrap
 from pathlib import Path
 
 import keyring
+import keyring.errors
 import pytest
+import secretstorage
 from keyring.backends import fail, null
 from keyring.backends.chainer import ChainerBackend
 
 from agent.keys_system import (
     DeviceSecret,
+    DeviceSecretError,
     DeviceSecretLost,
     FileLevelRefused,
     KeystoreMissing,
@@ -191,3 +194,41 @@ def _in_session(home: Path, state: Path, *, password: str | None) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def _fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The Secret Service's backend, failing as a library below it does."""
+
+    def fail_so(*_given: object) -> None:
+        raise error
+
+    members = {"__module__": "keyring.backends.SecretService"}
+    failing = type("Keyring", (null.Keyring,), {**members, "get_password": fail_so, "set_password": fail_so})
+    monkeypatch.setattr(keyring, "get_keyring", failing)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FileNotFoundError("the bus"), "keystore_missing"),
+        (secretstorage.SecretServiceNotAvailableException("gone"), "keystore_missing"),
+        (secretstorage.PromptDismissedException("no"), "keystore_locked"),
+        (secretstorage.LockedException("locked"), "keystore_locked"),
+        (keyring.errors.InitError("none"), "keystore_missing"),
+        (keyring.errors.KeyringLocked("locked"), "keystore_locked"),
+    ],
+)
+def test_what_a_key_store_fails_with_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    _fail_with(monkeypatch, error)
+    with pytest.raises(DeviceSecretError) as caught:
+        open_device_secret("keystore", tmp_path)
+    assert caught.value.code == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_of_ours_is_none_of_the_key_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fail_with(monkeypatch, TypeError())
+    with pytest.raises(TypeError):
+        open_device_secret("keystore", tmp_path)

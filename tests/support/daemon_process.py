@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tests.support.processes import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 READY_SECONDS = 20.0
 PIN = b"Zq7-91xK"
@@ -31,9 +31,15 @@ class DaemonProcess:
         home: its home; XDG folders lie in it.
     """
 
-    def __init__(self, folder: Path, program: Sequence[str] = ("-m", "agent")) -> None:
-        """Make the folders; ``program`` is what Python runs as the agent."""
+    def __init__(
+        self,
+        folder: Path,
+        program: Sequence[str] = ("-m", "agent"),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make the folders; ``program`` is what Python runs as the agent, with this added to its environment."""
         self._program = list(program)
+        self._environment = dict(environment or {})
         self.home = folder / "home"
         self.runtime = folder / "run"
         self.home.mkdir(parents=True, exist_ok=True)
@@ -58,6 +64,7 @@ class DaemonProcess:
             "XDG_RUNTIME_DIR": str(self.runtime),
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
+            **self._environment,
         }
         argv = [sys.executable, "-I", *self._program, "--ready-fd", str(told)]
         self._child = Child(argv, log=self._log, env=environment, pass_fds=(told,))
