@@ -102,11 +102,13 @@ class CardCare:
         """See `agent.card_ports.CardKeeping`."""
         return await self._copies.make(portal, jti, card)
 
-    async def take_on(self, portal: str, jti: str, card: str) -> tuple[CardFacts, Shown]:
+    async def take_on(
+        self, portal: str, jti: str, card: str, *, new_pin: bool = False
+    ) -> tuple[CardFacts, Shown]:
         """See `agent.card_ports.CardKeeping`."""
         await self._places.hide(card)  # what other programs have read of it is no longer so
         try:
-            await self._copies.take_on(portal, jti, card)
+            await self._copies.take_on(portal, jti, card, new_pin=new_pin)
             facts = await self._cards.use(card, facts_of)
         finally:
             shown = await self._cards.show(card)

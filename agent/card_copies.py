@@ -54,7 +54,7 @@ class CardCopies:
 
         return MadeCard(copy, worker, lambda typed: card_pin(secret, card, typed))
 
-    async def take_on(self, portal: str, jti: str, card: str) -> None:
+    async def take_on(self, portal: str, jti: str, card: str, *, new_pin: bool = False) -> None:
         """Have a card take on its copy, and remove that; harmless when it was done before.
 
         Raises:
@@ -62,7 +62,7 @@ class CardCopies:
         """
         folder = self._of(portal, jti)
         if await asyncio.to_thread(folder.is_dir):
-            await self._cards.use(card, lambda found: found.adopt(folder))
+            await self._cards.use(card, lambda found: found.adopt(folder, new_pin=new_pin))
             await self.drop(portal, jti)
 
     async def drop(self, portal: str, jti: str) -> None:

@@ -122,8 +122,16 @@ class CardKeeping(Protocol):
     async def copy(self, portal: str, jti: str, card: str) -> CardInProgress:
         """Copy a card for an order to work on; the card stays as it is, and in use."""
 
-    async def take_on(self, portal: str, jti: str, card: str) -> tuple[CardFacts, Shown]:
+    async def take_on(
+        self, portal: str, jti: str, card: str, *, new_pin: bool = False
+    ) -> tuple[CardFacts, Shown]:
         """Have a card take on its order's copy in one write, and show it to other programs anew; harmless when it has.
+
+        Args:
+            portal: whose order.
+            jti: the order.
+            card: the card.
+            new_pin: with the PIN that was set on the copy.
 
         Raises:
             InlayError: ``card_damaged``, ``card_write_failed``: the card is as it was.

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from agent.order_ports import CardFacts, SlotCertificate
 from agent.vsc import personalise
 from agent.vsc.commands import Algorithm as CardAlgorithm
+from agent.vsc.pin_change import unblock_pin
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import Algorithm, CertificateRequest, StorageLevel
 
@@ -71,6 +72,20 @@ class MadeCard:
         except ValueError:
             raise DecodeError("order_malformed", f"$.parameters.keys.{slot}.subject") from None
         return CertificateRequest(slot=slot, csr=csr)
+
+    async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
+        """Set a new PIN by the PUK.
+
+        Raises:
+            InlayError: ``puk_wrong``, ``puk_blocked``, ``pin_refused``, ``card_write_failed``.
+        """
+        held = self._held(pin)
+        try:
+            await self._worker(unblock_pin, self._card, puk, held)
+        except ValueError:
+            raise InlayError("pin_refused") from None
+        finally:
+            held[:] = bytes(len(held))
 
     async def import_key(self, slot: str, pkcs8: bytearray) -> None:
         """Put a key that was made elsewhere into a slot."""

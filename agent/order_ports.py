@@ -114,6 +114,9 @@ class CardInProgress(Protocol):
     async def request(self, slot: str, subject: str, pin: bytearray, *, signs: bool) -> CertificateRequest:
         """Ask for a certificate: PKCS#10 where the key ``signs``, else its public key alone."""
 
+    async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
+        """Set a new PIN by the PUK."""
+
     async def import_key(self, slot: str, pkcs8: bytearray) -> None:
         """Put a key that was made elsewhere into a slot."""
 

@@ -351,6 +351,8 @@ _ROWS: Final = (
           "The card has no certificate for authentication or signature.", "Get a new virtual card instead."),
     Cause("card_ended", 1712, "The card can't be worked on any more.", "The portal has it as {state}.",
           "Get a new virtual card from the portal."),
+    Cause("puk_not_in_escrow", 1713, "The PIN can't be set.", "The portal has no PUK for this card.",
+          "Unblock the card with its PUK on its own computer, or get a new virtual card."),
     # Loopback
     Cause("origin_refused", 1801, "The page was refused.", "It does not belong to a portal that Inlay trusts.",
           "Use the portal's own page."),

@@ -327,6 +327,9 @@ class Consented(Message, frozen=True):
 class Proceed(Message, frozen=True):
     """Portal: consent and binding are complete, go on."""
 
+    puk: CompactJwe | None = None
+    """the card's PUK, to the order's ephemeral key, where the order sets a new PIN by it"""
+
 
 class CertificateRequest(Message, frozen=True):
     """A key made on the card, and the proof that the card holds it."""

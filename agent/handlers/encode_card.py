@@ -2,7 +2,8 @@
 
 Everything is done on a copy of the card; the card itself stays as it is, and in use. When the portal has confirmed, the
 card takes on the copy in one write: killed at any moment there is the old card or the new one. Undone, the copy is
-removed. PIN, PUK and their tries are the card's own throughout: a wrong PIN costs the try that it is.
+removed. PIN, PUK and their tries are the card's own throughout: a wrong PIN costs the try that it is. Only where the
+order sets a new PIN, by the PUK that the portal has in escrow, the copy's PIN is taken on, too.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from agent.handlers.card_writing import (
     prove,
     requests,
     summary,
+    wipe,
 )
 from agent.handlers.order_steps import account_line, agree, ask
 from agent.handlers.pin_questions import known_pin, tries_warning
+from agent.pin_rules import PinRules, keeps_rules, plain_rules
 from agent.ports import InteractionError, KnownSecret, OrderPrompt, WindowFailed
 from protocol.errors import DecodeError, InlayError
-from protocol.messages import EncodeCard, KeySource, Receipt, Requests, Step
+from protocol.messages import CardStep, EncodeCard, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
     from agent.card_ports import CardKeeping
@@ -46,23 +49,24 @@ class EncodeCardHandler:
         self._cards = cards
 
     def prompt(self, order: Order, portal_name: str) -> OrderPrompt:
-        """The consent page, with a field for the card's PIN.
+        """The consent page, with a field for the card's PIN, or for a new one.
 
         Raises:
             InlayError: ``encoding_unsupported``: no virtual card can do what is asked; ``order_malformed``.
         """
         ordered = _ordered(order)
         _check(ordered)
+        policy = ordered.pin.policy
         return OrderPrompt(
             portal_name=portal_name,
             origin=order.origin,
             account=account_line(order),
             title="Renew your card",
             consequences=_consequences(ordered),
-            pin_policy=None,
+            pin_policy=None if policy is None else plain_rules(policy),
             confirm_label="Renew",
             card=ordered.label,
-            known=KnownSecret("PIN of the card", 6, _LONGEST),
+            known=None if policy else KnownSecret("PIN of the card", 6, _LONGEST),
         )
 
     async def perform(self, context: OrderContext) -> None:
@@ -70,6 +74,9 @@ class EncodeCardHandler:
         ordered = _ordered(context.order)
         card = ordered_card(await self._cards.known(), ordered.guid, context.order.iss).card
         await context.progress(Step.CONSENT)
+        if _sets_pin(ordered):
+            await self._encode_with_new_pin(context, card)
+            return
         answer = await self._pin(context, card)
         try:
             await self._encode(context, card, _typed(answer))
@@ -86,7 +93,8 @@ class EncodeCardHandler:
                 raise shut  # it may be that one: the next start tries again
             await self._cards.drop_copy(order.iss, order.jti)  # the card was deleted meanwhile
             return
-        facts, shown = await context.record("take on", self._cards.take_on(order.iss, order.jti, found[0]))
+        taking = self._cards.take_on(order.iss, order.jti, found[0], new_pin=_sets_pin(ordered))
+        facts, shown = await context.record("take on", taking)
         notes = ("Its other keys and certificates stayed as they were.",)
         details = summary(ordered.keys, facts, shown, *notes, others="as before")
         with contextlib.suppress(InteractionError):  # the card is renewed, with or without a window
@@ -122,10 +130,31 @@ class EncodeCardHandler:
             else:
                 return answer
 
-    async def _encode(self, context: OrderContext, card: str, pin: bytearray) -> None:
+    async def _encode_with_new_pin(self, context: OrderContext, card: str) -> None:
+        """Ask for a new PIN, which the portal's PUK lets the copy take."""
+        standing = await self._cards.standing(card)
+        answer = await ask(context, dataclasses.replace(context.prompt, card=card_name(standing)))
+        puk = None
+        try:
+            if answer.pin is None or not keeps_rules(_rules(_ordered(context.order)), answer.pin):
+                raise WindowFailed(None)
+            token = (await agree(context, total=len(STEPS))).puk
+            if token is None:
+                raise DecodeError("params_invalid", "$.puk")
+            puk = context.decrypt(token)
+            await self._encode(context, card, answer.pin, puk)
+        finally:
+            answer.wipe()
+            wipe(puk)
+
+    async def _encode(
+        self, context: OrderContext, card: str, pin: bytearray, puk: bytearray | None = None
+    ) -> None:
         ordered, order = _ordered(context.order), context.order
         await begin(context, Step.KEYS)
         copy = await context.guard(context.record("copy", self._cards.copy(order.iss, order.jti, card)))
+        if puk is not None:
+            await context.guard(context.record("set pin", copy.set_pin(puk, pin)))
         asked = await requests(context, copy, ordered.keys, pin)
         await context.send(Requests(guid=copy.facts.guid, serial=copy.facts.serial, requests=asked))
         issued = await certified(context, copy, ordered.keys)
@@ -138,10 +167,25 @@ def _check(ordered: EncodeCard) -> None:
     check_keys(ordered.keys, frozenset(KeySource))
     if ordered.driver != "virtual":
         raise InlayError("encoding_unsupported", what=f"a card by the driver {ordered.driver}")
-    if ordered.steps:
-        raise InlayError("encoding_unsupported", what=f"the step {ordered.steps[0].value}")
-    if ordered.pin.kind != "verify" or ordered.pin.where == "pad":
-        raise InlayError("encoding_unsupported", what=f"the PIN entry {ordered.pin.kind} {ordered.pin.where}")
+    others = [step.value for step in ordered.steps if step is not CardStep.SET_PIN]
+    if others:
+        raise InlayError("encoding_unsupported", what=f"the step {others[0]}")
+    entry = ordered.pin
+    wanted = "new" if _sets_pin(ordered) else "verify"
+    if entry.kind != wanted or entry.where == "pad" or (entry.policy is None) == _sets_pin(ordered):
+        raise InlayError("encoding_unsupported", what=f"the PIN entry {entry.kind} {entry.where}")
+    if entry.policy is not None:
+        plain_rules(entry.policy)
+
+
+def _sets_pin(ordered: EncodeCard) -> bool:
+    return CardStep.SET_PIN in ordered.steps
+
+
+def _rules(ordered: EncodeCard) -> PinRules:
+    if ordered.pin.policy is None:
+        raise DecodeError("order_malformed", "$.parameters.pin.policy")
+    return plain_rules(ordered.pin.policy)
 
 
 def _ordered(order: Order) -> EncodeCard:
@@ -168,5 +212,8 @@ def _consequences(ordered: EncodeCard) -> tuple[str, ...]:
     if imported:
         lines.append("It gets encryption keys that the portal keeps a copy of.")
     lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
-    lines.append("Everything else on the card stays, and so does its PIN.")
+    if _sets_pin(ordered):
+        lines.append("You choose a new PIN now; the old one is forgotten. Everything else on the card stays.")
+    else:
+        lines.append("Everything else on the card stays, and so does its PIN.")
     return tuple(lines)

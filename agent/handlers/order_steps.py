@@ -41,12 +41,15 @@ async def ask(context: OrderContext, prompt: OrderPrompt) -> Agreement:
         raise InlayError("user_timeout", seconds=CONSENT_SECONDS) from None
 
 
-async def agree(context: OrderContext, *, total: int) -> None:
+async def agree(context: OrderContext, *, total: int) -> Proceed:
     """Tell the portal of the consent, and wait until it says that page and machine belong together.
 
     Args:
         context: the order.
         total: steps that the window counts.
+
+    Returns:
+        What the portal said.
     """
     await context.send(Consented(encryption_key=context.encryption_key, number=context.number))
     await context.progress(Step.BINDING)
@@ -55,7 +58,7 @@ async def agree(context: OrderContext, *, total: int) -> None:
         await context.window.show_number(context.number)
     else:
         await context.window.show_progress(Step.BINDING, "Waiting for the page", 0, total)
-    await context.guard(context.receive(Proceed))
+    return await context.guard(context.receive(Proceed))
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:

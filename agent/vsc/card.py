@@ -289,11 +289,15 @@ class VirtualCard:
             store.save(self._state)
             return VirtualCard(store, self._state)
 
-    def adopt(self, folder: Path) -> None:
+    def adopt(self, folder: Path, *, new_pin: bool = False) -> None:
         """Take on keys, certificates and objects of a copy, in one write; harmless when they are taken on.
 
         PIN, PUK, management key and their tries stay the card's own: a try that was spent on the card meanwhile
         stays spent, and a PIN that was changed stays changed.
+
+        Args:
+            folder: where the copy lies.
+            new_pin: take on the copy's PIN, too: it was set there by the PUK, for good.
 
         Raises:
             CardStoreError: the copy can't be read, the card was reset since it was copied, or the disk refused; the
@@ -308,7 +312,7 @@ class VirtualCard:
                 other,
                 lifecycle=own.lifecycle,
                 cost=own.cost,
-                pin=own.pin,
+                pin=other.pin if new_pin else own.pin,
                 puk=own.puk,
                 management=own.management,
             )

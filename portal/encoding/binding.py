@@ -140,7 +140,8 @@ class _Planner:
         for name, setting in section.settings.items():
             pad = isinstance(setting.value, PinWord) and setting.value.source == "pad"
             literal_pin = name == "PIN" and not isinstance(setting.value, PinWord)
-            if not setting.keyword.for_virtual_cards or pad or literal_pin:
+            drawn = name == "InitialPUK" and section.has("InitToken")  # a new card draws its PUK itself
+            if not setting.keyword.for_virtual_cards or pad or literal_pin or drawn:
                 word = setting.word if name == "PIN" else name
                 self._wrong("not_for_this_card", setting.line, word, kind="virtual smart card")
 

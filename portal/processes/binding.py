@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from portal.errors import WrongState
 from portal.model.states import OrderState
-from portal.processes import endings, order_rows, outgoing
+from portal.processes import endings, order_rows, outgoing, tasks
 from portal.processes.codes import digest
 from portal.store import audit
 from portal.views import NumberResult
@@ -74,7 +74,12 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
     bound = order.bound_at is not None or order.binding == Binding.NONE
     if bound and order.stage == Stage.CONSENTED:
         order.shown_step = Step.KEYS.value
-        await outgoing.send(context, tx, order, Proceed())
+        try:
+            puk = await tasks.puk_for(context, tx, order)
+        except InlayError as error:
+            await endings.undo(context, tx, order, error, "portal")
+        else:
+            await outgoing.send(context, tx, order, Proceed(puk=puk))
 
 
 async def _bind(context: Context, tx: AsyncSession, order: Order, actor: str) -> None:

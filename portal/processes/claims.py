@@ -22,9 +22,11 @@ from protocol.errors import InlayError
 from protocol.messages import (
     Account,
     Binding,
+    CardStep,
     Claim,
     ClaimResult,
     Confirmation,
+    EncodeCard,
     Transport,
     plain,
 )
@@ -177,7 +179,7 @@ class Claims:
             return Binding.NUMBER
         if transport is Transport.LOOPBACK:
             return Binding.COMPLETION
-        return Binding.NUMBER if order.operation in ALWAYS_BOUND else Binding.NONE
+        return Binding.NUMBER if _always_bound(order) else Binding.NONE
 
     async def _note_device(self, tx: AsyncSession, claim: Claim, device: str, now: int) -> None:
         row = await tx.get(Device, device)
@@ -224,6 +226,14 @@ class Claims:
             completion=completion,
         )
         return self._context.keys.order_keys()[0].sign(jose.ORDER, message)
+
+
+def _always_bound(order: Order) -> bool:
+    """Whether an order gives whoever carries it out power over a card whose PIN that person needn't know."""
+    if order.operation in ALWAYS_BOUND:
+        return True
+    parameters = order_rows.parameters(order)
+    return isinstance(parameters, EncodeCard) and CardStep.SET_PIN in parameters.steps
 
 
 def _check_first_device(order: Order, device: str) -> None:

@@ -101,7 +101,7 @@ class RenewVirtualSmartCard(Definition):
                     guid=card.guid,
                     label=card.label,
                     valid_until=process.variables["valid_until"],
-                    pin=encodings.pin_entry(plan),
+                    pin=encodings.pin_entry(plan, options.pin_policy if plan.set_pin else None),
                     keys=encodings.key_orders(plan, user.name, process.variables["user_id"]),
                     steps=encodings.card_steps(plan),
                 )

@@ -25,6 +25,7 @@ _WHAT: Final = {
     "archived_key.made": "Its encryption key was made and archived",
     "card.encoded": "Got new keys and certificates",
     "card.encoding": "New keys and certificates were asked for",
+    "card.puk_delivered": "Its PUK was sent to its device, to set a new PIN",
     "card.registered": "Registered",
     "card.restored_file": "An old copy of its file was seen",
     "certificate.given_up": "The CA knows nothing of it: given up",

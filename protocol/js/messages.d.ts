@@ -448,6 +448,7 @@ export interface Consented {
  * Portal: consent and binding are complete, go on.
  */
 export interface Proceed {
+  puk?: string | null;
 }
 
 /**

@@ -632,6 +632,11 @@ export const CAUSES = Object.freeze({
     "why": "The portal has it as {state}.",
     "next_step": "Get a new virtual card from the portal."
   },
+  "puk_not_in_escrow": {
+    "happened": "The PIN can't be set.",
+    "why": "The portal has no PUK for this card.",
+    "next_step": "Unblock the card with its PUK on its own computer, or get a new virtual card."
+  },
   "origin_refused": {
     "happened": "The page was refused.",
     "why": "It does not belong to a portal that Inlay trusts.",

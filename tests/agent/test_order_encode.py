@@ -25,6 +25,7 @@ from protocol.messages import (
     KeySource,
     OrderState,
     PinEntry,
+    PinPolicy,
     Purpose,
 )
 from tests.support.agent_parts import OTHER_CODE, AgentParts, running_agent
@@ -113,6 +114,9 @@ def all_wiped(window: FakeWindow) -> bool:
         ({"driver": "piv"}, "encoding_unsupported"),
         ({"steps": [CardStep.INITIALISE]}, "encoding_unsupported"),
         ({"pin": PinEntry(kind="new")}, "encoding_unsupported"),
+        ({"steps": [CardStep.SET_PIN]}, "encoding_unsupported"),
+        ({"steps": [CardStep.SET_PIN], "pin": PinEntry(kind="new")}, "encoding_unsupported"),
+        ({"pin": PinEntry(kind="verify", policy=PinPolicy())}, "encoding_unsupported"),
         ({"pin": PinEntry(kind="verify", where="pad")}, "encoding_unsupported"),
         ({"keys": [AUTHENTICATION, AUTHENTICATION]}, "order_malformed"),
     ],
@@ -401,6 +405,65 @@ async def test_a_recovered_key_goes_to_a_retired_slot(
     assert await order(agent, portal) == "finished"
     found = await contents(agent, card)
     assert set(found) == {*before, "82"}
+
+
+NEW = b"k7mZ42"
+
+
+def with_new_pin(agent: AgentParts, portal: FakePortal, puk: bytes | None) -> None:
+    """Have the portal's next order set a new PIN, by this PUK."""
+    assert portal.operation is not None
+    entry = PinEntry(kind="new", policy=PinPolicy())
+    portal.operation = msgspec.structs.replace(portal.operation, steps=[CardStep.SET_PIN], pin=entry)
+    portal.puk = puk
+    agent.windows.answers = [(None, NEW)]
+
+
+async def test_a_new_pin_without_a_puk_is_refused(agent: AgentParts, portal: FakePortal, card: str) -> None:
+    before = await contents(agent, card)
+    with_new_pin(agent, portal, None)
+    assert await order(agent, portal) == "params_invalid"
+    assert await contents(agent, card) == before
+
+
+async def test_a_wrong_puk_leaves_the_card_and_its_tries(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    before = await contents(agent, card)
+    with_new_pin(agent, portal, b"00000000")
+    assert await order(agent, portal) == "puk_wrong"
+    assert await contents(agent, card) == before
+    assert (await agent.care.standing(card)).puk_tries == 3
+    assert copies(agent) == []
+
+
+async def test_a_new_pin_is_the_cards_once_the_portal_has_confirmed(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    before = await contents(agent, card)
+    first = next(iter(portal.orders.values()))
+    assert first.requests is not None
+    assert first.requests.puk is not None
+    puk = bytes(portal.escrow.decrypt(first.requests.puk))
+    with_new_pin(agent, portal, puk)
+    portal.faults.silent = {"receipt"}
+    ending = asyncio.create_task(order(agent, portal))
+    at = await (await portal.claimed(OTHER_CODE)).until(lambda item: item.receipt is not None)
+    assert await contents(agent, card) == before  # with the old PIN
+    assert at.receipt is not None
+    answer = portal._react(at, at.receipt)
+    assert answer is not None
+    await portal.say(at, answer)
+    assert await ending == "finished"
+    await agent.care.check_pin(card, bytearray(NEW))
+    with pytest.raises(InlayError) as refused:
+        await agent.care.check_pin(card, bytearray(PIN))
+    assert refused.value.code == "pin_wrong"
+    (given,) = last_window(agent).given
+    assert given.pin is not None
+    assert not any(given.pin)
+    assert NEW not in agent.everything_written()
+    assert puk not in agent.everything_written()
 
 
 async def test_the_number_binds_this_order_too(agent: AgentParts, portal: FakePortal, card: str) -> None:

@@ -80,6 +80,7 @@ class FakePortal:
         binding: of the orders to come.
         number_given: the number is taken as typed at once.
         operation: what the orders to come are for; None: a new card, with ``keys`` and ``parameters``.
+        puk: what sets a new PIN; None: nothing does.
     """
 
     def __init__(self, tls: ThrowAwayCA) -> None:
@@ -93,6 +94,7 @@ class FakePortal:
         self.keys = [AUTHENTICATION, SIGNATURE, ENCRYPTION]
         self.parameters: dict[str, Any] = {}
         self.operation: Operation | None = None
+        self.puk: bytes | None = None
         self.resume_within = 3600
         self.number_given = True
         self.key_set_version = 1
@@ -378,7 +380,8 @@ class FakePortal:
         match body:
             case Consented():
                 at.consented = body
-                return Proceed() if self.number_given else None
+                puk = None if self.puk is None else jose.encrypt(self.puk, body.encryption_key)
+                return Proceed(puk=puk) if self.number_given else None
             case Requests():
                 at.requests = body
                 if at.exchange.position.stage is Stage.UNDOING:

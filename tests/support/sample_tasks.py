@@ -46,6 +46,13 @@ PRODUCTION = (
     _HEAD + "InitToken=true\nInitialLabel=LABEL\nSetPIN=true\nPIN=!FROM_USER_DIALOG_2_FIELD\n" + _APPLICATIONS
 )
 OPERATION = _HEAD + "PIN=!FROM_USER_DIALOG_1_FIELD\n" + _APPLICATIONS
+SAMPLE = (
+    _HEAD.replace("LABEL=", "PUK_FIELD=")
+    + "SetPIN=true\nInitialPUK=PUK_FIELD\nPIN=!FROM_USER_DIALOG_2_FIELD\n"
+    + _APPLICATIONS
+)
+"""With a new PIN that is set by the card's PUK, as the sample has it."""
+SAMPLE_MAPPING = {"PUK_FIELD": "${card}", "GeneratedCertApp_A": "${theGeneratedCertificate}"}
 MAPPING = {"LABEL": "${label}", "GeneratedCertApp_A": "${theGeneratedCertificate}"}
 VARIABLE = "theGeneratedCertificate"
 
@@ -83,7 +90,7 @@ def use(kit: Kit, definition: type[Definition], text: str | None = None, **varia
 
     if text is not None:
         usage = Usage.PRODUCTION if issubclass(definition, SampleProduction) else Usage.OPERATION
-        Used.encoding = bind(parse(text), usage, MAPPING)
+        Used.encoding = bind(parse(text), usage, SAMPLE_MAPPING if text == SAMPLE else MAPPING)
 
     kit.portal.engine.definitions[definition.name] = Used(kit.portal.context)
     return definition.name

@@ -99,11 +99,6 @@ class CreateVirtualCardOperation:
         await tasks.fail(context, tx, order, actor)
 
 
-def puk_label(card_id: str) -> bytes:
-    """Associated data of a card's sealed PUK."""
-    return b"inlay-puk\0" + card_id.encode()
-
-
 def _ordered(order: Order) -> CreateVirtualCard:
     return order_rows.parameters_as(order, CreateVirtualCard)
 
@@ -123,6 +118,6 @@ def _sealed_puk(context: Context, requests: Requests, ordered: CreateVirtualCard
     try:
         if len(puk) != _PUK_DIGITS or not puk.isdigit():
             raise DecodeError("params_invalid", "$.puk")
-        return context.keys.seal(puk, puk_label(ordered.card))
+        return context.keys.seal(puk, tasks.puk_label(ordered.card))
     finally:
         puk[:] = bytes(len(puk))
