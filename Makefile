@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills crash-matrix soak argon2 fuzz search-speed requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills crash-matrix soak restarts argon2 fuzz search-speed requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ crash-matrix: ## kill the portal and cut its database at every step of issuing, 
 soak: ## 10,000 signatures of each kind over pcscd + vpcd: leaks and speed
 	@packaging/setup test
 	@.venv/bin/python -m bench.card_soak
+
+restarts: ## kill and restart pcscd 100 times under a watching process with a card in; TIMES=n
+	@packaging/setup test
+	@.venv/bin/python -m bench.restarts --times $(or $(TIMES),100)
 
 argon2: ## what opening a card costs on this machine
 	@packaging/setup test
