@@ -11,8 +11,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from agent.pcsc import piv_authenticate, piv_cipher, piv_keys, piv_objects, piv_pin, piv_select
+from agent.pcsc import (
+    piv_attestation,
+    piv_authenticate,
+    piv_cipher,
+    piv_keys,
+    piv_objects,
+    piv_pin,
+    piv_select,
+    piv_use,
+)
 from agent.pcsc.connection import CardConnection
+from agent.pcsc.look import FEATURES
 from agent.pcsc.piv_names import KeyAlgorithm, ManagementAlgorithm
 from protocol.errors import InlayError
 
@@ -60,8 +70,7 @@ def _external(card: CardConnection, algorithm: str, key: str) -> None:
 def _generate(card: CardConnection, slot: str, algorithm: str) -> str:
     public = piv_keys.generate(card, _number(slot), KeyAlgorithm(_number(algorithm)))
     assert isinstance(public, ec.EllipticCurvePublicKey)
-    form = serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-    return public.public_bytes(*form).hex()
+    return _point(public)
 
 
 def _chuid(card: CardConnection) -> str | None:
@@ -72,6 +81,34 @@ def _chuid(card: CardConnection) -> str | None:
 def _history(card: CardConnection) -> list[object] | None:
     found = piv_objects.read_key_history(card)
     return None if found is None else [found.on_card, found.off_card, found.url]
+
+
+def _metadata(card: CardConnection, slot: str) -> list[object] | None:
+    found = piv_keys.metadata(card, _number(slot))
+    if found is None:
+        return None
+    assert isinstance(found.public, ec.EllipticCurvePublicKey)
+    assert found.pin_policy is not None
+    assert found.touch_policy is not None
+    policies = [found.pin_policy.name, found.touch_policy.name]
+    return [found.algorithm.name, *policies, found.generated, _point(found.public).upper()]
+
+
+def _attest(card: CardConnection, slot: str) -> list[str]:
+    found = piv_attestation.attest(card, _number(slot))
+    return [found.statement.hex(), found.issuer.hex()]
+
+
+def _probe(card: CardConnection) -> list[object]:
+    found = piv_select.probe(card)
+    has = [name for name in FEATURES if getattr(found, name)]
+    return [found.version, found.serial, has, [each.name for each in found.management]]
+
+
+def _point(public: ec.EllipticCurvePublicKey) -> str:
+    return public.public_bytes(
+        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+    ).hex()
 
 
 def _hex(value: bytes | None) -> str | None:
@@ -93,6 +130,23 @@ _CALLS: dict[str, Callable[..., Any]] = {
     ),
     "unblock": lambda card, puk, new: piv_pin.unblock(card, puk.encode(), new.encode()),
     "external": _external,
+    "sign": lambda card, slot, algorithm, message: piv_use.sign_sha256(
+        card, _number(slot), KeyAlgorithm(_number(algorithm)), bytes.fromhex(message)
+    ).hex(),
+    "agree": lambda card, slot, algorithm, point: piv_use.agree(
+        card, _number(slot), KeyAlgorithm(_number(algorithm)), bytes.fromhex(point)
+    ).hex(),
+    "move": lambda card, source, target: piv_keys.move(card, _number(source), _number(target)),
+    "delete_key": lambda card, slot: piv_keys.delete(card, _number(slot)),
+    "metadata": _metadata,
+    "set_key": lambda card, algorithm, key: piv_authenticate.set_key(
+        card, ManagementAlgorithm(_number(algorithm)), bytes.fromhex(key)
+    ),
+    "import_key": lambda card, slot, scalar: piv_keys.import_key(
+        card, _number(slot), ec.derive_private_key(_number(scalar), ec.SECP256R1())
+    ),
+    "attest": _attest,
+    "probe": _probe,
     "generate": _generate,
 }
 
