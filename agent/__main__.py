@@ -28,6 +28,7 @@ from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
 from agent.order_ports import Services
 from agent.private_socket import AlreadyRunningError, PrivateSocket
+from agent.shutdown import Shutdown
 from agent.trust import TrustStore
 from agent.trust_desk import TrustStoreDesk
 from protocol.errors import InlayError
@@ -75,6 +76,7 @@ class Agent:
         self._desk = OrderDesk(
             Tools(self._trust, device, self._journal, self._cards, windows, DesktopNotifier(), handlers)
         )
+        self._shutdown = Shutdown(self._desk.under_way)
         self._reader_watch = ReaderWatch()
         self._services = Services(
             self._desk,
@@ -83,12 +85,13 @@ class Agent:
             TrustStoreDesk(self._trust),
             care,
             windows,
+            self._shutdown,
         )
         self._socket = PrivateSocket(self._services, PRIVATE, self._environment)
         self._loopback: LoopbackServer | None = None
 
     async def run(self, ready: int | None) -> None:
-        """Run until SIGTERM or SIGINT.
+        """Run until SIGTERM or SIGINT, or until the person's command ends it.
 
         Args:
             ready: descriptor of a pipe that is told when commands are listened to.
@@ -97,11 +100,11 @@ class Agent:
             AlreadyRunningError: another agent of this user runs.
             UnsafePath: the runtime folder isn't this user's alone.
         """
-        stop = asyncio.Event()
+        stop = self._shutdown.asked
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, stop.set)
-        self._socket.listen()
+        await self._socket.listen()
         if ready is not None:
             os.write(ready, b"ready")
             os.close(ready)
@@ -159,6 +162,7 @@ class Agent:
         await self._reader_watch.close()
         await self._cards.close()
         self._journal.close()
+        self._socket.release()  # last: no other agent may touch cards and journal before
 
 
 def _places(policy: Policy) -> CardPlaces:
@@ -169,8 +173,10 @@ def _places(policy: Policy) -> CardPlaces:
 
 
 def _check_links() -> None:
+    from agent.desktop import autostart
     from agent.desktop.url_handler import check_and_repair
 
+    autostart.repair()
     problem = check_and_repair().problem
     if problem is not None:
         _LOG.warning("links don't open Inlay: %s %s", problem.why, problem.next_step)

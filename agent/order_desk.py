@@ -145,6 +145,14 @@ class OrderDesk:
             raise InlayError("order_busy")
         return self._tools.trust.find(submission.portal)
 
+    def under_way(self) -> list[str]:
+        """The order that is being carried out, as a person knows it; empty when there is none."""
+        active = self._active
+        if active is None or active.ended.done():
+            return []
+        what = "an order" if active.run is None else active.run.title
+        return [f"{what} of {active.submission.portal}"]
+
     async def resume(self) -> None:
         """Go on with, or undo, what the last run of the agent left: once, before anything new is begun.
 

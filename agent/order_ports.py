@@ -29,6 +29,7 @@ from protocol.messages import (
 
 if TYPE_CHECKING:
     from agent.card_ports import CardKeeping
+    from agent.shutdown import Shutdown
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -413,6 +414,7 @@ class Services:
     trust: TrustDesk
     care: CardKeeping
     windows: DialogWindow
+    shutdown: Shutdown
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,11 @@ class OrderRun:
             raise RuntimeError("the order has no window")
         return self._prompt
 
+    @property
+    def title(self) -> str:
+        """What is done, as the window says it."""
+        return "an order" if self._prompt is None else f"“{self._prompt.title}”"
+
     def opened(self, window: WindowSession, prompt: OrderPrompt) -> None:
         """The order has a window of its own now."""
         self.window, self._prompt = window, prompt

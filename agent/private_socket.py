@@ -42,6 +42,9 @@ _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REQUEST_SECONDS: Final = 5
+_ENDING_SECONDS: Final = 10.0
+"""How long another agent may take to end: operations of its cards under way end first."""
+_ENDING_PAUSE: Final = 0.1
 _BACKLOG: Final = 16
 _MAX_CONNECTIONS: Final = 32
 _READ_BYTES: Final = 65_536
@@ -84,8 +87,8 @@ class PrivateSocket:
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
-    def listen(self) -> None:
-        """Take the lock, make the socket, and listen.
+    async def listen(self) -> None:
+        """Take the lock, make the socket, and listen. An agent that is just ending is waited for.
 
         Raises:
             AlreadyRunningError: another agent of this user has the lock.
@@ -93,8 +96,8 @@ class PrivateSocket:
             OSError: the socket can't be made.
         """
         folder = paths.prepare_runtime_directory()
-        self._lock_file = _take_lock(f"{folder}/agent.lock")
         path = paths.socket_path()
+        self._lock_file = await _lock_when_free(f"{folder}/agent.lock", path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # whose lock is free isn't running
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -109,7 +112,7 @@ class PrivateSocket:
         self._accepting = asyncio.create_task(self._accept(listening))
 
     async def close(self) -> None:
-        """Stop listening, and remove the socket."""
+        """Stop listening, and remove the socket; the lock stays until `release`."""
         if self._accepting is not None:
             self._accepting.cancel()
             await asyncio.wait({self._accepting})
@@ -121,8 +124,12 @@ class PrivateSocket:
             self._socket.close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(paths.socket_path())
+
+    def release(self) -> None:
+        """Let the next agent start: everything of this one is closed."""
         if self._lock_file is not None:
             os.close(self._lock_file)
+            self._lock_file = None
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -203,6 +210,23 @@ def error_object(error: InlayError) -> dict[str, str]:
         "why": error.why,
         "next_step": error.next_step,
     }
+
+
+async def _lock_when_free(lock: str, socket_: str) -> int:
+    """Take the lock; who has it and listens no more is about to end."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _ENDING_SECONDS
+    while True:
+        try:
+            return _take_lock(lock)
+        except AlreadyRunningError:
+            if _listens(socket_) or loop.time() > until:
+                raise
+        await asyncio.sleep(_ENDING_PAUSE)
+
+
+def _listens(socket_: str) -> bool:
+    return os.path.lexists(socket_)
 
 
 def _take_lock(path: str) -> int:

@@ -217,6 +217,9 @@ _ROWS: Final = (
           "Use the new PIN. Nothing else was changed."),
     Cause("encoding_unsupported", 1533, "The card can't be encoded like this.",
           "The order asks for {what}, which this Inlay can't do.", "Update Inlay, or tell the portal's support."),
+    Cause("agent_busy", 1540, "Inlay was not stopped.", "It is at work: {what}.",
+          "Finish or cancel that first. To stop anyway: inlay agent --stop --now. What isn't finished is undone then.",
+          page=False),
     # PC/SC
     Cause("pcsc_no_service", 1601, "No program can see smart cards now.", "The PC/SC service (pcscd) is not running.",
           "Install or start it: sudo systemctl start pcscd.socket", page=False),

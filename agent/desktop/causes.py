@@ -10,7 +10,7 @@ from __future__ import annotations
 
 _AGENT = "Inlay's agent can't be reached."
 _LINKS = "inlay: links don't open Inlay."
-_RESTART = "Restart the agent: end it, then run: inlay agent"
+_RESTART = "Restart the agent: inlay agent --stop, then run: inlay agent"
 _LOOK = "Run “inlay agent” in a terminal to see what it says."
 _REGISTER = "Run: inlay link register"
 
@@ -23,6 +23,26 @@ TABLE = {
         "It took the request and gave no answer within {seconds} seconds.",
         _RESTART,
     ),
+    "agent_not_ended": (
+        "Inlay's agent has not ended yet.",
+        "It was told to, and still runs after {seconds} seconds.",
+        "Wait a little; inlay agent --stop then says whether it still runs.",
+    ),
+    "autostart_foreign": (
+        "Starting at log-in was not changed.",
+        "{path} is not Inlay's own file.",
+        "Remove or rename that file, then try again.",
+    ),
+    "autostart_broken": (
+        "Inlay's agent does not start at log-in.",
+        "{entry} starts a program that is not there.",
+        "Run inlay autostart on, which writes it anew.",
+    ),
+    "autostart_unwritable": (
+        "Starting at log-in was not changed.",
+        "{path} can't be written: {reason}.",
+        "Make room on the disk or check the rights of that folder, then try again.",
+    ),
     "agent_stopped": (
         "Inlay's agent has stopped.",
         "The program behind this window ended before the request was finished.",
@@ -31,7 +51,7 @@ TABLE = {
     "answer_malformed": (
         "The agent's answer could not be read.",
         "The command and the running agent are of different versions.",
-        "Restart the agent: end it, then run the command again.",
+        "Restart the agent: inlay agent --stop, then run the command again.",
     ),
     "socket_unsafe": (
         _AGENT,

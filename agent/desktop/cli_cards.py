@@ -13,10 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.desktop import cli_output, paths
-from agent.desktop.client import request
+from agent.desktop.causes import TABLE
+from agent.desktop.client import Refusal, request
 from agent.desktop.link_handler import EXIT_OK
+from agent.desktop.lone_window import show_error
 
 NO_CARD = "There is no virtual card on this machine for you yet."
+_BEFORE_A_WINDOW = ("no_card", "card_unknown", "card_ambiguous")
 _FIELDS = (
     ("serial", "Serial"),
     ("guid", "GUID"),
@@ -83,7 +86,11 @@ def _asked(method: str) -> Callable[[argparse.Namespace], int]:
     def command(options: argparse.Namespace) -> int:
         terminal = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
         environment = paths.handed_over(dict(os.environ))
-        answer = request(method, {"card": options.card, "environment": environment}, terminal)
+        try:
+            answer = request(method, {"card": options.card, "environment": environment}, terminal)
+        except Refusal as refusal:
+            _say_in_a_window(refusal, terminal)
+            raise
         if options.json:
             cli_output.write_json(answer)
         else:
@@ -93,6 +100,12 @@ def _asked(method: str) -> Callable[[argparse.Namespace], int]:
         return EXIT_OK
 
     return command
+
+
+def _say_in_a_window(refusal: Refusal, terminal: int | None) -> None:
+    """What was refused before the agent opened a window, for who started this from a menu."""
+    if terminal is None and (refusal.code in _BEFORE_A_WINDOW or refusal.code in TABLE):
+        show_error(refusal.code, refusal.happened, refusal.why, refusal.next_step)
 
 
 def _write_card(card: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "readers": "agent.desktop.cli",
     "link": "agent.desktop.cli",
     "doctor": "agent.desktop.cli",
+    "autostart": "agent.desktop.cli_agent",
 }
 """Subcommand → module with ``run(argv) -> int``; ``agent`` gets what follows, the others all of it."""
 
@@ -33,6 +34,8 @@ usage: inlay COMMAND …
   link register|unregister|status       who opens inlay: links
   doctor                                what is wrong on this machine, and what to do
   agent                                 run the agent itself (started by itself when needed)
+  agent --stop [--now]                  end the agent; --now: even if something is under way
+  autostart on|off|status               whether the agent starts when you log in
 
 Every command but open and agent takes --json.
 """
@@ -108,6 +111,8 @@ def _show_refusal(answer: bytes) -> int:
 def _run_subcommand(command: str, arguments: list[str]) -> int:
     import importlib
 
+    if command == "agent" and "--stop" in arguments:
+        return int(importlib.import_module("agent.desktop.cli_agent").run(arguments))
     module = importlib.import_module(SUBCOMMANDS[command])
     status = module.run(arguments[1:] if command == "agent" else arguments)
     return int(status)

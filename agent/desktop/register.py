@@ -16,6 +16,8 @@ from pathlib import Path
 
 ENTRY_NAME = "inlay.desktop"
 CODE_ENTRY_NAME = "inlay-code.desktop"
+CARDS_ENTRY_NAME = "inlay-cards.desktop"
+ENTRY_NAMES = (ENTRY_NAME, CODE_ENTRY_NAME, CARDS_ENTRY_NAME)
 MARK = "X-Inlay-Managed=true"
 """Stands in the entries that we wrote, so that no other is ever overwritten or removed."""
 
@@ -52,21 +54,32 @@ def icon_path() -> Path:
 
 def expected_files() -> dict[Path, tuple[str, int]]:
     """All files of a registration: path → content and mode."""
-    values = {
-        "@EXEC@": _quoted_for_exec(str(launcher_path())),
-        "@LAUNCHER@": _escaped(str(launcher_path())),
-        "@ICON@": _escaped(str(icon_path())),
-    }
     files = {
         launcher_path(): (launcher_text(sys.executable), 0o755),
         icon_path(): ((_templates() / "inlay.svg").read_text("utf-8"), 0o644),
     }
-    for name in (ENTRY_NAME, CODE_ENTRY_NAME):
-        text = (_templates() / name).read_text("utf-8")
-        for placeholder, value in values.items():
-            text = text.replace(placeholder, value)
-        files[entry_path(name)] = (text.rstrip("\n") + f"\n{MARK}\n", 0o644)
+    for name in ENTRY_NAMES:
+        files[entry_path(name)] = (filled(name, {}), 0o644)
     return files
+
+
+def filled(name: str, programs: dict[str, str]) -> str:
+    """A desktop entry from its template, with our mark.
+
+    Args:
+        name: the template.
+        programs: further placeholders of its Exec line, and the words that they stand for.
+    """
+    values = {
+        "@EXEC@": _quoted_for_exec(str(launcher_path())),
+        "@LAUNCHER@": _escaped(str(launcher_path())),
+        "@ICON@": _escaped(str(icon_path())),
+        **{placeholder: _quoted_for_exec(word) for placeholder, word in programs.items()},
+    }
+    text = (_templates() / name).read_text("utf-8")
+    for placeholder, value in values.items():
+        text = text.replace(placeholder, value)
+    return text.rstrip("\n") + f"\n{MARK}\n"
 
 
 def launcher_text(interpreter: str) -> str:

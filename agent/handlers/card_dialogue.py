@@ -52,7 +52,12 @@ def begin(
         DecodeError: ``params_invalid``.
     """
     params = codec.convert(dict(request.params), CardParams, malformed="params_invalid")
-    return Conversation(_converse(services, request, params.card, title, work, any_card=any_card))
+
+    async def converse() -> dict[str, Any]:
+        with services.shutdown.busy(f"“{title}”"):
+            return await _converse(services, request, params.card, title, work, any_card=any_card)
+
+    return Conversation(converse())
 
 
 async def _converse(

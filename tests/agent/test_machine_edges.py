@@ -49,6 +49,7 @@ def test_every_command_has_its_handler() -> None:
         "cards.unblock",
         "cards.window",
         "readers",
+        "stop",
         "trust.add",
         "trust.confirm",
         "trust.list",

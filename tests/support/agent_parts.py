@@ -21,6 +21,7 @@ from agent.order_ports import CardOwner, Services, Shown, Submission
 from agent.ports import UserEnvironment
 from agent.reader_watch import ReaderWatch
 from agent.readers import PcscReaders
+from agent.shutdown import Shutdown
 from agent.trust import TrustStore
 from agent.trust_desk import TrustStoreDesk
 from agent.vsc import personalise
@@ -97,7 +98,15 @@ class AgentParts:
     def services(self) -> Services:
         """What handlers work with."""
         trust = TrustStoreDesk(self.trust)
-        return Services(self.desk, self.cards, PcscReaders(ReaderWatch()), trust, self.care, self.windows)
+        return Services(
+            self.desk,
+            self.cards,
+            PcscReaders(ReaderWatch()),
+            trust,
+            self.care,
+            self.windows,
+            Shutdown(self.desk.under_way),
+        )
 
     def trust_portal(self, portal: FakePortal) -> None:
         self.trust.add(portal.portal, "Test portal", portal.root.public, portal.tls.ca_file.read_text())

@@ -94,7 +94,7 @@ def test_an_outdated_entry_is_found_and_repaired() -> None:
 
 def test_registered_entries_are_valid_by_the_desktops_own_tool() -> None:
     url_handler.register()
-    for name in (register.ENTRY_NAME, register.CODE_ENTRY_NAME):
+    for name in register.ENTRY_NAMES:
         checked = subprocess.run(
             ["desktop-file-validate", str(register.entry_path(name))],
             capture_output=True,
