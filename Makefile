@@ -63,6 +63,7 @@ requirements: ## pin every Python dependency anew; UPGRADE=1 takes the newest ve
 docs-screenshots: ## make the pictures in docs/images anew
 	@packaging/setup test
 	@.venv/bin/python -m tests.support.page_screenshots docs/images
+	@.venv/bin/python -m tests.support.staff_screenshots docs/images
 	@.venv/bin/python -m tests.agent.desktop.window_pictures docs/images
 	@.venv/bin/python -m tests.support.use_case_pictures docs/images
 

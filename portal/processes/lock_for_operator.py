@@ -13,11 +13,12 @@ from portal.model.graphs import Why
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import OrderState, Role, VirtualSmartCardState
-from portal.processes import certificates
+from portal.processes import certificates, endings
 from portal.processes.definition import Definition, Step, Target, finish
 from portal.store import objects
 from portal.store.tables import Card, Order
 from portal.store.transitions import StateChange, change_state, is_final
+from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,7 @@ REASON: Final = Option(
     high=200,
 )
 _LOCKED: Final = VirtualSmartCardState.LOCKED
+_STOPPABLE: Final = (OrderState.WAITING.value, OrderState.RUNNING.value)
 _ENDED: Final = frozenset({OrderState.FINISHED.value, OrderState.UNDONE.value})
 
 
@@ -62,11 +64,14 @@ class LockForOperator(Definition):
         self._context = context
 
     async def check(self, tx: AsyncSession, parties: Parties) -> None:
-        """A card that is just being made is undone by its order, which would find it locked at its end."""
+        """Not while an order that can't be stopped any more has the card: it would find it locked at its end.
+
+        These are an order that is just being finished, and one that makes the card, which its holder can cancel.
+        """
         card = cast(Card, parties.target)
-        if card.state != VirtualSmartCardState.REGISTERED:
-            return
-        query = select(Order.state).where(Order.card_id == card.id, Order.state.not_in(_ENDED))
+        making = card.state == VirtualSmartCardState.REGISTERED
+        unstoppable = Order.state.not_in(_ENDED) if making else Order.state == OrderState.FINISHING.value
+        query = select(Order.state).where(Order.card_id == card.id, unstoppable)
         running = (await tx.scalars(query.limit(1))).first()
         if running is not None:
             raise WrongState("order", running, _ENDED)
@@ -88,7 +93,19 @@ class LockForOperator(Definition):
         await change_state(turn.tx, card, _LOCKED, StateChange(actor, now, Why.LOCKED, note))
         for certificate in await certificates.of_card(turn.tx, card, lock=True):
             await certificates.enqueue_revocation(turn.tx, certificate, Reason.UNSPECIFIED, actor, now)
+        await self._stop_orders(turn, card, actor)
         finish(turn, "done")
+
+    async def _stop_orders(self, turn: Turn, card: Card, actor: str) -> None:
+        """Undo what agents are doing to the card.
+
+        Others lock an order before its card, and this transaction has the card already: an order that somebody has
+        locked is passed over instead of waited for. Its receipt waits for the card, finds it Locked, and is refused.
+        """
+        query = select(Order).where(Order.card_id == card.id, Order.state.in_(_STOPPABLE))
+        for order in await turn.tx.scalars(query.with_for_update(skip_locked=True)):
+            error = InlayError("card_ended", state=card.state.lower())
+            await endings.undo(self._context, turn.tx, order, error, actor)
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """What will be revoked, and why the card was locked."""

@@ -141,6 +141,7 @@ def _card(kind: str) -> Loader:
         orders = list(await tx.scalars(select(Order).where(Order.card_id == key)))
         found.ids = [view.id for view in found.certificates]
         found.ids += [order.jti for order in orders] + [order.process_id for order in orders]
+        found.ids += await _processes_on(tx, kind, key)
         if card.restored_at is not None:
             found.notices.append(
                 "This card's file is older than one that was seen before: an old copy was put back. Replace the card."
@@ -148,6 +149,12 @@ def _card(kind: str) -> Loader:
         return found
 
     return load
+
+
+async def _processes_on(tx: AsyncSession, kind: str, key: str) -> list[str]:
+    """Ids of the processes that work or worked on an object."""
+    query = select(Process.id).where(Process.target_kind == kind, Process.target_id == key)
+    return list(await tx.scalars(query.order_by(Process.created_at.desc()).limit(_MOST_RELATED)))
 
 
 async def _card_facts(tx: AsyncSession, card: Card) -> list[Fact]:
@@ -186,7 +193,7 @@ async def _certificate(tx: AsyncSession, key: str) -> Found:
             Fact("Key", "made by the portal" if row.key_source == "import" else "made on the card"),
             Fact("Key in the archive", "no" if row.archived_key_id is None else "yes"),
         ],
-        ids=[row.request_id],
+        ids=[row.request_id, *await _processes_on(tx, "certificate", key)],
         certificates=await card_views.certificate_views(tx, [row]),
     )
     if row.revocation_reason:
@@ -238,7 +245,10 @@ async def _process(tx: AsyncSession, key: str) -> Found:
         title=process.name,
         state=process.state,
         facts=[
-            await _person("User", tx, process.user_id),
+            await _person("Started by", tx, process.user_id),
+            *([await _person("About", tx, process.subject_id)] if process.subject_id else []),
+            *([await _person("Agreed to by", tx, process.approved_by)] if process.approved_by else []),
+            *([await _target(tx, process.target_kind, process.target_id)] if process.target_id else []),
             Fact("Step", process.step),
             Fact("Started", moment(process.created_at)),
             Fact("Changed", moment(process.changed_at)),
@@ -258,6 +268,12 @@ async def _process(tx: AsyncSession, key: str) -> Found:
 async def _person(label: str, tx: AsyncSession, key: str) -> Fact:
     user = await tx.get_one(User, key)
     return Fact(label, f"{user.name}, {user.email}", Link("user", user.id, user.email))
+
+
+async def _target(tx: AsyncSession, kind: str | None, key: str) -> Fact:
+    title, state = await _named(tx, kind or "", key)
+    link = Link(kind, key, title) if kind in LOADERS else None
+    return Fact("Object", f"{title} ({state})" if state else title, link)
 
 
 async def _relations(tx: AsyncSession, kind: str, key: str) -> list[Relation]:

@@ -20,7 +20,19 @@ PAGE: Final = 100
 _DEVICE: Final = "device:"
 _WHY: Final = ("note", "reason", "error", "why")
 """Where a row says why, the most telling first."""
-_WHAT: Final = {
+WHAT: Final = {
+    "archived_key.recovered": "Its encryption key was recovered on to a card",
+    "archived_key.recovery_approved": "Recovery of its encryption key was agreed to",
+    "archived_key.recovery_expired": "Recovery of its encryption key was not agreed to in time",
+    "archived_key.recovery_refused": "Recovery of its encryption key was refused",
+    "audit.verified": "The audit log was checked",
+    "ca.retry_asked": "The CA was asked again",
+    "card.deleted": "Deleted by its holder",
+    "card.pin_changed": "Its PIN was changed",
+    "certificate.hold_asked": "Hold asked for",
+    "certificate.release_asked": "Release asked for",
+    "certificate.released": "Released in the CA",
+    "relation.made": "Related",
     "archived_key.delivered": "Its encryption key was taken from the archive",
     "archived_key.made": "Its encryption key was made and archived",
     "card.encoded": "Got new keys and certificates",
@@ -32,8 +44,6 @@ _WHAT: Final = {
     "certificate.issued": "Issued by the CA",
     "certificate.refused": "Refused by the CA",
     "certificate.revocation_asked": "Revocation asked for",
-    "certificate.released": "Released in the CA",
-    "certificate.state": "State changed",
     "key_set.published": "Key set published",
     "objects.exported": "Search exported",
     "options.saved": "Options saved",
@@ -47,7 +57,6 @@ _WHAT: Final = {
     "session.ended": "Logged out",
     "session.opened": "Logged in",
     "session.refused": "A log-in was refused",
-    "relation.made": "Related",
     "user.added": "Added",
     "user.roles": "Roles changed",
     "user.state": "State changed",
@@ -89,7 +98,7 @@ async def told(tx: AsyncSession, rows: Sequence[AuditEntry], own: frozenset[str]
             action=row.action,
             actor=_actor(row, devices),
             why=_why(row.details),
-            details=_details(row.details),
+            details=_details(row),
             object=links.get(row.object_id),
         )
         for row in rows
@@ -118,7 +127,7 @@ def _what(row: AuditEntry) -> str:
     before, after = row.details.get("before"), row.details.get("after")
     if row.action.endswith(".state") and isinstance(before, str) and isinstance(after, str):
         return f"From {before} to {after}"
-    return _WHAT.get(row.action, row.action)
+    return WHAT.get(row.action, row.action)
 
 
 def _by_device(row: AuditEntry) -> bool:
@@ -139,9 +148,10 @@ def _why(details: Mapping[str, object]) -> str:
     return InlayError(told[0]).happened if told[0] in TABLE else told[0]
 
 
-def _details(details: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+def _details(row: AuditEntry) -> tuple[tuple[str, str], ...]:
+    said = {*_WHY, *(("before", "after") if row.action.endswith(".state") else ())}
     return tuple(
         (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for name, value in sorted(details.items())
-        if name not in _WHY and value not in ("", [])
+        for name, value in sorted(row.details.items())
+        if name not in said and value not in ("", [])
     )

@@ -14,6 +14,7 @@ from portal.processes.lock_for_operator import LockForOperator
 from portal.store.tables import AuditEntry, CaCertificate, Card, Certificate, Order, Revocation
 from portal.views import ObjectRef
 from protocol.errors import InlayError
+from tests.support import sample_tasks
 from tests.support.portal_kit import P256, Kit, running_portal
 from tests.support.postgresql import PrivatePostgresql
 from tests.support.stored_objects import put_card, state_of_card
@@ -134,6 +135,40 @@ async def test_locked_and_revoked_with_reason_unspecified(kit: Kit) -> None:
         (entry,) = await locked(tx)
     assert (entry.actor, entry.object_id) == ("olga@example.org", card)
     assert entry.details == {"before": "Active", "after": "Locked", "why": "locked", "note": "reported lost"}
+
+
+async def test_what_an_agent_is_doing_to_the_card_is_undone(kit: Kit) -> None:
+    """A renewal that has its new certificates already: they are revoked with the old ones, and stay so."""
+    await kit.set_options(**P256)
+    ada, olga = await kit.person(), await operator(kit)
+    view, agent = await kit.bound_agent(ada)
+    await agent.complete()
+    view = await kit.services.process(ada, view.id)
+    await kit.services.next(ada, view.id, view.version)
+    (card,) = await kit.services.cards(ada)
+    ref = ObjectRef("virtual_smart_card", card.id)
+    renewal = await kit.services.start_process(ada, "VirtualSmartCardProcRenew", ref)
+    renewal, agent = await sample_tasks.carried(kit, ada, renewal, await sample_tasks.again(kit, agent))
+    receipt = await agent.make_card()
+    view = await begin(kit, olga, card.id)
+    await kit.services.next(olga, view.id, view.version, REASON)
+    ended = await kit.ended(ada, renewal.id)
+    assert (ended.state, ended.error and ended.error.error) == ("undone", "card_ended")
+    await agent.say(receipt)
+    assert await kit.valid_at_ca() == []
+    assert {row.state for row in await certificates(kit)} == {"Revoked"}
+    assert len(await certificates(kit)) == 5
+
+
+async def test_an_order_that_is_just_being_finished_is_waited_for(kit: Kit) -> None:
+    ada, olga = await kit.person(), await operator(kit)
+    card = await made_card(kit, ada)
+    async with kit.database.write() as tx:
+        order = (await tx.scalars(select(Order))).one()
+        order.state = OrderState.FINISHING.value
+    with pytest.raises(WrongState) as caught:
+        await begin(kit, olga, card)
+    assert (caught.value.kind, caught.value.would_do) == ("order", ["finished", "undone"])
 
 
 async def test_while_the_ca_is_away_revocations_wait_and_nothing_is_shown_as_revoked(tmp_path: Path) -> None:
