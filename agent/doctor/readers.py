@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import queue
 import shutil
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from agent import card_map
 from agent.card_map import CardMap
 from agent.doctor.findings import Finding, finding, from_error
 from agent.pcsc import scard
-from agent.pcsc.connection import CardConnection
-from agent.pcsc.look import Evidence, look
+from agent.pcsc.deadline import look_at, within
+from agent.pcsc.look import Evidence
 from agent.pcsc.scard import ReaderState
 from agent.pcsc.service_wait import SOCKET_FOLDER
 from agent.pcsc.slots import VirtualSlot, read_slots
 from protocol.errors import InlayError
-
-T = TypeVar("T")
 
 _SECONDS: Final = 8.0
 """How long service and card may take to answer."""
@@ -137,39 +132,10 @@ def look_at_cards(seen: Seen, cards: CardMap) -> list[Card]:
         if not reader.present:
             continue
         try:
-            found.append(Card(reader.name, within(_SECONDS, partial(_look, reader.name, cards))))
+            found.append(Card(reader.name, look_at(reader.name, cards.aids, _SECONDS)))
         except InlayError as error:
             found.append(Card(reader.name, problem=error))
     return found
-
-
-def _look(reader: str, cards: CardMap) -> Evidence:
-    with scard.Context() as context, CardConnection(context.connect(reader), reader) as card:
-        return look(card, cards.aids)
-
-
-def within(seconds: float, work: Callable[[], T]) -> T | None:
-    """Do something that may never come back; None when it hasn't in this time. The thread is left behind.
-
-    Raises:
-        InlayError: what the work raises.
-    """
-    done: queue.SimpleQueue[T | InlayError] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            done.put(work())
-        except InlayError as error:
-            done.put(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        result = done.get(timeout=seconds)
-    except queue.Empty:
-        return None
-    if isinstance(result, InlayError):
-        raise result
-    return result
 
 
 def judge_cards(seen: list[Card], cards: CardMap, machine: Path) -> list[Finding]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import string
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -170,17 +168,6 @@ def test_usb_readers_are_what_the_kernel_says(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "1-1").mkdir()
     (tmp_path / "1-1" / "product").write_text("Reader of a maker\n")
     assert list(readers._usb_readers()) == ["Reader of a maker", "1-3"]
-
-
-def test_what_never_comes_back_is_left_behind() -> None:
-    free = threading.Event()
-    begun = time.monotonic()
-    assert readers.within(0.05, lambda: free.wait(30)) is None
-    assert time.monotonic() - begun < 10
-    free.set()
-    with pytest.raises(InlayError):
-        readers.within(10, lambda: (_ for _ in ()).throw(InlayError("pcsc_failed")))
-    assert readers.within(10, lambda: 7) == 7
 
 
 # --- the agent's side --------------------------------------------------------------------------

@@ -1,0 +1,173 @@
+"""Waits for the card that something is about, says what it sees meanwhile, and never takes another for it.
+
+Cards are looked at when they come, and not again until they went or another came. Nothing spins, nothing is polled,
+and nothing is written to a card here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from agent.pcsc.deadline import look_at
+from agent.pcsc.reader_events import ReaderLook
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from agent.card_map import CardKind, CardMap
+    from agent.pcsc.look import Evidence
+    from agent.reader_watch import ReaderWatch, Seen, Watcher
+
+_LOOK_SECONDS: Final = 8.0
+"""How long a card, or another program's transaction with it, may take until it is said to be in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which card it has to be: everything that is named has to be so.
+
+    Attributes:
+        guid: of its CHUID, 32 hexadecimal digits.
+        serial: what GET SERIAL says.
+        driver: who speaks to it.
+    """
+
+    guid: str | None = None
+    serial: int | None = None
+    driver: str | None = None
+
+    def is_met_by(self, shown: Evidence, kind: CardKind) -> bool:
+        """Whether a card is the one."""
+        has = shown.capabilities
+        return (
+            (self.guid is None or shown.guid == self.guid)
+            and (self.serial is None or (has is not None and has.serial == self.serial))
+            and (self.driver is None or kind.driver == self.driver)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCard:
+    """A card that was looked at.
+
+    Attributes:
+        reader: where it is.
+        shown: what it showed; None when it couldn't be looked at.
+        kind: which entry of the card map it is of; None when it is of none.
+        problem: why it isn't the one: ``card_other``, ``card_not_supported``, ``pcsc_…``; None when it is.
+    """
+
+    reader: str
+    shown: Evidence | None
+    kind: CardKind | None
+    problem: InlayError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What there is to see now.
+
+    Attributes:
+        problem: code why PC/SC can't be asked; None when it can.
+        readers: names of all readers that count.
+        cards: the cards in them, in the readers' order.
+    """
+
+    problem: str | None
+    readers: tuple[str, ...]
+    cards: tuple[FoundCard, ...]
+
+    @property
+    def fitting(self) -> tuple[FoundCard, ...]:
+        """The cards that are the one; with several, a person has to choose."""
+        return tuple(card for card in self.cards if card.problem is None)
+
+
+Look = Callable[[str, frozenset[bytes], float], "Evidence | None"]
+
+
+class CardSearch:
+    """One search; close it in the end."""
+
+    def __init__(
+        self,
+        watch: ReaderWatch,
+        cards: CardMap,
+        wanted: Wanted,
+        *,
+        counts: Callable[[str], bool] = lambda _reader: True,
+        look: Look = look_at,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            watch: the agent's one watch of readers.
+            cards: the card map.
+            wanted: which card it has to be.
+            counts: whether a reader counts, by its name: this agent's own virtual ones may not.
+            look: looks at the card in a reader; blocks.
+        """
+        self._watch, self._map, self._wanted = watch, cards, wanted
+        self._counts, self._look = counts, look
+        self._watcher: Watcher | None = None
+        self._known: dict[str, tuple[tuple[object, ...], FoundCard]] = {}
+
+    async def next(self) -> Sight:
+        """What there is to see: at once the first time, then as soon as it is something else."""
+        watcher = self._watcher
+        if watcher is None:
+            watcher = self._watcher = await self._watch.watch()
+        seen = await watcher.next()
+        readers = [reader for reader in seen.look.readers if self._counts(reader.name)]
+        present = [reader for reader in readers if reader.present]
+        self._known = {
+            name: known for name, known in self._known.items() if name in {each.name for each in present}
+        }
+        found = [await self._examined(reader, seen) for reader in present]
+        return Sight(seen.look.problem, tuple(reader.name for reader in readers), tuple(found))
+
+    async def wait(self, tell: Callable[[Sight], None]) -> FoundCard:
+        """Wait until exactly one card is the one.
+
+        Args:
+            tell: told of everything that is seen on the way: nothing there, another card, two that fit.
+        """
+        while True:
+            sight = await self.next()
+            tell(sight)
+            if len(sight.fitting) == 1:
+                return sight.fitting[0]
+
+    async def close(self) -> None:
+        """Search no more; harmless when closed."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            await watcher.close()
+
+    async def _examined(self, reader: ReaderLook, seen: Seen) -> FoundCard:
+        """A card as it was looked at when it came; one that was mute or held is looked at again when that changes."""
+        mark = (seen.insertions.get(reader.name), reader.count, reader.atr, reader.mute, reader.exclusive)
+        known = self._known.get(reader.name)
+        if known is not None and known[0] == mark:
+            return known[1]
+        found = await self._examine(reader)
+        self._known[reader.name] = (mark, found)
+        return found
+
+    async def _examine(self, reader: ReaderLook) -> FoundCard:
+        if reader.mute:
+            return FoundCard(reader.name, None, None, InlayError("pcsc_card_mute"))
+        try:
+            shown = await asyncio.to_thread(self._look, reader.name, self._map.aids, _LOOK_SECONDS)
+        except InlayError as error:
+            return FoundCard(reader.name, None, None, error)
+        if shown is None:
+            return FoundCard(reader.name, None, None, InlayError("pcsc_sharing"))
+        chosen = self._map.choose(shown)
+        if chosen is None:
+            unknown = InlayError("card_not_supported", atr=shown.atr.hex().upper())
+            return FoundCard(reader.name, shown, None, unknown)
+        fits = self._wanted.is_met_by(shown, chosen[0])
+        return FoundCard(reader.name, shown, chosen[0], None if fits else InlayError("card_other"))
