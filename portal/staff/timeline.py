@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import or_, select
 
-from portal.model import states
 from portal.staff.views import Event, Link, Timeline
 from portal.store.tables import AuditEntry, Card, Certificate, Device
 from protocol.errors import TABLE, InlayError
@@ -60,9 +59,8 @@ WHAT: Final = {
     "user.added": "Added",
     "user.roles": "Roles changed",
     "user.state": "State changed",
-    **dict.fromkeys((f"{kind}.state" for kind in states.OF_CARDS), "State changed"),
 }
-"""What people read; an action without a sentence of its own is shown by its word."""
+"""What people read; a change of state is told by its states, an action without a sentence by its word."""
 
 
 async def of_objects(
