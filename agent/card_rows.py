@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agent.vsc.card import VirtualCard
     from protocol.errors import InlayError
 
-_REPLACED_ONLY: Final = frozenset({"card_damaged", "device_secret_lost"})
+_REPLACED_ONLY: Final = frozenset({"card_damaged", "card_of_other_device", "device_secret_lost"})
 """What no waiting mends: its portal makes a new card."""
 
 

@@ -20,6 +20,7 @@ from agent.journal import JournalledCard
 from agent.long_pin import card_pin
 from agent.made_card import MadeCard, facts_of
 from agent.order_ports import CardFacts, CardOwner, Shown
+from agent.start_over import StartOver
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.state import Lifecycle
@@ -71,6 +72,7 @@ class VirtualCards:
         self._places = places
         self._sessions = sessions
         self._shelf = CardShelf(state / "cards", device)
+        self._over = StartOver(state, device, journal)
         self.copies = state / "encodings"
         """where copies of cards lie that orders work on"""
         self._cards: dict[str, VirtualCard] = {}
@@ -198,6 +200,14 @@ class VirtualCards:
         """What the person should know of their cards as a whole."""
         blind = None if self._sessions is None else self._sessions.blind
         return [] if blind is None else [blind]
+
+    async def lost(self) -> dict[str, Any]:
+        """What a lost secret of this device takes with it; see `agent.start_over.StartOver.look`."""
+        return await asyncio.to_thread(self._over.look)
+
+    async def start_over(self) -> dict[str, Any]:
+        """Put that aside, and begin anew; see `agent.start_over.StartOver.carry_out`."""
+        return await asyncio.to_thread(self._over.carry_out)
 
     async def attend(self) -> list[Standing]:
         """Put every active card that is in no reader into one, where that is possible now.

@@ -86,6 +86,26 @@ class Device:
                 return error
         return None
 
+    def look_for(self, level: Level) -> None:
+        """See whether a level's secret is there, where one was ever made; asks nobody, and makes none.
+
+        Raises:
+            InlayError: as `secret`.
+        """
+        with self._lock:
+            if keys_system.has_secret(self._state / f"secret-{level.value}"):
+                self._secret(level, ask=False)
+
+    def made_level(self) -> Level | None:
+        """Where the device key is; None before there is one."""
+        return next((level for level in _BEST_FIRST if self._key_file(level).exists()), None)
+
+    @property
+    def key_file(self) -> Path | None:
+        """The device key's file; None before there is one."""
+        level = self.made_level()
+        return None if level is None else self._key_file(level)
+
     def levels(self) -> list[StorageLevel]:
         """The levels at which this machine can keep keys now, best first.
 
@@ -133,9 +153,9 @@ class Device:
 
     def _own_level(self, *, ask: bool = True) -> Level:
         """The level of the agent's own secrets: where the key is; before there is one, the best there is."""
-        for level in _BEST_FIRST:
-            if (self._state / f"secret-{level.value}" / _KEY_FILE).exists():
-                return level
+        made = self.made_level()
+        if made is not None:
+            return made
         try:
             self._secret(Level.KEYSTORE, ask=ask)
         except KeystoreMissing:
@@ -146,11 +166,13 @@ class Device:
             raise
         return Level.KEYSTORE
 
+    def _key_file(self, level: Level) -> Path:
+        return self._state / f"secret-{level.value}" / _KEY_FILE
+
     def _load_key(self) -> jose.SigningKey | None:
         level = self._own_level()
-        path = self._state / f"secret-{level.value}" / _KEY_FILE
         try:
-            sealed = path.read_bytes()
+            sealed = self._key_file(level).read_bytes()
         except FileNotFoundError:
             return None
         sealer = Sealer(self._secret(level).derive("device-key"))
@@ -163,7 +185,7 @@ class Device:
         level = self._own_level()
         key = jose.SigningKey.generate()
         sealed = Sealer(self._secret(level).derive("device-key")).seal(key.to_pem(), _KEY_PLACE)
-        write_durably(self._state / f"secret-{level.value}" / _KEY_FILE, sealed)
+        write_durably(self._key_file(level), sealed)
         _LOG.info("device key %s made, kept at level %s", key.thumbprint, level.value)
         return key
 

@@ -23,6 +23,11 @@ class JournalAccess:
         self._lock = threading.Lock()
         self._journal: Journal | None = None
 
+    @property
+    def path(self) -> Path:
+        """The journal's file."""
+        return self._path
+
     def get(self) -> Journal:
         """The open journal.
 

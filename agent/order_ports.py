@@ -176,6 +176,16 @@ class Cards(Protocol):
     def notes(self) -> list[InlayError]:
         """What the person should know of their cards as a whole."""
 
+    async def lost(self) -> dict[str, Any]:
+        """What a lost secret of this device takes with it.
+
+        Raises:
+            InlayError: ``nothing_lost``, ``keystore_locked``.
+        """
+
+    async def start_over(self) -> dict[str, Any]:
+        """Put that aside, deleting nothing, and begin anew."""
+
 
 # --- orders ------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agent.desktop import cli_cards, cli_output, paths, url_handler
+from agent.desktop import cli_cards, cli_output, cli_start_over, paths, url_handler
 from agent.desktop.causes import told
 from agent.desktop.client import Refusal, request
 from agent.desktop.link_handler import EXIT_OK, EXIT_REFUSED
@@ -99,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", parents=[common], help="find out what is wrong, and what to do")
     doctor.set_defaults(command=_doctor)
+
+    over = commands.add_parser(
+        "start-over", parents=[common], help="a new secret for this device, where the old one is lost"
+    )
+    over.add_argument("--yes", action="store_true", help="put the old cards aside without a question")
+    over.set_defaults(command=cli_start_over.run)
 
     link = commands.add_parser("link", help="who opens inlay: links").add_subparsers(
         required=True, metavar="register|unregister|status"

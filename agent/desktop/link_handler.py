@@ -18,6 +18,7 @@ SUBCOMMANDS = {
     "link": "agent.desktop.cli",
     "doctor": "agent.desktop.cli",
     "autostart": "agent.desktop.cli_agent",
+    "start-over": "agent.desktop.cli",
 }
 """Subcommand → module with ``run(argv) -> int``; ``agent`` gets what follows, the others all of it."""
 
@@ -33,6 +34,7 @@ usage: inlay COMMAND …
   readers                               the card readers, and what is in them
   link register|unregister|status       who opens inlay: links
   doctor                                what is wrong on this machine, and what to do
+  start-over [--yes]                    a new secret for this device, where the old one is lost
   agent                                 run the agent itself (started by itself when needed)
   agent --stop [--now]                  end the agent; --now: even if something is under way
   autostart on|off|status               whether the agent starts when you log in

@@ -20,7 +20,7 @@ Errors, all `protocol.errors.InlayError`::
     ├── CardTruncated       card_damaged         shorter than it says
     ├── CardDamaged         card_damaged         its bytes were changed, or hold what no card has
     ├── CardVersion         card_version         written by another version
-    ├── CardOfOtherDevice   device_secret_lost   another device secret's
+    ├── CardOfOtherDevice   card_of_other_device another device secret's
     └── CardNotSaved        card_write_failed    the disk refused
 """
 
@@ -98,10 +98,10 @@ class CardVersion(CardStoreError):
 
 
 class CardOfOtherDevice(CardStoreError):
-    """The file belongs to another device secret: another machine, user, or a lost key store."""
+    """The file belongs to another device secret: of another machine or user, or one that was given up."""
 
     def __init__(self, card_id: str) -> None:
-        super().__init__("device_secret_lost", card_id)
+        super().__init__("card_of_other_device", card_id)
 
 
 class CardNotSaved(CardStoreError):

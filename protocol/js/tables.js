@@ -370,7 +370,7 @@ export const CAUSES = Object.freeze({
   "device_secret_lost": {
     "happened": "The virtual cards on this machine can't be used.",
     "why": "The secret in the system's key store that protects them is gone or was replaced.",
-    "next_step": "Restore the key store, or get a new virtual card from the portal."
+    "next_step": "Restore the key store. If that can't be done, run inlay start-over, then get a new virtual card."
   },
   "pin_wrong": {
     "happened": "The PIN is wrong.",
@@ -431,6 +431,11 @@ export const CAUSES = Object.freeze({
     "happened": "The card can't be encoded like this.",
     "why": "The order asks for {what}, which this Inlay can't do.",
     "next_step": "Update Inlay, or tell the portal's support."
+  },
+  "card_of_other_device": {
+    "happened": "A virtual card on this machine can't be used.",
+    "why": "The file of card {card} belongs to another machine or user, or to a secret that was given up.",
+    "next_step": "Where it was made it works. For this machine, get a new virtual card from the portal."
   },
   "pcsc_card_removed": {
     "happened": "The card is gone.",

@@ -108,7 +108,7 @@ def test_lost_device_secret_is_said(cards: CardStore) -> None:
     stranger = CardStore(cards._folder, DeviceSecret(os.urandom(32), Level.FILE))
     (entry,) = stranger.list_cards()
     assert entry.error is not None
-    assert entry.error.code == "device_secret_lost"
+    assert entry.error.code == "card_of_other_device"
 
 
 def test_full_disk_leaves_the_old_state(cards: CardStore, monkeypatch: pytest.MonkeyPatch) -> None:
