@@ -20,7 +20,7 @@ from agent.handlers.registry import ORDERS, PAGE, PRIVATE
 from agent.journal import JournalUnusableError
 from agent.origins import HeaderRefused, MalformedHeader, check_origin, parse_origin
 from agent.pcsc.slots import read_slots
-from agent.peer import holder_of, user_of
+from agent.peer import clients_of, holder_of, user_of
 from agent.rates import RateLimit
 from agent.sealing import SealBrokenError, Sealer
 from protocol.errors import InlayError
@@ -245,7 +245,33 @@ def test_a_rate_slides() -> None:
 def test_no_policy_is_the_default(tmp_path: Path) -> None:
     assert machine_policy(tmp_path) == Policy()
     (tmp_path / "policy.json").symlink_to("/dev/zero")
-    assert machine_policy(tmp_path, os.geteuid()) == Policy(user_trust=False, file_storage=False)
+    assert machine_policy(tmp_path, os.geteuid()) == Policy(
+        user_trust=False, file_storage=False, pin_lapse_minutes=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("minutes", "seconds"),
+    [("1", 60.0), ("1440", 86400.0), ("0", None), ("-1", 60.0), ("1441", 60.0), ('"x"', 60.0)],
+)
+def test_how_long_an_unused_pin_lasts(tmp_path: Path, minutes: str, seconds: float | None) -> None:
+    """What can't be meant is taken as the strictest."""
+    (tmp_path / "policy.json").write_text(f'{{"pin_lapse_minutes": {minutes}}}')
+    assert machine_policy(tmp_path, os.geteuid()).pin_lapse_seconds == seconds
+
+
+def test_an_unused_pin_lasts_a_quarter_of_an_hour() -> None:
+    assert Policy().pin_lapse_seconds == 900.0
+
+
+def test_who_is_connected_to_a_port_is_known() -> None:
+    with socket.socket() as listening, socket.socket() as client:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        assert clients_of([port]) == {}
+        client.connect(("127.0.0.1", port))
+        assert clients_of([port, 1]) == {port: os.geteuid()}
 
 
 # --- errors and logs
