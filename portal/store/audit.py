@@ -17,6 +17,7 @@ from portal.store.tables import AuditEntry, AuditHead
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
+_CHUNK: Final = 500
 START: Final = "0" * 64
 """What stands before the first row."""
 
@@ -53,7 +54,7 @@ async def record(
         details=details,
         previous=head.hash,
     )
-    entry.hash = _hash(entry)
+    entry.hash = _hash(entry, entry.number)
     tx.add(entry)
     head.number, head.hash = entry.number, entry.hash
     await tx.flush()
@@ -66,12 +67,12 @@ async def first_fault(tx: AsyncSession) -> int | None:
         Number of the first row that doesn't fit, or None. A cut-off end shows as the number after the last row.
     """
     expected, previous = 1, START
-    for entry in await tx.scalars(select(AuditEntry).order_by(AuditEntry.number)):
-        if entry.number != expected or entry.previous != previous or entry.hash != _hash(entry):
+    query = select(AuditEntry).order_by(AuditEntry.number).execution_options(yield_per=_CHUNK)
+    async for entry in await tx.stream_scalars(query):
+        if entry.number != expected or entry.previous != previous or not fits(entry):
             return expected
         expected, previous = expected + 1, entry.hash
-    head = (await tx.execute(select(AuditHead))).scalar_one()
-    return None if (head.number, head.hash) == (expected - 1, previous) else expected
+    return None if await stored_head(tx) == (expected - 1, previous) else expected
 
 
 async def head(tx: AsyncSession) -> tuple[int, str]:
@@ -80,9 +81,20 @@ async def head(tx: AsyncSession) -> tuple[int, str]:
     return row.number, row.hash
 
 
-def _hash(entry: AuditEntry) -> str:
+async def stored_head(tx: AsyncSession) -> tuple[int, str] | None:
+    """The same of a log that may have been tampered with: None when the head row is missing, or isn't one alone."""
+    rows = list(await tx.scalars(select(AuditHead)))
+    return (rows[0].number, rows[0].hash) if len(rows) == 1 else None
+
+
+def fits(entry: AuditEntry, number: int | None = None) -> bool:
+    """Whether a row's hash is that of its content, with its own number or the one that is given."""
+    return entry.hash == _hash(entry, entry.number if number is None else number)
+
+
+def _hash(entry: AuditEntry, number: int) -> str:
     content: list[Any] = [
-        entry.number,
+        number,
         entry.at,
         entry.actor,
         entry.action,
