@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, TypeVar
 from aiohttp import web
 
 import portal.web
+from portal import audit_heads, option_store
 from portal import config as configuration
-from portal import option_store
 from portal.app import Portal
-from portal.audit_heads import check_and_sign
+from portal.clock import system_clock
 from portal.errors import PortalError
+from portal.events import ChangeBus
 from portal.keys import FileKeys, KeyStoreError, read_passphrase
 from portal.model.states import Role, UserState
 from portal.model.virtual_card_options import NAME as CARD_OPTIONS
 from portal.processes import ca_changes
+from portal.store.database import Database
 from protocol import jose
 from protocol.errors import InlayError
 
@@ -77,10 +79,19 @@ def _parser() -> argparse.ArgumentParser:
     crl.add_argument("--out", type=Path, metavar="FILE")
     ca = commands.add_parser("ca-certificate", help="write the CA's certificate (PEM)")
     ca.add_argument("--out", type=Path, metavar="FILE")
-    audit = commands.add_parser("audit", help="check the audit log, and sign its head")
-    audit.add_argument(
-        "--heads", type=Path, metavar="FILE", help="signed heads: checked, and the new one added"
+    audit = commands.add_parser("audit", help="check the audit log, sign its head").add_subparsers(
+        dest="what", required=True
     )
+    for what, help_ in (
+        ("verify", "tell every row that was changed, removed, inserted or moved; 1 when there is one"),
+        ("head", "verify, sign the head of now, and add it to the signed heads"),
+    ):
+        audit.add_parser(what, help=help_).add_argument(
+            "--heads",
+            type=Path,
+            metavar="FILE",
+            help="signed heads; by default those that the portal exports",
+        )
     user = commands.add_parser("user", help="add users, set their state").add_subparsers(
         dest="what", required=True
     )
@@ -198,21 +209,34 @@ def _reconcile(config: Config, _options: argparse.Namespace) -> int:
 
 
 def _audit(config: Config, options: argparse.Namespace) -> int:
+    """Verify, or sign the head: on the database as it is, which is neither migrated nor written to."""
     keys = _keys(config)
-    file: Path | None = options.heads
-    recorded = file.read_text("ascii").split() if file is not None and file.exists() else []
+    database = Database(config.database, ChangeBus(), config.model())
+    file: Path = options.heads or config.audit_heads_file
+    recorded = audit_heads.recorded_in(file)
 
-    async def run(portal_: Portal) -> tuple[Head, str]:
-        now = portal_.context.clock()
-        return await check_and_sign(portal_.database, keys, config.portal_id, now, recorded)
+    async def run() -> audit_heads.Report | tuple[Head, str]:
+        try:
+            if options.what == "verify":
+                return await audit_heads.verify(database, keys, config.portal_id, recorded)
+            return await audit_heads.check_and_sign(
+                database, keys, config.portal_id, system_clock(), recorded
+            )
+        finally:
+            await database.close()
 
-    head, token = _with_portal(Portal(config, keys), run)
-    _say(f"{head.number} rows, unbroken; {len(recorded)} signed heads fit. The head now:")
-    _say(token)
-    if file is not None:
-        with file.open("a", encoding="ascii") as stream:
-            stream.write(token + "\n")
-    return 0
+    result = asyncio.run(run())
+    if not isinstance(result, audit_heads.Report):
+        audit_heads.append(file, result[1])
+        _say(result[1])
+        return 0
+    for line in result.foreign:
+        _say(f"{file}, line {line}: not a head that this portal signed")
+    for fault in result.faults:
+        _say(str(fault))
+    if result.unbroken:
+        _say(f"{result.rows} rows, unbroken; {result.heads} signed heads fit ({file})")
+    return 0 if result.unbroken else 1
 
 
 def _crl(config: Config, options: argparse.Namespace) -> int:

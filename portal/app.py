@@ -8,6 +8,7 @@ from aiohttp import web
 
 from portal.accounts import Accounts
 from portal.addresses import PROXIES
+from portal.audit_heads import HeadExport
 from portal.ca.archive import Archive
 from portal.ca.builtin import BuiltinCa
 from portal.ca.ocsp import OcspResponder
@@ -85,7 +86,9 @@ class Portal:
         self.reconciler = Reconciler(self.context, self.incoming, issuing)
         self.revocations = Revocations(self.context)
         bus = self.database.bus
-        self._alarms = (Alarm(self.reconciler, bus, clock), Alarm(self.revocations, bus, clock))
+        self._heads = HeadExport(self.database, keys, config.portal_id, clock, config.audit_heads_file)
+        works = (self.reconciler, self.revocations, self._heads)
+        self._alarms = [Alarm(work, bus, clock) for work in works]
         self.channel = ChannelParts(self.context, Claims(self.context), self.incoming, self.key_sets)
         self.engine = Engine(self.context, registry.definitions(self.context))
         fingerprint = jose.fingerprint(keys.root().public)
@@ -108,6 +111,7 @@ class Portal:
     async def start(self) -> None:
         """Prepare, take up what was left half done, and start the background work."""
         await self.prepare()
+        await self._heads.run_due()
         for jti in await self.incoming.unfinished():
             self.incoming.carry_out(jti)
         for alarm in self._alarms:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,9 +15,6 @@ from portal.model.object_model import ObjectModel
 from portal.model.relations import RelationType, RelationTypes
 from portal.model.states import CertificateState
 from protocol.link import is_portal_id
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -68,6 +66,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ca_name: common name of the built-in CA.
         issued_state: the certificates' internal state; in the file ``certificate_model.SETTING``.
         certificate_state_graphs: name to certificate state graph.
+        audit_heads: file that signed heads of the audit log are added to; "audit-heads" beside the keys by default.
         certificate_templates: name to certificate template.
         relation_types: types of relations between objects.
     """
@@ -81,6 +80,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proxies: list[Text] = []
     tls: Tls | None = None
     ca_name: Text = "Inlay CA"
+    audit_heads: Text | None = None
     issued_state: State = msgspec.field(name=certificate_model.SETTING, default=CertificateState.ISSUED.value)
     certificate_state_graphs: dict[State, GraphSettings] = msgspec.field(
         default_factory=lambda: dict(certificate_model.BUILT_IN_GRAPHS)
@@ -94,6 +94,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def portal_id(self) -> str:
         """The portal's id: host[:port] of the origin."""
         return urlsplit(self.origin).netloc
+
+    @property
+    def audit_heads_file(self) -> Path:
+        """Where signed heads of the audit log are added."""
+        return Path(self.audit_heads or Path(self.key_file).parent / "audit-heads")
 
     def model(self) -> ObjectModel:
         """What is configured of objects' lives.
@@ -145,6 +150,7 @@ def _absolute(config: Config, folder: Path) -> Config:
         key_file=str(folder / config.key_file),
         passphrase_file=None if passphrase is None else str(folder / passphrase),
         tls=None if tls is None else Tls(str(folder / tls.certificate), str(folder / tls.key)),
+        audit_heads=None if config.audit_heads is None else str(folder / config.audit_heads),
         database=_absolute_database(config.database, folder),
     )
 

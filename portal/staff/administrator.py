@@ -23,7 +23,7 @@ from portal.staff.views import (
     ScriptSummary,
     Verdict,
 )
-from portal.store import audit
+from portal.store import audit, audit_check
 from portal.store.database import model_of
 from portal.store.tables import User
 from protocol.errors import InlayError
@@ -42,6 +42,8 @@ _QUEUE_PAGE: Final = 50
 _MOST_VERSIONS: Final = 100
 _VERIFICATIONS: Final = (6, 600)
 _RETRIES: Final = (6, 60)
+_FAULTS_KEPT: Final = 20
+"""Of what a check of the audit log found, so many are written to it."""
 
 
 class Administrator:
@@ -144,8 +146,8 @@ class Administrator:
             raise InlayError("rate_limited")
         self._verifications.take(session.user.id)
         async with self._verifying, self._context.database.read() as tx:
-            fault = await audit.first_fault(tx)
-            rows, _ = await audit.head(tx)
+            faults = [str(fault) for fault in await audit_check.faults(tx)]
+            rows = (await audit.stored_head(tx) or (0, ""))[0]
         async with self._context.database.write() as tx:
             await audit.record(
                 tx,
@@ -155,9 +157,9 @@ class Administrator:
                 kind="audit",
                 object_id="log",
                 rows=rows,
-                result="unbroken" if fault is None else f"broken at row {fault}",
+                result="; ".join(faults[:_FAULTS_KEPT]) or "unbroken",
             )
-        return Verdict(rows, fault)
+        return Verdict(rows, faults)
 
     # --- accounts ---
 

@@ -220,7 +220,7 @@ class AuditPage:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check of the audit log found: how many rows, and the first that doesn't fit, or None."""
+    """What a check of the audit log found: how many rows, and a sentence for each thing that was done to them."""
 
     rows: int
-    fault: int | None
+    faults: Sequence[str]
