@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, TypeVar
 from aiohttp import web
 
 import portal.web
-from portal import audit_heads, option_store
+from portal import audit_heads, keys_command, option_store
 from portal import config as configuration
 from portal.app import Portal
 from portal.clock import system_clock
 from portal.errors import PortalError
 from portal.events import ChangeBus
-from portal.keys import FileKeys, KeyStoreError, read_passphrase
+from portal.keys import KeyStoreError
+from portal.keys_command import open_keys as _keys
 from portal.model.states import Role, UserState
 from portal.model.virtual_card_options import NAME as CARD_OPTIONS
 from portal.processes import ca_changes
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     state.add_argument("state", choices=[state.value for state in UserState])
     options = commands.add_parser("options", help="show or set the options of Get virtual smart card")
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="lists with commas")
+    keys_command.add_parser(commands)
     return parser
 
 
@@ -112,12 +114,8 @@ def _say(text: str) -> None:
     print(text)  # noqa: T201
 
 
-def _keys(config: Config) -> FileKeys:
-    return FileKeys(Path(config.key_file), _passphrase(config))
-
-
-def _passphrase(config: Config) -> bytes:
-    return read_passphrase(Path(config.passphrase_file) if config.passphrase_file else None)
+def _keys_command(config: Config, options: argparse.Namespace) -> int:
+    return keys_command.run(config, options, _say)
 
 
 def _with_portal(portal_: Portal, work: Callable[[Portal], Awaitable[T]]) -> T:
@@ -134,8 +132,7 @@ def _with_portal(portal_: Portal, work: Callable[[Portal], Awaitable[T]]) -> T:
 
 
 def _init(config: Config, _options: argparse.Namespace) -> int:
-    path = Path(config.key_file)
-    keys = _keys(config) if path.exists() else FileKeys.create(path, _passphrase(config))
+    keys = keys_command.make_keys(config)
     _with_portal(Portal(config, keys), lambda portal_: portal_.key_sets.token())
     _say(f"{config.name} ({config.origin}) is ready. Fingerprint of its root key:")
     _say(jose.fingerprint(keys.root().public))
@@ -305,6 +302,7 @@ _COMMANDS = {
     "serve": _serve,
     "fingerprint": _fingerprint,
     "rotate-order-key": _rotate,
+    "keys": _keys_command,
     "reconcile": _reconcile,
     "audit": _audit,
     "crl": _crl,

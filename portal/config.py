@@ -51,6 +51,22 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: Text
 
 
+class Pkcs11(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A token that holds the portal's keys.
+
+    Attributes:
+        module: path of its maker's PKCS#11 module.
+        token: the token's label.
+        pin_file: holds the user's PIN; without it the systemd credential ``inlay-token-pin``.
+        seconds: how long the token may take for one call.
+    """
+
+    module: Text
+    token: Text
+    pin_file: Text | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The configuration file.
 
@@ -58,7 +74,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         origin: what browsers and agents call the portal: ``https://host[:port]``.
         name: the portal's name for people.
         database: SQLAlchemy URL.
-        key_file: the sealed keys.
+        key_file: the sealed keys; not read while ``pkcs11`` is set, but by ``keys move``.
+        pkcs11: a token that holds the keys instead.
         passphrase_file: opens them; without it the systemd credential ``inlay-passphrase``.
         listen: address and port.
         proxies: addresses of the reverse proxies before this portal: what they say of a client's address is believed.
@@ -89,6 +106,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         default_factory=lambda: dict(certificate_model.BUILT_IN_TEMPLATES)
     )
     relation_types: list[RelationType] = msgspec.field(default_factory=lambda: list(relations.BUILT_IN))
+    pkcs11: Pkcs11 | None = None
 
     @property
     def portal_id(self) -> str:
@@ -144,7 +162,10 @@ def _check_address(path: Path, text: str) -> None:
 
 def _absolute(config: Config, folder: Path) -> Config:
     passphrase = config.passphrase_file
-    tls = config.tls
+    tls, token = config.tls, config.pkcs11
+    if token is not None:
+        pin_file = None if token.pin_file is None else str(folder / token.pin_file)
+        token = msgspec.structs.replace(token, module=str(folder / token.module), pin_file=pin_file)
     return msgspec.structs.replace(
         config,
         key_file=str(folder / config.key_file),
@@ -152,6 +173,7 @@ def _absolute(config: Config, folder: Path) -> Config:
         tls=None if tls is None else Tls(str(folder / tls.certificate), str(folder / tls.key)),
         audit_heads=None if config.audit_heads is None else str(folder / config.audit_heads),
         database=_absolute_database(config.database, folder),
+        pkcs11=token,
     )
 
 

@@ -43,8 +43,9 @@ class KeyStoreError(Exception):
     """The portal's keys can't be used.
 
     Attributes:
-        reason: ``missing``, ``exists``, ``damaged``, ``passphrase_wrong`` or ``passphrase_short``.
-        where: the file.
+        reason: ``missing``, ``exists``, ``damaged``, ``passphrase_wrong`` or ``passphrase_short``; of a token:
+            ``token_missing``, ``token_empty``, ``token_in_use``, ``token_refused``, ``pin_wrong`` or ``pin_missing``.
+        where: the file, or the module.
     """
 
     def __init__(self, reason: str, where: Path) -> None:
@@ -58,19 +59,25 @@ class KeyStoreError(Exception):
             "exists": f"There is a key file {self.where} already.",
             "damaged": f"The key file {self.where} can't be read as one.",
             "passphrase_wrong": f"The passphrase doesn't open the key file {self.where}.",
+            "token_missing": f"The PKCS#11 module {self.where} has no token of this label, or doesn't answer.",
+            "token_empty": "The token has no keys of this portal. Make them with: inlay-portal keys make",
+            "token_in_use": "The token has keys of a portal already. Use another token, or delete them with its tool.",
+            "token_refused": f"The token of {self.where} can't do what a key of this portal has to.",
+            "pin_wrong": f"The token of {self.where} doesn't take the PIN. It wasn't tried a second time.",
+            "pin_missing": f"The token's PIN can't be read from {self.where}.",
             "passphrase_short": f"The passphrase in {self.where} is shorter than {_MIN_PASSPHRASE} characters.",
         }[self.reason]
 
 
-class KeysUnavailableError(Exception):
-    """A key can't be used now, and may be again: the module that holds it doesn't answer.
+class KeysUnavailableError(InlayError):
+    """A key can't be used now, and may be again: the token that holds it doesn't answer (``keys_unavailable``).
 
     Attributes:
-        reason: ``away``, ``timeout`` or ``refused``; a word of this portal, for logs.
+        reason: ``away``, ``timeout`` or the name of the function that the token refused; for logs.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__("keys_unavailable")
         self.reason = reason
 
 
@@ -215,6 +222,15 @@ class FileKeys:
             return bytearray(self._sealing.decrypt(sealed[:_NONCE], sealed[_NONCE:], associated))
         except (InvalidTag, ValueError):
             raise InlayError("internal") from None
+
+    def private_keys(self) -> dict[str, ec.EllipticCurvePrivateKey]:
+        """All EC keys by name, to be moved elsewhere."""
+        names = [name for name in self._file.keys if name != "sealing"]
+        return {name: _load_ec(self._open(name)) for name in names}
+
+    def sealing_key(self) -> bytes:
+        """The AES-256 key that secrets are sealed under, to be moved elsewhere."""
+        return self._open("sealing")
 
     def _open(self, name: str) -> bytes:
         sealed = self._file.keys.get(name)

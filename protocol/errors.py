@@ -361,6 +361,8 @@ _ROWS: Final = (
           "Get a new virtual card from the portal."),
     Cause("puk_not_in_escrow", 1713, "The PIN can't be set.", "The portal has no PUK for this card.",
           "Unblock the card with its PUK on its own computer, or get a new virtual card."),
+    Cause("keys_unavailable", 1714, "The portal can't sign now.", "The module that holds its keys doesn't answer.",
+          "Wait a minute, then try again; if it stays, tell the portal's support. Nothing was lost."),
     # Loopback
     Cause("origin_refused", 1801, "The page was refused.", "It does not belong to a portal that Inlay trusts.",
           "Use the portal's own page."),

@@ -24,6 +24,11 @@ from protocol.messages import Message, PublicJwk
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cryptography.hazmat.primitives.asymmetric.ec import (
+        EllipticCurvePrivateKey,
+        EllipticCurvePublicKey,
+    )
+
 SIGNATURE_ALGORITHM: Final = "ES256"
 _JWE_ALGORITHM: Final = "ECDH-ES+A256KW"
 _JWE_ENCRYPTION: Final = "A256GCM"
@@ -89,6 +94,13 @@ class SigningKey:
             ValueError: not a P-256 private key.
         """
         return cls(ECKey.import_key(pem))
+
+    @classmethod
+    def from_key(cls, key: EllipticCurvePrivateKey) -> SigningKey:
+        """Use a P-256 private key that stays where it is, for example in a hardware module."""
+        public = _jwk(key.public_key())
+        # the library's dictionary of a key is its public half here: it would ask the key for its secret otherwise
+        return cls(ECKey(key, {"kty": public.kty, "crv": public.crv, "x": public.x, "y": public.y}))
 
     def to_pem(self) -> bytes:
         """The private key as unencrypted PKCS#8 PEM; the caller protects it."""
@@ -216,8 +228,13 @@ def _base64url(text: str) -> bytes:
 
 
 def _public_of(key: ECKey) -> PublicJwk:
-    members = key.as_dict(private=False)
-    return PublicJwk(kty="EC", crv="P-256", x=str(members["x"]), y=str(members["y"]))
+    return _jwk(key.public_key)
+
+
+def _jwk(key: EllipticCurvePublicKey) -> PublicJwk:
+    numbers = key.public_numbers()
+    x, y = (base64url(value.to_bytes(32)) for value in (numbers.x, numbers.y))
+    return PublicJwk(kty="EC", crv="P-256", x=x, y=y)
 
 
 def _import(key: PublicJwk) -> ECKey:

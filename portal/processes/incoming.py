@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING, Final, assert_never
 from weakref import WeakValueDictionary
 
 from sqlalchemy import select
 
 from portal.errors import WrongState
+from portal.keys import KeysUnavailableError
 from portal.model.states import OrderState
 from portal.processes import binding, endings, order_rows
 from portal.processes.operations.registry import operation_of
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from portal.store.tables import Order
 
 _LOG = logging.getLogger(__name__)
+_KEYS_AGAIN: Final = 6.0
+"""Seconds until a message is tried again that waits for the portal's keys: a little more than a token is left alone."""
 MAX_MESSAGES: Final = 64
 """Of a device for one order; an order that goes well has about a dozen."""
 AgentBody = Consented | Requests | Receipt | Progress | Undone
@@ -62,6 +66,7 @@ class Incoming:
         # a lock lives as long as somebody holds it or waits for it
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._later: dict[str, asyncio.TimerHandle] = {}
 
     async def take(self, jti: str, token: str) -> None:
         """Verify a message and store it. Sent again, it is acknowledged again and not carried out again.
@@ -80,9 +85,11 @@ class Incoming:
 
     def carry_out(self, jti: str) -> None:
         """Carry out, in the background, what is stored and not carried out."""
+        if (waiting := self._later.pop(jti, None)) is not None:
+            waiting.cancel()
         task = asyncio.create_task(self.carry_out_now(jti), name=f"order {jti}")
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, jti))
 
     async def carry_out_now(self, jti: str) -> None:
         """Carry out what is stored and not carried out, in its order; one at a time for each order."""
@@ -138,6 +145,8 @@ class Incoming:
 
     async def stop(self) -> None:
         """Stop what is under way; it goes on at the next start."""
+        for handle in self._later.values():
+            handle.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -192,6 +201,8 @@ class Incoming:
     async def _carry_out(self, jti: str, message: IncomingMessage) -> None:
         try:
             await self._act(jti, _body(message.token))
+        except KeysUnavailableError:
+            raise  # nothing can be said to the device either: the message stays stored and is tried again
         except InlayError as error:
             await self._undo(jti, error)
         except Exception as cause:
@@ -269,9 +280,13 @@ class Incoming:
                 return False
         return True
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, jti: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (failure := task.exception()) is not None:
+        failure = None if task.cancelled() else task.exception()
+        if isinstance(failure, KeysUnavailableError):
+            _LOG.warning("%s waits for the portal's keys (%s)", task.get_name(), failure.reason)
+            self._later[jti] = asyncio.get_running_loop().call_later(_KEYS_AGAIN, self.carry_out, jti)
+        elif failure is not None:
             # the message stays stored: it is tried again at the next message, resume or start
             _LOG.error("%s could not be carried on", task.get_name(), exc_info=failure)
 

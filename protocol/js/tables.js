@@ -642,6 +642,11 @@ export const CAUSES = Object.freeze({
     "why": "The portal has no PUK for this card.",
     "next_step": "Unblock the card with its PUK on its own computer, or get a new virtual card."
   },
+  "keys_unavailable": {
+    "happened": "The portal can't sign now.",
+    "why": "The module that holds its keys doesn't answer.",
+    "next_step": "Wait a minute, then try again; if it stays, tell the portal's support. Nothing was lost."
+  },
   "origin_refused": {
     "happened": "The page was refused.",
     "why": "It does not belong to a portal that Inlay trusts.",

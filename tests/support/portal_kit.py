@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
+    from portal.keys import KeyPort
     from portal.model.options import OptionValue
     from portal.views import CodeView, ProcessView, Session
     from protocol.messages import PageEvent
@@ -149,6 +150,7 @@ async def running_portal(
     origin: str = ORIGIN,
     database: str | None = None,
     ca: UnrulyCa | None = None,
+    keys: KeyPort | None = None,
     **changes: Any,
 ) -> AsyncIterator[Kit]:
     """A portal with its server, stopped at the end."""
@@ -161,7 +163,8 @@ async def running_portal(
     )
     clock = HeldClock()
     path = folder / "keys" / "portal.keys"
-    keys = FileKeys(path, PASSPHRASE) if path.exists() else FileKeys.create(path, PASSPHRASE, CHEAP)
+    if keys is None:
+        keys = FileKeys(path, PASSPHRASE) if path.exists() else FileKeys.create(path, PASSPHRASE, CHEAP)
     passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     portal = Portal(config, keys, clock=clock, passwords=passwords, ca=ca)
     if ca is not None:
