@@ -43,6 +43,12 @@ class Link(Protocol):
     def atr(self) -> bytes:
         """The card's answer to reset."""
 
+    def ask_reader(self, function: int) -> bytes:
+        """Ask the reader's driver by the number of a function."""
+
+    def control(self, code: int, data: bytes) -> bytes:
+        """Ask the reader's driver by a control code."""
+
     def close(self, *, reset: bool = False) -> None:
         """Disconnect."""
 
@@ -100,6 +106,46 @@ class CardConnection:
         if command.secret:
             self._proved = True  # or tried: either way the card is reset in the end
         return answer
+
+    def ask_reader(self, function: int) -> bytes:
+        """Ask the reader, not the card, by the number of a function (PC/SC part 10, 2.2).
+
+        Raises:
+            InlayError: ``pcsc_failed``: it doesn't know the function; other ``pcsc_…``.
+        """
+        return self._link.ask_reader(function)
+
+    def ask_reader_by(self, code: int) -> bytes:
+        """Ask the reader by a control code that it has named itself.
+
+        Raises:
+            InlayError: ``pcsc_…``.
+        """
+        return self._link.control(code, b"")
+
+    def enter(self, code: int, structure: bytes) -> Answer:
+        """Have a person type at the reader's pad; what they typed goes to the card from there.
+
+        The card is held meanwhile, so that no other program gets in between: the pad ends by itself when nobody types.
+
+        Args:
+            code: the reader's control code.
+            structure: what the reader is to ask for, and the command for the card.
+
+        Raises:
+            InlayError: ``pcsc_…``; ``card_answer_malformed``: the reader gave no status.
+        """
+        self._begin()
+        self._proved = True  # or tried: either way the card is reset in the end
+        try:
+            answer = self._link.control(code, structure)
+        except InlayError as error:
+            if error.code == "pcsc_failed":
+                self.keep_alive()  # drivers name no cause: a card that was taken out is named by this
+            raise
+        if len(answer) != 2:
+            raise InlayError("card_answer_malformed", command="PIN pad")
+        return Answer(b"", int.from_bytes(answer, "big"))
 
     def keep_alive(self) -> None:
         """Say something harmless, so that nobody takes a card that is waited with for idle.

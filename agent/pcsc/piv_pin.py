@@ -56,7 +56,7 @@ def verify(card: Card, pin: Secret) -> None:
         InlayError: ``card_pin_wrong`` with ``tries``, ``card_pin_blocked``, ``card_pin_form``, ``card_refused``.
     """
     command = Command(_VERIFY, 0, PIN, _padded(pin), answer=False)
-    _judge(command, card.send(command), PIN)
+    judge(command, card.send(command), PIN)
 
 
 def log_out(card: Card) -> bool:
@@ -72,7 +72,7 @@ def change(card: Card, reference: int, old: Secret, new: Secret) -> None:
             ``card_pin_form``, ``card_refused``.
     """
     command = Command(_CHANGE, 0, reference, _padded(old) + _padded(new), answer=False)
-    _judge(command, card.send(command), reference)
+    judge(command, card.send(command), reference)
 
 
 def unblock(card: Card, puk: Secret, new_pin: Secret) -> None:
@@ -82,7 +82,7 @@ def unblock(card: Card, puk: Secret, new_pin: Secret) -> None:
         InlayError: ``card_puk_wrong`` with ``tries``, ``card_puk_blocked``, ``card_pin_form``, ``card_refused``.
     """
     command = Command(_RESET_RETRY, 0, PIN, _padded(puk) + _padded(new_pin), answer=False)
-    _judge(command, card.send(command), PUK)
+    judge(command, card.send(command), PUK)
 
 
 def _padded(value: Secret) -> bytes:
@@ -92,7 +92,12 @@ def _padded(value: Secret) -> bytes:
     return raw.ljust(REFERENCE_BYTES, _PADDING)
 
 
-def _judge(command: Command, answer: Answer, reference: int) -> None:
+def judge(command: Command, answer: Answer, reference: int) -> None:
+    """Read a card's answer to a command with a PIN or PUK.
+
+    Raises:
+        InlayError: as `verify` and its neighbours, named for the reference whose value was typed.
+    """
     if answer.ok:
         return
     what = "pin" if reference == PIN else "puk"

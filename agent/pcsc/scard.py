@@ -152,6 +152,24 @@ class Connection:
             raise InlayError("pcsc_card_removed")
         return bytes(answer)
 
+    def ask_reader(self, function: int) -> bytes:
+        """Ask the reader's driver by the number of a function, which is a control code of its own on each system.
+
+        Raises:
+            InlayError: as `control`.
+        """
+        return self.control(scard.SCARD_CTL_CODE(function), b"")
+
+    def control(self, code: int, data: bytes) -> bytes:
+        """Ask the reader's driver; the answer is the driver's own.
+
+        Raises:
+            InlayError: ``pcsc_failed``: it doesn't know the code; other ``pcsc_…``.
+        """
+        status, answer = scard.SCardControl(self._handle, code, list(data))
+        _check(status)
+        return bytes(answer)
+
     def begin(self) -> None:
         """Keep other programs off the card until `end`; waits for theirs.
 

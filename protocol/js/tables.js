@@ -557,6 +557,41 @@ export const CAUSES = Object.freeze({
     "why": "It is not the one that this is about.",
     "next_step": "Put the right card in. Nothing was written to this one."
   },
+  "pad_missing": {
+    "happened": "The PIN can't be typed at the reader.",
+    "why": "The reader has no keys for it.",
+    "next_step": "Use a reader with a PIN pad, or have the portal allow the PIN in Inlay's window."
+  },
+  "pad_timeout": {
+    "happened": "No PIN was typed.",
+    "why": "The reader waited for its keys in vain.",
+    "next_step": "Start again and type the PIN at the reader. No try was spent."
+  },
+  "pad_cancelled": {
+    "happened": "It was cancelled.",
+    "why": "Somebody pressed Cancel at the reader.",
+    "next_step": "Start again if you want to go on. No try was spent."
+  },
+  "pad_not_repeated": {
+    "happened": "The PIN was not changed.",
+    "why": "The two new PINs that were typed differ.",
+    "next_step": "Start again. No try was spent."
+  },
+  "pad_length": {
+    "happened": "The PIN was not taken.",
+    "why": "It is too short or too long.",
+    "next_step": "Start again with a PIN of the length that the portal asks for. No try was spent."
+  },
+  "pad_refused": {
+    "happened": "The PIN can't be typed at the reader.",
+    "why": "The reader does not know how to ask for this card's PIN.",
+    "next_step": "Use another reader, or have the portal allow the PIN in Inlay's window."
+  },
+  "pad_too_small": {
+    "happened": "The PIN can't be typed at the reader.",
+    "why": "No PIN fits both: the shortest has {shortest} digits, the longest {longest}.",
+    "next_step": "Use another reader, or have the portal allow the PIN in Inlay's window."
+  },
   "pkcs11_pin_expired": {
     "happened": "The PIN has expired.",
     "why": "The card wants a new one first.",

@@ -489,6 +489,12 @@ class SimulatedLink:
     def atr(self) -> bytes:
         return ATR
 
+    def ask_reader(self, function: int) -> bytes:
+        raise InlayError("pcsc_failed", cause=f"function {function}")
+
+    def control(self, code: int, data: bytes) -> bytes:
+        raise InlayError("pcsc_failed", cause=f"code {code}")
+
     def close(self, *, reset: bool = False) -> None:
         if reset:
             self.card.reset()

@@ -54,6 +54,12 @@ class Script:
     def atr(self) -> bytes:
         return b""
 
+    def ask_reader(self, function: int) -> bytes:
+        raise AssertionError
+
+    def control(self, code: int, data: bytes) -> bytes:
+        raise AssertionError
+
     def close(self, *, reset: bool = False) -> None:
         pass
 
