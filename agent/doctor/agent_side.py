@@ -35,7 +35,7 @@ class Answered:
 
 
 def judge_agent(answered: Answered) -> list[Finding]:
-    """How the agent is, and which virtual cards it could not put into a reader."""
+    """How the agent is, which virtual cards it could not put into a reader, and what concerns them all."""
     if answered.problem is not None:
         why, next_step = answered.problem
         return [finding("agent_unwell", why=why, next_step=next_step)]
@@ -50,9 +50,12 @@ def judge_agent(answered: Answered) -> list[Finding]:
                     "virtual_card_hidden",
                     label=str(card.get("label", "")),
                     why=str(problem),
-                    next_step="Run inlay cards; it says more, and tries again.",
+                    next_step=str(card.get("next") or "Run inlay cards; it says more, and tries again."),
                 )
             )
+    for note in answered.facts.get("notes", []):
+        words = {name: str(note.get(name, "")) for name in ("happened", "why", "next")}
+        found.append(finding("virtual_cards_note", **words))
     return found
 
 

@@ -147,6 +147,7 @@ TABLE: Final[dict[str, Row]] = {
     "virtual_card_hidden": Row(
         "cards", "problem", "The virtual card {label} is in no reader.", "{why}", "{next_step}"
     ),
+    "virtual_cards_note": Row("cards", "note", "{happened}", "{why}", "{next}"),
     "vpcd_none": Row(
         "virtual readers",
         "note",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.device import version
-from agent.handlers.parameters import require_none
+from agent.handlers import list_cards
 
 if TYPE_CHECKING:
     from typing import Any
@@ -14,6 +14,5 @@ if TYPE_CHECKING:
 
 
 async def handle(services: Services, request: PrivateRequest) -> dict[str, Any]:
-    """Its version, and its cards with what keeps them out of their readers."""
-    require_none(request)
-    return {"version": version(), "cards": await services.cards.overview()}
+    """Its version, its cards with what keeps them out of their readers, and what concerns them all."""
+    return {"version": version()} | await list_cards.handle(services, request)

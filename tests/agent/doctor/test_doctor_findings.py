@@ -179,6 +179,9 @@ def test_the_agent() -> None:
         "agent_unwell"
     ]
     cards = [{"label": "A", "problem": None}, {"label": "B", "problem": "All readers are taken."}]
+    notes = [{"code": "x", "happened": "They stay.", "why": "No logind.", "next": "End the agent."}]
+    told = agent_side.judge_agent(Answered({"version": "1", "cards": cards, "notes": notes}))
+    assert (told[-1].level, told[-1].happened, told[-1].next_step) == ("note", "They stay.", "End the agent.")
     found = agent_side.judge_agent(Answered({"version": "1", "cards": cards}))
     assert codes(found) == ["agent_runs", "virtual_card_hidden"]
     assert found[1].why == "All readers are taken."
