@@ -86,6 +86,14 @@ class CardChecks:
             self._run("list of certificates", "pkcs15-tool", "--reader", self.reader, "--list-certificates")
         )
 
+    def log_in(self) -> str:
+        """Have OpenSC verify the PIN; what it lists of the private keys then.
+
+        Raises:
+            CheckFailed: the card didn't take the PIN.
+        """
+        return self._card("--list-objects", "--type", "privkey")
+
     def check(self, ca: bytes, crl: bytes) -> list[Proved]:
         """Read every certificate, verify it, and prove it by its key.
 
@@ -181,9 +189,9 @@ class CardChecks:
             raise CheckFailed(f"key agreement by {object_id}", "another secret came out")
         return "agreed (ECDH) on the secret that openssl has"
 
-    def _card(self, *arguments: str) -> None:
+    def _card(self, *arguments: str) -> str:
         login = ["--slot-description", self.reader, "--login", "--pin", "env:CARD_PIN"]
-        self._run("use of the key", "pkcs11-tool", "--module", str(module()), *login, *arguments)
+        return self._run("use of the key", "pkcs11-tool", "--module", str(module()), *login, *arguments)
 
     def _pem(self, name: str, kind: str, der: bytes) -> Path:
         raw, pem = self._folder / f"{name}.der", self._folder / f"{name}.pem"
