@@ -35,7 +35,7 @@ from protocol.messages import (
     Message,
     MessageParams,
 )
-from protocol.session import Failure, Request, Response, Role, Session
+from protocol.session import Failure, Request, Response, Role, Session, State
 
 if TYPE_CHECKING:
     from agent.clock import PortalClock
@@ -90,7 +90,7 @@ class Channel:
             InlayError: what the portal refuses with, or ``timeout``.
             ChannelClosedError: the connection is gone.
         """
-        id_, frame = self._session.call(method, params)
+        id_, frame = self._open().call(method, params)
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._answers[id_] = answer
         try:
@@ -108,11 +108,11 @@ class Channel:
 
     async def confirm(self, id_: int) -> None:
         """Confirm a message of the portal: it is on disk here."""
-        await self._send(self._session.respond(id_, Empty()))
+        await self._send(self._open().respond(id_, Empty()))
 
     async def refuse(self, id_: int, error: InlayError) -> None:
         """Refuse a message of the portal."""
-        await self._send(self._session.refuse(id_, error))
+        await self._send(self._open().refuse(id_, error))
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone."""
@@ -122,6 +122,16 @@ class Channel:
         """Close the connection; harmless when it is closed."""
         await self._connection.close()
         await asyncio.wait({self._reader})
+
+    def _open(self) -> Session:
+        """The session of a connection that is there.
+
+        Raises:
+            ChannelClosedError: it isn't: nothing is wrong with what was to be said, and it may be said on another.
+        """
+        if self._session.state is State.CLOSED:
+            raise ChannelClosedError
+        return self._session
 
     async def _send(self, frame: bytes) -> None:
         try:

@@ -68,6 +68,25 @@ async def test_a_lost_answer_is_asked_for_again_and_the_order_goes_well(
     assert _open(agent) == []
 
 
+async def test_a_connection_that_goes_while_the_claim_is_written_is_no_refusal(
+    agent: AgentParts, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was sent yet: it is claimed on another connection, and the person notices nothing."""
+    loop = asyncio.get_running_loop()
+    journal = agent.journal.get()
+    write = journal.open_claim
+
+    def cut_meanwhile(claim: OpenClaim) -> None:
+        write(claim)
+        if portal.connections == 1:
+            asyncio.run_coroutine_threadsafe(portal.cut(), loop).result(20)
+
+    monkeypatch.setattr(journal, "open_claim", cut_meanwhile)
+    assert await ended(agent, portal) is None
+    assert portal.connections == 2
+    assert len(agent.card_files()) == 1
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_an_order_that_was_given_up_waiting_for_is_undone(
     agent: AgentParts, portal: FakePortal, monkeypatch: pytest.MonkeyPatch, when: str

@@ -12,10 +12,13 @@ import pytest
 from joserfc import jws
 from joserfc.jwk import ECKey, OctKey
 
+from agent.channel import ChannelClosedError, open_channel
 from protocol import jose
 from protocol.errors import InlayError
 from protocol.messages import (
     Confirmation,
+    Empty,
+    MessageParams,
     Order,
     Transport,
 )
@@ -264,3 +267,18 @@ async def test_the_device_key_stays_the_same(agent: AgentParts, portal: FakePort
     assert first.consented is not None
     assert second.consented is not None
     assert first.consented.encryption_key != second.consented.encryption_key
+
+
+async def test_nothing_is_refused_by_a_connection_that_is_gone(agent: AgentParts, portal: FakePortal) -> None:
+    """What was to be said may be said on another: that isn't an error of what it was."""
+    channel = await open_channel(agent.trust.find(portal.portal), agent.trust)
+    await portal.cut()
+    await channel.wait_closed()
+    for saying in (
+        channel.call("message", MessageParams(message="a.b.c"), Empty),
+        channel.confirm(1),
+        channel.refuse(1, InlayError("internal")),
+    ):
+        with pytest.raises(ChannelClosedError):
+            await saying
+    await channel.close()

@@ -183,6 +183,8 @@ class Kills:
             found = ["the readers don't show what is there"]
         else:
             found = []
+        if end == judge.NOT_BEGUN and _claimed(self.scene.plan.trace()):
+            found.append("a claim was written down, and its order never began")
         found += self.faults(desk, end) if end else []
         if found:
             return Row(moment, "lost", seconds, [*found, *_last(desk)], starved)
@@ -295,6 +297,11 @@ def summary(rows: Sequence[Row], left_over: Sequence[str] = ()) -> str:
 
 
 _ENDS = (judge.FINISHED, judge.UNDONE)
+
+
+def _claimed(passed: Sequence[Boundary]) -> bool:
+    """Whether the agent has written down that it claims a code."""
+    return any(at.side == "agent" and at.name == "open_claim" and at.phase == "after" for at in passed)
 
 
 def _last(desk: Desk) -> list[str]:

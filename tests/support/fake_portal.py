@@ -104,6 +104,7 @@ class FakePortal:
         self.resumes: list[Resume] = []
         self._claimed = asyncio.Condition()
         self._sockets: dict[int, tuple[web.WebSocketResponse, Session]] = {}
+        self._open: set[web.WebSocketResponse] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._runner: web.AppRunner | None = None
         self.portal = ""
@@ -134,7 +135,7 @@ class FakePortal:
 
     async def cut(self) -> None:
         """End every connection, and be there for the next."""
-        for socket, _ in list(self._sockets.values()):
+        for socket in list(self._open):
             await socket.close()
 
     async def restart(self) -> None:
@@ -204,6 +205,7 @@ class FakePortal:
         async with self._claimed:
             self.connections += 1
             self._claimed.notify_all()
+        self._open.add(socket)
         session = Session(Role.CHANNEL_PORTAL)
         context: dict[str, Any] = {}
         try:
@@ -217,6 +219,7 @@ class FakePortal:
             if socket._req is not None and socket._req.transport is not None:
                 socket._req.transport.abort()
         finally:
+            self._open.discard(socket)
             self._sockets.pop(id(socket), None)
         return socket
 
