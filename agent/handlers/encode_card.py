@@ -62,7 +62,7 @@ class EncodeCardHandler:
             origin=order.origin,
             account=account_line(order),
             title="Renew your card",
-            consequences=_consequences(ordered),
+            consequences=consequences(ordered),
             pin_policy=None if policy is None else plain_rules(policy),
             confirm_label="Renew",
             card=ordered.label,
@@ -200,15 +200,16 @@ def _typed(answer: Consented) -> bytearray:
     return answer.known
 
 
-def _consequences(ordered: EncodeCard) -> tuple[str, ...]:
+def consequences(ordered: EncodeCard) -> tuple[str, ...]:
+    """What an order does to the card, as consent shows it."""
     made = [key.purpose.value for key in ordered.keys if key.source is KeySource.GENERATE]
     kept = [key.purpose.value for key in ordered.keys if key.source is KeySource.KEEP]
     imported = [key for key in ordered.keys if key.source is KeySource.IMPORT]
     lines = []
     if made:
-        lines.append(f"The card gets new keys and certificates for {', '.join(made)}; the old keys go.")
+        lines.append(f"The card gets new keys and certificates for {' and '.join(made)}; the old keys go.")
     if kept:
-        lines.append(f"It gets new certificates for the keys it has for {', '.join(kept)}.")
+        lines.append(f"It gets new certificates for the keys it has for {' and '.join(kept)}.")
     if imported:
         lines.append("It gets encryption keys that the portal keeps a copy of.")
     lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")

@@ -12,6 +12,7 @@ from typing import Any
 
 from agent.desktop.dialog_process import WindowProcess, Windows
 from agent.handlers.change_card_pin import CONSEQUENCES, NOTES
+from agent.handlers.encode_card import consequences
 from agent.pin_rules import PinRules
 from agent.ports import (
     CardChoice,
@@ -23,6 +24,7 @@ from agent.ports import (
     UserEnvironment,
 )
 from protocol.errors import InlayError
+from protocol.messages import Algorithm, EncodeCard, KeyOrder, KeySource, PinEntry, Purpose
 from tests.support.display import VirtualDisplay
 
 ACCOUNT = "alex@portal.example"
@@ -96,6 +98,28 @@ DELETE = dataclasses.replace(
     confirm_label="Delete",
     warning="The card and its keys are removed from this computer. That can't be undone.",
     typed="delete",
+)
+RENEW = dataclasses.replace(
+    PROMPT,
+    title="Renew your card",
+    consequences=consequences(
+        EncodeCard(
+            card="1",
+            driver="virtual",
+            guid="5f0c1f2e7a4b4c0d9e8f7a6b5c4d3e2f",
+            label=CARD.label,
+            valid_until=1_857_600_000,
+            pin=PinEntry(kind="verify"),
+            keys=[
+                KeyOrder("9A", Purpose.AUTHENTICATION, Algorithm.RSA_2048, KeySource.GENERATE, "CN=Alex"),
+                KeyOrder("9C", Purpose.SIGNATURE, Algorithm.RSA_2048, KeySource.GENERATE, "CN=Alex"),
+            ],
+        )
+    ),
+    pin_policy=None,
+    known=KnownSecret("PIN of the card", 6, 8),
+    confirm_label="Renew",
+    card=f"{CARD.label} (serial 1193427561)",
 )
 CHOICES = (
     CardChoice("a" * 32, f"Virtual smart card {ACCOUNT}", f"Serial 1193427561, {ACCOUNT}"),
@@ -217,6 +241,10 @@ async def change_pin(window: WindowProcess) -> object:
     return await window.ask(CHANGE)
 
 
+async def renew(window: WindowProcess) -> object:
+    return await window.ask(RENEW)
+
+
 async def delete(window: WindowProcess) -> object:
     return await window.ask(DELETE)
 
@@ -236,6 +264,7 @@ CARD_SCENES: dict[str, CardScene] = {
     "card-blocked": blocked_card,
     "change-pin": change_pin,
     "delete": delete,
+    "renew": renew,
     "choose": choose,
     "done": done,
 }
