@@ -23,6 +23,7 @@ from portal import audit_heads, keys_command, option_store
 from portal import config as configuration
 from portal.app import Portal
 from portal.clock import system_clock
+from portal.encoding import command as encoding_command
 from portal.errors import PortalError
 from portal.events import ChangeBus
 from portal.keys import KeyStoreError
@@ -107,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     options = commands.add_parser("options", help="show or set the options of Get virtual smart card")
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="lists with commas")
     keys_command.add_parser(commands)
+    encoding_command.add_parser(commands)
     return parser
 
 
@@ -307,6 +309,7 @@ _COMMANDS = {
     "audit": _audit,
     "crl": _crl,
     "ca-certificate": _ca_certificate,
+    "encoding": encoding_command.run,
     "user": _user,
     "options": _options,
 }

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from portal.ca.authority import Reason
+from portal.ca.x509 import key_hash
 from portal.processes import certificates
-from portal.store.tables import Certificate, ObjectRelation
+from portal.store.tables import Card, Certificate, ObjectRelation
+from protocol.errors import InlayError
 from protocol.messages import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.store.tables import Card, Order
+    from portal.store.tables import Order
 
 
 async def related(tx: AsyncSession, card: Card) -> list[Certificate]:
@@ -41,6 +43,24 @@ async def recoverable(tx: AsyncSession, card: Card) -> list[Certificate]:
         for item in await related(tx, card)
         if item.profile == Purpose.ENCRYPTION and item.archived_key_id is not None
     ]
+
+
+async def check_kept(tx: AsyncSession, card_id: str | None, keys: Mapping[str, bytes]) -> None:
+    """Check that keys which a card is to keep are those that it had certificates for.
+
+    Args:
+        tx: a transaction.
+        card_id: the card.
+        keys: slot to the public key that its device has told, SubjectPublicKeyInfo (DER).
+
+    Raises:
+        InlayError: ``request_invalid``: it is another key.
+    """
+    card = await tx.get(Card, card_id) if card_id is not None else None
+    known = [] if card is None else await related(tx, card)
+    for slot, key in keys.items():
+        if key_hash(key) not in {item.key_hash for item in known if item.slot == slot}:
+            raise InlayError("request_invalid", slot=slot)
 
 
 async def supersede(

@@ -16,7 +16,15 @@ from portal.ca.authority import CaError, CaRefusedError, CaUnavailableError, Iss
 from portal.ca.x509 import facts, verify_csr, verify_public_key
 from portal.model.states import CaState, OrderState
 from portal.model.virtual_card_options import HOLD_UNTIL_PROOF
-from portal.processes import certificates, order_rows, outgoing, proofs, recovery_permits, tasks
+from portal.processes import (
+    card_certificates,
+    certificates,
+    order_rows,
+    outgoing,
+    proofs,
+    recovery_permits,
+    tasks,
+)
 from portal.processes.operations.registry import operation_of
 from portal.store import audit
 from portal.store.database import model_of
@@ -91,29 +99,34 @@ class Issuing:
             begun = select(CaIntent.request_id).where(CaIntent.order_jti == jti)
             if (await tx.execute(begun)).first() is not None:
                 return True
-            now = self._context.clock()
             await tasks.check(tx, order)
             await operation_of(order).register(self._context, tx, order, requests)
-            user = await tx.get_one(User, order.user_id)
-            on_hold = _held_for(await tx.get_one(Process, order.process_id))
-            for item in tasks.plan_of(order).requested:
-                request_id = _request_id(jti, item.slot)
-                request = _stored_request(order, user, item, keys[item.slot], ordered.valid_until)
-                if not item.hold:  # what a step of the process releases stays on hold when it is proved
-                    request["held_for"] = on_hold
-                tx.add(
-                    CaIntent(
-                        request_id=request_id,
-                        order_jti=jti,
-                        request=request,
-                        state="open",
-                        created_at=now,
-                        changed_at=now,
-                    )
-                )
+            await self._intend(tx, order, keys, ordered.valid_until)
             order.shown_step = Step.CERTIFICATES.value
             order_rows.changed(tx, order)
             return True
+
+    async def _intend(self, tx: AsyncSession, order: Order, keys: dict[str, bytes], valid_until: int) -> None:
+        """Store what the CA will be asked for."""
+        now, requested = self._context.clock(), tasks.plan_of(order).requested
+        kept = {item.slot: keys[item.slot] for item in requested if item.source == "keep"}
+        await card_certificates.check_kept(tx, order.card_id, kept)
+        user = await tx.get_one(User, order.user_id)
+        on_hold = _held_for(await tx.get_one(Process, order.process_id))
+        for item in requested:
+            request = _stored_request(order, user, item, keys[item.slot], valid_until)
+            if not item.hold:  # what a step of the process releases stays on hold when it is proved
+                request["held_for"] = on_hold
+            tx.add(
+                CaIntent(
+                    request_id=_request_id(order.jti, item.slot),
+                    order_jti=order.jti,
+                    request=request,
+                    state="open",
+                    created_at=now,
+                    changed_at=now,
+                )
+            )
 
     async def _issue(self, request_id: str, purpose: str) -> None:
         async with self._context.database.read() as tx:

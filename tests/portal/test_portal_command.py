@@ -156,3 +156,26 @@ def test_serve_stops(server: Child) -> None:
     """SIGTERM is a clean end."""
     assert server.stop() == 0
     assert "Traceback" not in server.output()
+
+
+# --- encoding
+
+
+_DESCRIPTION = "[Encoding]\n[Fields]\n[Description]\n[Application_A]\nCreateObjectRelation=always\n"
+
+
+def test_a_description_with_faults_is_told_by_file_and_line(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.dsc", tmp_path / "bad.dsc"
+    good.write_text(_DESCRIPTION)
+    bad.write_text(_DESCRIPTION.replace("[Fields]\n", "").replace("=always", "=sometimes"))
+    assert main(["--config", str(file), "encoding", str(bad), str(good)]) == 1
+    said = capsys.readouterr().out
+    assert f"{bad}:0: The section [Fields] is missing." in said
+    assert f"{bad}:4: “sometimes” is no value of CreateObjectRelation" in said
+    assert f"{good}: 1 applications, no problem found" in said
+    assert main(["--config", str(file), "encoding", str(good)]) == 0
+    usage = ["--usage", "operation_without_card"]
+    assert main(["--config", str(file), "encoding", str(good), *usage]) == 1
+    assert f"{good}:5: CreateObjectRelation=always can't be kept" in capsys.readouterr().out

@@ -9,7 +9,8 @@ import pytest
 from portal import option_store
 from portal.errors import NotFound, WrongState
 from portal.model import archive_options
-from portal.model.states import VirtualSmartCardState
+from portal.model.states import Role, VirtualSmartCardState
+from portal.processes.archive_recovery import ArchiveRecovery
 from portal.store import audit
 from portal.store.tables import Card
 from portal.views import ObjectRef
@@ -209,6 +210,27 @@ async def test_renewed_twice_only_the_last_is_good(kit: Kit, owner: Owner) -> No
     assert len(await kit.valid_at_ca()) == 3
 
 
+@pytest.mark.parametrize("well", [False, True], ids=["error", "success"])
+async def test_hold_until_proof_holds_the_new_ones_alone(kit: Kit, owner: Owner, well: bool) -> None:
+    """On hold until they are proved; the old ones are good until then, and after an error."""
+    await kit.set_options(HoldUntilProof=True)
+    before = await kit.valid_at_ca()
+    view, agent = await owner.carried(RENEW)
+    receipt = await agent.make_card()
+    new = await samples.certificates_of(kit, view.id)
+    assert {row.ca_state for row in new.values()} == {"held"}
+    assert await kit.valid_at_ca() == before
+    if not well:
+        await kit.services.cancel(owner.session, view.id)
+        assert await kit.valid_at_ca() == before
+        return
+    await agent.say(receipt)
+    assert (await kit.ended(owner.session, view.id)).state == "finished"
+    assert len(await kit.valid_at_ca()) == 3
+    new = await samples.certificates_of(kit, view.id)
+    assert {(row.state, row.ca_state) for row in new.values()} == {("Valid", "good")}
+
+
 # --- replace
 
 
@@ -272,3 +294,13 @@ async def test_recovery_waits_for_two_persons_where_the_option_says_so(kit: Kit,
     with pytest.raises(InlayError) as refused:
         await owner.start(REPLACE)
     assert refused.value.code == "recovery_not_approved"
+    olga = await kit.person("olga@example.org", [Role.OPERATOR])
+    paul = await kit.person("paul@example.org", [Role.APPROVER])
+    person = ObjectRef("user", owner.session.user.id)
+    asked = await kit.services.start_process(olga, ArchiveRecovery.name, person)
+    asked = await kit.services.next(olga, asked.id, asked.version, {"Reason": ["the card was lost"]})
+    seen = await kit.services.process(paul, asked.id)
+    await kit.services.next(paul, seen.id, seen.version, {"Decision": ["agree"]})
+    _, agent = await owner.carried(REPLACE)
+    await agent.complete()
+    assert agent.card.certificates["9D"] == owner.certificates["9D"].der

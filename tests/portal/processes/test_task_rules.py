@@ -15,10 +15,11 @@ from portal.processes.definition import Turn
 from portal.processes.parties import of
 from portal.store.tables import CaCertificate, Card, Certificate, Process, User
 from portal.views import ObjectRef
-from protocol.messages import Certificates, Proceed
+from protocol.messages import Algorithm, Certificates, Proceed
 from tests.support import sample_tasks as samples
 from tests.support.portal_kit import P256, Kit, running_portal
 from tests.support.sample_tasks import OPERATION, PRODUCTION, SampleOperation, SampleProduction
+from tests.support.software_agent import make_key
 from tests.support.unruly_ca import UnrulyCa
 
 if TYPE_CHECKING:
@@ -309,3 +310,31 @@ async def test_nothing_is_stored_twice_when_messages_are_carried_out_again(kit: 
     async with kit.database.read() as tx:
         issued = select(func.count()).select_from(CaCertificate).where(~CaCertificate.own)
         assert (await tx.execute(issued)).scalar_one() == 2
+
+
+# --- keys that a card keeps
+
+_KEEP = OPERATION.replace("KeyReference=#9A", "KeyReference=#9A\nKeySource=#keep")
+
+
+async def test_a_key_to_be_kept_that_is_another_key_is_refused(kit: Kit, ada: Session) -> None:
+    view, agent = await operation(kit, ada, _KEEP)
+    agent.card.keys["9A"] = make_key(Algorithm.P_256)
+    assert isinstance(await agent.hear(), Proceed)
+    assert agent.order is not None
+    await agent.say(agent.card.requests(agent.order))
+    ended = await kit.ended(ada, view.id)
+    assert ended.error is not None
+    assert ended.error.error == "request_invalid"
+    assert await samples.certificates_of(kit, view.id) == {}
+
+
+async def test_a_key_that_is_kept_is_certified_anew(kit: Kit, ada: Session) -> None:
+    view, agent = await operation(kit, ada, _KEEP)
+    before = dict(agent.card.keys)
+    await agent.complete()
+    assert agent.card.keys["9A"] is before["9A"]
+    assert agent.card.keys["9C"] is not before["9C"]
+    stored = await samples.certificates_of(kit, view.id)
+    assert [stored[slot].state for slot in ("9A", "9C")] == ["Valid", "Valid"]
+    assert len(await kit.valid_at_ca()) == 2  # the old ones are superseded

@@ -1,0 +1,46 @@
+"""``inlay-portal encoding``: checks encoding descriptions before anybody uses them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from portal.encoding import rules
+from portal.encoding.parser import load
+from portal.encoding.problems import EncodingError
+from portal.encoding.rules import Usage
+
+if TYPE_CHECKING:
+    import argparse
+
+    from portal.config import Config
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command's own arguments."""
+    parser = commands.add_parser("encoding", help="check encoding descriptions; 1 when one has a fault")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.dsc")
+    parser.add_argument(
+        "--usage", choices=[usage.name.lower() for usage in Usage], help="the task that uses them"
+    )
+
+
+def run(_config: Config, options: argparse.Namespace) -> int:
+    """Say every problem of every file, as ``FILE:LINE: sentence``.
+
+    Returns:
+        Exit status: 1 when there is one.
+    """
+    faults = 0
+    for path in options.files:
+        try:
+            description = load(path)
+            if options.usage is not None:
+                rules.check(description, Usage[options.usage.upper()])
+        except EncodingError as error:
+            faults += 1
+            for problem in error.problems:
+                print(f"{path}:{problem.line}: {problem.sentence}")  # noqa: T201
+        else:
+            print(f"{path}: {len(description.applications)} applications, no problem found")  # noqa: T201
+    return 1 if faults else 0
