@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills crash-matrix soak restarts argon2 fuzz search-speed requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills crash-matrix soak restarts encode-speed argon2 fuzz search-speed requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,10 @@ soak: ## 10,000 signatures of each kind over pcscd + vpcd: leaks and speed
 restarts: ## kill and restart pcscd 100 times under a watching process with a card in; TIMES=n
 	@packaging/setup test
 	@.venv/bin/python -m bench.restarts --times $(or $(TIMES),100)
+
+encode-speed: ## one encoding by Inlay, by yubikit and replayed: APDUs and time
+	@packaging/setup test
+	@.venv/bin/python -m bench.encode
 
 argon2: ## what opening a card costs on this machine
 	@packaging/setup test

@@ -109,6 +109,7 @@ class SimulatedCard:
         pin_left: tries; `puk_left` of the PUK.
         objects: tag to content.
         commands: every APDU that came, GET RESPONSE and pieces of chains included.
+        random: gives its challenges and witnesses; a test may want them to be known.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -125,6 +126,7 @@ class SimulatedCard:
             self.objects[0x7E] = tlv("4F", _AID) + tlv("5F2F", b"\x40\x00")
         self.keys: dict[int, tuple[int, Any]] = {}
         self.commands: list[bytes] = []
+        self.random: Callable[[int], bytes] = os.urandom
         self.reset()
 
     def reset(self) -> None:
@@ -340,11 +342,11 @@ class SimulatedCard:
             raise Status(0x6A86)
         size = 8 if algorithm == TDES else 16
         if parts == {0x81: b""}:
-            challenge = os.urandom(size)
+            challenge = self.random(size)
             self._challenge = ("external", algorithm, self._block(algorithm, challenge))
             return tlv("7C", tlv("81", challenge))
         if parts == {0x80: b""} and self.profile.mutual:
-            witness = os.urandom(size)
+            witness = self.random(size)
             self._challenge = ("mutual", algorithm, witness)
             return tlv("7C", tlv("80", self._block(algorithm, witness)))
         given = parts.get(0x80) or parts.get(0x82) or b""

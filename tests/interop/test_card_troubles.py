@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 
@@ -19,58 +17,11 @@ from agent.pcsc.reader_events import Look, ReaderLook
 from protocol.errors import InlayError
 from tests.cards.profiles import PROFILES
 from tests.cards.simulated import SimulatedCard
-from tests.support.dummy_card import ATR
 from tests.support.pcscd import PrivatePcscd
 from tests.support.processes import wait_until
+from tests.support.wired_card import WiredCard
 
 pytestmark = pytest.mark.interop
-
-_RESETTING = (b"\x00", b"\x01", b"\x02")
-
-
-class WiredCard:
-    """A simulated card in a slot of vpcd while the ``with`` block runs.
-
-    Attributes:
-        answer: what answers each APDU; None tears the card out instead.
-    """
-
-    def __init__(self, port: int, answer: Callable[[bytes], bytes | None], atr: bytes = ATR) -> None:
-        self._port, self._atr = port, atr
-        self.answer = answer
-        self._reset: Callable[[], None] = lambda: None
-
-    @classmethod
-    def simulated(cls, port: int, card: SimulatedCard) -> WiredCard:
-        wired = cls(port, card.transmit)
-        wired._reset = card.reset
-        return wired
-
-    def __enter__(self) -> WiredCard:
-        self._socket = socket.create_connection(("127.0.0.1", self._port))
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._socket.close()
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError, struct.error), self._socket.makefile("rb") as stream:
-            while header := stream.read(2):
-                message = stream.read(*struct.unpack(">H", header))
-                if message in _RESETTING:
-                    self._reset()
-                    continue
-                answer = self._atr if message == b"\x04" else self.answer(message)
-                if answer is None:
-                    self._socket.shutdown(socket.SHUT_RDWR)
-                    return
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-                self._socket.sendall(struct.pack(">H", len(answer)) + answer)
 
 
 @pytest.fixture(autouse=True)
