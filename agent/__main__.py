@@ -22,7 +22,7 @@ from agent.desktop.notify import DesktopNotifier
 from agent.desktop.paths import UnsafePath
 from agent.device import Device, version
 from agent.environment import LastEnvironment
-from agent.errors import as_inlay_error, describe, set_up_logging
+from agent.errors import as_inlay_error, set_up_logging
 from agent.handlers.registry import PAGE, PRIVATE, order_handlers
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
@@ -32,6 +32,7 @@ from agent.shutdown import Shutdown
 from agent.trust import TrustStore
 from agent.trust_desk import TrustStoreDesk
 from protocol.errors import InlayError
+from protocol.traces import describe
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

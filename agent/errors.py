@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import traceback
 from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +11,7 @@ from agent.journal import JournalUnusableError
 from agent.sealing import SealBrokenError
 from protocol.errors import InlayError
 from protocol.messages import ErrorData
+from protocol.traces import RedactingFormatter, describe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,31 +48,6 @@ def error_data(error: InlayError) -> ErrorData:
     return ErrorData(error=error.code, fields=dict(error.fields))
 
 
-def describe(error: BaseException) -> str:
-    """An exception for the log: its kind and where it came from, without its text."""
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    places = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-    return f"{type(error).__module__}.{type(error).__qualname__} at {places or 'nowhere'}"
-
-
-class _Redacted(logging.Formatter):
-    """Never writes an exception's text, even where a library asks for it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """As usual, without what another handler may have kept of an exception."""
-        record.exc_text = None
-        return super().format(record)
-
-    def formatException(self, ei: object) -> str:
-        """Kind and place alone."""
-        error = ei[1] if isinstance(ei, tuple) else None
-        return describe(error) if isinstance(error, BaseException) else ""
-
-    def formatStack(self, stack_info: str) -> str:
-        """Nothing."""
-        return ""
-
-
 def set_up_logging(path: Path, *, to_terminal: bool) -> None:
     """Log to a file of this user's, rotated; and to standard error where a person started the agent by hand.
 
@@ -87,7 +62,7 @@ def set_up_logging(path: Path, *, to_terminal: bool) -> None:
     ]
     if to_terminal:
         handlers.append(logging.StreamHandler())
-    formatter = _Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    formatter = RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     for handler in handlers:

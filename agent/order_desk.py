@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from agent.channel import Channel, ChannelClosedError, open_channel
 from agent.claims import Claimed, claim, is_open
 from agent.consent import build_prompt
-from agent.errors import as_inlay_error, describe, error_data
+from agent.errors import as_inlay_error, error_data
 from agent.journal import OpenClaim
 from agent.order_ports import Cancellable
 from agent.order_recovery import recover, undo_claim
@@ -27,6 +27,7 @@ from agent.ports import InteractionError, NoDisplay
 from agent.quiet_window import QuietWindow
 from protocol.errors import InlayError
 from protocol.messages import Finished, Transport
+from protocol.traces import describe
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping

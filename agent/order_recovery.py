@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from agent.channel import Channel, ChannelClosedError, open_channel
 from agent.claims import is_open
-from agent.errors import describe
 from agent.order_ports import GoesForward
 from agent.orders import FIRST_PAUSE, LAST_PAUSE, OrderKeys, OrderRun
 from agent.quiet_window import QuietWindow
@@ -21,6 +20,7 @@ from protocol import jose
 from protocol.errors import InlayError, from_wire
 from protocol.messages import Order
 from protocol.orders import Stage
+from protocol.traces import describe
 
 if TYPE_CHECKING:
     from agent.claims import Claimed

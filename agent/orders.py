@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from agent.channel import Channel, ChannelClosedError
-from agent.errors import describe, error_data
+from agent.errors import error_data
 from agent.ports import while_open
 from protocol import jose
 from protocol.errors import InlayError, from_wire
@@ -36,6 +36,7 @@ from protocol.messages import (
     Undone,
 )
 from protocol.orders import FINAL_STAGES, Exchange, Position, Side, Stage
+from protocol.traces import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

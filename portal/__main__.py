@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import datetime
 import getpass
-import logging
 import signal
 import ssl
 import sys
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
 
 import portal.web
-from portal import audit_heads, keys_command, option_store
+from portal import audit_heads, keys_command, logs, option_store
 from portal import config as configuration
 from portal.app import Portal
 from portal.clock import system_clock
@@ -34,6 +34,7 @@ from portal.processes import ca_changes
 from portal.store.database import Database
 from protocol import jose
 from protocol.errors import InlayError
+from protocol.traces import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -56,15 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 1 when it was refused; 2 for wrong usage.
     """
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logs.set_up()
     try:
         config = configuration.load(options.config)
         command = _COMMANDS[options.command]
         return command(config, options)
     except (configuration.ConfigError, KeyStoreError, PortalError, InlayError, OSError) as error:
         print(f"inlay-portal: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except SQLAlchemyError as error:
+        print(f"inlay-portal: the database can't be used: {describe(error)}", file=sys.stderr)  # noqa: T201
         return 1
 
 

@@ -27,6 +27,7 @@ from protocol.messages import (
     ResumeParams,
 )
 from protocol.session import Failure, Notification, Request, Response, Role, Session, State, choose_version
+from protocol.traces import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -138,8 +139,8 @@ class Connection:
         """A device that doesn't acknowledge, or a socket that is gone: it resumes on another connection."""
         if not pump.cancelled():
             failure = pump.exception()
-            if not isinstance(failure, TimeoutError | ConnectionError):
-                _LOG.error("%s ended", pump.get_name(), exc_info=failure)
+            if failure is not None and not isinstance(failure, TimeoutError | ConnectionError):
+                _LOG.error("%s ended: %s", pump.get_name(), describe(failure))
             self._parts.end(self)
 
     def _patience(self) -> float | None:
@@ -176,8 +177,8 @@ class Connection:
             await self._send(self._session.refuse(request.id, error))
             self._failed_claims += 1
             return request.method == "claim" and self._failed_claims < _MAX_FAILED_CLAIMS
-        except Exception:
-            _LOG.exception("%s failed", request.method)
+        except Exception as cause:
+            _LOG.error("%s failed: %s", request.method, describe(cause))  # without its text
             await self._send(self._session.refuse(request.id, InlayError("internal")))
             return False
         await self._send(self._session.respond(request.id, result))

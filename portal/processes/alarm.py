@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
+from protocol.traces import describe
+
 if TYPE_CHECKING:
     from portal.clock import Clock
     from portal.events import ChangeBus
@@ -61,8 +63,10 @@ class Alarm:
                 try:
                     await self._work.run_due()
                     due = await self._work.next_due()
-                except Exception:
-                    _LOG.exception("%s: tried again in %g s", self._work.topic, _AFTER_FAILURE)
+                except Exception as cause:
+                    _LOG.error(  # without its text
+                        "%s: tried again in %g s: %s", self._work.topic, _AFTER_FAILURE, describe(cause)
+                    )
                     await watch.wait(_AFTER_FAILURE)
                     continue
                 await watch.wait(None if due is None else max(0.0, due - self._clock()))

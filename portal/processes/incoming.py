@@ -41,6 +41,7 @@ from protocol.messages import (
     OrderState as WireState,
 )
 from protocol.orders import Stage
+from protocol.traces import describe
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -206,7 +207,7 @@ class Incoming:
         except InlayError as error:
             await self._undo(jti, error)
         except Exception as cause:
-            _LOG.error("order %s: %s wasn't foreseen", jti, type(cause).__name__, exc_info=cause)
+            _LOG.error("order %s: not foreseen: %s", jti, describe(cause))
             if not await self._undo(jti, InlayError("internal")):
                 raise  # decided already: the message stays stored, so that the end is carried on later
         async with self._context.database.write() as tx:
@@ -288,7 +289,7 @@ class Incoming:
             self._later[jti] = asyncio.get_running_loop().call_later(_KEYS_AGAIN, self.carry_out, jti)
         elif failure is not None:
             # the message stays stored: it is tried again at the next message, resume or start
-            _LOG.error("%s could not be carried on", task.get_name(), exc_info=failure)
+            _LOG.error("%s could not be carried on: %s", task.get_name(), describe(failure))
 
 
 def _body(token: str) -> AgentBody:

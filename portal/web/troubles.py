@@ -20,6 +20,7 @@ from portal.errors import (
 from portal.web.guard import ForeignRequest, LoginNeeded, session_of
 from portal.web.templating import page
 from protocol.errors import InlayError
+from protocol.traces import describe
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -130,8 +131,9 @@ async def troubles(request: web.Request, handler: Handler) -> web.StreamResponse
         return await _answer(request, trouble_of(error))
     except (InlayError, PortalError, ForeignRequest) as error:
         return await _answer(request, trouble_of(error))
-    except Exception:
-        _LOG.exception("%s %s", request.method, request.path)
+    except Exception as cause:
+        # %r: a path may hold a line's end; the query, which may hold anything, isn't logged
+        _LOG.error("%s %r: %s", request.method, request.path[:200], describe(cause))  # without its text
         return await _answer(request, _INTERNAL)
 
 
@@ -155,8 +157,8 @@ async def _session_or_none(request: web.Request) -> Session | None:
     """For the page's head only: an error page is shown even when sessions can't be read."""
     try:
         return await session_of(request)
-    except Exception:
-        _LOG.exception("session for an error page")
+    except Exception as cause:
+        _LOG.error("session for an error page: %s", describe(cause))  # without its text
         return None
 
 

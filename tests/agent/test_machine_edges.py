@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent import clock, environment, keys_system
 from agent.config import Policy, machine_policy
 from agent.device import Device
-from agent.errors import as_inlay_error, describe, set_up_logging
+from agent.errors import as_inlay_error, set_up_logging
 from agent.handlers.registry import ORDERS, PAGE, PRIVATE
 from agent.journal import JournalUnusableError
 from agent.origins import HeaderRefused, MalformedHeader, check_origin, parse_origin
@@ -25,6 +25,7 @@ from agent.rates import RateLimit
 from agent.sealing import SealBrokenError, Sealer
 from protocol.errors import InlayError
 from protocol.messages import LOOPBACK_METHODS, Order, StorageLevel
+from protocol.traces import describe
 
 # --- handlers
 

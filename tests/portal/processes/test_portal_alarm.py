@@ -76,6 +76,8 @@ async def test_a_failure_is_logged_and_tried_again(caplog: pytest.LogCaptureFixt
     await _runs(work, 1)
     await alarm.stop()
     assert "tried again" in caplog.text
+    assert "builtins.RuntimeError at run_due:" in caplog.text
+    assert "the database is away" not in caplog.text
 
 
 async def test_stop_without_start() -> None:

@@ -259,7 +259,7 @@ async def test_a_fault_that_nobody_foresaw(tmp_path: Path, caplog: pytest.LogCap
         assert await kit.valid_at_ca() == []
         await kit.portal.incoming.carry_out_now(agent.order.jti)
         assert await kit.portal.incoming.unfinished() == []
-    assert "RuntimeError wasn't foreseen" in caplog.text
+    assert "not foreseen: builtins.RuntimeError at " in caplog.text
 
 
 async def test_a_fault_after_the_order_has_won(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
