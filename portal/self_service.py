@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from portal import card_views, option_store
@@ -131,7 +132,12 @@ class SelfService:
         form: Mapping[str, Sequence[str]] = NO_FORM,
     ) -> ProcessView:
         """Go on to the next step."""
-        return await self._view(session, await self._engine.next(session, process_id, expected_version, form))
+        instance = await self._engine.next(session, process_id, expected_version, form)
+        secret = await self._engine.reveal(session, instance)
+        if secret is None:
+            return await self._view(session, instance)
+        view = await self._view(session, await self._engine.find(session, process_id))
+        return dataclasses.replace(view, secret=secret)
 
     async def cancel(self, session: Session, process_id: str) -> ProcessView:
         """Cancel: nothing is left valid."""

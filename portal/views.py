@@ -170,6 +170,19 @@ class StepView:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """Something that a page shows once.
+
+    Attributes:
+        name: what it is, for people.
+        value: the thing itself; never printed.
+    """
+
+    name: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessView:
     """A process instance as its page shows it.
 
@@ -189,6 +202,7 @@ class ProcessView:
         order: where the order stands, once there is one.
         card: the card, at the details step.
         error: why it failed or was cancelled.
+        secret: what this one answer shows and no other ever again.
         progress: steps of its order, each with its title and what happens then; None: those of a new card.
     """
 
@@ -212,6 +226,7 @@ class ProcessView:
     card: CardView | None = None
     error: PageError | None = None
     progress: Mapping[Step, tuple[str, str]] | None = None
+    secret: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,6 +225,9 @@ _ROWS: Final = (
           "Where it was made it works. For this machine, get a new virtual card from the portal."),
     Cause("nothing_lost", 1542, "Nothing was put aside.", "The secret that protects this machine's cards is there.",
           "If a card can't be used, inlay cards says why.", page=False),
+    Cause("puk_not_kept", 1541, "The portal doesn't have this card's PUK.",
+          "It was shown to its owner once, when the card was made.",
+          "Whoever wrote it down can unblock the card. Without it, a new card is needed."),
     # PC/SC
     Cause("pcsc_no_service", 1601, "No program can see smart cards now.", "The PC/SC service (pcscd) is not running.",
           "Install or start it: sudo systemctl start pcscd.socket", page=False),

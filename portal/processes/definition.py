@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from portal.model.options import Values
     from portal.store.objects import Row
     from portal.store.tables import Order, Process, User
-    from portal.views import Session
+    from portal.views import Secret, Session
     from protocol.messages import Operation
     from protocol.messages import Step as OrderStep
 
@@ -151,6 +151,16 @@ class Definition(abc.ABC):
             WrongState: the step isn't complete.
             FieldErrors: the form fits by itself and not to what is stored.
         """
+
+    async def reveal(self, tx: AsyncSession, process: Process, actor: str) -> Secret | None:
+        """What is shown in the answer to a *Next*, and nowhere else; asked after each, with the process locked.
+
+        Args:
+            tx: a writing transaction of its own: that something was shown is stored before it is.
+            process: the process.
+            actor: e-mail address of who asked, for the audit log.
+        """
+        return None
 
     def can_next(self, process: Process, order: Order | None) -> bool:
         """Whether *Next* is possible: not where an order moves the process."""

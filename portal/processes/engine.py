@@ -12,7 +12,7 @@ from portal.events import process_topic
 from portal.model import states
 from portal.model.states import OrderState, ProcessState
 from portal.processes import endings, order_rows, parties
-from portal.processes.definition import Turn
+from portal.processes.definition import Definition, Turn
 from portal.services import NO_FORM
 from portal.store import audit, objects
 from portal.store.database import notify
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
-    from portal.processes.definition import Definition, Parties, Step
+    from portal.processes.definition import Parties, Step
     from portal.store.tables import User
-    from portal.views import ObjectRef, Session, UserView
+    from portal.views import ObjectRef, Secret, Session, UserView
 
 
 class Instance(NamedTuple):
@@ -155,6 +155,17 @@ class Engine:
             )
             await tx.flush()
             return Instance(definition, process, await _order_of(tx, process.id))
+
+    async def reveal(self, session: Session, instance: Instance) -> Secret | None:
+        """What the answer to this *Next* shows, once; None for nearly all processes."""
+        if (
+            type(instance.definition).reveal is Definition.reveal
+            or session.user.id != instance.process.user_id
+        ):
+            return None
+        async with self._context.database.write() as tx:
+            definition, process, _ = await self.load(tx, session, instance.process.id, lock=True)
+            return await definition.reveal(tx, process, session.user.email)
 
     async def cancel(self, session: Session, process_id: str) -> Instance:
         """Cancel: what was made is undone. Cancelled twice is cancelled once.

@@ -12,6 +12,7 @@ from portal.processes.handle_issued import HandleIssued
 from portal.processes.lock_for_operator import LockForOperator
 from portal.processes.renew_virtual_smart_card import RenewVirtualSmartCard
 from portal.processes.replace_virtual_smart_card import ReplaceVirtualSmartCard
+from portal.processes.show_puk import ShowPuk
 
 if TYPE_CHECKING:
     from portal.processes.context import Context
@@ -29,4 +30,5 @@ def definitions(context: Context) -> list[Definition]:
         ArchiveRecovery(context),
         HandleIssued(context),
         LockForOperator(context),
+        ShowPuk(context),
     ]

@@ -103,6 +103,10 @@ async def post_next(request: web.Request) -> web.Response:
     except FieldErrors as error:
         view = await request.app[SERVICES].process(session, process_id)
         return _show(request, session, view, None, sent=values, errors=error.errors, expected=version)
+    if view.secret is not None:
+        return _show(
+            request, session, view, None
+        )  # in this answer alone: a page that is loaded again hasn't it
     finished = view.state is ProcessState.FINISHED and view.target is None
     raise web.HTTPSeeOther("/cards" if finished else f"/processes/{process_id}")
 

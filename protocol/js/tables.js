@@ -437,6 +437,11 @@ export const CAUSES = Object.freeze({
     "why": "The file of card {card} belongs to another machine or user, or to a secret that was given up.",
     "next_step": "Where it was made it works. For this machine, get a new virtual card from the portal."
   },
+  "puk_not_kept": {
+    "happened": "The portal doesn't have this card's PUK.",
+    "why": "It was shown to its owner once, when the card was made.",
+    "next_step": "Whoever wrote it down can unblock the card. Without it, a new card is needed."
+  },
   "pcsc_card_removed": {
     "happened": "The card is gone.",
     "why": "It was taken out of the reader.",

@@ -11,12 +11,13 @@ import pytest
 from aiohttp import web
 
 from portal.model.states import Role, UserState
+from portal.processes.show_puk import ShowPuk
 from portal.store.tables import User
 from portal.web import setup
 from protocol import link
 from protocol.messages import Transport
 from tests.portal.web.visitor import Visitor
-from tests.support.portal_kit import PASSWORD, PROCESS
+from tests.support.portal_kit import P256, PASSWORD, PROCESS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -197,3 +198,25 @@ async def test_from_log_in_to_the_active_card(browser: Visitor, kit: Kit) -> Non
     cards = await browser.get("/cards")
     assert [item.text for item in cards.all("span", **{"class": "state state-active"})] == ["Active"]
     assert len(cards.all("span", **{"class": "state state-valid"})) == 3
+
+
+async def test_a_puk_is_on_one_page_and_gone_when_it_is_loaded_again(browser: Visitor, kit: Kit) -> None:
+    ada = await kit.person("owner@example.org")
+    await kit.set_options(**P256)
+    _, agent = await kit.bound_agent(ada)
+    await agent.complete()
+    (card,) = await kit.services.cards(ada)
+    await log_in(browser, kit, Role.OPERATOR, email="olga@example.org")
+    page = await browser.get("/start")
+    begun = await browser.post(
+        "/processes",
+        {**page.hidden("/logout"), "name": ShowPuk.name, "kind": "virtual_smart_card", "id": card.id},
+    )
+    path = begun.location
+    form = (await browser.get(path)).hidden(f"{path}/next") | {"Reason": "her badge was seen"}
+    shown = await browser.post(f"{path}/next", form)
+    assert (shown.status, "48151623" in shown.text) == (200, True)
+    assert shown.headers["Cache-Control"] == "no-store"
+    again = await browser.post(f"{path}/next", form)
+    assert again.location == path
+    assert "48151623" not in (await browser.get(path)).text
