@@ -173,9 +173,10 @@ class CardPlaces:
             self._try_later()
 
     async def _take_out(self, card_id: str) -> None:
-        place = self._places.pop(card_id, None)
+        place = self._places.get(card_id)
         if place is not None:
-            await place.attachment.close()
+            await place.attachment.close()  # who is cancelled here finds it, and can close it again
+            self._places.pop(card_id, None)
             self._freed.set()
 
     def _try_later(self) -> None:

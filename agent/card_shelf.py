@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.keys_system import FileLevelRefused
 from agent.vsc import store
 from agent.vsc.card import VirtualCard
 from agent.vsc.store import CardStore, CardUnknown
@@ -60,7 +61,8 @@ class CardShelf:
             folder = self._folder / level.value
             try:
                 opened = CardStore(folder, self._device.secret_unasked(level))
-            except InlayError as error:
+            except InlayError as cause:
+                error = InlayError("secret_file_refused") if isinstance(cause, FileLevelRefused) else cause
                 found += [ShelvedCard(name, level, None, error) for name in store.card_names(folder)]
             else:
                 entries = opened.list_cards()

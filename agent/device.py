@@ -8,6 +8,7 @@ Everything here may block on the key store: call it from a worker thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import threading
@@ -30,12 +31,15 @@ from protocol.errors import InlayError
 from protocol.messages import DeviceInfo, StorageLevel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 
 _KEY_FILE: Final = "device-key.sealed"
 _KEY_PLACE: Final = "device key"
+_BUSY_SECONDS: Final = 2.0
+"""Longer than opening a secret takes, unless the key store is asking the person."""
 _BEST_FIRST: Final = (Level.KEYSTORE, Level.FILE)
 
 
@@ -70,7 +74,7 @@ class Device:
         Raises:
             InlayError: as `secret`.
         """
-        with self._lock:
+        with self._unasked():
             return self._secret(Level(level.value), ask=False)
 
     def open_unasked(self) -> InlayError | None:
@@ -79,11 +83,11 @@ class Device:
         Returns:
             Why it can't be opened now; None when it is open.
         """
-        with self._lock:
-            try:
+        try:
+            with self._unasked():
                 self._secret(self._own_level(ask=False), ask=False)
-            except DeviceSecretError as error:
-                return error
+        except DeviceSecretError as error:
+            return error
         return None
 
     def look_for(self, level: Level) -> None:
@@ -92,7 +96,7 @@ class Device:
         Raises:
             InlayError: as `secret`.
         """
-        with self._lock:
+        with self._unasked():
             if keys_system.has_secret(self._state / f"secret-{level.value}"):
                 self._secret(level, ask=False)
 
@@ -142,6 +146,16 @@ class Device:
         """
         with self._lock:
             return Sealer(self._secret(self._own_level()).derive(purpose))
+
+    @contextlib.contextmanager
+    def _unasked(self) -> Iterator[None]:
+        """Hold the lock; while somebody else waits for the person, the key store is as locked as it was."""
+        if not self._lock.acquire(timeout=_BUSY_SECONDS):
+            raise KeystoreLocked
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _secret(self, level: Level, *, ask: bool = True) -> DeviceSecret:
         if level not in self._secrets:

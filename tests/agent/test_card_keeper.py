@@ -262,6 +262,29 @@ async def test_a_lost_secret_is_said_with_the_portal_that_makes_a_new_card(home:
         assert len(parts.places.within) == 1
 
 
+async def test_a_secret_in_a_file_that_others_can_read_is_not_used(home: Path) -> None:
+    await make(home)
+    [secret] = folders_in(home).state.rglob("device-secret.key")
+    secret.chmod(0o644)
+    async with kept(home) as parts:
+        await parts.keeper.start()
+        [row] = await parts.agent.cards.overview()
+        assert row["code"] == "secret_file_refused"
+        assert parts.places.within == set()
+
+
+async def test_while_the_key_store_asks_the_person_nobody_else_waits_for_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order has the key store's window open; `inlay cards` answers all the same."""
+    await make(home)
+    monkeypatch.setattr("agent.device._BUSY_SECONDS", 0.05)
+    async with kept(home) as parts:
+        with parts.agent.device._lock:
+            [row] = await asyncio.wait_for(parts.agent.cards.overview(), 10)
+        assert row["code"] == "keystore_locked"
+
+
 @pytest.mark.parametrize(
     ("spoil", "code"),
     [
