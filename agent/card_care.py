@@ -103,12 +103,13 @@ class CardCare:
         return await self._copies.make(portal, jti, card)
 
     async def take_on(
-        self, portal: str, jti: str, card: str, *, new_pin: bool = False
+        self, portal: str, jti: str, card: str, expires: int, *, new_pin: bool = False
     ) -> tuple[CardFacts, Shown]:
         """See `agent.card_ports.CardKeeping`."""
         await self._places.hide(card)  # what other programs have read of it is no longer so
         try:
             await self._copies.take_on(portal, jti, card, new_pin=new_pin)
+            await asyncio.to_thread(lambda: self._journal.get().extend_card(card, expires))
             facts = await self._cards.use(card, facts_of)
         finally:
             shown = await self._cards.show(card)

@@ -123,7 +123,7 @@ class CardKeeping(Protocol):
         """Copy a card for an order to work on; the card stays as it is, and in use."""
 
     async def take_on(
-        self, portal: str, jti: str, card: str, *, new_pin: bool = False
+        self, portal: str, jti: str, card: str, expires: int, *, new_pin: bool = False
     ) -> tuple[CardFacts, Shown]:
         """Have a card take on its order's copy in one write, and show it to other programs anew; harmless when it has.
 
@@ -131,6 +131,7 @@ class CardKeeping(Protocol):
             portal: whose order.
             jti: the order.
             card: the card.
+            expires: until when it is valid now, seconds since 1970.
             new_pin: with the PIN that was set on the copy.
 
         Raises:

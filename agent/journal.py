@@ -328,6 +328,11 @@ class Journal:
             policy = b"" if card.policy is None else msgspec.json.encode(card.policy)
             db.execute("INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?, ?, ?, ?)", (*card[:-1], policy))
 
+    def extend_card(self, card: str, expires: int) -> None:
+        """Write that a card is valid for longer; never for shorter."""
+        with self._transaction() as db:
+            db.execute("UPDATE cards SET expires = max(expires, ?) WHERE card = ?", (expires, card))
+
     def remove_card(self, card: str) -> None:
         """Forget a card."""
         with self._transaction() as db:

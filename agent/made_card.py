@@ -15,6 +15,7 @@ from protocol.errors import DecodeError, InlayError
 from protocol.messages import Algorithm, CertificateRequest, StorageLevel
 
 if TYPE_CHECKING:
+    import datetime
     from collections.abc import Awaitable, Callable
 
     from agent.vsc.card import VirtualCard
@@ -86,6 +87,10 @@ class MadeCard:
             raise InlayError("pin_refused") from None
         finally:
             held[:] = bytes(len(held))
+
+    async def extend(self, expires: datetime.date) -> None:
+        """Write another last day on the card."""
+        await self._worker(personalise.extend, self._card, expires)
 
     async def import_key(self, slot: str, pkcs8: bytearray) -> None:
         """Put a key that was made elsewhere into a slot."""

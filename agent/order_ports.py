@@ -28,6 +28,8 @@ from protocol.messages import (
 )
 
 if TYPE_CHECKING:
+    import datetime
+
     from agent.card_ports import CardKeeping
     from agent.shutdown import Shutdown
 
@@ -117,6 +119,9 @@ class CardInProgress(Protocol):
 
     async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
         """Set a new PIN by the PUK."""
+
+    async def extend(self, expires: datetime.date) -> None:
+        """Write another last day on the card."""
 
     async def import_key(self, slot: str, pkcs8: bytearray) -> None:
         """Put a key that was made elsewhere into a slot."""

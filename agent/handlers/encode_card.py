@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 from typing import TYPE_CHECKING, Final
 
 from agent.card_ports import closed_card, ordered_card
@@ -93,7 +94,9 @@ class EncodeCardHandler:
                 raise shut  # it may be that one: the next start tries again
             await self._cards.drop_copy(order.iss, order.jti)  # the card was deleted meanwhile
             return
-        taking = self._cards.take_on(order.iss, order.jti, found[0], new_pin=_sets_pin(ordered))
+        taking = self._cards.take_on(
+            order.iss, order.jti, found[0], ordered.valid_until, new_pin=_sets_pin(ordered)
+        )
         facts, shown = await context.record("take on", taking)
         notes = ("Its other keys and certificates stayed as they were.",)
         details = summary(ordered.keys, facts, shown, *notes, others="as before")
@@ -155,6 +158,10 @@ class EncodeCardHandler:
         copy = await context.guard(context.record("copy", self._cards.copy(order.iss, order.jti, card)))
         if puk is not None:
             await context.guard(context.record("set pin", copy.set_pin(puk, pin)))
+        expires = datetime.datetime.fromtimestamp(ordered.valid_until, datetime.UTC).date()
+        before = (await self._cards.standing(card)).expires
+        if before is None or expires > before:  # what stays on the card may be valid for longer
+            await context.guard(context.record("extend", copy.extend(expires)))
         asked = await requests(context, copy, ordered.keys, pin)
         await context.send(Requests(guid=copy.facts.guid, serial=copy.facts.serial, requests=asked))
         issued = await certified(context, copy, ordered.keys)

@@ -203,6 +203,17 @@ def write_certificate(card: VirtualCard, slot: int, der: bytes) -> None:
     _send(card, PUT_DATA, 0x3F, 0xFF, _tag_list(objects.CERTIFICATE_TAGS[slot]) + value)
 
 
+def extend(card: VirtualCard, expires: datetime.date) -> None:
+    """Write another last day into the CHUID; its GUID stays, so it is the same card to every program.
+
+    Raises:
+        CardRefused: see there.
+    """
+    _authenticate_management(card)
+    value = tlv.encode(0x53, objects.chuid(card.guid, expires))
+    _send(card, PUT_DATA, 0x3F, 0xFF, _tag_list(objects.CHUID) + value)
+
+
 def read_certificate(card: VirtualCard, slot: int) -> bytes:
     """Read a slot's certificate back, DER.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from cryptography import x509
 from agent.durable import write_durably
 from agent.orders import OrderRun
 from agent.ports import UserCancelled
-from agent.vsc import personalise, store
+from agent.vsc import objects, personalise, store
+from agent.vsc.card import VirtualCard
 from protocol.errors import InlayError
 from protocol.messages import (
     Algorithm,
@@ -59,7 +61,7 @@ def encode(portal: FakePortal, guid: str, keys: list[KeyOrder], **changes: Any) 
             "driver": "virtual",
             "guid": guid,
             "label": "Card",
-            "valid_until": int(time.time()) + 86_400,
+            "valid_until": int(time.time()) + 100_000_000,  # later than a new card
             "pin": PinEntry(kind="verify"),
             "keys": keys,
             **changes,
@@ -88,6 +90,11 @@ async def contents(agent: AgentParts, card: str) -> dict[str, bytes]:
 
     await agent.cards.use(card, sign)
     return {item.slot: item.certificate for item in facts.certificates}
+
+
+def chuid_day(card: VirtualCard) -> datetime.date | None:
+    """The last day that the card's CHUID tells."""
+    return objects.chuid_expiry(card._state.objects[objects.CHUID])
 
 
 def copies(agent: AgentParts) -> list[Path]:
@@ -372,6 +379,12 @@ async def test_a_new_key_in_one_slot_leaves_the_others(
     assert generation < at.receipt.generation < (await agent.care.standing(card)).facts.generation
     assert copies(agent) == []
     assert agent.places.shown[-1] == card
+    standing = await agent.care.standing(card)
+    assert isinstance(portal.operation, EncodeCard)
+    last_day = datetime.datetime.fromtimestamp(portal.operation.valid_until, datetime.UTC).date()
+    assert standing.expires == last_day
+    assert await agent.cards.use(card, chuid_day) == last_day
+    assert standing.facts.guid == portal.operation.guid
     window = last_window(agent)
     assert window.details is not None
     assert [line.purpose for line in window.details.certificates] == [
@@ -381,6 +394,16 @@ async def test_a_new_key_in_one_slot_leaves_the_others(
     ]
     assert all_wiped(window)
     assert PIN not in agent.everything_written()
+
+
+async def test_certificates_of_a_shorter_life_do_not_shorten_the_cards(
+    agent: AgentParts, portal: FakePortal, card: str
+) -> None:
+    before = (await agent.care.standing(card)).expires
+    encode(portal, (await agent.care.standing(card)).facts.guid, [AUTHENTICATION], valid_until=1_800_000_000)
+    assert await order(agent, portal) == "finished"
+    assert (await agent.care.standing(card)).expires == before
+    assert await agent.cards.use(card, chuid_day) == before
 
 
 async def test_a_key_that_is_kept_gets_a_new_certificate(
