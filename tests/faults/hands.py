@@ -35,6 +35,10 @@ _NUMBER = re.compile(rb"Type ([0-9]{3}) in the web page")
 class Hands(Protocol):
     """A person who opens a link and goes on with what is asked."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether the person still waits for an answer, or is being asked."""
+
     def begin(self) -> None:
         """Click."""
 
@@ -52,6 +56,11 @@ class _Person(abc.ABC):
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._connection = agent.connect()
+
+    @property
+    def busy(self) -> bool:
+        """See `Hands`; over when the agent has answered, or is gone."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Turn away."""

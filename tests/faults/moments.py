@@ -16,6 +16,7 @@ from tests.support.processes import NotReadyError, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from tests.faults.hands import Hands
     from tests.faults.scene import Desk, Scene
 
 END_SECONDS = 60.0
@@ -165,7 +166,7 @@ class Kills:
             hands = self.scene.hands(desk, self.scene.link_to_card(), window=False)
             patience = Patience(lambda: self.scene.starved(desk))
             hands.begin()
-            end = self._end(desk, patience)
+            end = self._end(desk, patience, hands)
             hands.stop()
             assert end == judge.FINISHED, judge.where(self.scene, desk)
             self.scene.card_is_there()
@@ -210,7 +211,7 @@ class Kills:
         hands.begin()
         try:
             if moment is None:
-                return patience, self._end(desk, patience)
+                return patience, self._end(desk, patience, hands)
             if not self._killed(desk, moment, patience):
                 return patience, NOT_REACHED
             scene.start_again(moment.victim, desk)
@@ -219,7 +220,7 @@ class Kills:
                 os.kill(scene.pids(desk)[moment.victim], signal.SIGKILL)
                 scene.start_again(moment.victim, desk)
             patience = Patience(lambda: scene.starved(desk))
-            return patience, self._end(desk, patience)
+            return patience, self._end(desk, patience, hands)
         finally:
             hands.stop()
             scene.plan.disarm()
@@ -247,13 +248,16 @@ class Kills:
         fired = self.scene.plan.fired()
         return fired is not None and fired.pid != 0
 
-    def _end(self, desk: Desk, patience: Patience) -> str:
-        """How the order ends, as soon as it has; empty when it hasn't in time."""
+    def _end(self, desk: Desk, patience: Patience, hands: Hands) -> str:
+        """How the order ends, as soon as it has; empty when it hasn't in time.
+
+        An order hasn't begun only when the person has been answered, and nothing comes after that.
+        """
         quiet = time.monotonic() + _QUIET_SECONDS
 
         def ended() -> bool:
             end = judge.end_of(self.scene, desk)
-            return bool(end) and (end != judge.NOT_BEGUN or time.monotonic() > quiet)
+            return bool(end) and (end != judge.NOT_BEGUN or (time.monotonic() > quiet and not hands.busy))
 
         return judge.end_of(self.scene, desk) if patience.wait_for(ended) else ""
 
