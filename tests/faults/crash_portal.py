@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from portal.ca.authority import IssueRequest
 
-CA_SECONDS: Final = 0.4
-_LATE_SECONDS: Final = 0.8
+CA_SECONDS: Final = 1.0
+_LATE_SECONDS: Final = 1.5
 T = TypeVar("T")
 
 

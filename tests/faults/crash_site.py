@@ -7,7 +7,7 @@ import json
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from argon2 import PasswordHasher
 from sqlalchemy import create_engine, text
@@ -30,18 +30,6 @@ if TYPE_CHECKING:
 _PROGRAM = Path(__file__).with_name("crash_portal.py")
 _OVER: int = 7200
 """Seconds by which the reconciler's clock is ahead: every order's time to resume is over."""
-
-
-class Good(NamedTuple):
-    """A certificate that is good by the CA's own list.
-
-    Attributes:
-        request_id: order's id and slot.
-        der: the certificate.
-    """
-
-    request_id: str
-    der: bytes
 
 
 class CrashPortal(PortalProcess):
@@ -163,8 +151,14 @@ class CrashSite(Site):
         with self._engine.connect() as connection:
             return int(connection.execute(text(f"SELECT count(*) FROM {table} WHERE {where}")).scalar_one())  # noqa: S608
 
-    def good(self) -> list[Good]:
-        """All certificates that are good by the CA's own list."""
-        query = text("SELECT request_id, der FROM ca_certificates WHERE revoked_at IS NULL AND NOT own")
+    def card_id(self, guid: str) -> str:
+        """The id of the card with a GUID."""
         with self._engine.connect() as connection:
-            return [Good(row.request_id, bytes(row.der)) for row in connection.execute(query)]
+            found = connection.execute(text("SELECT id FROM cards WHERE guid = :guid"), {"guid": guid})
+            return str(found.scalar_one())
+
+    def good(self) -> set[bytes]:
+        """All certificates (DER) that are good by the CA's own list."""
+        query = text("SELECT der FROM ca_certificates WHERE revoked_at IS NULL AND NOT own")
+        with self._engine.connect() as connection:
+            return {bytes(row.der) for row in connection.execute(query)}

@@ -10,12 +10,12 @@ from cryptography import x509
 
 from protocol.errors import InlayError
 from protocol.messages import Certificates, ErrorData, Finished, OrderState, Proceed, Receipt, Undo, Undone
-from tests.support.software_agent import SoftwareAgent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from protocol.messages import Message
+    from tests.support.software_agent import SoftwareAgent, SoftwareCard
 
 FINISHED, UNDONE, GONE = "finished", "undone", "gone"
 _DISTURBED = (ConnectionError, TimeoutError, ClientError, AssertionError)
@@ -23,11 +23,20 @@ _TRIES: Final = 8
 _HEAR_SECONDS: Final = 3.0
 
 
+def proved_by(card: SoftwareCard) -> set[bytes]:
+    """Certificates on a card whose keys are on it, too."""
+    return {
+        der
+        for slot, der in card.certificates.items()
+        if x509.load_der_x509_certificate(der).public_key() == card.keys[slot].public_key()
+    }
+
+
 class Visit:
     """An agent with a code.
 
     Args:
-        agent: fresh card, device known to the account.
+        agent: with a fresh card, or a copy of the one that is worked on; its device is known to the account.
         code: of the order.
         again: starts the portal again if it was killed.
         leaves: whether the agent never comes back after the first disturbance.
@@ -43,18 +52,6 @@ class Visit:
         self._said: set[str] = set()
         self._receipt: Receipt | None = None
         self._heard: set[str] = set()
-
-    @property
-    def card(self) -> set[bytes]:
-        """Certificates on the card with the keys that belong to them, once all of them were written."""
-        if self._receipt is None:
-            return set()
-        keys = self.agent.card.keys
-        return {
-            der
-            for slot, der in self.agent.card.certificates.items()
-            if x509.load_der_x509_certificate(der).public_key() == keys[slot].public_key()
-        }
 
     async def run(self) -> str:
         """Carry the order as far as it goes: ``FINISHED``, ``UNDONE`` or ``GONE``.
@@ -132,8 +129,7 @@ class Visit:
         raise ConnectionError
 
     async def _undo(self, state: OrderState) -> str:
-        """The card is taken away, and the portal told; should that be lost, its time to resume ends."""
-        self._receipt = None
+        """What was made is taken away, and the portal told; should that be lost, its time to resume ends."""
         if state is OrderState.UNDOING and "undone" not in self._said:
             self._said.add("undone")
             try:

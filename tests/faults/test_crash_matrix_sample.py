@@ -45,19 +45,19 @@ def _check(rows: Sequence[Row]) -> None:
 
 def test_on_hold_until_the_proof() -> None:
     """Killed and cut while the CA signs and releases; a CA that hangs at the release."""
-    with opened("sqlite", hold=True, server=None) as matrix:
+    with opened("sqlite", hold=True) as matrix:
         _check(_run(matrix, _ON_HOLD))
 
 
 def test_good_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the comparison is worth something: without the reconciler there are orphans."""
-    with opened("sqlite", hold=False, server=None) as matrix:
+    with opened("sqlite", hold=False) as matrix:
         _check(_run(matrix, _OFF))
         monkeypatch.setattr("tests.faults.crash_site.CrashPortal.reconcile", lambda _self: 0)
         assert matrix.run(Cell(_STORE, "kill", leaves=True)).orphans > 0
 
 
 def test_on_postgresql() -> None:
-    """A connection that the server ends, and a kill."""
-    with PrivatePostgresql() as server, opened("postgresql", hold=True, server=server) as matrix:
-        _check(_run(matrix, (_ON_HOLD[0], Cell(_STORE, "cut"))))
+    """A connection that the server ends, while a card is renewed; old certificates stay good until new ones are."""
+    with PrivatePostgresql() as server, opened("postgresql", "renew", hold=True, server=server) as matrix:
+        _check(_run(matrix, (Cell(_STORE, "cut"), Cell(Point("Incoming._receipt", 1, "after"), "kill"))))
