@@ -72,7 +72,7 @@ class Option:
                     )
                 return self.check(int(text))
             case "numbers":
-                numbers = (sent[-1] if sent else "").replace(",", " ").split()[: MAX_NUMBERS + 1]
+                numbers = ",".join(sent).replace(",", " ").split()[: MAX_NUMBERS + 1]
                 if all(_is_whole(number) for number in numbers):
                     numbers = sorted({str(int(number)) for number in numbers}, key=int, reverse=True)
                 return self.check(numbers)

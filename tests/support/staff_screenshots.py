@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
 
 WIDE, NARROW = 1280, 360
+_TALLEST = 1700
+"""A long history goes on as it begins."""
 _KINDS = ((WIDE, "light"), (NARROW, "dark"))
 _ALL_KINDS = ((WIDE, "light"), (WIDE, "dark"), (NARROW, "light"), (NARROW, "dark"))
 _IN_ALL_KINDS = frozenset({"search", "object"})
-_STAFF = (Role.SELF_SERVICE, Role.OPERATOR, Role.ADMINISTRATOR, Role.APPROVER)
+STAFF = (Role.SELF_SERVICE, Role.OPERATOR, Role.ADMINISTRATOR, Role.APPROVER)
 _OPTIONS = "/admin/options/TempCardsScriptOptions"
 
 
@@ -95,7 +97,7 @@ async def _processes(kit: Kit, staff: Session, card: str, other: Session) -> Ite
     return iter((asks.id, done.id))
 
 
-async def _save_options(kit: Kit, staff: Session) -> None:
+async def save_options(kit: Kit, staff: Session) -> None:
     """Two versions, for the history."""
     script = _OPTIONS.rpartition("/")[2]
     for change in ({"TempCardsValidityDays": ["21"]}, {"TempCardsEncode": ["true"]}):
@@ -148,10 +150,10 @@ async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> None:
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 8443, ssl_context=ca.server_context()).start()
-        await kit.portal.accounts.add("olga@example.org", "Olga Example", PASSWORD, _STAFF)
+        await kit.portal.accounts.add("olga@example.org", "Olga Example", PASSWORD, STAFF)
         login = await kit.services.login("olga@example.org", PASSWORD, "192.0.2.1")
         stage = await set_stage(kit, login.session)
-        await _save_options(kit, login.session)
+        await save_options(kit, login.session)
         policies = Policies().block_loopback(portal.origin)
         browser = chromium(
             display, work, portal=portal, ca_file=ca.ca_file, policies=policies, extra=["--hide-scrollbars"]
@@ -172,7 +174,9 @@ async def _take(context: BrowserContext, folder: Path, name: str, address: str) 
         await page.goto(address)
         await page.wait_for_load_state("load")
         path = folder / f"page-{name}-{width}-{scheme}.png"
-        await page.screenshot(path=path, full_page=True, animations="disabled", caret="hide")
+        tall = min(await page.evaluate("document.documentElement.scrollHeight"), _TALLEST)
+        await page.set_viewport_size({"width": width, "height": tall})
+        await page.screenshot(path=path, animations="disabled", caret="hide")
 
 
 def main() -> int:
