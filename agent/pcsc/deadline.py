@@ -47,7 +47,7 @@ def look_at(reader: str, aids: Collection[bytes], seconds: float) -> Evidence | 
     """
 
     def work() -> Evidence:
-        with scard.Context() as context, CardConnection(context.connect(reader), reader) as card:
+        with CardConnection(scard.connect(reader), reader) as card:
             return look(card, aids)
 
     return within(seconds, work)

@@ -92,8 +92,12 @@ class Context:
             for name, event, atr in states
         ]
 
-    def connect(self, reader: str) -> Connection:
+    def connect(self, reader: str, *, owned: bool = False) -> Connection:
         """Connect to the card in a reader, shared with other programs.
+
+        Args:
+            reader: its name.
+            owned: this context is closed with the connection.
 
         Raises:
             InlayError: ``pcsc_card_removed``, ``pcsc_card_mute``, ``pcsc_sharing``, ``pcsc_no_service``,
@@ -103,7 +107,7 @@ class Context:
             self._handle, reader, scard.SCARD_SHARE_SHARED, _PROTOCOLS
         )
         _check(code)
-        return Connection(handle, protocol)
+        return Connection(handle, protocol, self if owned else None)
 
     def close(self) -> None:
         """Close; harmless when the service has gone."""
@@ -133,9 +137,11 @@ class Context:
 class Connection:
     """A shared connection to one card."""
 
-    def __init__(self, handle: Any, protocol: int) -> None:
+    def __init__(self, handle: Any, protocol: int, context: Context | None = None) -> None:
+        """Take over a handle, and the context if that is to be closed with it."""
         self._handle = handle
         self._pci = _pci(protocol)
+        self._context = context
 
     def transmit(self, apdu: bytes) -> bytes:
         """Transmit one APDU.
@@ -216,6 +222,8 @@ class Connection:
             reset: reset the card; else it is left as it is for the programs that share it.
         """
         scard.SCardDisconnect(self._handle, scard.SCARD_RESET_CARD if reset else scard.SCARD_LEAVE_CARD)
+        if self._context is not None:
+            self._context.close()
 
     def __enter__(self) -> Self:
         return self
@@ -267,6 +275,20 @@ def _establish() -> tuple[int, Any]:
         time.sleep(_REFUSAL_PAUSE)
         code, handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
     return code, handle
+
+
+def connect(reader: str) -> Connection:
+    """Connect to the card in a reader, by a context of its own that is closed with the connection.
+
+    Raises:
+        InlayError: as `Context.connect`; ``pcsc_refused``.
+    """
+    context = Context()
+    try:
+        return context.connect(reader, owned=True)
+    except BaseException:
+        context.close()
+        raise
 
 
 def list_readers() -> list[ReaderState]:
