@@ -36,6 +36,7 @@ WHAT: Final = {
     "archived_key.made": "Its encryption key was made and archived",
     "card.encoded": "Got new keys and certificates",
     "card.encoding": "New keys and certificates were asked for",
+    "card.puk_shown": "Its PUK was shown to an operator",
     "card.puk_delivered": "Its PUK was sent to its device, to set a new PIN",
     "card.registered": "Registered",
     "card.restored_file": "An old copy of its file was seen",
