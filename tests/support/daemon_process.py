@@ -160,10 +160,14 @@ class TerminalOrder:
         """Wait until the terminal shows something."""
         await asyncio.to_thread(self._read_until, text)
 
-    async def type_pin(self) -> None:
+    async def type_pin(self, pin: bytes = PIN) -> None:
         for question in (b"New PIN:", b"again:"):
-            await self.until(question)
-            os.write(self._master, PIN + b"\n")
+            await self.answer(question, pin)
+
+    async def answer(self, question: bytes, text: bytes) -> None:
+        """Wait for a question, and type a line."""
+        await self.until(question)
+        os.write(self._master, text + b"\n")
 
     async def end(self) -> dict[str, Any]:
         """The agent's last word."""
