@@ -52,26 +52,18 @@ def begin(
         DecodeError: ``params_invalid``.
     """
     params = codec.convert(dict(request.params), CardParams, malformed="params_invalid")
-
-    async def converse() -> dict[str, Any]:
-        with services.shutdown.busy(f"“{title}”"):
-            return await _converse(services, request, params.card, title, work, any_card=any_card)
-
-    return Conversation(converse())
+    return Conversation(_converse(services, request, params.card, title, work, any_card=any_card))
 
 
 async def _converse(
     services: Services, request: PrivateRequest, name: str | None, title: str, work: Work, *, any_card: bool
 ) -> dict[str, Any]:
-    known = [card for card in await services.care.known() if any_card or card.active]
-    if not known:
-        raise InlayError("no_card")
-    named = None if name is None else the_card(known, name)
+    fitting = _fitting(await services.care.known(), name, any_card=any_card)
     window = await services.windows.open_cards(request.environment)
     try:
         try:
-            card = named or await _choose(window, title, known)
-            result = await work(window, card)
+            with services.shutdown.busy(f"“{title}”"):
+                result = await work(window, await _choose(window, title, fitting))
         except InlayError as error:
             if request.environment.has_display and not isinstance(error, UserCancelled):
                 with contextlib.suppress(InteractionError):
@@ -82,6 +74,20 @@ async def _converse(
     finally:
         await window.close()
     return result
+
+
+def _fitting(known: list[KnownCard], name: str | None, *, any_card: bool) -> list[KnownCard]:
+    """The cards that may be meant, at least one.
+
+    Raises:
+        InlayError: ``no_card``, ``card_unknown``, ``card_ambiguous``; why the only ones that are there can't be used.
+    """
+    meant = known if name is None else [the_card(known, name)]
+    fitting = [card for card in meant if any_card or card.active]
+    if not fitting:
+        unusable = next((card.error or InlayError("card_not_active") for card in meant), None)
+        raise unusable or InlayError("no_card")
+    return fitting
 
 
 async def _choose(window: CardWindow, title: str, known: list[KnownCard]) -> KnownCard:

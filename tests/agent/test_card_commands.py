@@ -205,6 +205,52 @@ async def test_cancelled_nothing_is_changed(agent: AgentParts, method: str) -> N
     assert (await agent.care.standing(name)).pin_tries == 3
 
 
+async def test_a_locked_key_store_is_said_and_not_that_there_is_no_card(
+    agent: AgentParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(agent)
+
+    def locked(*_arguments: object) -> None:
+        raise InlayError("keystore_locked")
+
+    monkeypatch.setattr(agent.device, "secret_unasked", locked)
+    for method in ("cards.change_pin", "cards.unblock"):
+        assert await refused(agent, method) == "keystore_locked"
+    agent.windows.action = None
+    outcome = await PRIVATE["cards.window"](agent.services(), PrivateRequest({}, SCREEN))
+    assert isinstance(outcome, Conversation)
+    window = await agent.windows.first()
+    await window.until("card")
+    assert window.sheets[0].actions == ()  # it comes back by itself: nobody is offered to delete it
+    outcome.abandon()
+
+
+async def test_what_is_asked_is_under_way_and_what_is_only_shown_is_not(agent: AgentParts) -> None:
+    await make(agent)
+    services = agent.services()
+    agent.windows.answers = [(PIN, NEW)]
+    outcome = await PRIVATE["cards.change_pin"](services, PrivateRequest({}, SCREEN))
+    assert isinstance(outcome, Conversation)
+    window = await agent.windows.first()
+    await window.until("ask")
+    await window.until("done")
+    assert services.shutdown.stop(now=False) == []
+    services.shutdown.asked.clear()
+    window.closed.set()
+    await outcome.wait()
+    agent.windows.answers = []
+    outcome = await PRIVATE["cards.delete"](services, PrivateRequest({}, SCREEN))
+    assert isinstance(outcome, Conversation)
+    async with agent.windows.changed:
+        await agent.windows.changed.wait_for(lambda: len(agent.windows.opened) == 2)
+    await agent.windows.opened[1].until("ask")
+    with pytest.raises(InlayError) as caught:
+        services.shutdown.stop(now=False)
+    assert (caught.value.code, caught.value.fields) == ("agent_busy", {"what": "“Delete a card”"})
+    assert services.shutdown.stop(now=True) == ["“Delete a card”"]
+    outcome.abandon()
+
+
 @pytest.mark.parametrize("method", ASKING[:3])
 async def test_a_command_that_goes_takes_its_window_along(agent: AgentParts, method: str) -> None:
     await make(agent)
@@ -252,7 +298,8 @@ async def test_deleting_a_card_that_can_not_be_read_says_why(agent: AgentParts) 
     await make(agent)
     agent.cards._cards.clear()
     agent.card_files()[0].write_bytes(b"damaged")
-    assert await refused(agent, "cards.change_pin") == "no_card"
+    for name in (None, agent.card_files()[0].stem):
+        assert await refused(agent, "cards.change_pin", card=name) == "card_damaged"
     await command(agent, "cards.delete", [(None, None)])
     (prompt,) = agent.windows.opened[0].asked
     assert "was damaged or changed" in prompt.consequences[0]
