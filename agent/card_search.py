@@ -7,6 +7,8 @@ and nothing is written to a card here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
     from agent.pcsc.look import Evidence
     from agent.reader_watch import ReaderWatch, Seen, Watcher
 
-_LOOK_SECONDS: Final = 8.0
+LOOK_SECONDS: Final = 8.0
 """How long a card, or another program's transaction with it, may take until it is said to be in use."""
+
+_Mark = tuple[object, ...]
+"""What tells that a card is still the one that was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ class Sight:
         return tuple(card for card in self.cards if card.problem is None)
 
 
-Look = Callable[[str, frozenset[bytes], float], "Evidence | None"]
+Look = Callable[[str, frozenset[bytes]], "Evidence"]
 
 
 class CardSearch:
@@ -112,14 +117,16 @@ class CardSearch:
         self._watch, self._map, self._wanted = watch, cards, wanted
         self._counts, self._look = counts, look
         self._watcher: Watcher | None = None
-        self._known: dict[str, tuple[tuple[object, ...], FoundCard]] = {}
+        self._seen: Seen | None = None
+        self._known: dict[str, tuple[_Mark, FoundCard]] = {}
+        self._late = asyncio.Event()
 
     async def next(self) -> Sight:
         """What there is to see: at once the first time, then as soon as it is something else."""
         watcher = self._watcher
         if watcher is None:
             watcher = self._watcher = await self._watch.watch()
-        seen = await watcher.next()
+        seen = await self._news(watcher)
         readers = [reader for reader in seen.look.readers if self._counts(reader.name)]
         present = [reader for reader in readers if reader.present]
         self._known = {
@@ -146,28 +153,80 @@ class CardSearch:
         if watcher is not None:
             await watcher.close()
 
+    async def _news(self, watcher: Watcher) -> Seen:
+        """Wait until readers or cards change, or a card can be looked at that couldn't before."""
+        changed = asyncio.ensure_future(watcher.next())
+        late = asyncio.create_task(self._late.wait())
+        try:
+            await asyncio.wait({changed, late}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            late.cancel()
+            if not changed.done():
+                changed.cancel()
+        self._late.clear()
+        if changed.done() and not changed.cancelled():
+            self._seen = changed.result()
+        if self._seen is None:
+            raise RuntimeError("a card was late before any was seen")
+        return self._seen
+
     async def _examined(self, reader: ReaderLook, seen: Seen) -> FoundCard:
         """A card as it was looked at when it came; one that was mute or held is looked at again when that changes."""
         mark = (seen.insertions.get(reader.name), reader.count, reader.atr, reader.mute, reader.exclusive)
         known = self._known.get(reader.name)
         if known is not None and known[0] == mark:
             return known[1]
-        found = await self._examine(reader)
+        found = await self._examine(reader, mark)
         self._known[reader.name] = (mark, found)
         return found
 
-    async def _examine(self, reader: ReaderLook) -> FoundCard:
+    async def _examine(self, reader: ReaderLook, mark: _Mark) -> FoundCard:
         if reader.mute:
             return FoundCard(reader.name, None, None, InlayError("pcsc_card_mute"))
+        looking = self._begin_to_look(reader.name)
+        if not (await asyncio.wait({looking}, timeout=LOOK_SECONDS))[0]:
+            looking.add_done_callback(lambda late: self._looked_late(reader.name, mark, late))
+            return FoundCard(reader.name, None, None, InlayError("pcsc_sharing"))
         try:
-            shown = await asyncio.to_thread(self._look, reader.name, self._map.aids, _LOOK_SECONDS)
+            shown = looking.result()
         except InlayError as error:
             return FoundCard(reader.name, None, None, error)
-        if shown is None:
-            return FoundCard(reader.name, None, None, InlayError("pcsc_sharing"))
         chosen = self._map.choose(shown)
         if chosen is None:
             unknown = InlayError("card_not_supported", atr=shown.atr.hex().upper())
             return FoundCard(reader.name, shown, None, unknown)
         fits = self._wanted.is_met_by(shown, chosen[0])
         return FoundCard(reader.name, shown, chosen[0], None if fits else InlayError("card_other"))
+
+    def _begin_to_look(self, reader: str) -> asyncio.Future[Evidence]:
+        """Look in a thread that nobody has to wait for: another program may keep the card for hours."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Evidence] = loop.create_future()
+
+        def deliver(error: InlayError | None, shown: Evidence | None) -> None:
+            if future.cancelled():
+                return
+            if shown is not None:
+                future.set_result(shown)
+            else:
+                future.set_exception(error if error is not None else InlayError("internal"))
+
+        def run() -> None:
+            error, shown = None, None
+            try:
+                shown = self._look(reader, self._map.aids)
+            except InlayError as found:
+                error = found
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(deliver, error, shown)
+
+        threading.Thread(target=run, name="look", daemon=True).start()
+        return future
+
+    def _looked_late(self, reader: str, mark: _Mark, late: asyncio.Future[Evidence]) -> None:
+        """The card is free again: it is looked at anew, if it is still that card."""
+        late.exception()  # it has been seen to: what it was told may be long past
+        known = self._known.get(reader)
+        if known is not None and known[0] == mark:
+            del self._known[reader]
+            self._late.set()

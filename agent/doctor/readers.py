@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -132,7 +133,7 @@ def look_at_cards(seen: Seen, cards: CardMap) -> list[Card]:
         if not reader.present:
             continue
         try:
-            found.append(Card(reader.name, look_at(reader.name, cards.aids, _SECONDS)))
+            found.append(Card(reader.name, within(_SECONDS, partial(look_at, reader.name, cards.aids))))
         except InlayError as error:
             found.append(Card(reader.name, problem=error))
     return found

@@ -39,15 +39,11 @@ def within(seconds: float, work: Callable[[], T]) -> T | None:
     return result
 
 
-def look_at(reader: str, aids: Collection[bytes], seconds: float) -> Evidence | None:
-    """Look at the card in a reader, by a context of its own; None when it didn't come back in time.
+def look_at(reader: str, aids: Collection[bytes]) -> Evidence:
+    """Look at the card in a reader, by a context of its own; may take as long as another program keeps the card.
 
     Raises:
         InlayError: ``pcsc_…``, ``card_answer_malformed``.
     """
-
-    def work() -> Evidence:
-        with CardConnection(scard.connect(reader), reader) as card:
-            return look(card, aids)
-
-    return within(seconds, work)
+    with CardConnection(scard.connect(reader), reader) as card:
+        return look(card, aids)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from agent import card_map
+from agent import card_map, card_search
 from agent.card_search import CardSearch, Sight, Wanted
 from agent.pcsc.look import Evidence
 from agent.pcsc.piv_select import Capabilities
@@ -36,6 +37,7 @@ class Desk:
         self.looks: list[str] = []
         self.readers = ["A", "B", "Inlay 00 00"]
         self.problem: str | None = None
+        self.free = threading.Event()
 
     def __call__(self, tell: Callable[[Look], None]) -> Desk:
         self.tell = tell
@@ -64,18 +66,25 @@ class Desk:
         ]
         self.tell(Look(self.problem, () if self.problem else tuple(rows)))
 
-    def look(self, reader: str, aids: frozenset[bytes], _seconds: float) -> Evidence | None:
+    def look(self, reader: str, aids: frozenset[bytes]) -> Evidence:
+        """Look; a card that is None is kept by another program until `free`."""
         assert aids == PIV
         self.looks.append(reader)
         found = self.cards[reader]
+        if found is None:
+            self.free.wait(20)
+            raise InlayError("pcsc_card_reset")
         if isinstance(found, InlayError):
             raise found
         return found
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(card_search, "LOOK_SECONDS", 0.1)
+    made = Desk()
+    yield made
+    made.free.set()
 
 
 Begin = Callable[[Wanted], CardSearch]
@@ -199,3 +208,32 @@ async def test_a_service_that_goes_is_said_and_its_cards_are_looked_at_anew(desk
     desk.show()
     assert len((await sight(search)).fitting) == 1
     assert desk.looks == ["A", "A"]
+
+
+async def test_a_card_that_another_program_keeps_is_looked_at_when_it_is_free(
+    desk: Desk, begin: Begin
+) -> None:
+    search = begin(Wanted(guid=ONE))
+    await sight(search)
+    desk.put("A", None)
+    [held] = (await sight(search)).cards
+    assert held.problem is not None
+    assert held.problem.code == "pcsc_sharing"
+    desk.cards["A"] = card(ONE)  # the same card, and nobody put it in anew
+    desk.free.set()
+    assert [each.reader for each in (await sight(search)).fitting] == ["A"]
+    assert desk.looks == ["A", "A"]
+
+
+async def test_a_card_that_comes_free_after_it_went_changes_nothing(desk: Desk, begin: Begin) -> None:
+    search = begin(Wanted(guid=ONE))
+    await sight(search)
+    desk.put("A", None)
+    await sight(search)
+    desk.take("A")
+    assert (await sight(search)).cards == ()
+    desk.free.set()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(search.next(), 0.2)
+    desk.put("A", card(ONE))
+    assert len((await sight(search)).fitting) == 1
