@@ -268,6 +268,23 @@ async def test_a_card_without_a_slot_comes_up_when_one_is_free(
     assert await in_a_reader(three) == pcscd.readers[0]
 
 
+async def test_slots_that_another_user_has_are_passed_over_and_said(
+    pcscd: PrivatePcscd, card: VirtualCard, places: CardPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by whose connections they are, not by what pcscd has noticed; the card comes when one is free."""
+    monkeypatch.setattr(places, "_slots", lambda: read_slots()[:2])
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    with contextlib.ExitStack() as others:
+        for port in pcscd.vpcd_ports[:2]:
+            others.enter_context(socket.create_connection(("127.0.0.1", port)))
+        missing = await places.show(card)
+        assert missing.problem is not None
+        assert missing.problem.code == "pcsc_no_free_slot"
+        assert missing.problem.fields == {"count": 2, "own": 0, "others": 2}
+        assert "2 by others" in missing.problem.why
+    assert await in_a_reader(card) in pcscd.readers[:2]
+
+
 async def test_all_go_while_nobody_is_there_and_come_back(
     pcscd: PrivatePcscd, tmp_path: Path, places: CardPlaces
 ) -> None:
@@ -324,9 +341,9 @@ async def test_a_card_that_is_removed_is_not_shown_again(
 async def test_nothing_leaks_however_often_it_comes_and_goes(
     pcscd: PrivatePcscd, card: VirtualCard, places: CardPlaces
 ) -> None:
-    """Tasks and descriptors are as many after twelve rounds as after two."""
+    """Tasks and descriptors are as many after six rounds as after two."""
     counts = []
-    for _ in range(12):
+    for _ in range(6):
         await places.show(card)
         await places.withdraw(InlayError("session_inactive"))
         await places.readmit()
