@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import textwrap
 
 from agent.desktop import agent_socket, cli_output
 from agent.desktop.client import refusal
@@ -15,6 +17,8 @@ from agent.doctor.agent_side import Answered
 from agent.doctor.examine import examine, folders
 from agent.doctor.findings import AREAS, Finding
 
+_INDENT = " " * 10
+_NARROW, _WIDE = 40, 100
 _MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 
 
@@ -55,10 +59,22 @@ def _tell(found: list[Finding]) -> None:
         if each.area != area:
             area = each.area
             cli_output.write_line(area.capitalize())
-        cli_output.write_line(f"  {_MARKS[each.level]:8}{each.happened} {each.why}")
+        _write(f"  {_MARKS[each.level]:8}", f"{each.happened} {each.why}")
         if each.level == "ok":
             continue
-        for line in each.next_step.splitlines():
-            cli_output.write_line(f"{'':10}{line}")
+        words, *entry = each.next_step.splitlines()
+        _write(_INDENT, words)
+        for line in entry:  # what is to be written into a file stays as it is
+            cli_output.write_line(_INDENT + line)
         if each.level == "problem":
-            cli_output.write_line(f"{'':10}({each.code})")
+            cli_output.write_line(f"{_INDENT}({each.code})")
+
+
+def _write(begin: str, text: str) -> None:
+    """Write a paragraph as wide as the terminal, and no wider than is easily read."""
+    width = max(_NARROW, min(_WIDE, shutil.get_terminal_size().columns))
+    wrapper = textwrap.TextWrapper(
+        width, initial_indent=begin, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+    )
+    for line in wrapper.wrap(cli_output.printable(text)):
+        cli_output.write_line(line)
