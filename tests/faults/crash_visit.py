@@ -71,7 +71,7 @@ class Visit:
                 await self.agent.close()
                 return GONE
             await self.agent.close()
-            self._again()
+            await asyncio.to_thread(self._again)
         raise TimeoutError
 
     async def _go_on(self) -> str:
