@@ -39,8 +39,15 @@ class RsaPrivateKey:
         if not self._key:
             self._library.ERR_clear_error()
             raise ValueError("not a private key")
+        self._context = self._library.EVP_PKEY_CTX_new(self._key, None)
+        if not self._context:
+            raise MemoryError
+        if not self._begin():
+            raise ArithmeticError("OpenSSL refused the key")
 
     def __del__(self) -> None:
+        if getattr(self, "_context", None):
+            self._library.EVP_PKEY_CTX_free(self._context)
         if getattr(self, "_key", None):
             self._library.EVP_PKEY_free(self._key)
 
@@ -59,23 +66,21 @@ class RsaPrivateKey:
         if len(block) != self.block_bytes or int.from_bytes(block, "big") >= self._modulus:
             raise ValueError("block")
         library = self._library
-        context = library.EVP_PKEY_CTX_new(self._key, None)
-        if not context:
-            raise MemoryError
-        try:
-            output = ctypes.create_string_buffer(self.block_bytes)
-            length = ctypes.c_size_t(self.block_bytes)
-            done = (
-                library.EVP_PKEY_decrypt_init(context) > 0
-                and library.EVP_PKEY_CTX_set_rsa_padding(context, _RSA_NO_PADDING) > 0
-                and library.EVP_PKEY_decrypt(context, output, ctypes.byref(length), block, len(block)) > 0
-            )
-        finally:
-            library.EVP_PKEY_CTX_free(context)
+        output = ctypes.create_string_buffer(self.block_bytes)
+        length = ctypes.c_size_t(self.block_bytes)
+        done = library.EVP_PKEY_decrypt(self._context, output, ctypes.byref(length), block, len(block)) > 0
         if not done or length.value != self.block_bytes:
             library.ERR_clear_error()
+            self._begin()  # whatever a refusal has left of the one before
             raise ArithmeticError("OpenSSL refused the operation")
         return output.raw
+
+    def _begin(self) -> bool:
+        """Make the context ready; it serves one operation after the other."""
+        return bool(
+            self._library.EVP_PKEY_decrypt_init(self._context) > 0
+            and self._library.EVP_PKEY_CTX_set_rsa_padding(self._context, _RSA_NO_PADDING) > 0
+        )
 
 
 @functools.cache
