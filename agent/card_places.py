@@ -130,6 +130,8 @@ class CardPlaces:
         self._away = why
         self._leaving.set()
         self._freed.set()  # who waits to try again needn't
+        # before the lock: a PC/SC service that hangs may hold up who has it, and no card stays for that
+        await asyncio.gather(*(place.attachment.close() for place in self._places.values()))
         async with self._placing:
             await asyncio.gather(*(self._take_out(card_id) for card_id in list(self._places)))
             if self._away is not None:

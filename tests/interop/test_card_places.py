@@ -328,6 +328,31 @@ async def test_nobody_there_ends_a_wait_for_a_reader(
     assert shown.problem.code == "session_locked"
 
 
+async def test_a_service_that_hangs_keeps_no_card_in_a_locked_computer(
+    pcscd: PrivatePcscd, tmp_path: Path, places: CardPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another card is on its way into a reader, and PC/SC doesn't answer."""
+    one, two = active_card(tmp_path), active_card(tmp_path)
+    assert (await places.show(one)).problem is None
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def hang() -> list[scard.ReaderState]:
+        hangs.set()
+        assert go_on.wait(20)
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scard, "list_readers", hang)
+        showing = asyncio.create_task(places.show(two))
+        await asyncio.to_thread(hangs.wait, 20)
+        leaving = asyncio.create_task(places.withdraw(InlayError("session_locked")))
+        closed = places._places[one.card_id].attachment.wait_for(AttachmentState.CLOSED)
+        await asyncio.wait_for(closed, 10)
+        assert not leaving.done()
+        go_on.set()
+        await asyncio.gather(leaving, showing)
+
+
 async def test_a_card_that_is_removed_is_not_shown_again(
     pcscd: PrivatePcscd, card: VirtualCard, places: CardPlaces
 ) -> None:
