@@ -280,7 +280,7 @@ export const CAUSES = Object.freeze({
   "user_cancelled": {
     "happened": "You cancelled.",
     "why": "The window was closed or Cancel was chosen.",
-    "next_step": "Start again from the page whenever you like. Nothing was left behind."
+    "next_step": "Start again whenever you like, where you started before. Nothing was left behind."
   },
   "cancelled_at_portal": {
     "happened": "Cancelled in the portal.",
@@ -295,7 +295,7 @@ export const CAUSES = Object.freeze({
   "no_display": {
     "happened": "Inlay can't ask you anything.",
     "why": "There is no screen and no terminal to use.",
-    "next_step": "Run inlay open or inlay code from a desktop session or a terminal."
+    "next_step": "Run the command from a desktop session or a terminal; for a web page, inlay open or inlay code."
   },
   "window_failed": {
     "happened": "Inlay's window failed.",

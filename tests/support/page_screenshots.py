@@ -32,7 +32,7 @@ _ERROR = PageError(
     "user_cancelled",
     "You cancelled.",
     "The window was closed or Cancel was chosen.",
-    "Start again from the page whenever you like. Nothing was left behind.",
+    "Start again whenever you like, where you started before. Nothing was left behind.",
 )
 _NUMBER = PageEvent(state="running", step=Step.BINDING, number_wanted=True, tries_left=3)
 
