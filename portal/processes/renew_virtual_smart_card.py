@@ -76,7 +76,6 @@ class RenewVirtualSmartCard(Definition):
         renewed = await _renewed(tx, card)
         found: dict[str, Any] = {
             tasks.CARD: objects.describe(card),
-            "label": card.label,
             "options": saved.values,
             "options_version": saved.version,
             "user_id": fill(options.template("UserId"), known),
@@ -120,10 +119,10 @@ class RenewVirtualSmartCard(Definition):
         """What will be renewed, or was."""
         names = [item.value for item in _RENEWED if process.variables[f"with_{item.value}"]]
         return {
-            "Card": process.variables["label"],
             "Account": process.variables["user_id"],
             "New certificates": ", ".join(names),
             "Valid until": date_text(process.variables["valid_until"]),
+            "Old certificates": "revoked as soon as the new ones are proved",
             "Encryption key": "stays as it is, with its certificate",
             "PIN": "stays as it is; you are asked for it",
         }

@@ -69,9 +69,11 @@ class ReplaceVirtualSmartCard(GetVirtualSmartCard):
         variables = process.variables
         names = [name for name in ("authentication", "signature", "encryption") if variables[f"with_{name}"]]
         recovered = len(variables["recovered_certificates"])
+        facts = dict(super().facts(process))
         return {
-            **super().facts(process),
-            "Old card": variables[REPLACES].label,
+            "New card": facts.pop("Card"),
+            "Old card": f"{variables[REPLACES].label}: becomes Replaced, its other certificates are revoked",
+            **facts,
             "Certificates": ", ".join(names) or "no new ones",
             "Encryption key": f"{recovered} recovered from the portal's archive"
             if recovered

@@ -59,7 +59,7 @@ function showStep(name) {
 function showOrder(event) {
   at('trouble').hidden = true;
   if (event.state === 'finished' || event.state === 'undone') {
-    say(event.state === 'finished' ? 'Your card is active.' : 'The order has ended.');
+    say(event.state === 'finished' ? 'Done.' : 'The order has ended.');
     stream.close();
     moveOn();
     return;
