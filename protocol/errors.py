@@ -228,7 +228,7 @@ _ROWS: Final = (
           "Ask your support: policy decides, or the rights of that file have to be set right.", page=False),
     Cause("nothing_lost", 1542, "Nothing was put aside.", "The secret that protects this machine's cards is there.",
           "If a card can't be used, inlay cards says why.", page=False),
-    Cause("puk_not_kept", 1541, "The portal doesn't have this card's PUK.",
+    Cause("puk_not_kept", 1560, "The portal doesn't have this card's PUK.",
           "It was shown to its owner once, when the card was made.",
           "Whoever wrote it down can unblock the card. Without it, a new card is needed."),
     # PC/SC
