@@ -87,10 +87,10 @@ class OcspResponder:
         question = _read(request)
         if question is None:
             return _error(ocsp.OCSPResponseStatus.MALFORMED_REQUEST)
-        issuer = x509.load_der_x509_certificate(await self._ca.certificate())
-        if not _is_about(question.request, issuer):
-            return _error(ocsp.OCSPResponseStatus.UNAUTHORIZED)
         try:
+            issuer = x509.load_der_x509_certificate(await self._ca.certificate())
+            if not _is_about(question.request, issuer):
+                return _error(ocsp.OCSPResponseStatus.UNAUTHORIZED)
             status = await self._ca.ocsp_status(question.request.serial_number)
             key = self._keys.ocsp()
             own = await self._certificate(key.public_key())

@@ -60,7 +60,11 @@ class CaService:
         return web.Response(body=body, content_type="application/pkix-crl")
 
     async def _certificate(self, _request: web.Request) -> web.Response:
-        return web.Response(body=await self._ca.certificate(), content_type="application/pkix-cert")
+        try:
+            body = await self._ca.certificate()
+        except CaUnavailableError:
+            raise web.HTTPServiceUnavailable from None
+        return web.Response(body=body, content_type="application/pkix-cert")
 
     async def _ocsp_post(self, request: web.Request) -> web.Response:
         if request.content_type != _REQUEST_TYPE:

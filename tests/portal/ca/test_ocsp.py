@@ -17,12 +17,14 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
 from yarl import URL
 
 from portal.ca.authority import CaRefusedError, IssueRequest, Reason, Subject
 from portal.ca.builtin import RESPONDER_LIFETIME
 from portal.ca.certificates import CRL_LIFETIME
 from portal.ca.ocsp import LIFETIME, MAX_REQUEST
+from portal.keys import KeysUnavailableError
 from portal.model.states import CaState
 from tests.support.software_agent import public_der
 
@@ -135,6 +137,30 @@ async def test_any_bytes_are_answered(kit: Kit, body: bytes, cut: int) -> None:
             )  # it asks for one of this CA's certificates
         else:
             assert answered.response_status in (_STATUS.MALFORMED_REQUEST, _STATUS.UNAUTHORIZED)
+
+
+@pytest.mark.parametrize("away", ["key", "database"])
+async def test_try_later(kit: Kit, monkeypatch: pytest.MonkeyPatch, away: str) -> None:
+    """What is away comes back: the answer says so, unsigned, and the CRL's address says it in HTTP."""
+    certificate = await _issue(kit)
+    request = await _request(kit, certificate)
+
+    async def no_database(*_: object) -> None:
+        raise OperationalError("SELECT", None, Exception())
+
+    def no_key(*_: object) -> None:
+        raise KeysUnavailableError("away")
+
+    with monkeypatch.context() as patch:
+        if away == "key":
+            patch.setattr("portal.ca.ocsp._signed", no_key)
+            patch.setattr("portal.ca.certificates.crl", no_key)
+            async with kit.client.get(kit.server.make_url("/ca/inlay.crl")) as refused:
+                assert refused.status == 503
+        else:
+            patch.setattr(kit.portal.ca, "ocsp_status", no_database)
+        assert (await _ask(kit, request)).response_status is _STATUS.TRY_LATER
+    assert (await _ask(kit, request)).certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/ocsp-response"])
