@@ -17,6 +17,8 @@ from agent.start_over import StartOver
 from protocol.errors import InlayError
 from protocol.messages import StorageLevel
 from tests.support.agent_parts import cheap_cards, folders_in, running_agent
+from tests.support.daemon_process import DaemonProcess
+from tests.support.processes import wait_until
 
 OWNER = CardOwner("portal.test", "order-1", "alex@example.org", 1_900_000_000)
 
@@ -158,3 +160,23 @@ def test_cut_anywhere_it_is_lost_as_before_or_begun_anew(
     assert {path.name for path in folders.state.rglob("*.card")} == cards
     assert over(folders)[1].key() is not None
     assert os.path.lexists(folders.state / "secret-file")
+
+
+def test_the_running_agent_begins_anew(tmp_path: Path) -> None:
+    """As `inlay start-over` asks it; a second time there is nothing to put aside."""
+    agent = DaemonProcess(tmp_path).start()
+    try:
+        secret = agent.state / "secret-file/device-secret.key"
+        wait_until(lambda: "device key" in agent.log(), "the device key", seconds=20)
+        agent.stop()
+        secret.unlink()
+        agent.start()
+        assert agent.ask_now("start_over", {})["result"] == {"cause": "device_secret_lost", "cards": []}
+        folder = Path(agent.ask_now("start_over.confirm", {})["result"]["folder"])
+        assert (folder / "secret-file/device-key.sealed").exists()
+        assert agent.ask_now("start_over", {})["error"]["error"] == "nothing_lost"
+        assert agent.ask_now("cards", {})["result"]["cards"] == []
+        assert agent.stop() == 0
+    finally:
+        agent.stop()
+    assert secret.exists()
