@@ -43,6 +43,7 @@ _PROBLEMS: Final = {
     AttachmentState.WAITING: "pcsc_no_service",
 }
 _OUT: Final = (AttachmentState.FOREIGN, AttachmentState.UNCHECKED)
+_ENDED: Final = (*_OUT, AttachmentState.CLOSED)
 
 
 class _Place(NamedTuple):
@@ -133,17 +134,19 @@ class CardPlaces:
         # before the lock: a PC/SC service that hangs may hold up who has it, and no card stays for that
         await asyncio.gather(*(place.attachment.close() for place in self._places.values()))
         async with self._placing:
-            await asyncio.gather(*(self._take_out(card_id) for card_id in list(self._places)))
-            if self._away is not None:
-                await asyncio.to_thread(self._held.release)
+            if self._away is None:  # somebody came back meanwhile
+                await self._put_all()
+                return
+            for card_id in list(self._places):
+                await self._take_out(card_id)
+            await asyncio.to_thread(self._held.release)
 
     async def readmit(self) -> None:
         """Put the cards that were taken out by `withdraw` into readers again; harmless when there are none."""
         self._away = None
         self._leaving.clear()
         async with self._placing:
-            for card in list(self._wanted.values()):
-                await self._put(card)
+            await self._put_all()
 
     async def close(self) -> None:
         """Take all cards out."""
@@ -157,9 +160,13 @@ class CardPlaces:
 
     # --- inside; what changes places is called under the lock
 
+    async def _put_all(self) -> None:
+        for card in list(self._wanted.values()):
+            await self._put(card)
+
     async def _put(self, card: VirtualCard) -> None:
         place = self._places.get(card.card_id)
-        if place is not None and place.attachment.state in _OUT:
+        if place is not None and place.attachment.state in _ENDED:
             await self._take_out(card.card_id)
         elif place is not None:
             return
@@ -205,7 +212,7 @@ class CardPlaces:
         return [
             card
             for name, card in self._wanted.items()
-            if name not in self._places or self._places[name].attachment.state in _OUT
+            if name not in self._places or self._places[name].attachment.state in _ENDED
         ]
 
     async def _place(self, card: VirtualCard) -> None:

@@ -353,6 +353,19 @@ async def test_a_service_that_hangs_keeps_no_card_in_a_locked_computer(
         await asyncio.gather(leaving, showing)
 
 
+async def test_who_is_back_while_cards_still_go_finds_them_in_readers(
+    pcscd: PrivatePcscd, card: VirtualCard, places: CardPlaces
+) -> None:
+    """Whichever of the two comes first, in any order."""
+    for _ in range(3):
+        await places.show(card)
+        leaving = asyncio.create_task(places.withdraw(InlayError("session_locked")))
+        await asyncio.sleep(0)
+        await asyncio.gather(leaving, places.readmit())
+        await in_a_reader(card)
+        assert (await places.where(card.card_id)).problem is None
+
+
 async def test_a_card_that_is_removed_is_not_shown_again(
     pcscd: PrivatePcscd, card: VirtualCard, places: CardPlaces
 ) -> None:
