@@ -69,6 +69,9 @@ async def set_stage(kit: Kit, staff: Session) -> Stage:
             await put_certificate(kit, other, profile=profile)
         async with kit.database.write() as tx:
             (await tx.get_one(Card, key)).label = f"Virtual smart card {other.user.email}"
+    own = await put_card(kit, staff)
+    async with kit.database.write() as tx:
+        (await tx.get_one(Card, own)).label = f"Virtual smart card {staff.user.email}"
     pending = await put_certificate(kit, others[0], profile="encryption")
     async with kit.database.write() as tx:
         (await tx.get_one(Certificate, pending)).not_after = kit.clock() + 5 * DAY
@@ -129,6 +132,7 @@ def scenes(stage: Stage) -> dict[str, str]:
         "graphs": "/admin/graphs",
         "queue": "/admin/queue",
         "audit": "/admin/audit",
+        "cards-processes": "/cards",
         "user": f"/admin/users/{stage.person}",
         "user-new": "/admin/users/new",
     }

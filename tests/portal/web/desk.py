@@ -16,20 +16,27 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """A portal whose pages several people use."""
+    """A portal whose pages several people use.
+
+    Attributes:
+        client: of the pages' server.
+        user_id: of who was logged in first.
+    """
 
     def __init__(self, kit: Kit, client: TestClient[web.Request, web.Application]) -> None:
         self.kit = kit
-        self._client = client
+        self.client = client
+        self.user_id = ""
 
     async def person(self, email: str, *roles: Role) -> Visitor:
         """A browser in which a new account is logged in."""
-        await self.kit.portal.accounts.add(email, "Ada Example", PASSWORD, roles)
-        visitor = Visitor(self._client, self.kit.services)
+        user = await self.kit.portal.accounts.add(email, "Ada Example", PASSWORD, roles)
+        self.user_id = self.user_id or user.id
+        visitor = Visitor(self.client, self.kit.services)
         page = await visitor.submit(await visitor.get("/login"), "/login", email=email, password=PASSWORD)
         assert page.location == "/start"
         return visitor
 
     def stranger(self) -> Visitor:
         """A browser that is not logged in."""
-        return Visitor(self._client, self.kit.services)
+        return Visitor(self.client, self.kit.services)
