@@ -270,6 +270,7 @@ class FakeServices:
             "admin@portal.test" if saved else None,
             NOW if saved else None,
             self.script.warn(self.values),
+            self.script.title,
         )
 
     async def save_options(
