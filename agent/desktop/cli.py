@@ -78,18 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     code.add_argument("--portal", help="the portal, where several are trusted")
     code.set_defaults(command=_code)
 
-    trust = commands.add_parser("trust", help="the portals this machine trusts").add_subparsers(
-        required=True, metavar="add|list|remove"
-    )
-    add = trust.add_parser("add", parents=[common], help="trust a portal")
-    add.add_argument("url", help="the portal's https address")
-    add.add_argument("--fingerprint", help="trust it without a question if this is its fingerprint")
-    add.add_argument("--ca-file", help="certificates to trust for this portal's TLS, PEM")
-    add.set_defaults(command=_trust_add)
-    trust.add_parser("list", parents=[common], help="list them").set_defaults(command=_trust_list)
-    remove = trust.add_parser("remove", parents=[common], help="trust a portal no longer")
-    remove.add_argument("portal", help="its name as in the list")
-    remove.set_defaults(command=_trust_remove)
+    _add_trust(commands, common)
 
     cards = commands.add_parser("cards", parents=[common], help="this user's virtual cards")
     cards.set_defaults(command=_cards)
@@ -106,6 +95,26 @@ def _parser() -> argparse.ArgumentParser:
     over.add_argument("--yes", action="store_true", help="put the old cards aside without a question")
     over.set_defaults(command=cli_start_over.run)
 
+    _add_link(commands, common)
+    return parser
+
+
+def _add_trust(commands: Any, common: argparse.ArgumentParser) -> None:
+    trust = commands.add_parser("trust", help="the portals this machine trusts").add_subparsers(
+        required=True, metavar="add|list|remove"
+    )
+    add = trust.add_parser("add", parents=[common], help="trust a portal")
+    add.add_argument("url", help="the portal's https address")
+    add.add_argument("--fingerprint", help="trust it without a question if this is its fingerprint")
+    add.add_argument("--ca-file", help="certificates to trust for this portal's TLS, PEM")
+    add.set_defaults(command=_trust_add)
+    trust.add_parser("list", parents=[common], help="list them").set_defaults(command=_trust_list)
+    remove = trust.add_parser("remove", parents=[common], help="trust a portal no longer")
+    remove.add_argument("portal", help="its name as in the list")
+    remove.set_defaults(command=_trust_remove)
+
+
+def _add_link(commands: Any, common: argparse.ArgumentParser) -> None:
     link = commands.add_parser("link", help="who opens inlay: links").add_subparsers(
         required=True, metavar="register|unregister|status"
     )
@@ -115,7 +124,6 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _link_status),
     ):
         link.add_parser(name, parents=[common]).set_defaults(command=function)
-    return parser
 
 
 def _if_given() -> argparse.ArgumentParser:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from agent.desktop import dialog_messages as messages
 from agent.desktop.display_text import clean, origin_text
-from agent.pin_rules import plain_rules
-from agent.ports import CardChoice, CardSheet, CardSummary, CertificateLine, OrderPrompt
+from agent.pin_rules import PinPolicyLike, plain_rules
+from agent.ports import CardChoice, CardSheet, CardSummary, CertificateLine, KnownSecret, OrderPrompt
 from protocol.errors import InlayError
 
 
@@ -18,25 +18,6 @@ def consent_message(request: OrderPrompt) -> messages.Consent:
         ImpossiblePolicy: no PIN can keep the order's rules.
     """
     origin = origin_text(request.origin) if request.origin else None
-    known: messages.KnownFields | None = None
-    if request.known is not None:
-        known = {
-            "caption": clean(request.known.caption),
-            "shortest": request.known.shortest,
-            "longest": request.known.longest,
-        }
-    rules: messages.RulesFields | None = None
-    if request.pin_policy is not None:
-        plain = plain_rules(request.pin_policy)
-        rules = {
-            "min_length": plain.min_length,
-            "max_length": plain.max_length,
-            "upper": plain.upper,
-            "lower": plain.lower,
-            "digits": plain.digits,
-            "special": plain.special,
-            "agent_only": plain.agent_only,
-        }
     return {
         "show": "consent",
         "portal_name": clean(request.portal_name),
@@ -45,14 +26,31 @@ def consent_message(request: OrderPrompt) -> messages.Consent:
         "account": clean(request.account) or None,
         "title": clean(request.title),
         "consequences": [clean(text) for text in request.consequences],
-        "rules": rules,
+        "rules": None if request.pin_policy is None else _rules(request.pin_policy),
         "confirm_label": clean(request.confirm_label),
         "card": _clean(request.card),
-        "known": known,
+        "known": None if request.known is None else _known(request.known),
         "warning": _clean(request.warning),
         "typed": request.typed,
         "working": clean(request.working),
     }
+
+
+def _rules(policy: PinPolicyLike) -> messages.RulesFields:
+    plain = plain_rules(policy)
+    return {
+        "min_length": plain.min_length,
+        "max_length": plain.max_length,
+        "upper": plain.upper,
+        "lower": plain.lower,
+        "digits": plain.digits,
+        "special": plain.special,
+        "agent_only": plain.agent_only,
+    }
+
+
+def _known(known: KnownSecret) -> messages.KnownFields:
+    return {"caption": clean(known.caption), "shortest": known.shortest, "longest": known.longest}
 
 
 def details_message(details: CardSummary, *, has_puk: bool) -> messages.Details:
