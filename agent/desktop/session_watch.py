@@ -1,7 +1,8 @@
 """Follows this user's sessions at logind (``org.freedesktop.login1`` on the system bus), by its signals alone.
 
-Where there is no logind the cards stay in their readers, and it is said why. See `agent.desktop.sessions` for the
-rules, and ADR 0007.
+Where there is no logind the cards stay in their readers, and it is said why. Where it went away, what it said last
+holds until it is back or the person uses Inlay: a logind that restarts opens no locked computer. See
+`agent.desktop.sessions` for the rules, and ADR 0007.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class SessionWatch:
         self._presence.person_asks()
         with contextlib.suppress(BusError):  # it has just gone: `_follow` sees to that
             await self._judge()
+        if self._unreachable is not None:  # what was known of who asks is out of date
+            self._tell(None)
         return None if self._told is None else InlayError(self._told)
 
     async def close(self) -> None:
@@ -175,7 +178,7 @@ class SessionWatch:
                 self._unreachable = "does not answer"
             else:
                 self._unreachable = None
-            self._tell()
+                self._tell(self._presence.absence)
 
     async def _sessions(self, bus: Bus) -> list[SessionFacts]:
         (listed,) = await bus.call(_SERVICE, _MANAGER, _MANAGER_INTERFACE, "ListSessions")
@@ -191,9 +194,7 @@ class SessionWatch:
                 found.append(session)
         return found
 
-    def _tell(self) -> None:
-        # who can't be seen leaving is taken to be there, and `blind` says so
-        absence = None if self._unreachable is not None else self._presence.absence
+    def _tell(self, absence: str | None) -> None:
         if absence == self._told:
             return
         self._told = absence

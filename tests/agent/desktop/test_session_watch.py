@@ -289,13 +289,17 @@ async def test_the_person_who_asks_is_there(logind: MockLogind, watch: SessionWa
 
 @pytest.mark.interop
 async def test_a_logind_that_restarts_is_asked_again(logind: MockLogind, watch: SessionWatch) -> None:
+    """What it said last holds meanwhile: nothing is shown on a locked screen for a restart."""
     logind.add_session("1")
     logind.change("1", LockedHint=True)
     told = Told()
     await watch.start(told)
     await asyncio.to_thread(logind.stop_logind)
-    await told.until(None)
+    await watch._judge()
     assert watch.blind is not None
+    assert told.codes == ["session_locked"]
+    assert await watch.person_asks() is None
+    assert told.codes == ["session_locked", None]
     await asyncio.to_thread(logind.start)
     await asyncio.to_thread(logind.add_session, "1")
     await asyncio.to_thread(logind.change, "1", Active=False)
