@@ -68,10 +68,14 @@ async def first_fault(tx: AsyncSession) -> int | None:
     """
     expected, previous = 1, START
     query = select(AuditEntry).order_by(AuditEntry.number).execution_options(yield_per=_CHUNK)
-    async for entry in await tx.stream_scalars(query):
-        if entry.number != expected or entry.previous != previous or not fits(entry):
-            return expected
-        expected, previous = expected + 1, entry.hash
+    entries = await tx.stream_scalars(query)
+    try:
+        async for entry in entries:
+            if entry.number != expected or entry.previous != previous or not fits(entry):
+                return expected
+            expected, previous = expected + 1, entry.hash
+    finally:
+        await entries.close()
     return None if await stored_head(tx) == (expected - 1, previous) else expected
 
 

@@ -6,15 +6,55 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from portal.events import ChangeBus
+from portal.store.database import Database
+from tests.support.databases import Databases
 from tests.support.portal_kit import Kit, running_portal
+from tests.support.postgresql import PrivatePostgresql
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    """Makes migrated databases."""
+    return Databases(tmp_path_factory.mktemp("databases"))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PrivatePostgresql]:
+    """A PostgreSQL server, started once for the test run."""
+    with PrivatePostgresql() as running:
+        yield running
+
+
 @pytest.fixture
-async def kit(tmp_path: Path) -> AsyncIterator[Kit]:
+def backend(request: pytest.FixtureRequest) -> str:
+    """The kind of database: SQLite, unless a test is parametrised over ``BACKENDS``."""
+    kind: str = getattr(request, "param", "sqlite")
+    return kind
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, backend: str, databases: Databases, tmp_path: Path) -> str:
+    """A migrated database of the test's own."""
+    if backend == "postgresql":
+        return databases.postgresql(request.getfixturevalue("postgresql"))
+    return databases.sqlite(tmp_path / "portal.db")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The same, opened."""
+    opened = Database(database_url, ChangeBus())
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def kit(tmp_path: Path, database_url: str) -> AsyncIterator[Kit]:
     """A running portal."""
-    async with running_portal(tmp_path) as running:
+    async with running_portal(tmp_path, database=database_url) as running:
         yield running

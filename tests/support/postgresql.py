@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -46,7 +47,9 @@ class PrivatePostgresql:
 
     def __exit__(self, *_exc: object) -> None:
         if self._server is not None:
-            self._server.stop()
+            # asked by SIGTERM it waits until every client has gone
+            self._server.process.send_signal(signal.SIGINT)
+            self._server.process.wait(30)
         shutil.rmtree(self.folder)
 
     def fresh_database(self) -> str:

@@ -12,12 +12,15 @@ from portal.model.states import CertificateState, Role, UserState, VirtualSmartC
 from portal.store.tables import Card, Certificate, Process
 from portal.views import ObjectRef
 from protocol.errors import InlayError
+from tests.support.databases import BACKENDS
 from tests.support.sample_processes import LockCard, OwnCard, TwoPersons
 from tests.support.stored_objects import put_card, put_certificate, state_of_card
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session
     from tests.support.portal_kit import Kit
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 FORM = {"Reason": ["lost it"], "Days": ["3"]}
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import select
 
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.states import Role
 from portal.store.tables import AuditEntry, Process
 from portal.views import ObjectRef
+from tests.support.databases import BACKENDS
 from tests.support.portal_kit import Kit, running_portal
 from tests.support.sample_processes import LockCard, TwoPersons
 from tests.support.stored_objects import put_card, put_certificate, state_of_card
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from portal.views import ProcessView
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 def _add_samples(kit: Kit) -> None:
@@ -85,9 +89,9 @@ async def test_two_persons(kit: Kit) -> None:
     ]
 
 
-async def test_a_restart_at_every_step(tmp_path: Path) -> None:
+async def test_a_restart_at_every_step(tmp_path: Path, database_url: str) -> None:
     """Step, variables with their types, target and second person are read back as they were."""
-    async with running_portal(tmp_path) as kit:
+    async with running_portal(tmp_path, database=database_url) as kit:
         _add_samples(kit)
         ada = await kit.person()
         await kit.person("olga@example.org", [Role.OPERATOR])
@@ -100,7 +104,7 @@ async def test_a_restart_at_every_step(tmp_path: Path) -> None:
         ("olga@example.org", {}, "done"),
     )
     for email, form, reached in steps:
-        async with running_portal(tmp_path) as kit:
+        async with running_portal(tmp_path, database=database_url) as kit:
             _add_samples(kit)
             before = await _process(kit, view.id)
             session = await kit.login(email)
@@ -108,22 +112,22 @@ async def test_a_restart_at_every_step(tmp_path: Path) -> None:
             assert (view.step, view.version) == (before.step, before.version)
             view = await _next(kit, email, view, form)
             assert view.step == reached
-    async with running_portal(tmp_path) as kit:
+    async with running_portal(tmp_path, database=database_url) as kit:
         stored = await _process(kit, view.id)
     assert stored.state == "finished"
     assert stored.variables == {"Reason": "needed", "Decision": "agree"}
     assert stored.approved_by is not None
 
 
-async def test_a_descriptor_survives_a_restart(tmp_path: Path) -> None:
+async def test_a_descriptor_survives_a_restart(tmp_path: Path, database_url: str) -> None:
     """A variable that stands for an object is a descriptor again."""
-    async with running_portal(tmp_path) as kit:
+    async with running_portal(tmp_path, database=database_url) as kit:
         _add_samples(kit)
         ada, olga = await kit.person(), await kit.person("olga@example.org", [Role.OPERATOR])
         card = await put_card(kit, ada)
         ref = ObjectRef("virtual_smart_card", card)
         view = await kit.services.start_process(olga, LockCard.name, ref)
-    async with running_portal(tmp_path) as kit:
+    async with running_portal(tmp_path, database=database_url) as kit:
         stored = await _process(kit, view.id)
     assert stored.variables["card"] == CoreObject(
         ObjectKind.VIRTUAL_SMART_CARD, card, "Card of ada@example.org"

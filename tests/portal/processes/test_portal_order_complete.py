@@ -14,9 +14,12 @@ from portal.model.states import (
 )
 from portal.store import audit
 from protocol.messages import Binding, Transport
+from tests.support.databases import BACKENDS
 
 if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 @pytest.mark.parametrize("recoverable", [True, False])

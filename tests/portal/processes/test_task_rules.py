@@ -17,6 +17,7 @@ from portal.store.tables import CaCertificate, Card, Certificate, Process, User
 from portal.views import ObjectRef
 from protocol.messages import Algorithm, Certificates, Proceed
 from tests.support import sample_tasks as samples
+from tests.support.databases import BACKENDS
 from tests.support.portal_kit import P256, Kit, running_portal
 from tests.support.sample_tasks import OPERATION, PRODUCTION, SampleOperation, SampleProduction
 from tests.support.software_agent import make_key
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from portal.views import ProcessView, Session
     from tests.support.software_agent import SoftwareAgent
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 CARD = "virtual_smart_card"
 
@@ -119,10 +122,11 @@ async def test_certificates_of_a_task_that_ended_in_an_error_stay_issued_and_are
 
 async def test_one_certificate_that_is_refused_keeps_the_others_from_their_start_state(
     tmp_path: Path,
+    database_url: str,
 ) -> None:
     ca = UnrulyCa()
     ca.refuse = "signature"
-    async with running_portal(tmp_path, ca=ca) as kit:
+    async with running_portal(tmp_path, ca=ca, database=database_url) as kit:
         await kit.set_options(**P256)
         ada = await kit.person()
         view, agent = await production(kit, ada)
@@ -258,10 +262,12 @@ async def test_the_return_field_receives_the_descriptor_also_when_the_task_ends_
     assert variables[samples.VARIABLE] == samples.descriptor(stored["9A"])
 
 
-async def test_a_certificate_that_arrives_after_the_error_is_received_too_and_revoked(tmp_path: Path) -> None:
+async def test_a_certificate_that_arrives_after_the_error_is_received_too_and_revoked(
+    tmp_path: Path, database_url: str
+) -> None:
     ca = UnrulyCa()
     ca.lose = "authentication"
-    async with running_portal(tmp_path, ca=ca) as kit:
+    async with running_portal(tmp_path, ca=ca, database=database_url) as kit:
         await kit.set_options(**P256)
         ada = await kit.person()
         view, agent = await production(kit, ada)

@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import delete, update
 
-from portal.events import ChangeBus
-from portal.store import audit, migrate
+from portal.store import audit
 from portal.store.database import Database
 from portal.store.tables import AuditEntry, AuditHead
+from tests.support.databases import BACKENDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from sqlalchemy.sql.dml import Delete, Update
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 @pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[Database]:
+async def log(database: Database) -> Database:
     """A database with five entries, written by five writers at once."""
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/audit.db", ChangeBus())
-    await migrate.upgrade(database)
 
     async def write(number: int) -> None:
         async with database.write() as tx:
@@ -33,8 +30,7 @@ async def log(tmp_path: Path) -> AsyncIterator[Database]:
             )
 
     await asyncio.gather(*(write(number) for number in range(5)))
-    yield database
-    await database.close()
+    return database
 
 
 async def _fault(log: Database) -> int | None:

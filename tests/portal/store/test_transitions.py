@@ -15,10 +15,13 @@ from portal.store import audit, objects, relations
 from portal.store.tables import AuditEntry, Card, Certificate, ObjectRelation
 from portal.store.transitions import StateChange, change_state, is_final
 from protocol.errors import InlayError
+from tests.support.databases import BACKENDS
 from tests.support.stored_objects import put_card, put_certificate, state_of_card, state_of_certificate
 
 if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 async def _entries(kit: Kit, object_id: str) -> list[AuditEntry]:
