@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import func, select
 
-from portal.ca.authority import Reason
+from portal.ca.authority import REVOKING, Reason
 from portal.errors import WrongState
 from portal.events import REVOCATIONS
 from portal.model.states import CaState, CertificateState
@@ -92,16 +92,16 @@ async def ask(
 
     Raises:
         WrongState: hold or release of a certificate in a state that has no such transition.
+        ValueError: the reason is none to revoke for good.
     """
+    if change is Change.REVOKE and reason not in REVOKING:
+        raise ValueError(reason)
     if change is Change.REVOKE and transitions.is_final(tx, certificate):
         return
     waiting = await tx.get(Revocation, certificate.id, with_for_update=True)
     if waiting is not None and waiting.change in (Change.REVOKE, change):
         return
-    if change is Change.HOLD:
-        transitions.graph_of(tx, certificate).check(certificate.state, CertificateState.ON_HOLD)
-    elif change is Change.RELEASE:
-        _check_releasable(tx, certificate, waiting)
+    _check(tx, certificate, change, waiting)
     if waiting is None:
         waiting = Revocation(certificate_id=certificate.id, created_at=now)
         tx.add(waiting)
@@ -121,8 +121,12 @@ async def ask(
     notify(tx, REVOCATIONS)
 
 
-def _check_releasable(tx: AsyncSession, certificate: Certificate, waiting: Revocation | None) -> None:
-    """On hold here, or shown as Valid and on hold at the CA, or about to be put on hold."""
+def _check(tx: AsyncSession, certificate: Certificate, change: Change, waiting: Revocation | None) -> None:
+    """Hold: there is a transition. Release: on hold here, or shown as Valid and on hold at the CA, or about to be."""
+    if change is Change.HOLD:
+        transitions.graph_of(tx, certificate).check(certificate.state, CertificateState.ON_HOLD)
+    if change is not Change.RELEASE:
+        return
     valid = model_of(tx).certificates.graph(certificate.profile).valid
     held = certificate.ca_state == CaState.HELD or (waiting is not None and waiting.change == Change.HOLD)
     if certificate.state != CertificateState.ON_HOLD and not (certificate.state == valid and held):

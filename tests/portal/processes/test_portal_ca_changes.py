@@ -78,6 +78,8 @@ async def test_states_that_have_no_such_change(kit: Kit) -> None:
     with pytest.raises(WrongState) as caught:
         await _ask(kit, Change.RELEASE)
     assert caught.value.would_do == ["On Hold"]
+    with pytest.raises(ValueError, match="certificateHold"):
+        await _ask(kit, Change.REVOKE, reason=Reason.CERTIFICATE_HOLD)
     await _ask(kit, Change.REVOKE)
     await kit.portal.revocations.run_due()
     for change in (Change.HOLD, Change.RELEASE):
