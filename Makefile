@@ -28,7 +28,7 @@ clients: ## other programs' clients against one card, as a table
 	@packaging/setup test
 	@.venv/bin/pytest -q -s tests/interop/card/test_card_client_table.py tests/interop/card/test_card_chromium.py
 
-kills: ## kill agent, PIN window, portal and pcscd at every boundary of both journals; SEED=n KILLS="--victims portal"
+kills: ## kill agent, PIN window, portal and pcscd at every boundary of both journals; SEED=n KILLS="--errand delete --victims portal"
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.kills $(if $(SEED),--seed $(SEED)) $(KILLS)
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults import judge
+from tests.faults.errands import CREATE, ERRANDS
 from tests.faults.moments import Kills, Moment, Row, summary, uniform
 from tests.faults.plan import Boundary
 from tests.faults.scene import Scene
 from tests.support.daemon_process import PIN
 from tests.support.pcscd import PrivatePcscd
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 
 SEED = 20
 MOMENTS = [
@@ -28,6 +29,17 @@ MOMENTS = [
     Moment("agent", Boundary("agent", "store_sent requested", 1, "after"), again=0.2),
     Moment("portal", Boundary("portal", "BuiltinCa.issue", 1, "before"), again=0.2),
 ]
+
+ABOUT_A_CARD = {
+    "change-pin": [
+        Moment("agent", Boundary("agent", "step change pin before", 1, "after")),
+        Moment("agent", Boundary("agent", "store_sent receipted", 1, "before")),
+    ],
+    "delete": [
+        Moment("agent", Boundary("agent", "step delete before", 1, "after")),
+        Moment("portal", Boundary("agent", "store_sent receipted", 1, "after")),
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +73,17 @@ def test_nothing_is_lost(kills: Kills) -> None:
     assert summary(rows, left_over) == f"kills: {len(moments)} moments, 0 lost", (
         f"seed {SEED}\n{table}\n{left_over}"
     )
+
+
+@pytest.mark.parametrize("errand", ABOUT_A_CARD)
+def test_a_card_has_one_pin_and_goes_on_both_sides(errand: str, kills: Kills) -> None:
+    """Orders about a card that is there, around their points of no return."""
+    moments = ABOUT_A_CARD[errand]
+    kills.scene.errand = ERRANDS[errand]
+    try:
+        rows = list(kills.run(moments))
+    finally:
+        kills.scene.errand = CREATE
+    table = "\n".join(map(str, rows))
+    left_over = kills.left_over()
+    assert summary(rows, left_over) == f"kills: {len(moments)} moments, 0 lost", f"{table}\n{left_over}"
