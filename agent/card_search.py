@@ -1,7 +1,7 @@
 """Waits for the card that something is about, says what it sees meanwhile, and never takes another for it.
 
-Cards are looked at when they come, and not again until they went or another came. Nothing spins, nothing is polled,
-and nothing is written to a card here.
+Cards are looked at when they come, and not again until they went or another came; only one that another program keeps
+for itself is tried again every two seconds. Nothing is written to a card here.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 8.0
 """How long a card, or another program's transaction with it, may take until it is said to be in use."""
 
+AGAIN_SECONDS: Final = 2.0
+"""When a card that another program keeps for itself is looked at again, while somebody waits for it."""
+_Told = tuple[object, ...]
 _Mark = tuple[object, ...]
 """What tells that a card is still the one that was looked at."""
 
@@ -68,6 +71,11 @@ class FoundCard:
     shown: Evidence | None
     kind: CardKind | None
     problem: InlayError | None
+
+    @property
+    def told(self) -> tuple[object, ...]:
+        """What is told of it: two findings that tell the same are the same."""
+        return self.reader, self.shown, self.kind, None if self.problem is None else self.problem.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +128,18 @@ class CardSearch:
         self._seen: Seen | None = None
         self._known: dict[str, tuple[_Mark, FoundCard]] = {}
         self._late = asyncio.Event()
+        self._last: _Told | None = None
 
     async def next(self) -> Sight:
         """What there is to see: at once the first time, then as soon as it is something else."""
+        while True:
+            sight = await self._look_around()
+            told = (sight.problem, sight.readers, tuple(card.told for card in sight.cards))
+            if told != self._last:
+                self._last = told
+                return sight
+
+    async def _look_around(self) -> Sight:
         watcher = self._watcher
         if watcher is None:
             watcher = self._watcher = await self._watch.watch()
@@ -190,6 +207,8 @@ class CardSearch:
         try:
             shown = looking.result()
         except InlayError as error:
+            if error.code == "pcsc_sharing":  # PC/SC tells nobody when that ends
+                asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._look_anew, reader.name, mark)
             return FoundCard(reader.name, None, None, error)
         chosen = self._map.choose(shown)
         if chosen is None:
@@ -226,6 +245,9 @@ class CardSearch:
     def _looked_late(self, reader: str, mark: _Mark, late: asyncio.Future[Evidence]) -> None:
         """The card is free again: it is looked at anew, if it is still that card."""
         late.exception()  # it has been seen to: what it was told may be long past
+        self._look_anew(reader, mark)
+
+    def _look_anew(self, reader: str, mark: _Mark) -> None:
         known = self._known.get(reader)
         if known is not None and known[0] == mark:
             del self._known[reader]

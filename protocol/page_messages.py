@@ -87,7 +87,7 @@ class Reader(Message, frozen=True):
     mute: bool = False
     """there is a card, and it doesn't answer"""
     exclusive: bool = False
-    """another program keeps the card for itself"""
+    """another program kept the card for itself when the readers were looked at"""
     insertions: Annotated[int, Meta(ge=0, le=2**31)] = 0
     """cards put in since the agent watches; it moves when a card was taken out and put in again unseen"""
 

@@ -19,7 +19,8 @@ class ReaderLook:
         count: PC/SC's own count of the reader's events, the upper 16 bits of the event state: it moves with each
             card that comes or goes, also when nobody looked meanwhile.
         mute: the card doesn't answer.
-        exclusive: another program keeps the card for itself.
+        exclusive: another program kept the card for itself at the moment of the look; pcsc-lite wakes nobody when that
+            alone changes.
     """
 
     name: str

@@ -87,29 +87,27 @@ def test_an_answer_of_one_byte_is_an_error(pcscd: PrivatePcscd, answer: bytes) -
 def test_a_card_held_by_another_program_is_said_and_seen(pcscd: PrivatePcscd) -> None:
     looks: queue.Queue[Look] = queue.Queue()
     reader = pcscd.readers[5]
+    exclusive, protocols = (
+        pyscard.SCARD_SHARE_EXCLUSIVE,
+        pyscard.SCARD_PROTOCOL_T0 | pyscard.SCARD_PROTOCOL_T1,
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(WiredCard.simulated(pcscd.vpcd_ports[5], SimulatedCard(PROFILES[0])))
         with connected(reader):
             pass
+        code, context = pyscard.SCardEstablishContext(pyscard.SCARD_SCOPE_USER)
+        assert code == 0
+        stack.callback(pyscard.SCardReleaseContext, context)
+        code, handle, _ = pyscard.SCardConnect(context, reader, exclusive, protocols)
+        assert code == 0
+        stack.callback(pyscard.SCardDisconnect, handle, pyscard.SCARD_LEAVE_CARD)
+        with scard.Context() as own:
+            assert code_of(own.connect, reader) == "pcsc_sharing"
         monitor = Monitor(looks.put)
         monitor.start()
         stack.callback(monitor.stop)
-        code, context = pyscard.SCardEstablishContext(pyscard.SCARD_SCOPE_USER)
-        assert code == 0
-        exclusive, protocols = (
-            pyscard.SCARD_SHARE_EXCLUSIVE,
-            pyscard.SCARD_PROTOCOL_T0 | pyscard.SCARD_PROTOCOL_T1,
-        )
-        code, handle, _ = pyscard.SCardConnect(context, reader, exclusive, protocols)
-        assert code == 0
-        with scard.Context() as own:
-            assert code_of(own.connect, reader) == "pcsc_sharing"
         while not _shown(looks.get(timeout=20), reader).exclusive:
             pass
-        pyscard.SCardDisconnect(handle, pyscard.SCARD_LEAVE_CARD)
-        while _shown(looks.get(timeout=20), reader).exclusive:
-            pass
-        pyscard.SCardReleaseContext(context)
 
 
 def test_a_card_that_says_nothing_at_its_reset_is_mute(pcscd: PrivatePcscd) -> None:
