@@ -44,5 +44,8 @@ ERRANDS: Final = {
         PIN,
         NEW_PIN,
     ),
+    "renew": Errand(
+        "VirtualSmartCardProcRenew", ((b"PIN of the card (an empty line cancels): ", PIN),), PIN, PIN
+    ),
     "delete": Errand("VirtualSmartCardProcDelete", ((b"? Type ", WORD.encode()),), PIN, None),
 }

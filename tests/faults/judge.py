@@ -40,7 +40,7 @@ def end_of(scene: Scene, desk: Desk) -> str:
     if state == "waiting" and not here and not open_claims(desk):
         return NOT_BEGUN
     settled = all(order.settled for order in here)
-    if scene.unrevoked(scene.maker):
+    if any(scene.unrevoked(order) for order in scene.about_card):
         return ""
     if state == FINISHED and here and settled:
         return FINISHED
@@ -53,7 +53,7 @@ def where(scene: Scene, desk: Desk) -> str:
     """Where an order stands that hasn't ended."""
     here = [f"{order.stage} {order.outcome} settled={order.settled}" for order in journal(desk)]
     jti, state = scene.order()
-    left = scene.unrevoked(scene.maker)
+    left = sum(scene.unrevoked(order) for order in scene.about_card)
     return f"order {jti}: portal {state}, agent {here or 'knows nothing'}, {left} unconfirmed revocations"
 
 
@@ -66,17 +66,21 @@ def faults(scene: Scene, desk: Desk, end: str, proved: set[bytes]) -> list[str]:
         end: how the order ended.
         proved: see `proved_on`.
     """
-    valid, found = _valid(scene, scene.issued(scene.maker))
+    about = scene.about_card
+    valid, found = _valid(scene, [item for order in about for item in scene.issued(order)])
     found += [f"{len(valid)} valid certificates, {len(proved)} proved"] * (valid != proved)
     files, rows = len(desk.agent.card_files()), card_rows(desk)
     ends = [order.outcome for order in journal(desk) if order.jti == scene.order()[0]]
     found += [f"the agent says {ends}"] * ((FINISHED in ends) != (end == FINISHED))
-    cards, certificates = scene.shown(scene.maker)
+    cards, _ = scene.shown(scene.maker)
+    certificates = [state for order in about for state in scene.shown(order)[1]]
     if scene.errand.pin(finished=end == FINISHED) is not None:
         found += ["no certificate"] * (not valid)
         found += [f"{files} card files, {rows} cards in the journal"] * ((files, rows) != (1, 1))
         found += [f"shown: {cards} {certificates}"] * (
-            cards != ["Active"] or set(certificates) != {"Valid"} or len(certificates) != len(valid)
+            cards != ["Active"]
+            or not set(certificates) <= {"Valid", "Revoked"}
+            or certificates.count("Valid") != len(valid)
         )
     else:
         found += [f"{len(valid)} certificates are valid"] * bool(valid)

@@ -155,6 +155,11 @@ class Scene:
         """The order that has made the desk's card, or is making it."""
         return self._made or self.order()[0]
 
+    @property
+    def about_card(self) -> list[str]:
+        """The orders about the desk's card: what has made it, and what came afterwards."""
+        return list(dict.fromkeys((self.maker, self.order()[0])))
+
     def leave(self) -> None:
         """The person leaves the process's page, whatever state it is in: the next order begins anew."""
         self.pages.finish()
