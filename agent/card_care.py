@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from agent.card_copies import CardCopies
 from agent.card_ports import CardStanding, KnownCard
 from agent.long_pin import card_pin
 from agent.made_card import facts_of
-from agent.pin_rules import PIV_PIN_BYTES, PinRules, effective_maximum, plain_rules
+from agent.pin_rules import LONGEST_PIN, PIV_PIN_BYTES, PinRules, effective_maximum, plain_rules
 from agent.vsc.pin_change import change_pin, unblock_pin, verify_pin
 from agent.vsc.state import Lifecycle
 from protocol.errors import InlayError
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from agent.made_card import MadeCard
     from agent.order_ports import CardFacts, Shown
     from agent.vsc.card import VirtualCard
-
-LONGEST_PIN: Final = 15
-"""Of policies with ``agent_only``."""
 
 
 class CardCare:

@@ -18,6 +18,9 @@ PIV_PIN_BYTES = 8
 PIV_PIN_MINIMUM = 6
 """Bytes a PIV PIN has at the least."""
 
+LONGEST_PIN = 15
+"""Bytes a PIN has at the most where a policy says that only this agent uses the card."""
+
 FIRST_PRINTABLE, LAST_PRINTABLE = 0x20, 0x7E
 
 ALLOWED, DISALLOWED, REQUIRED = "ALLOWED", "DISALLOWED", "REQUIRED"

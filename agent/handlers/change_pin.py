@@ -16,7 +16,7 @@ from agent.handlers.card_dialogue import card_name
 from agent.handlers.change_card_pin import CONSEQUENCES, DONE, NOTES
 from agent.handlers.order_steps import account_line, agree, ask, to_its_end
 from agent.handlers.pin_questions import known_pin, set_new_pin
-from agent.pin_rules import plain_rules
+from agent.pin_rules import LONGEST_PIN, PIV_PIN_MINIMUM, plain_rules
 from agent.ports import InteractionError, KnownSecret, OrderPrompt
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import ChangePin, Receipt, Step
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _CHANGE: Final = "change pin"
 _STEPS: Final = 3
-_LONGEST: Final = 15
 
 
 class ChangePinHandler:
@@ -57,7 +56,7 @@ class ChangePinHandler:
             pin_policy=plain_rules(ordered.pin_policy),
             confirm_label="Change PIN",
             card=ordered.label,
-            known=KnownSecret("PIN of the card", 6, _LONGEST),
+            known=KnownSecret("PIN of the card", PIV_PIN_MINIMUM, LONGEST_PIN),
         )
 
     async def perform(self, context: OrderContext) -> None:

@@ -200,6 +200,31 @@ async def test_after_a_cut_at_the_point_of_no_return_the_order_ends_as_the_card_
         assert await has_pin(restarted, card, NEW if moment == "after" else PIN)
 
 
+async def test_an_agent_that_is_ended_in_the_middle_of_the_change_ends_it_and_its_receipt_first(
+    agent: AgentParts, portal: FakePortal, card: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent.windows.answers = [(PIN, NEW)]
+    change, begun, go_on = agent.care.change_pin, asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments: Any) -> None:
+        begun.set()
+        await go_on.wait()
+        await change(*arguments)
+
+    monkeypatch.setattr(agent.care, "change_pin", slow)
+    agent.submit(portal, OTHER_CODE)
+    async with asyncio.timeout(20):
+        await begun.wait()
+        ending = asyncio.create_task(agent.desk.close())
+        await asyncio.sleep(0)
+        go_on.set()
+        await ending
+    async with running_agent(tmp_path / "home") as restarted:
+        await restarted.desk.resume()
+        await portal.orders[OTHER_CODE].until(lambda at: at.state is OrderState.FINISHED)
+        assert await has_pin(restarted, card, NEW)
+
+
 def _nothing(*_arguments: object) -> None:
     return
 
