@@ -12,8 +12,6 @@ from typing import Annotated, Final
 
 import msgspec
 
-from protocol.errors import InlayError
-
 MAX_ID: Final = 64
 MAX_LABEL: Final = 400
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
@@ -49,23 +47,3 @@ class CoreObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: ObjectKind
     id: _Id
     label: _Label = ""
-
-    def same(self, other: CoreObject) -> bool:
-        """Whether both stand for the same object, whatever it is called."""
-        return (self.kind, self.id) == (other.kind, other.id)
-
-    def text(self) -> str:
-        """The descriptor as compact JSON: ``{"kind":…,"id":…,"label":…}``."""
-        return msgspec.json.encode(self).decode()
-
-
-def parse_core_object(text: str | bytes) -> CoreObject:
-    """Read a descriptor's text.
-
-    Raises:
-        InlayError: ``descriptor_invalid``.
-    """
-    try:
-        return msgspec.json.decode(text, type=CoreObject)
-    except (msgspec.DecodeError, UnicodeError):
-        raise InlayError("descriptor_invalid") from None

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from portal.model.objects import CoreObject
+from protocol.errors import InlayError
 
 _MARK: Final = "$object"
 _PREFIX: Final = "$"
@@ -43,8 +44,19 @@ def encode(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decode(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables as they were."""
+    """Variables as they were.
+
+    Raises:
+        InlayError: ``descriptor_invalid``: what stands for an object isn't a descriptor.
+    """
     return {name: _decode(value) for name, value in stored.items()}
+
+
+def _object(stored: Any) -> CoreObject:
+    try:
+        return msgspec.convert(stored, CoreObject)
+    except msgspec.ValidationError:
+        raise InlayError("descriptor_invalid") from None
 
 
 def _name(name: object, where: str) -> str:
@@ -74,6 +86,6 @@ def _decode(value: Any) -> Any:
         return [_decode(item) for item in value]
     if isinstance(value, dict):
         if value.keys() == {_MARK}:
-            return msgspec.convert(value[_MARK], CoreObject)
+            return _object(value[_MARK])
         return {key: _decode(item) for key, item in value.items()}
     return value

@@ -127,32 +127,14 @@ class Engine:
         """
         async with self._context.database.write() as tx:
             instance = await self._load_locked(tx, session, process_id)
-            definition, process, order = instance
+            definition, process, _ = instance
             if process.submitted_version == expected_version:
                 return instance
             if process.version != expected_version:
                 raise StalePage(process.version)
             _check_running(process)
-            step = instance.step
             _check_acts(session, instance)
-            found = await parties.at_step(tx, session, definition, process, step)
-            values = step.form.parse(form)
-            process.variables.update(values)
-            await definition.advance(Turn(tx, process, order, session, values, found))
-            now = self._context.clock()
-            if step.other_person:
-                process.approved_by, process.approved_at = found.user.id, now
-            process.submitted_version, process.changed_at = expected_version, now
-            notify(tx, process_topic(process.id))
-            await self._note(
-                tx,
-                process,
-                found.user,
-                "process.step",
-                before=step.name,
-                after=process.step,
-                state=process.state,
-            )
+            await self._take(tx, session, instance, form)
             await tx.flush()
             return Instance(definition, process, await _order_of(tx, process.id))
 
@@ -237,6 +219,24 @@ class Engine:
         if not _is_open_to(session, definition, process):
             raise NotFound("process")
         return Instance(definition, process, await _order_of(tx, process_id))
+
+    async def _take(
+        self, tx: AsyncSession, session: Session, instance: Instance, form: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Take the step where a process stands: parties and form are checked, the definition does the work."""
+        definition, process, order = instance
+        step, shown = instance.step, process.version
+        found = await parties.at_step(tx, session, definition, process, step)
+        values = step.form.parse(form)
+        process.variables.update(values)
+        await definition.advance(Turn(tx, process, order, session, values, found))
+        now = self._context.clock()
+        if step.other_person:
+            process.approved_by, process.approved_at = found.user.id, now
+        process.submitted_version, process.changed_at = shown, now
+        notify(tx, process_topic(process.id))
+        moved = {"before": step.name, "after": process.step, "state": process.state}
+        await self._note(tx, process, found.user, "process.step", **moved)
 
     async def _load_locked(self, tx: AsyncSession, session: Session, process_id: str) -> Instance:
         """A process with all it touches locked, in the order of all transactions: order, target, process."""

@@ -12,7 +12,7 @@ from portal.model.states import Role
 from portal.store.tables import AuditEntry, Process
 from portal.views import ObjectRef
 from tests.support.databases import BACKENDS
-from tests.support.portal_kit import Kit, running_portal
+from tests.support.portal_kit import P256, PROCESS, Kit, running_portal
 from tests.support.sample_processes import LockCard, TwoPersons
 from tests.support.stored_objects import put_card, put_certificate, state_of_card
 
@@ -117,6 +117,37 @@ async def test_a_restart_at_every_step(tmp_path: Path, database_url: str) -> Non
     assert stored.state == "finished"
     assert stored.variables == {"Reason": "needed", "Decision": "agree"}
     assert stored.approved_by is not None
+
+
+async def test_get_virtual_smart_card_over_a_restart_at_every_step(tmp_path: Path, database_url: str) -> None:
+    """The portal's own process: every step is taken by another run of the portal, the order by one in between."""
+    async with running_portal(tmp_path, database=database_url) as kit:
+        await kit.set_options(**P256)
+        view = await kit.services.start_process(await kit.person(), PROCESS)
+        before = view.facts
+    async with running_portal(tmp_path, database=database_url) as kit:
+        view = await kit.services.process(await kit.login(), view.id)
+        assert (view.step, view.facts, view.can_next) == ("information", before, True)
+        assert (await kit.services.next(await kit.login(), view.id, view.version)).step == "open"
+    async with running_portal(tmp_path, database=database_url) as kit:
+        session = await kit.login()
+        assert (await kit.services.process(session, view.id)).step == "open"
+        code = await kit.services.new_code(session, view.id)
+        agent = await kit.agent()
+        await agent.claim(code.code)
+        await agent.consent(number="417")
+        await kit.bind(session, view.id, "417")
+        await agent.complete()
+    async with running_portal(tmp_path, database=database_url) as kit:
+        session = await kit.login()
+        view = await kit.services.process(session, view.id)
+        assert (view.step, view.facts) == ("details", before)
+        assert view.card is not None
+        view = await kit.services.next(session, view.id, view.version)
+    async with running_portal(tmp_path, database=database_url) as kit:
+        view = await kit.services.process(await kit.login(), view.id)
+        assert (view.state, view.step) == ("finished", "done")
+        assert len(await kit.valid_at_ca()) == 3
 
 
 async def test_a_descriptor_survives_a_restart(tmp_path: Path, database_url: str) -> None:
