@@ -308,17 +308,10 @@ class VirtualCard:
             own = self._state
             if other.public != own.public:  # the copy's keys are sealed to a key that the card has no more
                 raise CardDamaged(self.card_id)
-            state = msgspec.structs.replace(
-                other,
-                lifecycle=own.lifecycle,
-                cost=own.cost,
-                pin=other.pin if new_pin else own.pin,
-                puk=own.puk,
-                management=own.management,
-            )
-            closed(self._volatile)
-            self._volatile = VolatileState()
-            self._save(state)
+            if (own.slots, own.objects) != (other.slots, other.objects):
+                closed(self._volatile)
+                self._volatile = VolatileState()
+                self._save(own.with_work_of(other, new_pin=new_pin))
 
     def answer_management_challenge(self, challenge: bytes) -> bytes:
         """What proves the management key: for the agent that makes the card, never for a peer.

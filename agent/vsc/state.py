@@ -155,6 +155,17 @@ class PersistentState(Stored, frozen=True):
             return msgspec.structs.replace(self, pin=value)
         return msgspec.structs.replace(self, puk=value)
 
+    def with_work_of(self, other: PersistentState, *, new_pin: bool) -> PersistentState:
+        """What another state of this card has of keys, certificates and objects; and its PIN, where that is new."""
+        return msgspec.structs.replace(
+            other,
+            lifecycle=self.lifecycle,
+            cost=self.cost,
+            pin=other.pin if new_pin else self.pin,
+            puk=self.puk,
+            management=self.management,
+        )
+
 
 class OpenCard(Protocol):
     """The card's private key, unlocked: made by the key port, understood by it alone."""

@@ -1,10 +1,9 @@
-"""The order *encode card*: refused, disturbed, cut off at every step, then the way it should go."""
+"""The order *encode card*: refused, disturbed, then the way it should go; the card is as it was, or the new one."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,102 +12,40 @@ import pytest
 from cryptography import x509
 
 from agent.durable import write_durably
-from agent.orders import OrderRun
 from agent.ports import UserCancelled
-from agent.vsc import objects, personalise, store
-from agent.vsc.card import VirtualCard
+from agent.vsc import store
 from protocol.errors import InlayError
 from protocol.messages import (
-    Algorithm,
     Binding,
     CardStep,
     EncodeCard,
-    KeyOrder,
-    KeySource,
-    OrderState,
     PinEntry,
     PinPolicy,
-    Purpose,
 )
-from tests.support.agent_parts import OTHER_CODE, AgentParts, running_agent
-from tests.support.fake_order import AUTHENTICATION, ENCRYPTION, SIGNATURE
+from tests.support.agent_parts import OTHER_CODE, AgentParts
+from tests.support.encode_orders import (
+    KEPT,
+    RETIRED,
+    WRONG,
+    all_wiped,
+    card_to_encode,
+    chuid_day,
+    contents,
+    copies,
+    encode,
+    last_window,
+    order,
+)
+from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
-from tests.support.fake_windows import PIN, FakeWindow
+from tests.support.fake_windows import PIN
 from tests.support.processes import wait_until
-
-WRONG = b"000000"
-KEPT = KeyOrder("9C", Purpose.SIGNATURE, Algorithm.P_256, KeySource.KEEP, "CN=Alex Example")
-RETIRED = KeyOrder("82", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
 
 
 @pytest.fixture
 async def card(agent: AgentParts, portal: FakePortal) -> str:
-    """A card with three keys that this portal has ordered; its file's name. The next order gives it a new 9A."""
-    portal.keys = [AUTHENTICATION, SIGNATURE, ENCRYPTION]
-    await agent.submit(portal).wait()
-    portal.binding = Binding.NONE
-    (known,) = await agent.care.known()
-    assert known.guid is not None
-    encode(portal, known.guid, [AUTHENTICATION])
-    return known.card
-
-
-def encode(portal: FakePortal, guid: str, keys: list[KeyOrder], **changes: Any) -> None:
-    """Have the portal's next order encode a card."""
-    portal.operation = EncodeCard(
-        **{
-            "card": "card-1",
-            "driver": "virtual",
-            "guid": guid,
-            "label": "Card",
-            "valid_until": int(time.time()) + 100_000_000,  # later than a new card
-            "pin": PinEntry(kind="verify"),
-            "keys": keys,
-            **changes,
-        }
-    )
-
-
-async def order(agent: AgentParts, portal: FakePortal, code: str = OTHER_CODE) -> str:
-    """Carry an order out; the code of its end."""
-    agent.windows.answers = agent.windows.answers or [(PIN, None)]
-    try:
-        async with asyncio.timeout(20):
-            await agent.submit(portal, code).wait()
-    except InlayError as error:
-        return error.code
-    return "finished"
-
-
-async def contents(agent: AgentParts, card: str) -> dict[str, bytes]:
-    """Certificate of each key, after each has been used with the PIN."""
-    facts = (await agent.care.standing(card)).facts
-
-    def sign(found: Any) -> None:
-        for slot in (0x9A, 0x9C):
-            assert personalise.sign(found, slot, b"text", bytearray(PIN))
-
-    await agent.cards.use(card, sign)
-    return {item.slot: item.certificate for item in facts.certificates}
-
-
-def chuid_day(card: VirtualCard) -> datetime.date | None:
-    """The last day that the card's CHUID tells."""
-    return objects.chuid_expiry(card._state.objects[objects.CHUID])
-
-
-def copies(agent: AgentParts) -> list[Path]:
-    """What lies in the folder of copies."""
-    return sorted(agent.cards.copies.rglob("*"))
-
-
-def last_window(agent: AgentParts) -> FakeWindow:
-    return agent.windows.opened[-1]
-
-
-def all_wiped(window: FakeWindow) -> bool:
-    secrets = [given.known for given in window.given if given.known is not None]
-    return bool(secrets) and not any(any(secret) for secret in secrets)
+    """A card with three keys; its file's name. The next order gives it a new 9A."""
+    return await card_to_encode(agent, portal)
 
 
 # --- refused
@@ -247,119 +184,6 @@ async def test_a_disk_that_refuses_the_copy_leaves_the_card(
     assert await order(agent, portal) == "card_write_failed"
     assert await contents(agent, card) == before
     await asyncio.to_thread(wait_until, lambda: copies(agent) == [], "the copy to be gone")
-
-
-# --- cut off
-
-
-@pytest.mark.parametrize("step", ["copy", "generate 9A", "write 9A"])
-async def test_killed_before_the_receipt_the_card_is_as_it_was(
-    agent: AgentParts, portal: FakePortal, card: str, tmp_path: Path, step: str
-) -> None:
-    before = await contents(agent, card)
-    reached = asyncio.Event()
-    run: Any = None
-
-    async def stand_still(self: Any, name: str, work: Any) -> Any:
-        nonlocal run
-        result = await record(self, name, work)
-        if name == step:
-            run = self
-            reached.set()
-            await asyncio.Event().wait()
-        return result
-
-    record = OrderRun.record
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(OrderRun, "record", stand_still)
-        agent.windows.answers = [(PIN, None)]
-        agent.submit(portal, OTHER_CODE)
-        await reached.wait()
-        assert copies(agent) != []
-        await kill(agent)
-    async with running_agent(tmp_path / "home") as restarted:
-        await restarted.desk.resume()
-        at = await portal.orders[OTHER_CODE].until(lambda item: item.undone is not None)
-        assert at.undone is not None
-        assert at.undone.error == "order_interrupted"
-        assert await contents(restarted, card) == before
-        assert copies(restarted) == []
-
-
-async def kill(agent: AgentParts) -> None:
-    """End an agent without letting it undo anything, as SIGKILL would."""
-    for task in [*agent.desk._tasks]:
-        task.cancel()
-
-    async def nothing(*_arguments: Any, **_named: Any) -> None:
-        return
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(agent.desk, "undo", nothing)
-        await agent.desk.close()
-
-
-@pytest.mark.parametrize("cut", ["before", "between", "after"])
-async def test_killed_around_the_taking_on_the_card_is_the_new_one_at_the_next_start(
-    agent: AgentParts,
-    portal: FakePortal,
-    card: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    cut: str,
-) -> None:
-    before = await contents(agent, card)
-
-    async def dies(*_arguments: Any) -> None:
-        raise InlayError("internal")
-
-    with monkeypatch.context() as patched:
-        if cut == "before":
-            patched.setattr(agent.care, "take_on", dies)
-        elif cut == "between":  # the card has taken it on, the copy is still there
-            patched.setattr(agent.care._copies, "drop", dies)
-        else:
-            taken = agent.care.take_on
-
-            async def take_on_then_die(*arguments: Any) -> Any:
-                await taken(*arguments)
-                raise InlayError("internal")
-
-            patched.setattr(agent.care, "take_on", take_on_then_die)
-        agent.windows.answers = [(PIN, None)]
-        with pytest.raises(InlayError):
-            await agent.submit(portal, OTHER_CODE).wait()
-    async with running_agent(tmp_path / "home") as restarted:
-        await restarted.desk.resume()
-        await asyncio.to_thread(wait_until, lambda: copies(restarted) == [], "the copy to be gone")
-        await settled(restarted)
-        found = await contents(restarted, card)
-    assert found["9A"] != before["9A"]
-    assert (found["9C"], found["9D"]) == (before["9C"], before["9D"])
-    assert portal.orders[OTHER_CODE].state is OrderState.FINISHED
-
-
-async def settled(agent: AgentParts) -> None:
-    """Wait until no order is left to be looked after."""
-    await asyncio.to_thread(
-        wait_until, lambda: not agent.journal.get().unsettled(), "the order to be settled"
-    )
-
-
-async def test_a_card_that_was_deleted_meanwhile_is_not_waited_for(
-    agent: AgentParts, portal: FakePortal, card: str
-) -> None:
-    portal.faults.silent = {"receipt"}
-    ending = asyncio.create_task(order(agent, portal))
-    at = await (await portal.claimed(OTHER_CODE)).until(lambda item: item.receipt is not None)
-    await agent.care.delete(card)
-    assert at.receipt is not None
-    answer = portal._react(at, at.receipt)
-    assert answer is not None
-    await portal.say(at, answer)
-    assert await ending == "finished"
-    assert copies(agent) == []
-    assert agent.card_files() == []
 
 
 # --- as it should go

@@ -110,6 +110,16 @@ def test_a_pin_changed_meanwhile_opens_the_new_keys(card: VirtualCard, tmp_path:
         personalise.sign(card, 0x9A, b"new key", bytearray(PIN))
 
 
+def test_taken_on_again_after_a_kill_a_pin_that_was_changed_since_stays(
+    card: VirtualCard, tmp_path: Path
+) -> None:
+    renewed(card, tmp_path / "copies")
+    card.adopt(tmp_path / "copies", new_pin=True)
+    assert card.carry_out(ChangeReference(Reference.PIN, pad(PIN), pad(NEW_PIN))) == 0x9000
+    card.adopt(tmp_path / "copies", new_pin=True)
+    assert personalise.sign(card, 0x9A, b"new key", bytearray(NEW_PIN))
+
+
 def test_a_card_that_was_reset_meanwhile_takes_nothing_on(card: VirtualCard, tmp_path: Path) -> None:
     renewed(card, tmp_path / "copies")
     card.transmit(bytes.fromhex("00A4040005A000000308"))
