@@ -73,9 +73,11 @@ class RelationTypes:
         """Whether there is a type of this name."""
         return name in self._types
 
-    def __getitem__(self, name: str) -> RelationType:
-        """The type of a name."""
-        return self._types[name]
+    def words(self, name: str, *, outgoing: bool) -> str:
+        """A relation for people, read from its first object or from its second; the name of a type that is gone."""
+        if name not in self._types:
+            return name
+        return self._types[name].title if outgoing else self._types[name].inverse
 
     @property
     def names(self) -> list[str]:

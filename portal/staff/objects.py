@@ -14,6 +14,7 @@ from portal.processes import certificates
 from portal.staff import timeline
 from portal.staff.times import moment
 from portal.staff.views import Fact, Link, ObjectView, Relation
+from portal.store.database import model_of
 from portal.store.tables import (
     Card,
     Certificate,
@@ -290,7 +291,8 @@ async def _relations(tx: AsyncSession, kind: str, key: str) -> list[Relation]:
         outgoing = (row.from_kind, row.from_id) == (kind, key)
         other_kind, other_id = (row.to_kind, row.to_id) if outgoing else (row.from_kind, row.from_id)
         title, state = await _named(tx, other_kind, other_id)
-        related.append(Relation(row.relation, outgoing, Link(other_kind, other_id, title), state))
+        words = model_of(tx).relations.words(row.relation, outgoing=outgoing)
+        related.append(Relation(row.relation, words, Link(other_kind, other_id, title), state))
     return related
 
 

@@ -83,13 +83,13 @@ class Relation:
 
     Attributes:
         type: for example ``HAS_A``.
-        outgoing: the page's object stands first.
+        words: the same for people, read from the page's object: "has", or "belongs to".
         other: the other object.
         state: its state.
     """
 
     type: str
-    outgoing: bool
+    words: str
     other: Link
     state: str
 

@@ -32,4 +32,5 @@ def test_types() -> None:
     assert (types.default, types.names) == (HAS_A, ["HAS_A", "REPLACES", "WRITTEN_BY"])
     assert "WRITTEN_BY" in types
     assert "LOVES" not in types
-    assert types["REPLACES"].inverse == "is replaced by"
+    said = [types.words(name, outgoing=way) for name in ("REPLACES", "GONE") for way in (True, False)]
+    assert said == ["replaces", "is replaced by", "GONE", "GONE"]

@@ -17,23 +17,16 @@ from tests.support.portal_kit import P256, Kit, running_portal
 from tests.support.postgresql import PrivatePostgresql
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.interop
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PrivatePostgresql]:
-    """One server for this file."""
-    with PrivatePostgresql() as running:
-        yield running
-
-
 @pytest.fixture
-def url(server: PrivatePostgresql) -> str:
+def url(postgresql: PrivatePostgresql) -> str:
     """A fresh database; made outside the event loop."""
-    return server.fresh_database()
+    return postgresql.fresh_database()
 
 
 @pytest.fixture
