@@ -140,26 +140,12 @@ def search_kinds(
         process_titles: symbolic name of each process that the portal has to its title.
         certificate_states: the states of the portal's certificate graphs.
     """
-    cards = (
-        ("virtual_smart_card", "Virtual smart cards", states.VIRTUAL_SMART_CARD.states),
-        ("temporary_card", "Temporary cards", states.TEMPORARY_CARD.states),
-        ("card", "Cards", states.CARD.states),
-        ("mobile_id", "Mobile IDs", states.MOBILE_ID.states),
-    )
     found = [
         SearchKind("user", "Users", (_text("Name, e-mail address or id."), *_USER_FIELDS, *_days("Added"))),
-        *(
-            SearchKind(
-                name,
-                title,
-                (
-                    _text("Holder, label, id, or the beginning of serial or GUID."),
-                    _states(graph),
-                    *_days("Made"),
-                ),
-            )
-            for name, title, graph in cards
-        ),
+        _cards("virtual_smart_card", "Virtual smart cards", states.VIRTUAL_SMART_CARD.states),
+        _cards("temporary_card", "Temporary cards", states.TEMPORARY_CARD.states),
+        _cards("card", "Cards", states.CARD.states),
+        _cards("mobile_id", "Mobile IDs", states.MOBILE_ID.states),
         SearchKind("certificate", "Certificates", _certificate_fields(certificate_states)),
         SearchKind("device", "Devices", (_text("Name, platform, user or id."), *_days("Seen"))),
         SearchKind(
@@ -174,6 +160,11 @@ def search_kinds(
         ),
     ]
     return {kind.name: kind for kind in found}
+
+
+def _cards(name: str, title: str, possible: Iterable[str]) -> SearchKind:
+    text = _text("Holder, label, id, or the beginning of serial or GUID.")
+    return SearchKind(name, title, (text, _states(possible), *_days("Made")))
 
 
 def _day(text: str) -> datetime.datetime | None:
