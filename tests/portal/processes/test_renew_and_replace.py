@@ -17,6 +17,7 @@ from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import EncodeCard, KeySource, Proceed, StorageLevel
 from tests.support import sample_tasks as samples
+from tests.support.databases import BACKENDS
 from tests.support.portal_kit import P256, Kit
 from tests.support.software_agent import SoftwareAgent, SoftwareCard
 from tests.support.stored_objects import put_card, state_of_card
@@ -167,6 +168,7 @@ async def test_a_storage_level_has_no_place_in_an_order_for_a_card_that_is_there
 # --- renew
 
 
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 async def test_renew(kit: Kit, owner: Owner) -> None:
     """Authentication and signature are new, encryption stays; the old ones are superseded once the new are proved."""
     kit.clock.now += 3_600
@@ -234,6 +236,7 @@ async def test_hold_until_proof_holds_the_new_ones_alone(kit: Kit, owner: Owner,
 # --- replace
 
 
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 async def test_replace(kit: Kit, owner: Owner) -> None:
     """The old card is Replaced and its certificates revoked; the encryption certificate is the same on the new card."""
     old_key = owner.agent.card.keys["9D"]
