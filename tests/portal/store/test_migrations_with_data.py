@@ -57,6 +57,9 @@ def _revisions() -> list[str]:
     return [script.revision for script in found][1:]
 
 
+_REVISIONS = _revisions()  # read here: it would block the loop of a test
+
+
 async def _log(database: Database) -> list[str]:
     async with database.read() as tx:
         return [str(fault) for fault in await audit_check.faults(tx)]
@@ -69,10 +72,10 @@ async def test_down_to_the_first_schema_and_up_again(tmp_path: Path, database_ur
     database = Database(database_url, ChangeBus())
     before = await _counts(database)
     assert all(before.values())
-    for revision in _revisions():
+    for revision in _REVISIONS:
         await migrate.downgrade(database, revision)
         assert await _counts(database) == before, revision
-    for revision in reversed(_revisions()):
+    for revision in reversed(_REVISIONS):
         await migrate.upgrade(database, revision)
         assert await _counts(database) == before, revision
     await migrate.upgrade(database)
