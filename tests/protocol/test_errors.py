@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from protocol import errors
+from protocol import error_table, errors
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_code_and_number_stands_once() -> None:
-    rows = errors._ROWS
+    rows = error_table._ROWS
     assert len({row.code for row in rows}) == len(rows)
     assert len({row.number for row in rows}) == len(rows)
 
 
 @pytest.mark.parametrize("row", errors.TABLE.values(), ids=lambda row: row.code)
-def test_every_error_says_what_why_and_what_next(row: errors.Cause) -> None:
+def test_every_error_says_what_why_and_what_next(row: error_table.Cause) -> None:
     for text in (row.happened, row.why, row.next_step):
         assert text[0].isupper()
         assert not re.search(r"exception|traceback|errno|None", text, re.IGNORECASE)
