@@ -90,7 +90,7 @@ class Scene:
         self.pcscd = pcscd or PrivatePcscd(folder / "pcscd")
         self.display = VirtualDisplay(folder / "screen") if screen else None
         self._user = Account(f"user-{secrets.token_hex(3)}@example.org", "Test user", password())
-        self._orders = 0
+        self._orders = _ORDERS_OF_A_SESSION
         self.pages = PortalPages(self.site)
 
     def __enter__(self) -> Self:
@@ -129,13 +129,15 @@ class Scene:
             return self.link_to_card()
         query = "SELECT card_id FROM orders WHERE jti = ?"
         [(card,)] = _ask(self.site.portal.database, query, self._made)
+        self._orders += 1
         return self.pages.open_inlay(self.errand.process, card=str(card))
 
     def link_to_card(self) -> str:
         """A link to click, for a new card."""
-        if self._orders % _ORDERS_OF_A_SESSION == 0:
+        if self._orders >= _ORDERS_OF_A_SESSION:
             self.pages = PortalPages(self.site)
             self.pages.log_in(self._user)
+            self._orders = 0
         self._orders += 1
         return self.pages.open_inlay()
 
