@@ -7,8 +7,9 @@ intent whose answer never came, behind which the CA may have issued a certificat
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from sqlalchemy import func, or_, select
 
@@ -20,6 +21,7 @@ from portal.processes import certificates, endings, order_rows
 from portal.store import audit
 from portal.store.tables import CaIntent, Certificate, Order, Revocation
 from protocol.errors import InlayError
+from protocol.traces import describe
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from portal.processes.incoming import Incoming
     from portal.processes.issuing import Issuing
 
+_LOG: Final = logging.getLogger(__name__)
 _ENDED = (OrderState.UNDOING.value, OrderState.UNDONE.value, OrderState.FINISHED.value)
 _OPEN = (OrderState.RUNNING.value, OrderState.UNDOING.value)
 _GIVE_UP_AFTER = 86_400
@@ -80,18 +83,25 @@ class Reconciler:
 
     async def run(self) -> Report:
         """Look for everything that was left half done, and handle it."""
-        finished = await self._finish_winners()
         undone = await self._undo_late()
         found = await self._ask_for_orphans()
         revocations = await self._revoke_left_in_issued()
+        finished = await self._finish_winners()  # last: one that can't be finished keeps nothing else waiting
         return Report(finished, undone, found["recovered"], revocations, found["open"], found["unanswered"])
 
     async def _finish_winners(self) -> int:
         query = select(Order.jti).where(Order.state == OrderState.FINISHING.value)
         async with self._context.database.read() as tx:
             winners = list(await tx.scalars(query))
+        failure: Exception | None = None
         for jti in winners:
-            await self._incoming.finish(jti)
+            try:
+                await self._incoming.finish(jti)
+            except Exception as cause:
+                _LOG.error("order %s could not be finished: %s", jti, describe(cause))
+                failure = cause
+        if failure is not None:
+            raise failure  # the alarm tries again, when everything else was done
         return len(winners)
 
     async def _undo_late(self) -> int:

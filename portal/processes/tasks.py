@@ -29,7 +29,7 @@ from portal.processes import certificates
 from portal.store import audit, objects, relations
 from portal.store.database import model_of
 from portal.store.tables import Card, Certificate, Process
-from portal.store.transitions import StateChange, change_state
+from portal.store.transitions import StateChange, change_state, is_final
 from protocol import codec, jose
 from protocol.errors import InlayError
 from protocol.messages import PublicJwk
@@ -171,15 +171,15 @@ async def written(tx: AsyncSession, order: Order) -> list[Written]:
 
 
 async def succeed(context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
-    """The whole task has succeeded: start states, relations, variables.
+    """The whole task has succeeded: start states, relations, variables. What was revoked meanwhile stays revoked.
 
     Raises:
-        WrongState: a certificate isn't Issued any more.
+        WrongState: a certificate is neither Issued nor at its end.
     """
     plan, now = plan_of(order), context.clock()
     for item in await written(tx, order):
         planned = plan.of_slot(item.slot)
-        if not item.recovered:
+        if not item.recovered and not is_final(tx, item.certificate):
             await _to_start_state(tx, item.certificate, actor, now)
         if planned is not None and planned.relation != "never":
             await _relate(tx, order, planned, item.certificate, now)

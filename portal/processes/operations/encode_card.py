@@ -12,6 +12,7 @@ from portal.model.states import VirtualSmartCardState
 from portal.processes import card_certificates, order_rows, proofs, tasks
 from portal.store import audit
 from portal.store.tables import Card
+from portal.store.transitions import is_final
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import EncodeCard
 
@@ -62,9 +63,16 @@ class EncodeCardOperation:
         card.generation = max(card.generation, receipt.generation)
 
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
-        """The task has succeeded; what its keys had before is superseded."""
+        """The task has succeeded; what its keys had before is superseded.
+
+        A card may have been replaced or deleted since the receipt was checked: then nothing becomes valid that stands
+        on it. The order has won and ends all the same.
+        """
         actor, now = f"device:{order.device_jkt}", context.clock()
         card = await _card(tx, order)
+        if is_final(tx, card):
+            await tasks.fail(context, tx, order, actor)
+            return
         await tasks.succeed(context, tx, order, actor)
         slots = {item.slot for item in tasks.plan_of(order).certificates}
         await card_certificates.supersede(tx, card, order, slots, actor, now)
