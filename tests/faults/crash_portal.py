@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import os
 import signal
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from portal.ca.authority import IssueRequest
 
+_PR_SET_PDEATHSIG: Final = 1
 CA_SECONDS: Final = 1.0
 _LATE_SECONDS: Final = 1.5
 T = TypeVar("T")
@@ -182,6 +184,9 @@ def _forked(work: Callable[[], int]) -> int:
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
+        ctypes.CDLL(None).prctl(
+            _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0
+        )  # a portal ends with what forked it
         try:
             os._exit(work())
         finally:
