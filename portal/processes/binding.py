@@ -75,6 +75,7 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
     if bound and order.stage == Stage.CONSENTED:
         order.shown_step = Step.KEYS.value
         try:
+            await order_rows.check_person(tx, order)
             puk = await tasks.puk_for(context, tx, order)
         except InlayError as error:
             await endings.undo(context, tx, order, error, "portal")

@@ -139,14 +139,22 @@ class Engine:
             return Instance(definition, process, await _order_of(tx, process.id))
 
     async def reveal(self, session: Session, instance: Instance) -> Secret | None:
-        """What the answer to this *Next* shows, once; None for nearly all processes."""
+        """What the answer to this *Next* shows, once; None for nearly all processes.
+
+        Raises:
+            NotFound: no such process, or not open to this user.
+            Forbidden: the role was taken away since the step was taken.
+            InlayError: ``user_not_active``.
+        """
         if (
             type(instance.definition).reveal is Definition.reveal
             or session.user.id != instance.process.user_id
         ):
             return None
         async with self._context.database.write() as tx:
-            definition, process, _ = await self.load(tx, session, instance.process.id, lock=True)
+            definition, process, _ = found = await self.load(tx, session, instance.process.id, lock=True)
+            # a page that is sent again gets here without taking a step
+            await parties.acting(tx, session, definition, found.step.role or definition.role)
             return await definition.reveal(tx, process, session.user.email)
 
     async def cancel(self, session: Session, process_id: str) -> Instance:

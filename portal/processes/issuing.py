@@ -71,7 +71,7 @@ class Issuing:
 
         Raises:
             InlayError: the order has to be undone with this error: ``request_invalid``, ``params_invalid``,
-                ``ca_refused``.
+                ``ca_refused``, ``user_not_active``.
         """
         async with self._context.database.read() as tx:
             order = await order_rows.load(tx, jti)
@@ -96,6 +96,7 @@ class Issuing:
             order = await order_rows.load(tx, jti)
             if order.state != OrderState.RUNNING:
                 return False
+            await order_rows.check_person(tx, order)
             begun = select(CaIntent.request_id).where(CaIntent.order_jti == jti)
             if (await tx.execute(begun)).first() is not None:
                 return True
@@ -241,6 +242,7 @@ class Issuing:
             order = await order_rows.load(tx, jti)
             if order.state != OrderState.RUNNING:
                 return
+            await order_rows.check_person(tx, order)  # the CA may have taken its time
             recipient = codec.convert(order.encryption_key, PublicJwk, malformed="internal")
             await tasks.delivered(tx, order, self._context.clock())
             issued, kept = [], {}

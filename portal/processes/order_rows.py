@@ -13,9 +13,9 @@ from sqlalchemy import select
 
 from portal.events import DEADLINES, order_topic
 from portal.model import states
-from portal.model.states import OrderState
+from portal.model.states import OrderState, UserState
 from portal.store.database import notify
-from portal.store.tables import Device, Order
+from portal.store.tables import Device, Order, User
 from protocol import codec
 from protocol.errors import InlayError
 from protocol.messages import (
@@ -34,7 +34,7 @@ from protocol.orders import Exchange, Position, Side, Stage
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.store.tables import Process, User
+    from portal.store.tables import Process
     from protocol import jose
 
 NUMBER_TRIES: Final = 3
@@ -59,6 +59,19 @@ async def load(tx: AsyncSession, jti: str) -> Order:
     if order is None:
         raise InlayError("order_unknown")
     return order
+
+
+async def check_person(tx: AsyncSession, order: Order) -> None:
+    """Check, before something is made or given out for an order, that its person still may have it.
+
+    An administrator who locks an account ends its log-in sessions; its device is connected all the same.
+
+    Raises:
+        InlayError: ``user_not_active``.
+    """
+    user = await tx.get_one(User, order.user_id, populate_existing=True)
+    if user.state != UserState.ACTIVE:
+        raise InlayError("user_not_active", state=user.state)
 
 
 def move(order: Order, target: OrderState, now: int) -> None:

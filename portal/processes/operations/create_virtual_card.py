@@ -74,6 +74,7 @@ class CreateVirtualCardOperation:
 
     async def check_receipt(self, context: Context, tx: AsyncSession, order: Order, receipt: Receipt) -> None:
         """Every key has proved itself, on this card, kept as was said at consent."""
+        await order_rows.check_person(tx, order)
         card = await tx.get_one(Card, order.card_id)
         if receipt.guid != card.guid:
             raise DecodeError("params_invalid", "$.guid")

@@ -52,6 +52,7 @@ class EncodeCardOperation:
 
     async def check_receipt(self, context: Context, tx: AsyncSession, order: Order, receipt: Receipt) -> None:
         """Every new certificate's key has proved itself, on this card."""
+        await order_rows.check_person(tx, order)
         card = await _card(tx, order)
         if receipt.guid != card.guid or receipt.storage is not None:
             raise DecodeError("params_invalid", "$.guid")

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import select
 
 from portal.errors import FieldErrors, Forbidden, NotFound, WrongState
-from portal.model.states import ProcessState, Role, VirtualSmartCardState
+from portal.model.states import ProcessState, Role, UserState, VirtualSmartCardState
 from portal.processes.show_puk import ShowPuk
 from portal.store import audit
-from portal.store.tables import AuditEntry, Process
+from portal.store.tables import AuditEntry, Process, User
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from tests.support.portal_kit import P256, Kit
@@ -100,6 +100,25 @@ async def test_it_is_in_one_answer_and_in_no_other(kit: Kit) -> None:
     async with kit.database.read() as tx:
         assert all(PUK not in str(process.variables) for process in await tx.scalars(select(Process)))
     assert len(await audited(kit)) == 1
+
+
+@pytest.mark.parametrize("active", [False, True], ids=["account inactive", "role gone"])
+async def test_a_page_sent_again_by_who_may_no_more_shows_nothing(kit: Kit, active: bool) -> None:
+    """The step was taken, the portal was killed before the PUK was shown, and then the role was taken away."""
+    card = await made_card(kit, await kit.person())
+    olga = await operator(kit)
+    view = await begin(kit, olga, card)
+    await kit.portal.engine.next(olga, view.id, view.version, REASON)
+    async with kit.database.write() as tx:
+        user = await tx.get_one(User, olga.user.id)
+        if active:
+            user.roles = [Role.SELF_SERVICE.value]
+        else:
+            user.state = UserState.INACTIVE.value
+    with pytest.raises((Forbidden, InlayError)) as caught:
+        await kit.services.next(olga, view.id, view.version, REASON)
+    assert isinstance(caught.value, Forbidden) == active
+    assert await audited(kit) == []
 
 
 async def test_what_can_not_be_written_down_is_not_shown(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
