@@ -26,7 +26,7 @@ CLAIM = OpenClaim("portal.test", "code", Transport.LINK, None)
 
 def _waiting_order(state: Path) -> tuple[Scene, Desk]:
     """A portal that waits for an order to be claimed, and an agent's folder."""
-    scene = SimpleNamespace(order=lambda: ("jti", "waiting"), maker="jti", unrevoked=lambda _jti: 0)
+    scene = SimpleNamespace(order=lambda: ("jti", "waiting"), about_card=["jti"], unrevoked=lambda _jti: 0)
     agent = SimpleNamespace(state=state)
     return cast("Scene", scene), Desk(state, cast("DaemonProcess", agent))
 
