@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
+from portal.store.columns import Unreadable
 from portal.store.tables import AuditEntry, AuditHead
 
 if TYPE_CHECKING:
@@ -88,12 +89,18 @@ async def head(tx: AsyncSession) -> tuple[int, str]:
 async def stored_head(tx: AsyncSession) -> tuple[int, str] | None:
     """The same of a log that may have been tampered with: None when the head row is missing, or isn't one alone."""
     rows = list(await tx.scalars(select(AuditHead)))
-    return (rows[0].number, rows[0].hash) if len(rows) == 1 else None
+    one = len(rows) == 1 and isinstance(rows[0].number, int)  # SQLite stores what it is given
+    return (rows[0].number, rows[0].hash) if one else None
 
 
 def fits(entry: AuditEntry, number: int | None = None) -> bool:
     """Whether a row's hash is that of its content, with its own number or the one that is given."""
-    return entry.hash == _hash(entry, entry.number if number is None else number)
+    if isinstance(entry.details, Unreadable):
+        return False
+    try:
+        return entry.hash == _hash(entry, entry.number if number is None else number)
+    except (TypeError, ValueError, RecursionError):  # something that no entry ever holds
+        return False
 
 
 def _hash(entry: AuditEntry, number: int) -> str:

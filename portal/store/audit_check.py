@@ -14,7 +14,9 @@ signed and kept elsewhere (``portal.audit_heads``).
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import time
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
 _CHUNK: Final = 500
+_SEARCH_SECONDS: Final = 10.0
+"""How long it is looked for numbers that rows were written with: who can write the database can claim any."""
 
 
 class Kind(enum.StrEnum):
@@ -98,15 +102,18 @@ async def faults(tx: AsyncSession) -> list[Fault]:
     rows = [
         _Row(entry.number, entry.previous, entry.hash, None if audit.fits(entry) else entry)
         async for entry in await tx.stream_scalars(query)
+        if _is_number(entry.number)
     ]
     head = await audit.stored_head(tx)
-    return _joined(_found(rows, head))
+    # in a thread: a log that somebody tampered with at length must not keep the portal from its work
+    return await asyncio.to_thread(lambda: _joined(_found(rows, head)))
 
 
 def _found(rows: Sequence[_Row], head: tuple[int, str] | None) -> Iterator[Fault]:
     chains, circular = _chains(rows)
     highest = max([row.number for row in rows] + [head[0] if head else 0, len(rows)])
-    runs = [_Run(_first(chain, highest), chain) for chain in chains]
+    budget = _budget()
+    runs = [_Run(_first(chain, highest, budget), chain) for chain in chains]
     # of two runs that hold the same places, the one that leads to the head is the log, else the longer one
     runs.sort(key=lambda run: (head is None or run.rows[-1].hash != head[1], -len(run.rows), run.first))
     taken: set[int] = set()
@@ -172,7 +179,18 @@ def _lengths(roots: Iterable[_Row], children: Mapping[int, Sequence[_Row]]) -> d
     return lengths
 
 
-def _first(chain: Sequence[_Row], highest: int) -> int:
+def _is_number(value: object) -> bool:
+    """SQLite stores what it is given: a row without a number is missed at its place."""
+    return isinstance(value, int)
+
+
+def _budget() -> Iterator[None]:
+    until = time.monotonic() + _SEARCH_SECONDS
+    while time.monotonic() < until:
+        yield None
+
+
+def _first(chain: Sequence[_Row], highest: int, budget: Iterator[None]) -> int:
     """The number that a chain's first row was written with."""
     if chain[0].previous == audit.START:
         return 1
@@ -180,17 +198,19 @@ def _first(chain: Sequence[_Row], highest: int) -> int:
         if row.entry is None:
             return row.number - place
     for place, row in enumerate(chain):
-        number = _written_as(row, range(1, highest + 2))
+        number = _written_as(row, range(1, highest + 2), budget)
         if number is not None:
             return number - place
     return chain[0].number
 
 
-def _written_as(row: _Row, numbers: Iterable[int]) -> int | None:
+def _written_as(row: _Row, numbers: Iterable[int], budget: Iterator[None]) -> int | None:
+    """The one of these numbers that a row's hash covers; None as well when the time to look for it is over."""
     entry = row.entry
     if entry is None:
         return row.number
-    return next((number for number in numbers if audit.fits(entry, number)), None)
+    tried = (number for number, _ in zip(numbers, budget, strict=False))
+    return next((number for number in tried if audit.fits(entry, number)), None)
 
 
 def _within(run: _Run) -> Iterator[Fault]:

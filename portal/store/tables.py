@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from portal.store.columns import process_variables
+from portal.store.columns import audit_details, process_variables
 
 Id = String(64)
 Word = String(64)
@@ -348,7 +348,7 @@ class AuditEntry(Base):
     action: Mapped[str] = mapped_column(Word)
     kind: Mapped[str] = mapped_column(Word)
     object_id: Mapped[str] = mapped_column(Id, index=True)
-    details: Mapped[dict[str, Any]]
+    details: Mapped[dict[str, Any]] = mapped_column(audit_details())
     previous: Mapped[str] = mapped_column(Hash)
     hash: Mapped[str] = mapped_column(Hash)
 
