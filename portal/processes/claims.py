@@ -16,7 +16,7 @@ from portal.processes import order_rows, restored_cards
 from portal.processes.codes import LINK_SECONDS, TYPED_SECONDS, digest
 from portal.rate_limits import RateLimit, limit_key
 from portal.store import audit
-from portal.store.tables import Device, KnownDevice, Order, Process, User
+from portal.store.tables import Card, Device, KnownDevice, Order, Process, User
 from protocol import jose, link
 from protocol.errors import InlayError
 from protocol.messages import (
@@ -26,6 +26,7 @@ from protocol.messages import (
     Claim,
     ClaimResult,
     Confirmation,
+    CreateVirtualCard,
     EncodeCard,
     Transport,
     plain,
@@ -177,6 +178,8 @@ class Claims:
         """See ADR 2: whoever took a loopback port could return a completion secret, but shows no number."""
         if await tx.get(KnownDevice, (order.user_id, device)) is None:
             return Binding.NUMBER
+        if await _is_elsewhere(tx, order, device):
+            return Binding.NUMBER
         if transport is Transport.LOOPBACK:
             return Binding.COMPLETION
         return Binding.NUMBER if _always_bound(order) else Binding.NONE
@@ -234,6 +237,16 @@ def _always_bound(order: Order) -> bool:
         return True
     parameters = order_rows.parameters(order)
     return isinstance(parameters, EncodeCard) and CardStep.SET_PIN in parameters.steps
+
+
+async def _is_elsewhere(tx: AsyncSession, order: Order, device: str) -> bool:
+    """Whether an order is about a card that another device has made.
+
+    A card stays with its device, but a device that lost its key has a new one: the person says that it is theirs.
+    """
+    parameters = order_rows.parameters(order)
+    card = None if isinstance(parameters, CreateVirtualCard) else await tx.get(Card, parameters.card)
+    return card is not None and card.device_jkt not in (None, device)
 
 
 def _check_first_device(order: Order, device: str) -> None:

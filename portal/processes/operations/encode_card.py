@@ -33,7 +33,7 @@ class EncodeCardOperation:
             raise DecodeError("params_invalid", "$.storage")
 
     async def register(self, context: Context, tx: AsyncSession, order: Order, requests: Requests) -> None:
-        """The requests are of the card that was meant, on its own device, and keys that were kept are its own."""
+        """The requests are of the card that was meant, and keys that were kept are its own."""
         card = await _card(tx, order)
         if (requests.guid, requests.serial) != (card.guid, card.serial) or requests.puk is not None:
             raise DecodeError("params_invalid", "$.guid")
