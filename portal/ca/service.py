@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from portal.ca.ocsp import Answer, OcspResponder
     from portal.clock import Clock
 
+BODY_SECONDS: Final = 10.0
+"""How long a request's body may take: it is one packet."""
 _REQUEST_TYPE: Final = "application/ocsp-request"
 _ANSWER_TYPE: Final = "application/ocsp-response"
 _KEEP: Final = 60
@@ -71,10 +74,14 @@ class CaService:
             raise web.HTTPUnsupportedMediaType
         # one byte more than is taken tells a long one from a fitting one; the rest isn't read
         body = bytearray()
-        async for piece in request.content.iter_chunked(MAX_REQUEST + 1):
-            body += piece
-            if len(body) > MAX_REQUEST:
-                break
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for piece in request.content.iter_chunked(MAX_REQUEST + 1):
+                    body += piece
+                    if len(body) > MAX_REQUEST:
+                        break
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(headers={"Connection": "close"}) from None
         return await self._answered(bytes(body), may_be_kept=False)
 
     async def _ocsp_get(self, request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import secrets
@@ -20,6 +21,8 @@ LOGIN_COOKIE: Final = "__Host-inlay-login"
 """Ties the log-in form to the browser that loaded it, before there is a session."""
 CSRF_FIELD: Final = "csrf"
 MAX_FORM_BYTES: Final = 64 * 1024
+FORM_SECONDS: Final = 30.0
+"""How long a form may be under way: nobody keeps a connection busy by sending half of one."""
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{20,128}\Z")
 _LOCAL_PATH: Final = re.compile(r"/(?!/)[A-Za-z0-9/_-]{0,200}\Z")
@@ -78,6 +81,7 @@ async def read_form(request: web.Request, csrf_token: str) -> dict[str, list[str
     Raises:
         ForeignRequest: another origin, none, another token, or something other than a form.
         web.HTTPRequestEntityTooLarge: it is too long.
+        web.HTTPRequestTimeout: it doesn't come.
     """
     check_origin(request)
     charset = (request.charset or "utf-8").lower()
@@ -87,7 +91,10 @@ async def read_form(request: web.Request, csrf_token: str) -> dict[str, list[str
     if length is None or length > MAX_FORM_BYTES:
         raise web.HTTPRequestEntityTooLarge(max_size=MAX_FORM_BYTES, actual_size=length or 0)
     try:
-        sent = await request.post()
+        async with asyncio.timeout(FORM_SECONDS):
+            sent = await request.post()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     except UnicodeDecodeError:
         raise ForeignRequest from None
     values = {name: [item for item in sent.getall(name) if isinstance(item, str)] for name in sent}

@@ -106,6 +106,7 @@ def _http_trouble(error: web.HTTPException) -> Trouble:
         return _NOT_FOUND
     why = {
         405: "This address does not take such a request.",
+        408: "Its form was not sent to its end in time.",
         413: "It is larger than any form of this portal.",
     }.get(error.status, "The request is not one that a browser makes here.")
     return Trouble("bad_request", error.status, "This was not done.", why, "Go to the start page.")
