@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 MARK: Final = "\ufeff"
 """Before the first line: without it spreadsheets take the file for another encoding."""
 _STARTS_FORMULA: Final = frozenset("=+-@\t\r\n|%＝＋－＠")  # noqa: RUF001 # the wide forms count as well
+
+_BEGINNINGS: Final = re.escape("".join(sorted(_STARTS_FORMULA)))
+_CELL_INSIDE: Final = re.compile(f'([;\r\n][ "\u00a0\u3000]*)(?=[{_BEGINNINGS}])')
+"""What would begin a formula where a spreadsheet takes another character than the comma to part cells."""
 
 
 def line(cells: Iterable[str]) -> str:
@@ -22,6 +27,10 @@ def line(cells: Iterable[str]) -> str:
 
 
 def guarded(cell: str) -> str:
-    """A cell that no spreadsheet computes: an apostrophe stands before what would begin a formula."""
+    """A cell that no spreadsheet computes: an apostrophe stands before what would begin a formula.
+
+    In many countries a spreadsheet parts cells at semicolons, whatever the file's quotes say: there, too.
+    """
     begin = cell.lstrip(" \u00a0\u3000")[:1]
-    return "'" + cell if begin in _STARTS_FORMULA and begin else cell
+    safe = _CELL_INSIDE.sub(r"\1'", cell)
+    return "'" + safe if begin in _STARTS_FORMULA and begin else safe

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,6 @@ _FORMULAS = [
     "-2+3",
     "@SUM(A1)",
     "\t=1",
-    "\r=1",
     "  =1",
     "\u00a0=1",
     "＝1",  # noqa: RUF001 # the wide form
@@ -41,3 +41,26 @@ def test_other_cells_stay(cell: str) -> None:
 def test_a_line_is_read_back_as_it_was_written(cells: list[str]) -> None:
     rows = list(csv.reader(io.StringIO(line(cells), newline="")))
     assert rows == [[guarded(cell) for cell in cells]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "desk;=cmd|'/C calc'!A0",
+        "desk; +1",
+        'desk;"=1',
+        'desk; ""@A1',
+        "desk\n=1",
+        "\r=1",
+        "a;-1;=2",
+        "desk;＝1",  # noqa: RUF001
+    ],
+)
+def test_a_spreadsheet_that_parts_cells_at_semicolons_computes_nothing(name: str) -> None:
+    """A device's name is its user's own: read as such a spreadsheet does, no cell begins a formula."""
+    for cell in re.split(r"[;\r\n]", line(["1", name, "Active"])):
+        assert cell.strip(' "')[:1] not in set("=+-@＝"), cell  # noqa: RUF001
+
+
+def test_a_semicolon_alone_is_left_as_it_is() -> None:
+    assert guarded("Desk; second floor") == "Desk; second floor"
