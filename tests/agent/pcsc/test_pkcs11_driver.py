@@ -58,6 +58,12 @@ def certificate_for(public: PublicKey) -> bytes:
     return signed.public_bytes(Encoding.DER)
 
 
+@pytest.fixture
+def bad_module(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A module that misbehaves as the test says; built before the test's event loop runs."""
+    return bad_modules.build(tmp_path, request.param)
+
+
 async def refused(work: object) -> str:
     with pytest.raises(InlayError) as caught:
         await work  # type: ignore[misc]  # any awaitable
@@ -101,16 +107,18 @@ async def test_missing_and_foreign_files_are_no_modules(tmp_path: Path) -> None:
         await driver.close()
 
 
-async def test_module_that_crashes_is_named_and_started_anew(tmp_path: Path) -> None:
-    process = Process(bad_modules.build(tmp_path, "crashes"))
+@pytest.mark.parametrize("bad_module", ["crashes"], indirect=True)
+async def test_module_that_crashes_is_named_and_started_anew(bad_module: Path) -> None:
+    process = Process(bad_module)
     for starts in (1, 2):
         assert await refused(process.call("tokens")) == "pkcs11_module_crashed"
         assert process.starts == starts
     await process.close()
 
 
-async def test_module_that_hangs_is_ended_at_its_deadline(tmp_path: Path) -> None:
-    process = Process(bad_modules.build(tmp_path, "hangs"))
+@pytest.mark.parametrize("bad_module", ["hangs"], indirect=True)
+async def test_module_that_hangs_is_ended_at_its_deadline(bad_module: Path) -> None:
+    process = Process(bad_module)
     with pytest.raises(InlayError) as caught:
         await process.call("tokens", seconds=3)
     assert caught.value.fields == {"module": "hangs.so", "call": "tokens", "seconds": 3}
@@ -119,8 +127,9 @@ async def test_module_that_hangs_is_ended_at_its_deadline(tmp_path: Path) -> Non
     await process.close()
 
 
-async def test_what_a_module_prints_is_no_answer(tmp_path: Path) -> None:
-    process = Process(bad_modules.build(tmp_path, "chatters"))
+@pytest.mark.parametrize("bad_module", ["chatters"], indirect=True)
+async def test_what_a_module_prints_is_no_answer(bad_module: Path) -> None:
+    process = Process(bad_module)
     with pytest.raises(InlayError) as caught:
         await process.call("tokens")
     assert caught.value.code == "card_feature_missing"
