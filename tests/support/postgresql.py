@@ -32,7 +32,14 @@ class PrivatePostgresql:
         if os.geteuid() == 0:
             user = pwd.getpwnam(_USER)
             os.chown(self.folder, user.pw_uid, user.pw_gid)
-            self._as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+            self._as_user = [
+                "setpriv",
+                f"--reuid={user.pw_uid}",
+                f"--regid={user.pw_gid}",
+                "--clear-groups",
+                "--pdeathsig",
+                "keep",
+            ]
         self._server: Child | None = None
         self._databases = 0
 
