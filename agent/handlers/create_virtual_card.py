@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from agent.handlers.card_writing import (
     begin,
@@ -45,9 +45,6 @@ from protocol.messages import (
     Step,
     StorageLevel,
 )
-
-if TYPE_CHECKING:
-    pass
 
 CONSENT_SECONDS: Final = 600
 """How long the window waits for a person."""

@@ -224,10 +224,8 @@ def cells(steps: Sequence[Point]) -> Iterator[Cell]:
     for at in steps:
         if at.name in (ISSUE, RELEASE):
             for fault in CA_FAULTS:
-                if (at.name, fault) != (
-                    RELEASE,
-                    "refuse",
-                ):  # a CA never refuses what it has put on hold itself
+                # a CA never refuses to release what it has put on hold itself
+                if (at.name, fault) != (RELEASE, "refuse"):
                     yield Cell(at, fault)
             continue
         for leaves in (False, True):

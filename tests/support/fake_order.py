@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from protocol import jose
 from protocol.errors import InlayError
@@ -27,9 +26,6 @@ from protocol.messages import (
     Requests,
 )
 from protocol.orders import Exchange
-
-if TYPE_CHECKING:
-    pass
 
 EVENT_SECONDS = 20.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
@@ -13,9 +12,6 @@ from portal.store import audit, audit_check
 from portal.store.database import Database
 from portal.store.tables import AuditEntry
 from tests.support.databases import BACKENDS
-
-if TYPE_CHECKING:
-    pass
 
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
