@@ -103,6 +103,8 @@ export interface SilenceWatch {
 }
 
 export const ACCEPT_MILLISECONDS: number;
+/** How long an agent that was found may take to greet anew at the click. */
+export const GREET_MILLISECONDS: number;
 export const SILENCE_MILLISECONDS: number;
 export function createOpener(options: OpenerOptions): Opener;
 export function watchReaders(options: ReaderWatchOptions): ReaderWatch;

@@ -18,6 +18,10 @@ export { watchReaders } from './readers.js';
 export { createSilenceWatch, SILENCE_MILLISECONDS } from './silence.js';
 export { CAUSES, PORTS, POSSIBILITIES, STEPS } from './tables.js';
 
+/** How long an agent that was found may take to greet anew at the click, in milliseconds: a busy machine is no reason
+ * to make the browser ask. With the answer's time it stays within the five seconds for which a click opens a link. */
+export const GREET_MILLISECONDS = 1000;
+
 /** How long the agent may take to say that it has the code, in milliseconds. */
 export const ACCEPT_MILLISECONDS = 2000;
 
@@ -82,7 +86,7 @@ class Opener {
     let connection = null;
     try {
       // The agent is greeted anew: it closes connections that idle, and minutes may lie between search and click.
-      connection = await connect(port, SEARCH_MILLISECONDS, this.#environment, {
+      connection = await connect(port, GREET_MILLISECONDS, this.#environment, {
         onNotification: (method, params) => this.#notified(connection, method, params),
         onLost: (lost) => this.#lost(lost),
       });

@@ -73,7 +73,7 @@ async def test_permission_granted(use_case: UseCase, tmp_path: Path) -> None:
     policies = Policies().allow_loopback(use_case.address.origin)
     async with use_case.browser(policies) as person:
         await person.begin()
-        assert await person.path_found() == "loopback"
+        assert await person.found_directly()
         await person.open_inlay(question=False)
         await _finish(use_case, person)
         assert await look(person.display) is None

@@ -119,7 +119,8 @@ def test_nothing_leaks_over_many_locks(desk: Desk) -> None:
         threads.append(len(os.listdir(f"/proc/{desk.agent.pid}/task")))
     # one of them may be the question's own connection
     assert min(descriptors[-4:]) <= min(descriptors[:4]), descriptors
-    assert max(threads[-4:]) <= max(threads[:6]), threads
+    # the event loop's pool grows when two calls meet by chance, and is bounded; a thread for each lock would be seven
+    assert max(threads[-3:]) - max(threads[:3]) <= 3, threads
 
 
 @pytest.mark.parametrize("moment", [0, 2, 3, 5])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 PROCESS = "/processes/process-1"
+_SEARCHES = 10
 WAITING = PageEvent(state="waiting")
 PAGES = (
     "/login",
@@ -59,6 +61,16 @@ class Desk:
 
     async def show(self, path: str) -> None:
         await self.page.goto(self.portal.origin + path)
+
+    async def found_directly(self) -> None:
+        """The page found the agent; where a busy machine took longer than the page looks, it is shown again."""
+        order = self.page.locator("#order")
+        for _ in range(_SEARCHES):
+            await expect(order).to_have_attribute("data-found", re.compile("."))
+            if await order.get_attribute("data-found") == "loopback":
+                return
+            await self.page.reload()
+        pytest.fail(f"no agent found in {_SEARCHES} searches")
 
     @property
     def errors(self) -> list[str]:
@@ -124,7 +136,7 @@ async def test_the_direct_way(
         services, agent, page = at.services, at.agent, at.page
         services.at("open", order=WAITING)
         await at.show(PROCESS)
-        await expect(page.locator("#order")).to_have_attribute("data-found", "loopback")
+        await at.found_directly()
         assert agent.opened.empty()
         await page.get_by_role("link", name="Open Inlay").click()
         taken = await asyncio.wait_for(agent.opened.get(), 10)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { createOpener, PORTS } from '../../../protocol/js/inlay.js';
+import { createOpener, GREET_MILLISECONDS, PORTS } from '../../../protocol/js/inlay.js';
 import { CODE, LINK, PORT, PORTAL, SECRET, agent, click, settled, world } from './fakes.mjs';
 
 const refusal = (id, error, fields = {}) => ({
@@ -191,13 +191,13 @@ test('an agent that is gone by the time of the click: the link is followed', asy
   assert.deepEqual(setting.navigated, [LINK]);
 });
 
-test('an agent behind a sudden prompt is not waited for', async () => {
+test('an agent behind a sudden prompt is waited for a second', async () => {
   const there = agent();
   const setting = world({ agents: { [PORT]: there } });
   const { opener } = await prepared(setting);
   there.opens = false;
   opener.open(click());
-  await setting.clock.advance(299);
+  await setting.clock.advance(GREET_MILLISECONDS - 1);
   assert.deepEqual(setting.navigated, []);
   await setting.clock.advance(1);
   assert.deepEqual(setting.navigated, [LINK]);
