@@ -321,7 +321,7 @@ async def test_nobody_there_ends_a_wait_for_a_reader(
     monkeypatch.setattr(Attachment, "wait_for", never)
     showing = asyncio.create_task(places.show(card))
     await waiting.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await places.withdraw(InlayError("session_locked"))
         shown = await showing
     assert shown.problem is not None

@@ -313,7 +313,7 @@ async def test_who_never_fetches_the_rest_holds_nothing_up_for_long(
     slot.send(POWER_ON)
     await slot.ask(SELECT)
     assert (await slot.ask(bytes.fromhex("00CB3FFF035C017E08")))[-2] == 0x61
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await attachment.close()
     await slot.ended()
     assert not card.midway
@@ -331,7 +331,7 @@ async def test_a_reader_that_goes_meanwhile_holds_nothing_up(
     closing = asyncio.create_task(attachment.close())
     await asyncio.sleep(0)
     await slot.hang_up()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await closing
 
 
