@@ -37,6 +37,8 @@ SELECT = bytes.fromhex("00A4040005A000000308")
 VERIFY = bytes.fromhex("0020008008313233343536FFFF")
 LASTING = ThreadPoolExecutor(1)
 """pcscd ends with the thread that started it (PR_SET_PDEATHSIG): this one lasts as long as the test run."""
+_QUITS_SECONDS = 70
+"""pcscd --auto-exit quits 60 s after its last client, and looks once a second."""
 
 
 @pytest.fixture
@@ -152,6 +154,34 @@ async def test_a_restarted_pcscd_gets_its_card_back(
             await asyncio.sleep(0.1)
     shown = await places.where(card.card_id)
     assert shown.problem is None
+
+
+@pytest.fixture
+def quitting_pcscd(pcscd: PrivatePcscd) -> Iterator[None]:
+    """The run's pcscd quits 60 s after its last client, as Debian's unit has it."""
+    _restart_quitting(pcscd, quits=True)
+    yield
+    _restart_quitting(pcscd, quits=False)
+
+
+def _restart_quitting(pcscd: PrivatePcscd, *, quits: bool) -> None:
+    LASTING.submit(pcscd.stop).result()
+    pcscd.auto_exit = quits
+    LASTING.submit(pcscd.start).result()
+
+
+@pytest.mark.timeout(240)
+async def test_a_service_that_quits_without_clients_stays_while_a_card_is_in(
+    quitting_pcscd: None, pcscd: PrivatePcscd, card: VirtualCard, places: CardPlaces
+) -> None:
+    """Nobody but us asks for it; without our card it goes, which shows that it would have gone."""
+    shown = await places.show(card)
+    assert shown.problem is None
+    await asyncio.sleep(_QUITS_SECONDS)  # what must not happen can't be waited for
+    assert pcscd.running
+    assert await asyncio.to_thread(chuid.find, card.guid.hex()) == shown.reader
+    await places.hide(card.card_id)
+    await asyncio.to_thread(wait_until, lambda: not pcscd.running, "pcscd's own end", seconds=_QUITS_SECONDS)
 
 
 async def test_a_whole_order_ends_in_a_reader(

@@ -73,6 +73,11 @@ class PrivatePcscd:
         """What pcscd has printed since it was first started."""
         return self._log.read_text(errors="replace")
 
+    @property
+    def running(self) -> bool:
+        """Whether it is there still."""
+        return self._child is not None and self._child.running()
+
     def start(self) -> Self:
         """Start pcscd and wait until its socket and all slots listen."""
         _SOCKET.unlink(missing_ok=True)  # a killed pcscd leaves its socket and pid file behind

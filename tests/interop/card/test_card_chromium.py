@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -105,4 +106,8 @@ async def test_log_in_with_the_card(
                 await asyncio.to_thread(_answer, xvfb)
                 await loading
                 said = await page.text_content("body")
-    assert said == f"Card Holder 9A by TLSv1.{3 if newest is ssl.TLSVersion.TLSv1_3 else 2}"
+    version = f"TLSv1.{3 if newest is ssl.TLSVersion.TLSv1_3 else 2}"
+    assert said == f"Card Holder 9A by {version}"
+    sys.stdout.write(
+        f"\n{'Chromium':16} {f'log in to a server (9A, {version})':38} yes\n"
+    )  # with `make clients`
