@@ -26,7 +26,7 @@ bench: ## Inlay's figures beside what they are judged by; PARTS="link window use
 
 clients: ## other programs' clients against one card, as a table
 	@packaging/setup test
-	@.venv/bin/pytest -q -s tests/interop/card/test_card_client_table.py tests/interop/card/test_card_chromium.py
+	@.venv/bin/pytest -q -s tests/interop/card/test_card_client_table.py
 
 kills: ## kill agent, PIN window, portal and pcscd at every boundary of both journals; SEED=n KILLS="--errand delete --victims portal"
 	@packaging/setup test

@@ -24,6 +24,8 @@ END_SECONDS = 60.0
 _STARVED_AT_MOST = 5 * END_SECONDS
 _QUIET_SECONDS = 3.0
 """How long an order that has not begun is looked at: it stays so."""
+_DRAWS_AT_MOST = 20
+"""How often a moment is drawn anew at which its victim wasn't there: a window is open for a part of the way."""
 _AGAIN_SECONDS = 1.5
 """After a restart: in these an agent or portal takes up what it left."""
 NOT_REACHED = "not reached"
@@ -150,15 +152,23 @@ class Kills:
         return self._clean[window]
 
     def run(self, moments: Iterable[Moment]) -> Iterator[Row]:
-        """Carry moments out."""
+        """Carry moments out; one of chance at which nobody could be killed is drawn anew, and has a row of its own."""
         for moment in moments:
-            if isinstance(moment.at, float):
-                self.clean(window=moment.victim == "window")  # how long the way is
-            with self.scene.desk() as desk:
-                self._equip(desk)
-                row = self._row(desk, moment)
-            self.scene.leave()
+            draws = redrawn(moment)
+            row = self._carry_out(moment)
             yield row
+            while row.end == NOT_REACHED and (another := next(draws, None)) is not None:
+                row = self._carry_out(another)
+                yield row
+
+    def _carry_out(self, moment: Moment) -> Row:
+        if isinstance(moment.at, float):
+            self.clean(window=moment.victim == "window")  # how long the way is
+        with self.scene.desk() as desk:
+            self._equip(desk)
+            row = self._row(desk, moment)
+        self.scene.leave()
+        return row
 
     def _equip(self, desk: Desk) -> None:
         """Make the card that the errand is about, undisturbed."""
@@ -271,6 +281,15 @@ def uniform(seed: int, count: int, victims: Sequence[str] = VICTIMS) -> list[Mom
     """Moments between click and Active, each as likely as any; victims in turn."""
     drawn = random.Random(seed)  # noqa: S311 (repeatable on purpose)
     return [Moment(victims[number % len(victims)], drawn.random()) for number in range(count)]
+
+
+def redrawn(moment: Moment) -> Iterator[Moment]:
+    """Moments in the place of one of chance whose victim wasn't there, always the same ones; none for a boundary."""
+    if not isinstance(moment.at, float):
+        return
+    drawn = random.Random(f"{moment.victim} {moment.at!r}")  # noqa: S311 (repeatable on purpose)
+    for _ in range(_DRAWS_AT_MOST):
+        yield moment._replace(at=drawn.random())
 
 
 def twice(

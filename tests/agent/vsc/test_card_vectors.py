@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.vsc import command_parser, commands
+from agent.vsc.keys_software import SoftwareKeys
 from tests.support.virtual_cards import empty_card, prove_management, store_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.vsc.card import VirtualCard
 
 _FOLDER = Path(__file__).parents[2] / "vectors" / "piv"
@@ -25,7 +28,7 @@ def _cases() -> list[object]:
     for path in sorted(_FOLDER.glob("*.json")):
         for case in json.loads(path.read_text())["cases"]:
             name = f"{path.stem}: {case['name']}"
-            found.append(pytest.param(case.get("setup", []), case["exchanges"], id=name))
+            found.append(pytest.param(case, id=name))
     return found
 
 
@@ -33,20 +36,40 @@ def _set_up(card: VirtualCard, step: str) -> None:
     if step == "management":
         prove_management(card)
         return
-    answer = card.transmit({"select": _SELECT, "pin": _VERIFY}[step])
+    if step == "reset":
+        card.reset()
+        return
+    word, _, command = step.partition(" ")
+    answer = card.transmit(
+        bytes.fromhex(command) if word == "key" else {"select": _SELECT, "pin": _VERIFY}[step]
+    )
     assert answer[-2:] == b"\x90\x00"
 
 
-@pytest.mark.parametrize(("setup", "exchanges"), _cases())
-def test_vector(setup: list[str], exchanges: list[tuple[str, str]], tmp_path: Path) -> None:
+def _drawing(numbers: str) -> Callable[[SoftwareKeys, int], bytes]:
+    """A source of random bytes that draws those of a published example."""
+
+    def draw(_keys: SoftwareKeys, length: int) -> bytes:
+        drawn = bytes.fromhex(numbers)
+        assert len(drawn) == length
+        return drawn
+
+    return draw
+
+
+@pytest.mark.parametrize("case", _cases())
+def test_vector(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fresh card (PIN 123456, PUK 87654321) answers each command as written: a pattern, ``?`` is any digit.
 
-    ``setup`` names what has been done before: ``select``, ``management`` (its key is proved), ``pin``.
+    ``setup`` names what has been done before: ``select``, ``management`` (its key is proved), ``pin``, ``reset``,
+    ``key …`` (the command that sets another management key). ``random``: what the card draws from then on.
     """
     card = empty_card(store_in(tmp_path))
-    for step in setup:
+    for step in case.get("setup", []):
         _set_up(card, step)
-    for command, expected in exchanges:
+    if "random" in case:
+        monkeypatch.setattr(SoftwareKeys, "random_bytes", _drawing(case["random"]))
+    for command, expected in case["exchanges"]:
         answer = card.transmit(bytes.fromhex(command)).hex().upper()
         assert re.fullmatch(expected.replace("?", "[0-9A-F]"), answer), (command, expected, answer)
 

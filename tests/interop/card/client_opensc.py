@@ -15,7 +15,7 @@ from agent.vsc.commands import Algorithm
 from tests.interop.card.clients import KEYS, MODULE, PIN_TEXT, PUK_TEXT, Client, Operation
 from tests.support.virtual_cards import prove_management
 
-_IDS: Final = {0x9A: "01", 0x9C: "02", 0x9D: "03", 0x9E: "04", 0x82: "05", 0x83: "06", 0x84: "07"}
+_IDS: Final = {0x9A: "01", 0x9C: "02", 0x9D: "03", 0x9E: "04", 0x82: "05", 0x83: "06", 0x84: "07", 0x85: "08"}
 _DIGESTS: Final = {Algorithm.P_256: "sha256", Algorithm.P_384: "sha384"}
 
 
@@ -29,8 +29,8 @@ def _dump(client: Client) -> None:
 
 
 def _read_certificates(client: Client) -> None:
-    for slot, object_id in _IDS.items():
-        pem = client.run("pkcs15-tool", "--read-certificate", object_id)
+    for slot in KEYS:
+        pem = client.run("pkcs15-tool", "--read-certificate", _IDS[slot])
         assert client.certificate(slot).public_bytes(Encoding.PEM).decode().strip() in pem
 
 
@@ -67,6 +67,16 @@ def _sign_rsa(client: Client, slot: int, mechanism: str) -> None:
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
     scheme = pss if mechanism.endswith("PSS") else padding.PKCS1v15()
     public.verify(signature.read_bytes(), b"signed", scheme, hashes.SHA256())
+
+
+def _sign_rsa_3072(client: Client) -> None:
+    """By a key in a retired slot: the slots for signatures have keys of other kinds."""
+    public = personalise.generate(client.card, 0x85, Algorithm.RSA_3072)
+    personalise.write_certificate(client.card, 0x85, client.root.issue(public, 0x9A))
+    try:
+        _sign_rsa(client, 0x85, "SHA256-RSA-PKCS")
+    finally:
+        _delete(client, 0x85)
 
 
 def _sign_ec(client: Client, slot: int) -> None:
@@ -121,7 +131,7 @@ def _cannot_use(client: Client, algorithm: Algorithm, reason: str) -> None:
     public = personalise.generate(client.card, 0x85, algorithm)
     personalise.write_certificate(client.card, 0x85, client.root.issue(public, 0x9A))
     message, result = client.write("message", b"used"), client.path("never")
-    argv = ["pkcs11-tool", "--module", MODULE, "--login", "--pin", PIN_TEXT, "--id", "08"]
+    argv = ["pkcs11-tool", "--module", MODULE, "--login", "--pin", PIN_TEXT, "--id", _IDS[0x85]]
     files = ["--input-file", str(message), "--output-file", str(result)]
     done = client.pcscd.run([*argv, *_USE[algorithm], *files], env=client.env)
     _delete(client, 0x85)
@@ -153,6 +163,7 @@ OPERATIONS: Final = [
     Operation("pkcs11-tool", "random bytes", _random),
     Operation("pkcs11-tool", "sign RSA-2048 PKCS#1", partial(_sign_rsa, slot=0x9A, mechanism="SHA256-RSA-PKCS")),
     Operation("pkcs11-tool", "sign RSA-2048 PSS", partial(_sign_rsa, slot=0x9A, mechanism="SHA256-RSA-PKCS-PSS")),
+    Operation("pkcs11-tool", "sign RSA-3072 PKCS#1, retired", _sign_rsa_3072),
     Operation("pkcs11-tool", "sign P-384 (9C)", partial(_sign_ec, slot=0x9C)),
     Operation("pkcs11-tool", "sign P-256 (9E)", partial(_sign_ec, slot=0x9E)),
     Operation("pkcs11-tool", "decrypt RSA-3072 PKCS#1", partial(_decrypt, slot=0x9D, mechanism="RSA-PKCS")),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import stat
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import asyncssh
@@ -77,15 +78,15 @@ def _server(line: str) -> Iterator[int]:
         loop.close()
 
 
-def _log_in(client: Client) -> None:
+def _log_in(client: Client, slot: int = 0x9A) -> None:
     """With another key of the card first, which may not; then with the one that may."""
     ask = _askpass(client)
-    for line, fails in ((_line(client, 0x9C), True), (_line(client), False)):
+    for line, fails in ((_line(client, 0x9C), True), (_line(client, slot), False)):
         with _server(line) as port:
             options = ["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
             only = ["-o", "IdentityAgent=none", "-o", "IdentityFile=none", "-o", f"PKCS11Provider={MODULE}"]
             # one key of the card is offered alone: the other one's server must not be let in by it
-            key = client.write("offered.pub", _line(client).encode())
+            key = client.write("offered.pub", _line(client, slot).encode())
             only += ["-o", "IdentitiesOnly=yes", "-i", str(key)]
             argv = ["ssh", *options, *only, "-p", str(port), "holder@127.0.0.1", "who"]
             said = client.run(*argv, fails=fails, env=ask)
@@ -127,6 +128,23 @@ def _sign(client: Client) -> None:
     assert "Good" in said
 
 
+def _sign_9c(client: Client) -> None:
+    """The agent never asks for a PIN before a signature: it can't use a key that wants one each time."""
+    public, message = (
+        client.write("id.pub", _line(client, 0x9C).encode()),
+        client.write("challenge", b"challenge"),
+    )
+    signature = client.path("challenge.sig")
+    signature.unlink(missing_ok=True)
+    tries = client.card.details().pin_tries
+    with _agent(client) as env:
+        argv = ["ssh-keygen", "-Y", "sign", "-f", str(public), "-n", "test", str(message)]
+        said = client.run(*argv, env=env, fails=True)
+    assert "agent refused operation" in said or "not found in agent" in said, said
+    assert not signature.exists()
+    assert client.card.details().pin_tries == tries
+
+
 def _many(client: Client) -> None:
     """The agent keeps the card open: twenty signatures by one PIN."""
     public = client.write("id.pub", _line(client).encode())
@@ -140,6 +158,8 @@ def _many(client: Client) -> None:
 OPERATIONS: Final = [
     Operation("ssh-keygen", "list keys by PKCS#11", _list),
     Operation("ssh", "log in to a server (9A)", _log_in),
+    Operation("ssh", "log in to a server (9E)", partial(_log_in, slot=0x9E)),
     Operation("ssh-agent", "sign a challenge (9A)", _sign),
+    Operation("ssh-agent", "sign a challenge (9C)", _sign_9c, "the agent gives no PIN before a signature"),
     Operation("ssh-agent", "twenty signatures by one PIN", _many),
 ]

@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 from aiohttp import web
 
 from agent.vsc.commands import Algorithm
-from tests.interop.card.certified import Root
-from tests.interop.card.clients import KEYS, MODULE, PIN_TEXT, make_card
+from tests.interop.card.clients import KEYS, MODULE, PIN_TEXT, Client
 from tests.support import browser
 from tests.support.browser import Policies, Portal, chromium
 from tests.support.certificates import ThrowAwayCA
 from tests.support.display import VirtualDisplay
-from tests.support.pcscd import PrivatePcscd
-from tests.support.virtual_cards import InReader, store_in
 
-pytestmark = pytest.mark.browser
-
+VERSIONS: Final = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}
 PIN_QUESTION = "^Unlock Security Device$"
 
 
@@ -76,38 +72,30 @@ def _answer(screen: VirtualDisplay) -> None:
     screen.xdotool("key", "Return")
 
 
-@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_log_in_with_the_card(
+async def log_in(
+    client: Client,
     newest: ssl.TLSVersion,
-    pcscd: PrivatePcscd,
-    xvfb: VirtualDisplay,
+    screen: VirtualDisplay,
     https_ca: ThrowAwayCA,
-    tmp_path: Path,
+    folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The browser asks for the PIN and is let in as the holder; TLS 1.3 makes it sign by PSS."""
-    root, home = Root(), tmp_path / "home"
+    home = folder / "home"
     home.mkdir()
-    (tmp_path / "root.pem").write_bytes(root.pem())
-    card = await asyncio.to_thread(make_card, store_in(tmp_path), root)
+    (folder / "root.pem").write_bytes(client.root.pem())
     assert KEYS[0x9A] is Algorithm.RSA_2048
     _with_module(monkeypatch)
-    async with _server(https_ca, tmp_path / "root.pem", newest) as port:
+    async with _server(https_ca, folder / "root.pem", newest) as port:
         portal = Portal(port, public=False)
         policies = Policies(
             {"AutoSelectCertificateForUrls": [f'{{"pattern":"{portal.origin}","filter":{{}}}}']}
         )
-        with InReader(card, pcscd.vpcd_port):
-            async with chromium(
-                xvfb, home, portal=portal, ca_file=https_ca.ca_file, policies=policies
-            ) as context:
-                page = context.pages[0] if context.pages else await context.new_page()
-                loading = asyncio.create_task(page.goto(portal.origin + "/"))
-                await asyncio.to_thread(_answer, xvfb)
-                await loading
-                said = await page.text_content("body")
-    version = f"TLSv1.{3 if newest is ssl.TLSVersion.TLSv1_3 else 2}"
-    assert said == f"Card Holder 9A by {version}"
-    sys.stdout.write(
-        f"\n{'Chromium':16} {f'log in to a server (9A, {version})':38} yes\n"
-    )  # with `make clients`
+        ca_file = https_ca.ca_file
+        async with chromium(screen, home, portal=portal, ca_file=ca_file, policies=policies) as context:
+            page = context.pages[0] if context.pages else await context.new_page()
+            loading = asyncio.create_task(page.goto(portal.origin + "/"))
+            await asyncio.to_thread(_answer, screen)
+            await loading
+            said = await page.text_content("body")
+    assert said == f"Card Holder 9A by {VERSIONS[newest]}"
