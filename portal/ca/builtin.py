@@ -1,7 +1,8 @@
 """The built-in CA: real X.509 (RFC 5280), with a list of its own of everything it issued.
 
 Its list and its CRLs are tables that nothing else in the portal writes. Every call is its own transaction: what the CA
-has done stays done when the portal's next transaction fails, as with any CA.
+has done stays done when the portal's next transaction fails, as with any CA. So each change has its own entry in the
+audit log, beside what the portal writes of the same certificate: what was signed and never arrived is told by it too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from portal.ca.ocsp import Status
 from portal.ca.x509 import algorithm_of, key_hash, spki
 from portal.keys import KeysUnavailableError
 from portal.model.states import CaState
+from portal.store import audit
 from portal.store.tables import CaCertificate, CaCrl, CaStatus
 
 if TYPE_CHECKING:
@@ -89,6 +91,9 @@ class BuiltinCa:
                 row.revoked_at, row.reason = now, Reason.CERTIFICATE_HOLD.value
                 await _count_change(tx)
             tx.add(row)
+            await self._note(
+                tx, "ca.issued", row.serial, request=request.request_id, on_hold=int(request.hold)
+            )
         return row.der
 
     async def find(self, *, request_id: str | None = None, key_hash: str | None = None) -> list[bytes]:
@@ -129,6 +134,7 @@ class BuiltinCa:
                 case CaState.GOOD:
                     row.revoked_at, row.reason = self._clock(), Reason.CERTIFICATE_HOLD.value
                     await _count_change(tx)
+                    await self._note(tx, "ca.held", serial)
                 case CaState.HELD:
                     pass
 
@@ -146,6 +152,7 @@ class BuiltinCa:
                 case CaState.HELD:
                     row.revoked_at = row.reason = None
                     await _count_change(tx)
+                    await self._note(tx, "ca.released", serial)
                 case CaState.GOOD:
                     pass
 
@@ -163,6 +170,7 @@ class BuiltinCa:
                 return
             row.revoked_at, row.reason = row.revoked_at or self._clock(), reason.value
             await _count_change(tx)
+            await self._note(tx, "ca.revoked", serial, reason=reason.value)
 
     async def crl(self) -> bytes:
         """The current CRL, DER; made anew when a status has changed or half of its life is gone."""
@@ -196,7 +204,9 @@ class BuiltinCa:
                 return x509.load_der_x509_certificate(row.der)
             until = now + RESPONDER_LIFETIME
             made = await _sign(lambda: certificates.responder(signer, key, now, until))
-            tx.add(_row(made, _RESPONDER + serial_of(made), hashed, now, own=True))
+            own = _row(made, _RESPONDER + serial_of(made), hashed, now, own=True)
+            tx.add(own)
+            await self._note(tx, "ca.issued", own.serial, request=own.request_id, on_hold=0)
         return made
 
     async def _signer(self) -> Signer:
@@ -212,6 +222,7 @@ class BuiltinCa:
                     made = await _sign(lambda: certificates.root(self._name, key, now))
                     row = _row(made, _ROOT, "", now, own=True)
                     tx.add(row)
+                    await self._note(tx, "ca.issued", row.serial, request=_ROOT, on_hold=0)
             self._own = x509.load_der_x509_certificate(row.der)
         return self._own
 
@@ -232,7 +243,14 @@ class BuiltinCa:
         tx.add(
             CaCrl(number=number, der=der, this_update=now, next_update=now + CRL_LIFETIME, changes=changes)
         )
+        await self._note(tx, "ca.crl_published", str(number), entries=len(entries))
         return der
+
+    async def _note(self, tx: AsyncSession, action: str, about: str, **details: str | int) -> None:
+        """Write into the audit log what the CA does; last, because the log is locked from here on."""
+        await audit.record(
+            tx, at=self._clock(), actor="ca", action=action, kind="ca", object_id=about, **details
+        )
 
 
 async def _sign(work: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ hold and release the last one asked for counts. What a page shows changes when t
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import func, select
 
@@ -29,6 +29,14 @@ class Change(enum.StrEnum):
     REVOKE = "revoke"
     HOLD = "hold"
     RELEASE = "release"
+
+
+PENDING: Final = {
+    Change.REVOKE: "revocation pending",
+    Change.HOLD: "hold pending",
+    Change.RELEASE: "release pending",
+}
+"""What waits, in words for people."""
 
 
 class Waiting(NamedTuple):

@@ -44,24 +44,35 @@ async def undo(context: Context, tx: AsyncSession, order: Order, error: InlayErr
     _forget_secrets(order)
     order.deadline_at = None if waiting else now + order.resume_within
     await operation_of(order).undo(context, tx, order, actor)
-    await _end_process(tx, order, error, now)
-    await audit.record(
-        tx, at=now, actor=actor, action="order.undone", kind="order", object_id=order.jti, error=error.code
-    )
+    await _end_process(tx, order, error, actor, now)
+    await _note(tx, order, "order.undone", actor, now, error=error.code)
     if not waiting and _may_say_undo(order):
         await outgoing.send(context, tx, order, Undo(error=ErrorData(error=error.code, fields=error.fields)))
     order_rows.changed(tx, order)
     notify(tx, DEADLINES)
 
 
-def settle(context: Context, tx: AsyncSession, order: Order) -> None:
+async def accept(context: Context, tx: AsyncSession, order: Order) -> None:
+    """The device's receipt is as it should be: the order has won, and is finished whatever comes.
+
+    Raises:
+        WrongState: it isn't running any more; whoever was first has won.
+    """
+    now = context.clock()
+    order_rows.move(order, OrderState.FINISHING, now)
+    await _note(tx, order, "order.accepted", f"device:{order.device_jkt}", now)
+
+
+async def settle(context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
     """Both sides have undone the order, or its time to resume is over.
 
     Raises:
         WrongState: it isn't being undone.
     """
-    order_rows.move(order, OrderState.UNDONE, context.clock())
+    now = context.clock()
+    order_rows.move(order, OrderState.UNDONE, now)
     order.deadline_at = None
+    await _note(tx, order, "order.settled", actor, now)
     order_rows.changed(tx, order)
     notify(tx, DEADLINES)
 
@@ -72,26 +83,43 @@ async def finish(context: Context, tx: AsyncSession, order: Order) -> None:
     Raises:
         WrongState: the order isn't finishing, or an object isn't in the state it must be in.
     """
-    now = context.clock()
+    now, actor = context.clock(), f"device:{order.device_jkt}"
     await operation_of(order).finish(context, tx, order)
-    await certificates.release_proved(tx, order.jti, f"device:{order.device_jkt}", now)
+    await certificates.release_proved(tx, order.jti, actor, now)
     await _know_device(tx, order, now)
     order_rows.move(order, OrderState.FINISHED, now)
     order.shown_step, order.deadline_at = Step.FINISHED.value, None
     _forget_secrets(order)
     process = await tx.get_one(Process, order.process_id, with_for_update=True)
+    moved = {"before": process.step, "after": DETAILS, "state": process.state}
     process.step, process.changed_at = DETAILS, now
+    await _note(tx, order, "order.finished", actor, now)
+    await _note_process(tx, process, "process.step", actor, now, **moved)
     await outgoing.send(context, tx, order, Finished())
     notify(tx, DEADLINES)
 
 
-async def _end_process(tx: AsyncSession, order: Order, error: InlayError, now: int) -> None:
+async def _end_process(tx: AsyncSession, order: Order, error: InlayError, actor: str, now: int) -> None:
     process = await tx.get_one(Process, order.process_id, with_for_update=True)
     if process.state != ProcessState.RUNNING:
         return
     target = ProcessState.CANCELLED if error.code in _BY_PERSON else ProcessState.FAILED
     process.state = states.PROCESS.check(ProcessState(process.state), target)
     process.error, process.changed_at = order_rows.as_json(error), now
+    ended = {"before": ProcessState.RUNNING.value, "after": target.value, "error": error.code}
+    await _note_process(tx, process, "process.state", actor, now, **ended)
+
+
+async def _note(tx: AsyncSession, order: Order, action: str, actor: str, now: int, **details: str) -> None:
+    await audit.record(tx, at=now, actor=actor, action=action, kind="order", object_id=order.jti, **details)
+
+
+async def _note_process(
+    tx: AsyncSession, process: Process, action: str, actor: str, now: int, **details: str
+) -> None:
+    await audit.record(
+        tx, at=now, actor=actor, action=action, kind="process", object_id=process.id, **details
+    )
 
 
 async def _know_device(tx: AsyncSession, order: Order, now: int) -> None:

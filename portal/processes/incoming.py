@@ -158,7 +158,7 @@ class Incoming:
             error = InlayError("order_undone")
             await endings.undo(self._context, tx, order, error, f"device:{order.device_jkt}")
         if order.state == OrderState.UNDOING and resume.outcome == "undone":
-            endings.settle(self._context, tx, order)
+            await endings.settle(self._context, tx, order, f"device:{order.device_jkt}")
         if order.state == OrderState.RUNNING:
             order_rows.touch(tx, order, self._context.clock())
 
@@ -250,7 +250,7 @@ class Incoming:
             order = await order_rows.load(tx, jti)
             if order.state == OrderState.RUNNING:
                 await operation_of(order).check_receipt(self._context, tx, order, body)
-                order_rows.move(order, OrderState.FINISHING, self._context.clock())
+                await endings.accept(self._context, tx, order)
         await self.finish(jti)
 
     async def finish(self, jti: str) -> None:
@@ -268,7 +268,7 @@ class Incoming:
                 error = from_wire(body.error.error, body.error.fields)
                 await endings.undo(self._context, tx, order, error, f"device:{order.device_jkt}")
             if order.state == OrderState.UNDOING:
-                endings.settle(self._context, tx, order)
+                await endings.settle(self._context, tx, order, f"device:{order.device_jkt}")
 
     async def _undo(self, jti: str, error: InlayError) -> bool:
         """Undo an order; False when how it ends was decided before."""

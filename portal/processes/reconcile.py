@@ -116,7 +116,7 @@ class Reconciler:
                 try:
                     if order.state == OrderState.RUNNING:
                         await endings.undo(self._context, tx, order, InlayError("order_undone"), "portal")
-                    endings.settle(self._context, tx, order)
+                    await endings.settle(self._context, tx, order, "portal")
                 except WrongState:
                     continue  # its receipt came meanwhile
         return len(late)

@@ -11,6 +11,7 @@ from sqlalchemy import and_, or_, select
 from portal import card_views
 from portal.errors import NotFound
 from portal.processes import certificates
+from portal.processes.ca_changes import PENDING, Change
 from portal.staff import timeline
 from portal.staff.times import moment
 from portal.staff.views import Fact, Link, ObjectView, Relation
@@ -194,14 +195,15 @@ async def _certificate(tx: AsyncSession, key: str) -> Found:
             Fact("Key", "made by the portal" if row.key_source == "import" else "made on the card"),
             Fact("Key in the archive", "no" if row.archived_key_id is None else "yes"),
         ],
-        ids=[row.request_id, *await _processes_on(tx, "certificate", key)],
+        ids=[row.request_id, row.serial, *await _processes_on(tx, "certificate", key)],
         certificates=await card_views.certificate_views(tx, [row]),
     )
     if row.revocation_reason:
         found.facts.append(Fact("Reason of the revocation", row.revocation_reason))
     if waits is not None:
         found.notices.append(
-            f"Revocation pending since {moment(waits.created_at)}: the CA has not confirmed it yet. "
+            f"{PENDING[Change(waits.change)].capitalize()} since {moment(waits.created_at)}: "
+            f"the CA has not confirmed it yet. "
             f"Tries so far: {waits.tries}; the next one at {moment(waits.next_try_at)}."
         )
     if row.order_jti is not None and (order := await tx.get(Order, row.order_jti)) is not None:

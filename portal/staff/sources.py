@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sqlalchemy import String, and_, cast, or_, select
 
+from portal.processes.ca_changes import PENDING, Change
 from portal.staff.times import day
 from portal.staff.views import Hit, Link
 from portal.store.tables import Card, Certificate, Device, KnownDevice, Process, Revocation, User
@@ -186,7 +187,8 @@ class Certificates:
             if wanted := asked.get(column.key):
                 found.append(column == wanted)
         if asked.flag("pending"):
-            found.append(Certificate.id.in_(select(Revocation.certificate_id)))
+            revoked = select(Revocation.certificate_id).where(Revocation.change == Change.REVOKE.value)
+            found.append(Certificate.id.in_(revoked))
         return found
 
     def narrow(self, text: str, people: Sequence[str]) -> Sequence[Select[str]]:
@@ -203,7 +205,7 @@ class Certificates:
         return [Certificate.id == text, *([_begins(Certificate.serial, number)] if number else [])]
 
     async def hits(self, tx: AsyncSession, ids: Sequence[str]) -> dict[str, Hit]:
-        """Serial, owner, profile, days, state in the CA; a waiting revocation beside the state."""
+        """Serial, owner, profile, days, state in the CA; what waits for the CA beside the state."""
         query = (
             select(
                 Certificate.id,
@@ -214,7 +216,7 @@ class Certificates:
                 Certificate.not_after,
                 Certificate.created_at,
                 Certificate.ca_state,
-                Revocation.certificate_id.is_not(None),
+                Revocation.change,
             )
             .join(User, User.id == Certificate.owner_id)
             .outerjoin(Revocation, Revocation.certificate_id == Certificate.id)
@@ -225,9 +227,9 @@ class Certificates:
                 Link("certificate", key, serial),
                 state,
                 (serial, email, profile, day(not_after), day(created_at), ca_state),
-                "revocation pending" if pending else "",
+                PENDING[Change(change)] if change else "",  # none waits: an outer join
             )
-            for key, serial, state, email, profile, not_after, created_at, ca_state, pending in (
+            for key, serial, state, email, profile, not_after, created_at, ca_state, change in (
                 await tx.execute(query)
             )
         }

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 from yarl import URL
 
-from portal.ca.authority import CaRefusedError, IssueRequest, Reason, Subject
+from portal.ca.authority import REVOKING, CaRefusedError, IssueRequest, Reason, Subject
 from portal.ca.builtin import RESPONDER_LIFETIME
 from portal.ca.certificates import CRL_LIFETIME
 from portal.ca.ocsp import LIFETIME, MAX_REQUEST
@@ -350,6 +350,19 @@ async def test_what_is_final_stays(kit: Kit) -> None:
     assert await _crl_reason(kit, certificate) is x509.ReasonFlags.privilege_withdrawn
     assert await ca.status(serial) is CaState.REVOKED
     assert await ca.status("ff") is None
+
+
+@pytest.mark.parametrize("reason", sorted(REVOKING))
+async def test_every_reason_of_rfc_5280_is_on_the_crl_and_in_the_answer(kit: Kit, reason: Reason) -> None:
+    """Unspecified isn't written (RFC 5280, 5.3.1); one that was on hold before has its last reason."""
+    good, held = await _issue(kit), await _issue(kit, "order.9C", hold=True)
+    for certificate in (good, held):
+        await kit.portal.ca.revoke(_serial(certificate), reason)
+        answer = await _ask(kit, await _request(kit, certificate))
+        assert answer.certificate_status is ocsp.OCSPCertStatus.REVOKED
+        written = None if reason is Reason.UNSPECIFIED else x509.ReasonFlags(reason.value)
+        assert answer.revocation_reason is written
+        assert await _crl_reason(kit, certificate) is x509.ReasonFlags(reason.value)
 
 
 async def test_issue_again_of_one_on_hold(kit: Kit) -> None:

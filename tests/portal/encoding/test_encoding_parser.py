@@ -47,6 +47,13 @@ _WRONG = {
         "GeneratedCertApp_A",
     ),
     "a missing [Encoding]": ("[Encoding]\nType=1024,Chip\n", "", "missing_section", 0, "Encoding"),
+    "a missing [Fields]": (
+        "[Fields]\nPUK_FIELD=\nGeneratedCertApp_A=\n",
+        "",
+        "missing_section",
+        0,
+        "Fields",
+    ),
     "a missing [Description]": (
         "[Description]\nSetPIN=true\nInitialPUK=PUK_FIELD\nPIN=!FROM_USER_DIALOG_2_FIELD\n",
         "",

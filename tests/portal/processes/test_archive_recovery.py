@@ -17,11 +17,14 @@ from portal.store.tables import ArchivedKey, AuditEntry, Order, RecoveryPermit
 from portal.views import ObjectRef
 from protocol import jose
 from protocol.errors import InlayError
+from tests.support.databases import BACKENDS
 from tests.support.portal_kit import P256
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session
     from tests.support.portal_kit import Kit
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 _REASON = {"Reason": ["the card was lost"]}
 _HOURS = 24

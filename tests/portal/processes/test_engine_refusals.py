@@ -9,7 +9,7 @@ import pytest
 
 from portal.errors import FieldErrors, Forbidden, NotFound, SecondPerson, StalePage, SwitchedOff, WrongState
 from portal.model.states import CertificateState, Role, UserState, VirtualSmartCardState
-from portal.store.tables import Card, Certificate, Process
+from portal.store.tables import Card, Certificate, Process, User
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from tests.support.databases import BACKENDS
@@ -171,6 +171,29 @@ async def test_the_acting_person_changes_between_two_steps(kit: Kit, ada: Sessio
         await kit.services.next(olga, view.id, view.version)
     assert caught.value.code == "user_not_active"
     assert await state_of_card(kit, card) == "Active"
+
+
+async def test_a_role_that_is_taken_away_between_two_steps(
+    kit: Kit, ada: Session, olga: Session, paul: Session
+) -> None:
+    """Of who started it, and of the second person: both have the role in their session still."""
+    card, certificate = await put_card(kit, ada), await put_certificate(kit, ada)
+    locking = await _locking(kit, olga, card)
+    asked = await kit.services.start_process(olga, TwoPersons.name, ObjectRef("certificate", certificate))
+    asked = await kit.services.next(olga, asked.id, asked.version, {"Reason": ["needed"]})
+    async with kit.database.write() as tx:
+        for session in (olga, paul):
+            (await tx.get_one(User, session.user.id)).roles = [Role.SELF_SERVICE.value]
+    with pytest.raises(Forbidden) as caught:
+        await kit.services.next(olga, locking.id, locking.version)
+    assert caught.value.role == "operator"
+    with pytest.raises(Forbidden) as caught:
+        await kit.services.next(paul, asked.id, asked.version, {"Decision": ["agree"]})
+    assert caught.value.role == "approver"
+    with pytest.raises(Forbidden):
+        await kit.services.start_process(olga, LockCard.name, _card(await put_card(kit, ada)))
+    assert await state_of_card(kit, card) == "Active"
+    assert (await kit.services.process(olga, asked.id)).step == "agree"
 
 
 async def test_the_person_it_is_about_changes_between_two_steps(

@@ -12,12 +12,15 @@ from portal.model.states import CertificateState, Role
 from portal.processes.handle_issued import HandleIssued
 from portal.store.tables import Certificate, Revocation
 from portal.views import ObjectRef
+from tests.support.databases import BACKENDS
 from tests.support.portal_kit import P256
 from tests.support.stored_objects import put_certificate, state_of_certificate
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session
     from tests.support.portal_kit import Kit
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 @pytest.fixture

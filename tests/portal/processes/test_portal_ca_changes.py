@@ -14,6 +14,7 @@ from portal.processes import ca_changes
 from portal.processes.ca_changes import Change, Summary
 from portal.store.tables import AuditEntry, Certificate, Revocation
 from protocol.messages import Finished, Undo
+from tests.support.databases import BACKENDS
 from tests.support.portal_kit import P256, Kit, running_portal
 from tests.support.unruly_ca import UnrulyCa
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from portal.views import CertificateView, Session
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 _ALL = {"9A", "9C", "9D"}
 
@@ -33,9 +36,9 @@ def ca() -> UnrulyCa:
 
 
 @pytest.fixture
-async def kit(tmp_path: Path, ca: UnrulyCa) -> AsyncIterator[Kit]:
+async def kit(tmp_path: Path, database_url: str, ca: UnrulyCa) -> AsyncIterator[Kit]:
     """A portal on that CA; what is due is done when a test says so."""
-    async with running_portal(tmp_path, ca=ca) as running:
+    async with running_portal(tmp_path, ca=ca, database=database_url) as running:
         await running.portal.pause()
         await running.set_options(**P256)
         yield running
@@ -162,6 +165,27 @@ async def test_the_ca_has_revoked_it_itself(kit: Kit, ca: UnrulyCa) -> None:
     await kit.portal.revocations.run_due()
     shown = await _shown(kit, session)
     assert (shown.state, shown.ca_state, shown.waits_for) == (CertificateState.REVOKED, CaState.REVOKED, "")
+
+
+async def test_what_waits_survives_a_restart(tmp_path: Path, database_url: str) -> None:
+    """Asked for while the CA was away, and the portal stopped; shown as pending, and done, by the next one."""
+    ca = UnrulyCa()
+    async with running_portal(tmp_path, ca=ca, database=database_url) as kit:
+        await kit.portal.pause()
+        await kit.set_options(**P256)
+        _, certificate = await _active(kit)
+        ca.away = True
+        await _ask(kit, Change.REVOKE, reason=Reason.KEY_COMPROMISE)
+    async with running_portal(tmp_path, ca=ca, database=database_url) as kit:
+        await kit.portal.pause()
+        shown = await _shown(kit, await kit.login())
+        assert (shown.state, shown.revocation_pending) == (CertificateState.VALID, True)
+        ca.away = False
+        kit.clock.now += 3600
+        await kit.portal.revocations.run_due()
+        assert await ca.inner.status(certificate.serial) is CaState.REVOKED
+        shown = await _shown(kit, await kit.login())
+        assert (shown.state, shown.revocation_pending) == (CertificateState.REVOKED, False)
 
 
 async def test_on_hold_until_the_proof_and_cancelled(kit: Kit, ca: UnrulyCa) -> None:

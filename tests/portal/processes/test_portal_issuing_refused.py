@@ -20,6 +20,7 @@ from protocol.messages import (
     StorageLevel,
     Undo,
 )
+from tests.support.databases import BACKENDS
 from tests.support.portal_kit import P256, running_portal
 from tests.support.software_agent import make_csr, make_key, public_der
 from tests.support.unruly_ca import UnrulyCa
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from protocol.messages import Receipt, Requests
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 def _replace(requests: Requests, slot: str, **changes: Any) -> Requests:
@@ -216,11 +219,11 @@ async def test_a_storage_level_that_the_policy_refuses(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("fault", ["refuse", "lose"])
-async def test_a_ca_that_refuses_or_loses_its_answer(tmp_path: Path, fault: str) -> None:
+async def test_a_ca_that_refuses_or_loses_its_answer(tmp_path: Path, database_url: str, fault: str) -> None:
     """The second of three certificates: told, and nothing is left good at the CA, answer or not."""
     ca = UnrulyCa()
     setattr(ca, fault, "signature")
-    async with running_portal(tmp_path, ca=ca) as kit:
+    async with running_portal(tmp_path, ca=ca, database=database_url) as kit:
         await kit.set_options(**P256)
         session = await kit.person()
         view, agent = await kit.bound_agent(session)
@@ -239,11 +242,13 @@ async def test_a_ca_that_refuses_or_loses_its_answer(tmp_path: Path, fault: str)
         assert card.state is VirtualSmartCardState.REGISTERED
 
 
-async def test_a_fault_that_nobody_foresaw(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fault_that_nobody_foresaw(
+    tmp_path: Path, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Undone at once, not at the order's deadline; the device and the page learn no word of the fault."""
     ca = UnrulyCa()
     ca.fail = "signature"
-    async with running_portal(tmp_path, ca=ca) as kit:
+    async with running_portal(tmp_path, ca=ca, database=database_url) as kit:
         await kit.set_options(**P256)
         session = await kit.person()
         view, agent = await kit.bound_agent(session)
@@ -287,11 +292,11 @@ async def test_a_fault_after_the_order_has_won(kit: Kit, monkeypatch: pytest.Mon
     assert (await kit.ended(session, view.id)).state == "finished"
 
 
-async def test_a_ca_that_answers_after_the_cancel(tmp_path: Path) -> None:
+async def test_a_ca_that_answers_after_the_cancel(tmp_path: Path, database_url: str) -> None:
     """The certificate that comes too late is stored and revoked, not forgotten."""
     ca = UnrulyCa()
     ca.wait = "signature"
-    async with running_portal(tmp_path, ca=ca) as kit:
+    async with running_portal(tmp_path, ca=ca, database=database_url) as kit:
         await kit.set_options(**P256)
         session = await kit.person()
         view, agent = await kit.bound_agent(session)
@@ -309,10 +314,10 @@ async def test_a_ca_that_answers_after_the_cancel(tmp_path: Path) -> None:
         assert agent.inbox.empty()
 
 
-async def test_revocation_waits_out_the_ca(tmp_path: Path) -> None:
+async def test_revocation_waits_out_the_ca(tmp_path: Path, database_url: str) -> None:
     """Shown as pending, never as Revoked before the CA has confirmed it."""
     ca = UnrulyCa()
-    async with running_portal(tmp_path, ca=ca) as kit:
+    async with running_portal(tmp_path, ca=ca, database=database_url) as kit:
         await kit.set_options(**P256)
         session = await kit.person()
         view, agent = await kit.bound_agent(session)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from sqlalchemy import event, select
 
 from portal.store.tables import CaIntent
 from protocol.messages import Undo
+from tests.support.databases import BACKENDS
 from tests.support.portal_kit import P256, Kit, running_portal
 from tests.support.unruly_ca import UnrulyCa
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 _DAYS = 3 * 86_400
 
@@ -34,10 +38,10 @@ async def _states(kit: Kit) -> list[str]:
         return list(await tx.scalars(select(CaIntent.state).order_by(CaIntent.request_id)))
 
 
-async def test_a_ca_that_is_away_for_days(tmp_path: Path) -> None:
+async def test_a_ca_that_is_away_for_days(tmp_path: Path, database_url: str) -> None:
     """Nothing is given up while it doesn't answer; its word that it has none ends it."""
     ca = UnrulyCa()
-    async with running_portal(tmp_path, ca=ca) as kit:
+    async with running_portal(tmp_path, ca=ca, database=database_url) as kit:
         await kit.portal.pause()
         await _undone_with_open_intents(kit, ca)
         kit.clock.now += _DAYS

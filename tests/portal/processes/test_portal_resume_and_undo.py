@@ -27,12 +27,15 @@ from protocol.messages import (
     Undo,
     Undone,
 )
+from tests.support.databases import BACKENDS
 from tests.support.portal_kit import P256, PROCESS, running_portal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.portal_kit import Kit
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 @pytest.fixture
@@ -288,10 +291,10 @@ async def test_pages_that_are_sent_twice_or_too_late(kit: Kit) -> None:
 
 @pytest.mark.parametrize("moment", ["stored", "won"])
 async def test_a_portal_that_was_stopped_half_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """A receipt that was stored and not carried out, or won and not finished: finished at the next start."""
-    async with running_portal(tmp_path) as kit:
+    async with running_portal(tmp_path, database=database_url) as kit:
         await kit.set_options(**P256)
         session = await kit.person()
         view, agent = await kit.bound_agent(session)
@@ -306,7 +309,7 @@ async def test_a_portal_that_was_stopped_half_way(
             await agent.say(receipt)
             await kit.portal.incoming.carry_out_now(agent.order.jti)
         assert await order_state(kit, view.id) == ("running" if moment == "stored" else "finishing")
-    async with running_portal(tmp_path) as kit:
+    async with running_portal(tmp_path, database=database_url) as kit:
         again = await kit.agent()
         again.device, again.order, again.exchange = agent.device, agent.order, agent.exchange
         await again.resume()
@@ -319,9 +322,9 @@ async def _nothing(_jti: str) -> None:
     """What a portal that was killed does."""
 
 
-async def test_an_intent_without_an_answer(tmp_path: Path) -> None:
+async def test_an_intent_without_an_answer(tmp_path: Path, database_url: str) -> None:
     """The portal was killed while the CA signed: the certificate that nobody has is found and revoked."""
-    async with running_portal(tmp_path) as kit:
+    async with running_portal(tmp_path, database=database_url) as kit:
         await kit.set_options(**P256)
         session = await kit.person()
         view, agent = await kit.bound_agent(session)

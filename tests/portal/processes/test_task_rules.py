@@ -153,6 +153,39 @@ async def test_revoke_on_issue_holds_at_the_ca_while_the_portal_shows_the_start_
     assert await kit.portal.ca.status(held.serial) is CaState.HELD
 
 
+async def test_revoke_on_issue_of_a_task_that_ended_in_an_error_is_revoked_for_good(
+    kit: Kit, ada: Session
+) -> None:
+    """Not left on hold, from where it could be released."""
+    text = PRODUCTION.replace("[Application_B]", "[Application_B]\nrevokeOnIssue=true")
+    view, agent = await production(kit, ada, text)
+    await fail_after_writing(kit, ada, view, agent)
+    held = (await samples.certificates_of(kit, view.id))["9C"]
+    assert (held.state, held.ca_state) == ("Issued", CaState.HELD)
+    await kit.portal.revocations.run_due()
+    revoked = (await samples.certificates_of(kit, view.id))["9C"]
+    assert (revoked.state, revoked.ca_state) == ("Revoked", CaState.REVOKED)
+    assert await kit.portal.ca.status(revoked.serial) is CaState.REVOKED
+
+
+async def test_revoke_on_issue_is_not_released_by_the_proof(kit: Kit, ada: Session) -> None:
+    """With ``HoldUntilProof`` both are issued on hold; the proof releases what was on hold for it alone."""
+    await kit.set_options(HoldUntilProof=True)
+    text = PRODUCTION.replace("[Application_B]", "[Application_B]\nrevokeOnIssue=true")
+    view, agent = await production(kit, ada, text)
+    receipt = await agent.make_card()
+    made = await samples.certificates_of(kit, view.id)
+    assert {slot: row.ca_state for slot, row in made.items()} == {"9A": "held", "9C": "held"}
+    await agent.say(receipt)
+    assert (await kit.ended(ada, view.id)).state == "finished"
+    await kit.portal.revocations.run_due()
+    ended = await samples.certificates_of(kit, view.id)
+    assert {slot: (row.state, row.ca_state) for slot, row in ended.items()} == {
+        "9A": ("Valid", "good"),
+        "9C": ("Valid", "held"),
+    }
+
+
 async def test_a_change_state_step_shows_what_the_ca_has_had_on_hold_and_one_in_the_ca_releases_it(
     kit: Kit, ada: Session
 ) -> None:

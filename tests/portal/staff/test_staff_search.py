@@ -84,7 +84,7 @@ async def database(url: str) -> AsyncIterator[Database]:
             ]
         )
         await tx.flush()
-        tx.add(revocation("c4"))
+        tx.add_all([revocation("c4"), revocation("c2", change="hold")])
     yield made
     await made.close()
 
@@ -149,6 +149,14 @@ async def test_what_expires_first_stands_first(database: Database) -> None:
     assert ids(found) == ["c4", "c2"]
     assert found.hits[0].note == "revocation pending"
     assert found.hits[0].state == "Valid"
+
+
+async def test_what_waits_for_the_ca_is_said_in_its_own_words(database: Database) -> None:
+    """A hold that waits is no revocation; the filter of pending revocations leaves it out (``_ASKED``)."""
+    async with database.write() as tx:
+        tx.add(revocation("c3", change="release"))
+    notes = {hit.object.id: hit.note for hit in (await find(database, "certificate")).hits}
+    assert notes == {"c1": "", "c2": "hold pending", "c3": "release pending", "c4": "revocation pending"}
 
 
 async def test_pages_are_cut_by_key_and_hold_everything_once(database: Database) -> None:

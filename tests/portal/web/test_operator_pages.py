@@ -204,6 +204,23 @@ async def test_the_other_pages(operator: Visitor) -> None:
     assert "You cancelled." in ran.text
 
 
+@pytest.mark.parametrize("change", ["hold", "release"])
+async def test_a_hold_that_waits_is_not_called_a_revocation(
+    desk: Desk, operator: Visitor, change: str
+) -> None:
+    """On the certificate's page and in the search."""
+    async with desk.kit.database.write() as tx:
+        tx.add(certificate("cert2", "eve", serial="77aa"))
+        await tx.flush()
+        tx.add(revocation("cert2", change=change))
+    page = await operator.get("/operator/objects/certificate/cert2")
+    assert f"{change.capitalize()} pending since 2027-01-15 08:00 UTC" in page.text
+    assert "Revocation pending" not in page.text
+    found = (await operator.get(f"{SEARCH}?kind=certificate&text=77aa")).one("tbody").text
+    assert f"{change.capitalize()} pending" in found
+    assert "Revocation pending" not in found
+
+
 async def test_a_long_history_in_parts(desk: Desk, operator: Visitor) -> None:
     async with desk.kit.database.write() as tx:
         for number in range(120):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal.model.states import ProcessState
+from portal.model.states import CaState, ProcessState
 from protocol import link
 from protocol.messages import PageError, PageEvent, Step
 from tests.portal.web.fake_services import GET_CARD, NOW, FakeServices, card, certificate
@@ -93,6 +93,27 @@ async def test_a_fault_of_the_portal_tells_nothing_of_itself(
     assert page.status == 500
     assert "secret detail" not in page.html
     assert "fault of the portal" in page.text
+
+
+async def test_what_the_ca_has_still_to_confirm_is_said_beside_the_state(
+    person: Visitor, services: FakeServices
+) -> None:
+    """A revocation in the state's place, hold and release beside it; on hold at the CA alone is said too."""
+    waiting = (
+        certificate("authentication", "9A", revocation_pending=True, waits_for="revoke"),
+        certificate("signature", "9C", waits_for="hold"),
+        certificate("encryption", "9D", waits_for="release", ca_state=CaState.HELD),
+    )
+    services.card_views = [card(certificates=waiting)]
+    page = await person.get("/cards")
+    said = [" ".join(item.text.split()) for item in page.all("p", **{"class": "purpose"})]
+    assert said == [
+        "Authentication Revocation pending",
+        "Signature Valid Hold pending",
+        "Encryption Valid Release pending",
+    ]
+    details = [item.text for item in page.all("p", **{"class": "detail"})]
+    assert ["on hold at the CA" in text for text in details] == [False, False, True]
 
 
 async def test_hostile_names_stay_text(person: Visitor, services: FakeServices) -> None:
