@@ -87,7 +87,9 @@ CARDS_SCRIPT: Final = Script(
 
 def _warn_unencoded(values: Values) -> dict[str, str]:
     if values["TempCardsEncode"]:
-        return {}
+        return {
+            "TempCardsEncode": "This version can't encode: as long as this is on, no temporary card can be extended."
+        }
     return {
         "TempCardsEncode": "Without encoding nothing is written: keys, new keys and certificates don't count."
     }

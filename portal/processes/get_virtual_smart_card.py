@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import secrets
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
@@ -14,6 +13,7 @@ from portal.model.states import OrderState, ProcessState, Role
 from portal.model.virtual_card_options import NAME as OPTIONS
 from portal.model.virtual_card_options import PIN_BYTES, VirtualCardOptions
 from portal.processes import encodings
+from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from protocol.messages import CreateVirtualCard, KeySource, Presence
@@ -135,11 +135,6 @@ class GetVirtualSmartCard(Definition):
     @staticmethod
     def _options(process: Process) -> VirtualCardOptions:
         return VirtualCardOptions(cast("dict[str, Any]", process.variables["options"]))
-
-
-def date_text(seconds: int) -> str:
-    """A day for people."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%-d %B %Y")
 
 
 def _pin_text(options: VirtualCardOptions) -> str:

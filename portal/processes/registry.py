@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from portal.processes.archive_recovery import ArchiveRecovery
+from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.change_pin import ChangeCardPin
 from portal.processes.delete_virtual_card import DeleteCard
+from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
 from portal.processes.handle_issued import HandleIssued
+from portal.processes.issue_temporary_card import IssueTemporaryCard
 from portal.processes.lock_for_operator import LockForOperator
+from portal.processes.lock_temporary_card import LockTemporaryCard
 from portal.processes.renew_virtual_smart_card import RenewVirtualSmartCard
 from portal.processes.replace_virtual_smart_card import ReplaceVirtualSmartCard
+from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.show_puk import ShowPuk
+from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 
 if TYPE_CHECKING:
     from portal.processes.context import Context
@@ -31,4 +37,10 @@ def definitions(context: Context) -> list[Definition]:
         HandleIssued(context),
         LockForOperator(context),
         ShowPuk(context),
+        RequestTemporaryCard(context),
+        IssueTemporaryCard(context),
+        AssignTemporaryCard(context),
+        ExtendTemporaryCard(context),
+        WithdrawTemporaryCard(context),
+        LockTemporaryCard(context),
     ]

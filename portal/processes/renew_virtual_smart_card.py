@@ -16,9 +16,10 @@ from portal.model.states import OrderState, ProcessState, Role, VirtualSmartCard
 from portal.model.virtual_card_options import NAME as OPTIONS
 from portal.model.virtual_card_options import VirtualCardOptions
 from portal.processes import card_certificates, encodings, tasks
+from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, Target, finish, open_order
 from portal.processes.endings import DETAILS
-from portal.processes.get_virtual_smart_card import DONE, INFORMATION, date_text
+from portal.processes.get_virtual_smart_card import DONE, INFORMATION
 from portal.store import objects
 from portal.store.tables import Card
 from protocol.errors import InlayError

@@ -1,0 +1,108 @@
+"""What the processes of temporary cards have in common: options, whose card it is, and the end of its certificates.
+
+A temporary card is kept by staff until somebody needs it for a while. Its holder is who has it in hand: the operator
+who took it in, or the person it is assigned to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from portal import option_store
+from portal.model.card_options import TEMPORARY_CARDS
+from portal.model.objects import ObjectKind
+from portal.model.options import Form, Option
+from portal.processes import certificates
+from portal.processes.definition import Target
+from portal.store import objects
+from portal.store.tables import Card
+from portal.store.transitions import is_final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.ca.authority import Reason
+    from portal.model.objects import CoreObject
+    from portal.model.states import TemporaryCardState
+    from portal.processes.definition import Parties
+    from portal.store.tables import Process
+
+DAY: Final = 86_400
+REASON: Final = Option(
+    "Reason",
+    "Reason",
+    "Why. It stays in the card's history, where other operators read it.",
+    "text",
+    "",
+    low=3,
+    high=200,
+)
+REASON_FORM: Final = Form((REASON,))
+
+
+class Options(NamedTuple):
+    """The options of temporary cards that its processes read.
+
+    Attributes:
+        validity: seconds for which a card is assigned or extended.
+        encodes: it gets new certificates when it is extended.
+        one_per_person: a person can have one at a time.
+    """
+
+    validity: int
+    encodes: bool
+    one_per_person: bool
+
+
+async def options(tx: AsyncSession) -> Options:
+    """The options as they are now."""
+    values = (await option_store.current(tx, TEMPORARY_CARDS)).values
+    return Options(
+        cast(int, values["TempCardsValidityDays"]) * DAY,
+        bool(values["TempCardsEncode"]),
+        bool(values["TempCardsOnePerUser"]),
+    )
+
+
+def in_states(states: Iterable[TemporaryCardState]) -> Target:
+    """A process's target: a temporary card in one of these states."""
+    return Target(frozenset({ObjectKind.TEMPORARY_CARD}), frozenset(state.value for state in states))
+
+
+def card_of(parties: Parties) -> Card:
+    """The card that a process works on."""
+    return cast(Card, parties.target)
+
+
+async def described(tx: AsyncSession, parties: Parties) -> dict[str, Any]:
+    """Variables: the card, who has it, and its certificates that aren't at their end."""
+    card = card_of(parties)
+    rows = await certificates.of_card(tx, card)
+    return {
+        "card": objects.describe(card),
+        "holder": objects.describe(parties.subject),
+        "certificates": [objects.describe(row) for row in rows if not is_final(tx, row)],
+    }
+
+
+def facts(process: Process) -> Mapping[str, str]:
+    """What `described` has noted, for the pages."""
+    known = process.variables
+    revoked = cast("list[CoreObject]", known["certificates"])
+    found = {
+        "Card": cast("CoreObject", known["card"]).label,
+        "Holder": cast("CoreObject", known["holder"]).label,
+        "Certificates to revoke": ", ".join(item.label for item in revoked) or "none",
+    }
+    if reason := known.get(REASON.name):
+        found["Reason"] = cast(str, reason)
+    return found
+
+
+async def end_certificates(tx: AsyncSession, card: Card, reason: Reason, actor: str, now: int) -> None:
+    """Have the CA revoke all certificates of a card that are good."""
+    for certificate in await certificates.of_card(tx, card, lock=True):
+        await certificates.enqueue_revocation(tx, certificate, reason, actor, now)
