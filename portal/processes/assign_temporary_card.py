@@ -94,9 +94,9 @@ class AssignTemporaryCard(Definition):
         return person
 
     def facts(self, process: Process) -> Mapping[str, str]:
-        """Which card, for how long, and whose it is now."""
+        """For how long, and whose it is now."""
         days = cast(int, process.variables["validity"]) // temporary_cards.DAY
-        found = {"Card": temporary_cards.facts(process)["Card"], "Validity": f"{days} days from now"}
+        found = {"Validity": f"{days} days from now"}
         if (person := process.variables.get("person")) is not None:
             found["Holder"] = person.label
         return found

@@ -57,12 +57,9 @@ class ExtendTemporaryCard(Definition):
         finish(turn, "done")
 
     def facts(self, process: Process) -> Mapping[str, str]:
-        """Which card, whose, and until when."""
-        known = temporary_cards.facts(process)
+        """Until when it was valid, and is."""
         days = cast(int, process.variables["validity"]) // temporary_cards.DAY
         found = {
-            "Card": known["Card"],
-            "Holder": known["Holder"],
             "Valid until": date_text(cast(int, process.variables["valid_until"])),
             "Extended to": f"{days} days from now",
         }

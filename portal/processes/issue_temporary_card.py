@@ -11,8 +11,6 @@ from portal.processes.definition import Definition, Step, finish
 from portal.store.transitions import StateChange, change_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
@@ -43,10 +41,6 @@ class IssueTemporaryCard(Definition):
         card = temporary_cards.card_of(turn.parties)
         await change_state(turn.tx, card, TemporaryCardState.UNASSIGNED, change)
         finish(turn, "done")
-
-    def facts(self, process: Process) -> Mapping[str, str]:
-        """Which card."""
-        return {"Card": temporary_cards.facts(process)["Card"]}
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:
         """Nothing was done before the only *Next*."""

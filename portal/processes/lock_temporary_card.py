@@ -39,7 +39,7 @@ class LockTemporaryCard(Definition):
         self._context = context
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
-        """The card, who has it, and the certificates that will be revoked."""
+        """The card, and the certificates that will be revoked."""
         return await temporary_cards.described(tx, parties)
 
     async def advance(self, turn: Turn) -> None:
@@ -57,7 +57,7 @@ class LockTemporaryCard(Definition):
         finish(turn, "done")
 
     def facts(self, process: Process) -> Mapping[str, str]:
-        """Which card, whose, what will be revoked, and why."""
+        """What will be revoked, and why."""
         return temporary_cards.facts(process)
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:

@@ -78,25 +78,20 @@ def card_of(parties: Parties) -> Card:
 
 
 async def described(tx: AsyncSession, parties: Parties) -> dict[str, Any]:
-    """Variables: the card, who has it, and its certificates that aren't at their end."""
+    """Variables: the card, and its certificates that aren't at their end."""
     card = card_of(parties)
     rows = await certificates.of_card(tx, card)
     return {
         "card": objects.describe(card),
-        "holder": objects.describe(parties.subject),
         "certificates": [objects.describe(row) for row in rows if not is_final(tx, row)],
     }
 
 
 def facts(process: Process) -> Mapping[str, str]:
-    """What `described` has noted, for the pages."""
+    """What is revoked with the card, and why, for the pages; card and holder stand there already."""
     known = process.variables
     revoked = cast("list[CoreObject]", known["certificates"])
-    found = {
-        "Card": cast("CoreObject", known["card"]).label,
-        "Holder": cast("CoreObject", known["holder"]).label,
-        "Certificates to revoke": ", ".join(item.label for item in revoked) or "none",
-    }
+    found = {"Certificates to revoke": ", ".join(item.label for item in revoked) or "none"}
     if reason := known.get(REASON.name):
         found["Reason"] = cast(str, reason)
     return found

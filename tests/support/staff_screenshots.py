@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from sqlalchemy import select
 
 from portal.model.states import Role, VirtualSmartCardState
+from portal.processes.assign_temporary_card import AssignTemporaryCard
+from portal.processes.extend_temporary_card import ExtendTemporaryCard
+from portal.processes.issue_temporary_card import IssueTemporaryCard
 from portal.processes.lock_for_operator import LockForOperator
+from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store import audit
 from portal.store.tables import Card, Certificate
 from portal.views import ObjectRef
@@ -52,6 +57,7 @@ class Stage:
     certificate: str
     locking: str
     locked: str
+    extending: str
 
 
 async def set_stage(kit: Kit, staff: Session) -> Stage:
@@ -97,7 +103,24 @@ async def _processes(kit: Kit, staff: Session, card: str, other: Session) -> Ite
     (theirs,) = await kit.services.cards(other)
     done = await kit.services.start_process(staff, LockForOperator.name, ObjectRef(kind, theirs.id))
     await kit.services.next(staff, done.id, done.version, {"Reason": ["reported lost by its holder"]})
-    return iter((asks.id, done.id))
+    return iter((asks.id, done.id, await extending(kit, staff, other)))
+
+
+async def extending(kit: Kit, staff: Session, holder: Session) -> str:
+    """A temporary card that is somebody's, and the process that extends it; the process's id."""
+    asked = await kit.services.start_process(staff, RequestTemporaryCard.name)
+    form = {"Label": ["Visitor 7"], "Serial": ["00 2A"]}
+    await kit.services.next(staff, asked.id, asked.version, form)
+    async with kit.database.read() as tx:
+        card = (await tx.scalars(select(Card.id).where(Card.label == "Visitor 7"))).one()
+    ref = ObjectRef("temporary_card", card)
+    for process, entered in (
+        (IssueTemporaryCard, {}),
+        (AssignTemporaryCard, {"Person": [holder.user.email]}),
+    ):
+        begun = await kit.services.start_process(staff, process.name, ref)
+        await kit.services.next(staff, begun.id, begun.version, entered)
+    return (await kit.services.start_process(staff, ExtendTemporaryCard.name, ref)).id
 
 
 async def save_options(kit: Kit, staff: Session) -> None:
@@ -124,6 +147,8 @@ def scenes(stage: Stage) -> dict[str, str]:
         "search-cards": "/operator/search?kind=virtual_smart_card&state=Active",
         "object": f"/operator/objects/virtual_smart_card/{stage.card}",
         "object-certificate": f"/operator/objects/certificate/{stage.certificate}",
+        "search-temporary": "/operator/search?kind=temporary_card&state=Assigned",
+        "extend": f"/processes/{stage.extending}",
         "lock": f"/processes/{stage.locking}",
         "lock-done": f"/processes/{stage.locked}",
         "admin": "/admin",
@@ -190,7 +215,7 @@ def main() -> int:
     isolation.enter()
     with tempfile.TemporaryDirectory(prefix="inlay-pages-") as work, VirtualDisplay(Path(work)) as display:
         asyncio.run(shoot(folder, Path(work), display))
-        names = scenes(Stage("", "", "", "", ""))
+        names = scenes(Stage("", "", "", "", "", ""))
         pictures = [str(path) for name in names for path in sorted(folder.glob(f"page-{name}-[0-9]*.png"))]
         display.run("mogrify", "-strip", "+dither", "-colors", "96", *pictures, seconds=120)
     return 0

@@ -14,6 +14,7 @@ from portal.errors import EncodingMissing, FieldErrors, Forbidden, StalePage, Wr
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role, TemporaryCardState, UserState
 from portal.processes.assign_temporary_card import AssignTemporaryCard
+from portal.processes.days import date_text
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.issue_temporary_card import IssueTemporaryCard
 from portal.processes.lock_temporary_card import LockTemporaryCard
@@ -234,7 +235,7 @@ async def test_extended(kit: Kit, olga: Session, ada: Session) -> None:
     kit.clock.now += 3 * DAY
     done = await kit.services.next(olga, view.id, view.version)
     assert (await kit.services.next(olga, view.id, view.version)).version == done.version
-    assert (done.state, done.facts["Holder"]) == ("finished", ada.user.email)
+    assert (done.state, done.facts["Extended to"]) == ("finished", date_text(kit.clock() + 14 * DAY))
     row = await _row(kit, card)
     assert (row.state, row.valid_until) == (TemporaryCardState.ASSIGNED, kit.clock() + 14 * DAY)
     with pytest.raises((StalePage, WrongState)):

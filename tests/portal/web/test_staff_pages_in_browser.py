@@ -93,6 +93,7 @@ async def test_staff_s_pages(xvfb: VirtualDisplay, https_ca: ThrowAwayCA, tmp_pa
     async with office(xvfb, https_ca, tmp_path) as at:
         await _every_page_fits_and_says_its_names(at)
         await _a_card_is_found_and_locked_by_the_keyboard_alone(at)
+        await _a_temporary_card_is_found_and_extended_by_the_keyboard_alone(at)
         assert at.complaints == []
 
 
@@ -137,3 +138,31 @@ async def _a_card_is_found_and_locked_by_the_keyboard_alone(at: Office) -> None:
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("Finished.")).to_be_visible()
     assert await state_of_card(at.kit, at.stage.card) == "Locked"
+
+
+async def _a_temporary_card_is_found_and_extended_by_the_keyboard_alone(at: Office) -> None:
+    """The seed's steps without encoding; with it they stop at once, and say which option does it."""
+    page = at.page
+    await page.goto(f"{at.origin}/processes/{at.stage.extending}")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Extend temporary card")
+    await at.tab_to("Next")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("option TempCardsEncode of TempCardsScriptOptions")).to_be_visible()
+    at.complaints[:] = [text for text in at.complaints if "status of 403" not in text]
+    await page.goto(f"{at.origin}/admin/options/TempCardsScriptOptions")
+    await page.get_by_label("Encode when extended").set_checked(checked=False)
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
+    await page.goto(f"{at.origin}/operator/search?kind=temporary_card")
+    await page.get_by_label("State").select_option("Assigned")
+    await page.get_by_role("button", name="Search").click()
+    await expect(page.get_by_role("heading", name="1 found")).to_be_visible()
+    await at.tab_to("Visitor 7")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="What can be done")).to_be_visible()
+    await at.tab_to("Extend temporary card: go on")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Extend temporary card")
+    await at.tab_to("Next")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("Finished.")).to_be_visible()
