@@ -260,6 +260,53 @@ def _tool_generate(client: Client) -> None:
         assert "BEGIN CERTIFICATE" in _tool(client, "-a", "attest", "-s", "94")
 
 
+def _tool_import(client: Client) -> None:
+    """Keys that were made elsewhere; what the card has then is told by yubikit."""
+    key = f"-k{MANAGEMENT_KEY.hex()}"
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL)
+    for kind in (KEY_TYPE.ECCP256, KEY_TYPE.ECCP384, KEY_TYPE.RSA2048):
+        private = _private(kind)
+        pem = client.write("key.pem", private.private_bytes(*form, serialization.NoEncryption()))
+        _tool(client, "-k" + "00" * 24, "-a", "import-key", "-s", "93", "-i", str(pem), fails=True)
+        _tool(client, key, "-a", "import-key", "-s", "93", "-i", str(pem))
+        with _session(client, managed=True) as session:
+            told = session.get_slot_metadata(SLOT.RETIRED18)
+            assert (told.key_type, told.generated) == (kind, False)
+            assert told.public_key == private.public_key()
+            session.delete_key(SLOT.RETIRED18)
+
+
+def _tool_objects(client: Client) -> None:
+    """The printed information: written with the management key, read with the PIN, then emptied."""
+    key, name = f"-k{MANAGEMENT_KEY.hex()}", ["--id", "0x5fc109", "-f", "hex"]
+    content = client.write("object.hex", b"0103414243")
+    _tool(client, "-a", "write-object", *name, "-i", str(content), fails=True)  # by the factory's key
+    _tool(client, key, "-a", "write-object", *name, "-i", str(content))
+    _tool(client, "-a", "read-object", *name, fails=True)
+    assert "0103414243" in _tool(client, "-a", "verify-pin", "-P", PIN_TEXT, "-a", "read-object", *name)
+    with _session(client, managed=True) as session:
+        session.put_object(OBJECT_ID.PRINTED, None)
+
+
+def _tool_management_key(client: Client) -> None:
+    """To another one and back; the one before is worth nothing."""
+    ours, other = MANAGEMENT_KEY.hex(), "1a2b3c4d5e6f70819a8b7c6d5e4f30214152637485960718"
+    for old, new in ((ours, other), (other, ours)):
+        _tool(client, f"-k{old}", "-a", "set-mgm-key", "-n", new)
+        _tool(client, f"-k{old}", "-a", "set-mgm-key", "-n", old, fails=True)
+
+
+def _tool_retries(client: Client) -> None:
+    """It sets PIN and PUK to the factory's as well, as on Yubico's cards."""
+    key = f"-k{MANAGEMENT_KEY.hex()}"
+    for tries in ("5", "3"):
+        argv = ["-a", "verify-pin", "-P", PIN_TEXT, "-a", "pin-retries"]
+        _tool(client, key, *argv, "--pin-retries", tries, "--puk-retries", tries)
+        details = client.card.details()
+        assert (details.pin_tries, details.puk_tries) == (int(tries), int(tries))
+        _tool(client, "-a", "change-puk", "-P", "12345678", "-N", PUK_TEXT)
+
+
 def _tool_cannot_sign(client: Client) -> None:
     public = str(client.public_pem(0x9A))
     argv = ["-a", "verify-pin", "-P", PIN_TEXT, "-a", "selfsign-certificate", "-s", "9a", "-S", "/CN=x/"]
@@ -272,6 +319,10 @@ OPERATIONS: Final = [
     Operation("yubico-piv-tool", "PIN, PUK, unblock", _tool_references),
     Operation("yubico-piv-tool", "write, read, delete a certificate", _tool_certificates),
     Operation("yubico-piv-tool", "generate, attest", _tool_generate),
+    Operation("yubico-piv-tool", "import P-256, P-384, RSA-2048", _tool_import),
+    Operation("yubico-piv-tool", "write, read an object", _tool_objects),
+    Operation("yubico-piv-tool", "management key", _tool_management_key),
+    Operation("yubico-piv-tool", "retries", _tool_retries),
     Operation("yubico-piv-tool", "sign", _tool_cannot_sign, "2.2 with OpenSSL 3 fails before any command"),
     *(
         Operation("yubikit", f"generate, attest, use {kind}", partial(_generate, kind=kind))
