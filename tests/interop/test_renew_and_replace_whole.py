@@ -180,3 +180,36 @@ async def test_a_lost_card_is_replaced_on_another_machine(stage: Stage) -> None:
     async with stage.kit.database.read() as tx:
         assert (await tx.get_one(Card, lost.id)).state == "Replaced"
     assert await stage.active_cards(session) == 1
+
+
+async def test_an_old_copy_of_a_cards_file_is_seen_at_the_next_claim(stage: Stage, tmp_path: Path) -> None:
+    """The file as a backup had it, with its old PIN tries: noted by the portal, shown, and in nobody's way."""
+    session = await stage.kit.person()
+    await stage.get_card(session, stage.victim)
+    card = await only_card(stage, session)
+    (known,) = await stage.victim.care.known()
+    (path,) = (
+        found for found in (tmp_path / "victim").rglob("*") if found.is_file() and known.card in found.name
+    )
+    backup = path.read_bytes()
+    await stage.victim.care.change_pin(known.card, bytearray(PIN), bytearray(b"864209"))
+    assert path.read_bytes() != backup
+    await _claim_and_cancel(stage, session, card)
+    assert not (await only_card(stage, session)).restored
+    path.write_bytes(backup)
+    await _claim_and_cancel(stage, session, card)
+    shown = await only_card(stage, session)
+    assert (shown.restored, shown.state) == (True, "Active")
+
+
+async def _claim_and_cancel(stage: Stage, session: Session, card: CardView) -> None:
+    """Claim an order about the card, and end it at the portal before anything is done."""
+    view = await started(stage, session, RENEW, card)
+    code = await stage.kit.services.new_code(session, view.id)
+    opened = len(stage.victim.windows.opened)
+    stage.victim.windows.answers = []  # nobody types a PIN
+    ending = stage.open_link(stage.victim, code.link)
+    await asyncio.to_thread(wait_until, lambda: len(stage.victim.windows.opened) > opened, "the window")
+    await stage.victim.windows.opened[opened].until("ask")
+    await stage.kit.services.cancel(session, view.id)
+    assert await outcome(ending) == "cancelled_at_portal"
