@@ -17,12 +17,14 @@ from msgspec import UNSET, Meta, UnsetType
 # isort: off
 # what is passed on, a block each
 from protocol.operations import (
+    CardIdentity as CardIdentity,
     CardStep as CardStep,
     ChangePin as ChangePin,
     CreateVirtualCard as CreateVirtualCard,
     DeleteVirtualCard as DeleteVirtualCard,
     EncodeCard as EncodeCard,
     KeyOrder as KeyOrder,
+    ManagementKey as ManagementKey,
     Operation as Operation,
     PinEntry as PinEntry,
 )
@@ -45,6 +47,7 @@ from protocol.words import (
     Algorithm as Algorithm,
     Binding as Binding,
     CardGuid as CardGuid,
+    CipherBlock as CipherBlock,
     Code as Code,
     CompactJwe as CompactJwe,
     CompactJws as CompactJws,
@@ -54,6 +57,7 @@ from protocol.words import (
     Generation as Generation,
     Identifier as Identifier,
     KeySource as KeySource,
+    ManagementAlgorithm as ManagementAlgorithm,
     Message as Message,
     Nonce as Nonce,
     Number as Number,
@@ -329,6 +333,42 @@ class Proceed(Message, frozen=True):
 
     puk: CompactJwe | None = None
     """the card's PUK, to the order's ephemeral key, where the order sets a new PIN by it"""
+    management_key: CompactJwe | None = None
+    """the management key that the card gets (``ManagementKey.replace``), to the order's ephemeral key"""
+
+
+class ManagementQuestion(Message, frozen=True):
+    """Agent: the card wants its management key proved, within three seconds, and after that it is asked anew.
+
+    SP 800-73pt2-5, section 3.2.4: external authentication asks with a ``challenge``, mutual with a ``witness``.
+    """
+
+    number: Annotated[int, Meta(ge=1, le=100)]
+    """counts the order's questions; the answer carries it"""
+    algorithm: ManagementAlgorithm
+    refused: Annotated[int, Meta(ge=0, le=8)] = 0
+    """how many of the keys that the portal has for this card the card has refused in this order"""
+    challenge: CipherBlock | None = None
+    """exactly one of the two: a block to encrypt"""
+    witness: CipherBlock | None = None
+    """or a block to decrypt"""
+
+
+class ManagementProof(Message, frozen=True):
+    """Portal: what proves the management key to the card."""
+
+    number: Annotated[int, Meta(ge=1, le=100)]
+    """of the question"""
+    response: CipherBlock
+    """the encrypted challenge, or the decrypted witness"""
+    challenge: CipherBlock | None = None
+    """mutual: a challenge to the card"""
+    expected: CipherBlock | None = None
+    """mutual: that challenge encrypted, which the card has to answer"""
+
+
+class Changing(Message, frozen=True):
+    """Agent: from here on the physical card is changed in a way that nothing undoes; waits until this is taken."""
 
 
 class CertificateRequest(Message, frozen=True):
@@ -346,7 +386,8 @@ class Requests(Message, frozen=True):
 
     guid: CardGuid
     """GUID of the CHUID"""
-    serial: Annotated[str, Meta(pattern=whole(r"[0-9]{1,10}"))]
+    serial: Annotated[str, Meta(pattern=whole(r"[0-9]{1,20}"))] | None
+    """decimal; None: the physical card doesn't tell one"""
     requests: Annotated[list[CertificateRequest], Meta(max_length=24)]
     puk: CompactJwe | None = None
     """the card's PUK, to ``escrow_key``"""
@@ -400,6 +441,8 @@ class Receipt(Message, frozen=True):
     proofs: Annotated[list[SlotProof], Meta(max_length=24)] = msgspec.field(default_factory=list)
     """one for each certificate of the order"""
     attested: bool = False
+    management_replaced: bool = False
+    """the card has the management key that ``proceed`` brought"""
 
 
 class Progress(Message, frozen=True):
@@ -424,9 +467,24 @@ class Undone(Message, frozen=True):
     error: ErrorData
 
 
-Body = Consented | Proceed | Requests | Certificates | Receipt | Progress | Finished | Undo | Undone
+Body = (
+    Consented
+    | Proceed
+    | ManagementQuestion
+    | ManagementProof
+    | Changing
+    | Requests
+    | Certificates
+    | Receipt
+    | Progress
+    | Finished
+    | Undo
+    | Undone
+)
 AGENT_MESSAGES: Final[dict[str, type[Message]]] = {
     "consented": Consented,
+    "management_question": ManagementQuestion,
+    "changing": Changing,
     "requests": Requests,
     "receipt": Receipt,
     "progress": Progress,
@@ -434,6 +492,7 @@ AGENT_MESSAGES: Final[dict[str, type[Message]]] = {
 }
 PORTAL_MESSAGES: Final[dict[str, type[Message]]] = {
     "proceed": Proceed,
+    "management_proof": ManagementProof,
     "certificates": Certificates,
     "finished": Finished,
     "undo": Undo,

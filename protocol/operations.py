@@ -15,6 +15,7 @@ from protocol.words import (
     CardGuid,
     Identifier,
     KeySource,
+    ManagementAlgorithm,
     Message,
     PinPolicy,
     PublicJwk,
@@ -23,6 +24,7 @@ from protocol.words import (
     SlotName,
     StorageLevel,
     UnixTime,
+    whole,
 )
 
 
@@ -114,6 +116,29 @@ class PinEntry(Message, frozen=True):
     """rules for a new PIN"""
 
 
+class CardIdentity(Message, frozen=True):
+    """Which physical card an order is about that doesn't have the order's GUID yet: one of which any of these holds.
+
+    A card that has the order's GUID is the one in any case: an earlier order may have got as far as that.
+    """
+
+    previous: CardGuid | None = None
+    """GUID that its CHUID has until the order's is written"""
+    serial: Annotated[str, Meta(pattern=whole(r"[0-9]{1,20}"))] | None = None
+    """what it says when it is asked for its serial number, decimal"""
+    blank: bool = False
+    """it has no CHUID, and doesn't tell a serial number that is another one"""
+
+
+class ManagementKey(Message, frozen=True):
+    """The management key of a physical PIV card, which the portal proves (`ManagementQuestion`)."""
+
+    algorithm: ManagementAlgorithm | None = None
+    """of the key that it has; None: the portal doesn't know, the card is asked"""
+    replace: ManagementAlgorithm | None = None
+    """it gets a key of its own, of this algorithm or of the old key's where it can't; ``proceed`` brings it"""
+
+
 class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation"):
     """Parameters of the operation *encode card*: a card that is there gets keys and certificates.
 
@@ -125,7 +150,7 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     driver: Literal["virtual", "piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
-    """which card: GUID of its CHUID"""
+    """which card: GUID of its CHUID; with ``identity`` the one that it has in the end"""
     label: ShortText
     valid_until: UnixTime
     """end of the validity of its new certificates"""
@@ -133,6 +158,10 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     keys: Annotated[list[KeyOrder], Meta(min_length=1, max_length=24)]
     steps: Annotated[list[CardStep], Meta(max_length=8)] = field(default_factory=list)
     """what is done with the card as a whole, before its keys but ``block``, which is done last"""
+    identity: CardIdentity | None = None
+    """a physical card that gets the order's GUID with a fresh CHUID; None: it has it"""
+    management: ManagementKey | None = None
+    """with the driver ``piv``"""
 
     @property
     def certifies(self) -> bool:

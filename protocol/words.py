@@ -46,6 +46,8 @@ Number = Annotated[str, Meta(pattern=whole(r"[0-9]{3}"))]
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Der = Annotated[bytes, Meta(min_length=4, max_length=12_000)]
 SmallBytes = Annotated[bytes, Meta(min_length=4, max_length=1_400)]
+CipherBlock = Annotated[bytes, Meta(min_length=8, max_length=16)]
+"""One block of the management key's cipher: 8 bytes with 3DES, 16 with AES."""
 SlotName = Annotated[str, Meta(pattern=whole(r"(9[ACDE]|8[2-9A-F]|9[0-5])"))]
 """PIV key reference in hexadecimal: 9A, 9C, 9D, 9E, 82…95 (SP 800-73pt1-5, table 4b)."""
 CardGuid = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{32}"))]
@@ -98,6 +100,15 @@ class Presence(enum.StrEnum):
     REQUIRED = "REQUIRED"
 
 
+class ManagementAlgorithm(enum.StrEnum):
+    """Algorithms of a PIV card's management key (SP 800-78-5, table 6-2)."""
+
+    TRIPLE_DES = "3DES"
+    AES_128 = "AES-128"
+    AES_192 = "AES-192"
+    AES_256 = "AES-256"
+
+
 class StorageLevel(enum.StrEnum):
     """How a virtual card's keys are kept at rest; claimed unless attested."""
 
@@ -145,6 +156,8 @@ class Step(enum.StrEnum):
 
     CONSENT = "consent"
     BINDING = "binding"
+    CARD = "card"
+    """a physical card is waited for, and its PIN"""
     KEYS = "keys"
     CERTIFICATES = "certificates"
     WRITING = "writing"

@@ -24,6 +24,7 @@ export const MAX_FRAME_BYTES = 65536;
 export const STEPS = Object.freeze([
   "consent",
   "binding",
+  "card",
   "keys",
   "certificates",
   "writing",

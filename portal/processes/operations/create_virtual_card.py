@@ -41,6 +41,8 @@ class CreateVirtualCardOperation:
         taken = select(Card.id).where((Card.guid == requests.guid) | (Card.id == ordered.card))
         if (await tx.execute(taken)).first() is not None:
             raise DecodeError("params_invalid", "$.guid")
+        if requests.serial is None:
+            raise DecodeError("params_invalid", "$.serial")
         now = context.clock()
         card = Card(
             id=ordered.card,
