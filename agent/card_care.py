@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from agent.card_copies import CardCopies
 from agent.card_ports import CardStanding, KnownCard
+from agent.card_signature import card_signature, certificate_in
 from agent.long_pin import card_pin
 from agent.made_card import facts_of
 from agent.pin_rules import LONGEST_PIN, PIV_PIN_BYTES, PinRules, effective_maximum, plain_rules
+from agent.vsc.personalise import CardRefused, sign_digest
 from agent.vsc.pin_change import change_pin, unblock_pin, verify_pin
 from agent.vsc.state import Lifecycle
 from protocol.errors import InlayError
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from agent.made_card import MadeCard
     from agent.order_ports import CardFacts, Shown
     from agent.vsc.card import VirtualCard
+    from protocol.messages import CardSignature
 
 
 class CardCare:
@@ -94,6 +97,23 @@ class CardCare:
                 verify_pin(found, held)
 
         await self._cards.use(card, check)
+
+    async def sign(self, card: str, slot: str, digest: bytes, pin: bytearray) -> CardSignature:
+        """See `agent.card_ports.CardKeeping`."""
+
+        def sign(found: VirtualCard) -> CardSignature:
+            certificates = {item.slot: item.certificate for item in facts_of(found).certificates}
+            certificate = certificate_in(certificates, slot)
+            with self._held(found, pin) as held:
+                try:
+                    return card_signature(certificate, sign_digest(found, int(slot, 16), digest, held))
+                except CardRefused as refused:
+                    if refused.tries_left is None:
+                        raise
+                    tries = refused.tries_left
+            raise InlayError("pin_wrong", tries=tries) if tries else InlayError("pin_blocked")
+
+        return await self._cards.use(card, sign)
 
     async def copy(self, portal: str, jti: str, card: str) -> MadeCard:
         """See `agent.card_ports.CardKeeping`."""

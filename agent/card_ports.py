@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agent.journal import JournalledCard
     from agent.order_ports import CardFacts, CardInProgress, Shown
     from agent.pin_rules import PinRules
-
+    from protocol.messages import CardSignature
 
 PASSING: Final = frozenset({"keystore_locked", "keystore_missing"})
 """What a card comes back from by itself."""
@@ -117,6 +117,14 @@ class CardKeeping(Protocol):
 
         Raises:
             InlayError: ``pin_wrong``, ``pin_blocked``, ``pin_refused`` (no try was spent), ``card_write_failed``.
+        """
+
+    async def sign(self, card: str, slot: str, digest: bytes, pin: bytearray) -> CardSignature:
+        """Sign a SHA-256 digest with a key that has a certificate; a PIN that was right a moment ago.
+
+        Raises:
+            InlayError: ``card_key_missing``: there is no such key, no certificate of it, or none that signs;
+                ``pin_wrong``, ``pin_blocked``.
         """
 
     async def copy(self, portal: str, jti: str, card: str) -> CardInProgress:

@@ -375,6 +375,9 @@ _ROWS: Final = (
           "Get a new virtual card from the portal."),
     Cause("puk_not_in_escrow", 1713, "The PIN can't be set.", "The portal has no PUK for this card.",
           "Unblock the card with its PUK on its own computer, or get a new virtual card."),
+    Cause("card_certificate_unusable", 1715, "The portal did not accept the card.",
+          "The certificate in slot {slot} is not one of this card's that are valid now.",
+          "Renew the card at the portal, or ask its support."),
     Cause("keys_unavailable", 1714, "The portal can't sign now.", "The module that holds its keys doesn't answer.",
           "Wait a minute, then try again; if it stays, tell the portal's support. Nothing was lost."),
     # Loopback

@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 # isort: off
 # what is passed on, a block each
 from protocol.operations import (
+    Authenticate as Authenticate,
     CardIdentity as CardIdentity,
     CardStep as CardStep,
     ChangePin as ChangePin,
@@ -27,6 +28,7 @@ from protocol.operations import (
     ManagementKey as ManagementKey,
     Operation as Operation,
     PinEntry as PinEntry,
+    Sign as Sign,
 )
 from protocol.page_messages import (
     CompletionParams as CompletionParams,
@@ -430,6 +432,17 @@ class SlotProof(Message, frozen=True):
     """``protocol.proofs.mac`` under what the challenge gave"""
 
 
+class CardSignature(Message, frozen=True):
+    """What a card's key has signed for *authenticate* or *sign*, and whose key it is."""
+
+    certificate: Der
+    """of the key; the portal has to check it against what it knows of the card"""
+    algorithm: Literal["ES256", "RS256"]
+    """RFC 7518, section 3.1"""
+    signature: SmallBytes
+    """as RFC 7518 has it: ES256 is r and s, 32 bytes each"""
+
+
 class Receipt(Message, frozen=True):
     """Agent: everything was done, and what was certified is written, read back and proved."""
 
@@ -441,6 +454,8 @@ class Receipt(Message, frozen=True):
     proofs: Annotated[list[SlotProof], Meta(max_length=24)] = msgspec.field(default_factory=list)
     """one for each certificate of the order"""
     attested: bool = False
+    signature: CardSignature | None = None
+    """of *authenticate* and *sign*"""
     management_replaced: bool = False
     """the card has the management key that ``proceed`` brought"""
 

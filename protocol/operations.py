@@ -17,9 +17,11 @@ from protocol.words import (
     KeySource,
     ManagementAlgorithm,
     Message,
+    Nonce,
     PinPolicy,
     PublicJwk,
     Purpose,
+    Sha256,
     ShortText,
     SlotName,
     StorageLevel,
@@ -169,5 +171,48 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
         return True
 
 
-Operation = CreateVirtualCard | ChangePin | DeleteVirtualCard | EncodeCard
+class Authenticate(Message, frozen=True, tag="authenticate", tag_field="operation"):
+    """Parameters of the operation *authenticate*: the card's authentication key (9A) signs for this origin alone.
+
+    It signs what a Web eID authentication token's does, see ``protocol.proofs.authentication_input``.
+    """
+
+    card: Identifier
+    """the portal's id of the card"""
+    driver: Literal["virtual", "piv"]
+    """how the card is talked to"""
+    guid: CardGuid
+    """which card: GUID of its CHUID"""
+    label: ShortText
+    challenge: Nonce
+    """drawn for this order"""
+
+    @property
+    def certifies(self) -> bool:
+        """Keys and certificates stay."""
+        return False
+
+
+class Sign(Message, frozen=True, tag="sign", tag_field="operation"):
+    """Parameters of the operation *sign*: the card's signature key (9C) signs a document's digest."""
+
+    card: Identifier
+    """the portal's id of the card"""
+    driver: Literal["virtual", "piv"]
+    """how the card is talked to"""
+    guid: CardGuid
+    """which card: GUID of its CHUID"""
+    label: ShortText
+    document: ShortText
+    """what is signed, as consent shows it"""
+    digest: Sha256
+    """of the document"""
+
+    @property
+    def certifies(self) -> bool:
+        """Keys and certificates stay."""
+        return False
+
+
+Operation = CreateVirtualCard | ChangePin | DeleteVirtualCard | EncodeCard | Authenticate | Sign
 """Every operation; told apart by the field ``operation``."""

@@ -25,12 +25,22 @@ from agent.handlers import (
     unblock_card,
     watch_readers,
 )
+from agent.handlers.authenticate import AuthenticateHandler
 from agent.handlers.change_pin import ChangePinHandler
 from agent.handlers.create_virtual_card import CreateVirtualCardHandler
 from agent.handlers.delete_virtual_card import DeleteVirtualCardHandler
 from agent.handlers.encode_card import EncodeCardHandler
+from agent.handlers.sign import SignHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
-from protocol.messages import ChangePin, CreateVirtualCard, DeleteVirtualCard, EncodeCard, Message
+from protocol.messages import (
+    Authenticate,
+    ChangePin,
+    CreateVirtualCard,
+    DeleteVirtualCard,
+    EncodeCard,
+    Message,
+    Sign,
+)
 
 PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending | Conversation]]
 PageHandler = Callable[[Services, PageRequest], Awaitable[Message]]
@@ -70,6 +80,8 @@ ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
     ChangePin: lambda _cards, care: ChangePinHandler(care),
     DeleteVirtualCard: lambda _cards, care: DeleteVirtualCardHandler(care),
     EncodeCard: lambda _cards, care: EncodeCardHandler(care),
+    Authenticate: lambda _cards, care: AuthenticateHandler(care),
+    Sign: lambda _cards, care: SignHandler(care),
 }
 """Operations of orders: everything that ``protocol.messages.Order.parameters`` may hold."""
 

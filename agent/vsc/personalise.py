@@ -251,12 +251,19 @@ def sign(card: VirtualCard, slot: int, message: bytes, pin: bytearray) -> bytes:
     Raises:
         CardRefused: wrong PIN (`tries_left` says so), or a key that only agrees.
     """
-    digest = hashlib.sha256(message).digest()
+    if _algorithm(card, slot) is Algorithm.ED25519:
+        return _use(card, slot, 0x81, message, pin)
+    return sign_digest(card, slot, hashlib.sha256(message).digest(), pin)
+
+
+def sign_digest(card: VirtualCard, slot: int, digest: bytes, pin: bytearray) -> bytes:
+    """Sign a SHA-256 digest: RSASSA-PKCS1-v1_5, or ECDSA (DER).
+
+    Raises:
+        CardRefused: wrong PIN (`tries_left` says so), or a key that doesn't sign digests.
+    """
     algorithm = _algorithm(card, slot)
-    if algorithm in RSA_BITS:
-        block = pkcs1_block(digest, RSA_BITS[algorithm] // 8)
-    else:
-        block = message if algorithm is Algorithm.ED25519 else digest
+    block = pkcs1_block(digest, RSA_BITS[algorithm] // 8) if algorithm in RSA_BITS else digest
     return _use(card, slot, 0x81, block, pin)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
-    from protocol.messages import ChangePin, DeleteVirtualCard
+    from protocol.messages import Operation
 
 _UNDER_WAY: Final = (OrderState.RUNNING.value, OrderState.FINISHING.value)
 _ENDED: Final = (OrderState.FINISHED.value, OrderState.UNDONE.value)
@@ -55,7 +55,7 @@ async def refuse_while_ordered(tx: AsyncSession, card: Card) -> None:
         raise WrongState("order", running, _ENDED)
 
 
-async def order(context: Context, turn: Turn, operation: ChangePin | DeleteVirtualCard) -> None:
+async def order(context: Context, turn: Turn, operation: Operation) -> None:
     """Make the order about the process's card, and move the process to the step at which it is carried out.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.change_pin import ChangeCardPin
+from portal.processes.check_card import CheckCard
 from portal.processes.delete_virtual_card import DeleteCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
@@ -18,6 +19,7 @@ from portal.processes.renew_virtual_smart_card import RenewVirtualSmartCard
 from portal.processes.replace_virtual_smart_card import ReplaceVirtualSmartCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.show_puk import ShowPuk
+from portal.processes.sign_text import SignText
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def definitions(context: Context) -> list[Definition]:
     return [
         GetVirtualSmartCard(context),
         ChangeCardPin(context),
+        CheckCard(context),
+        SignText(context),
         RenewVirtualSmartCard(context),
         ReplaceVirtualSmartCard(context),
         DeleteCard(context),

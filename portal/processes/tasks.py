@@ -135,7 +135,7 @@ def puk_label(card_id: str) -> bytes:
 
 async def produced(tx: AsyncSession, order: Order, card: Card) -> None:
     """A Card Production task has made its card object."""
-    await _set_variables(tx, order, {CARD: objects.describe(card)})
+    await set_variables(tx, order, {CARD: objects.describe(card)})
 
 
 async def issued(tx: AsyncSession, order: Order, certificate: Certificate, now: int, *, late: bool) -> None:
@@ -146,7 +146,7 @@ async def issued(tx: AsyncSession, order: Order, certificate: Certificate, now: 
     if planned.relation == "always":
         await _relate(tx, order, planned, certificate, now)
     if late and planned.return_variable is not None:
-        await _set_variables(tx, order, {planned.return_variable: objects.describe(certificate)})
+        await set_variables(tx, order, {planned.return_variable: objects.describe(certificate)})
 
 
 async def delivered(tx: AsyncSession, order: Order, now: int) -> None:
@@ -207,10 +207,11 @@ async def _return_fields(tx: AsyncSession, order: Order, plan: Plan) -> None:
     for planned in plan.requested:
         if planned.return_variable is not None and planned.slot in rows:
             values[planned.return_variable] = objects.describe(rows[planned.slot])
-    await _set_variables(tx, order, values)
+    await set_variables(tx, order, values)
 
 
-async def _set_variables(tx: AsyncSession, order: Order, values: dict[str, Any]) -> None:
+async def set_variables(tx: AsyncSession, order: Order, values: dict[str, Any]) -> None:
+    """Set variables of the process that an order belongs to."""
     if not values:
         return
     process = await tx.get_one(Process, order.process_id, with_for_update=True)

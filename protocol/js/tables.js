@@ -683,6 +683,11 @@ export const CAUSES = Object.freeze({
     "why": "The portal has no PUK for this card.",
     "next_step": "Unblock the card with its PUK on its own computer, or get a new virtual card."
   },
+  "card_certificate_unusable": {
+    "happened": "The portal did not accept the card.",
+    "why": "The certificate in slot {slot} is not one of this card's that are valid now.",
+    "next_step": "Renew the card at the portal, or ask its support."
+  },
   "keys_unavailable": {
     "happened": "The portal can't sign now.",
     "why": "The module that holds its keys doesn't answer.",

@@ -30,3 +30,11 @@ def test_mac_is_as_specified_and_changes_with_every_part() -> None:
         proofs.mac(b"s" * 32, "https://portal.test", "order-1", b"certificatf"),
     }
     assert len(others | {expected}) == 5
+
+
+def test_authentication_input_is_as_in_a_web_eid_token() -> None:
+    origin, challenge = "https://portal.test", "12345678123456781234567812345678912356789123"
+    wanted = hashlib.sha256(origin.encode()).digest() + hashlib.sha256(challenge.encode()).digest()
+    assert proofs.authentication_input(origin, challenge) == wanted
+    assert proofs.authentication_input(origin + "x", challenge)[32:] == wanted[32:]
+    assert proofs.authentication_input(origin + "x", challenge)[:32] != wanted[:32]

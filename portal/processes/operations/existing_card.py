@@ -24,4 +24,6 @@ async def accept_receipt(tx: AsyncSession, ordered: ChangePin | DeleteVirtualCar
         raise DecodeError("params_invalid", "$.guid")
     if receipt.proofs:
         raise DecodeError("params_invalid", "$.proofs")
+    if receipt.signature is not None:
+        raise DecodeError("params_invalid", "$.signature")
     card.generation = max(card.generation or 0, receipt.generation)

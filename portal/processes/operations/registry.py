@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from portal.processes.operations.authenticate import AuthenticateOperation
 from portal.processes.operations.change_pin import ChangePinOperation
 from portal.processes.operations.create_virtual_card import CreateVirtualCardOperation
 from portal.processes.operations.delete_virtual_card import DeleteVirtualCardOperation
 from portal.processes.operations.encode_card import EncodeCardOperation
+from portal.processes.operations.sign import SignOperation
 
 if TYPE_CHECKING:
     from portal.processes.operation import OrderOperation
@@ -18,6 +20,8 @@ OPERATIONS: Final[dict[str, OrderOperation]] = {
     "change_pin": ChangePinOperation(),
     "delete_virtual_card": DeleteVirtualCardOperation(),
     "encode_card": EncodeCardOperation(),
+    "authenticate": AuthenticateOperation(),
+    "sign": SignOperation(),
 }
 
 

@@ -1,0 +1,56 @@
+"""What a card's key has signed, as *authenticate* and *sign* tell the portal: in the forms of RFC 7518, section 3."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from protocol.errors import InlayError
+from protocol.messages import CardSignature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_COORDINATE: Final = 32
+
+
+def certificate_in(certificates: Mapping[str, bytes], slot: str) -> bytes:
+    """The certificate of a key that signs as these operations do: RSA of 2048 bits or P-256, by SHA-256.
+
+    Args:
+        certificates: slot to DER.
+        slot: the key.
+
+    Raises:
+        InlayError: ``card_key_missing``: there is none, or another program has written something else.
+    """
+    der = certificates.get(slot, b"")
+    try:
+        key = x509.load_der_x509_certificate(der).public_key()
+    except ValueError:
+        key = None
+    if isinstance(key, rsa.RSAPublicKey) or (
+        isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+    ):
+        return der
+    raise InlayError("card_key_missing", slot=slot)
+
+
+def card_signature(certificate: bytes, signature: bytes) -> CardSignature:
+    """A signature with the certificate of its key.
+
+    Args:
+        certificate: DER, from `certificate_in`.
+        signature: PKCS#1 v1.5, or ECDSA in DER.
+
+    Raises:
+        ValueError: it isn't in DER.
+    """
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    if isinstance(key, rsa.RSAPublicKey):
+        return CardSignature(certificate=certificate, algorithm="RS256", signature=signature)
+    parts = (part.to_bytes(_COORDINATE, "big") for part in decode_dss_signature(signature))
+    return CardSignature(certificate=certificate, algorithm="ES256", signature=b"".join(parts))

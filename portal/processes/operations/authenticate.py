@@ -1,0 +1,53 @@
+"""The operation *authenticate*: the card's authentication key has signed the order's challenge for this origin."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+from portal.processes import order_rows
+from portal.processes.operations import card_signing
+from protocol import proofs
+from protocol.errors import DecodeError, InlayError
+from protocol.messages import Authenticate
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.store.tables import Order
+    from protocol.messages import Consented, Receipt, Requests
+
+_SLOT: Final = "9A"
+
+
+class AuthenticateOperation:
+    """See ``portal.processes.operation.OrderOperation``."""
+
+    def check_consent(self, order: Order, consented: Consented) -> None:
+        """Nothing is kept that a device could have a say in."""
+        if consented.storage is not None:
+            raise DecodeError("params_invalid", "$.storage")
+
+    async def register(self, context: Context, tx: AsyncSession, order: Order, requests: Requests) -> None:
+        """It certifies nothing.
+
+        Raises:
+            InlayError: ``message_unexpected``.
+        """
+        raise InlayError("message_unexpected")
+
+    async def check_receipt(self, context: Context, tx: AsyncSession, order: Order, receipt: Receipt) -> None:
+        """The signature is over this portal's own origin and the challenge of this very order."""
+        ordered = order_rows.parameters_as(order, Authenticate)
+        message = proofs.authentication_input(context.origin, ordered.challenge)
+        digest = hashlib.sha256(message).digest()
+        await card_signing.accept(context, tx, order, ordered, receipt, slot=_SLOT, digest=digest)
+
+    async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
+        """The card stays as it is."""
+        card = order_rows.parameters_as(order, Authenticate).card
+        await card_signing.note(context, tx, order, card, "card.authenticated")
+
+    async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
+        """Nothing of it is valid or not."""

@@ -1,0 +1,101 @@
+"""What the operations *authenticate* and *sign* have in common: whose key it has to be, and what is kept of it."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Final
+
+from portal.ca.x509 import facts
+from portal.card_signatures import verifies
+from portal.model.states import CardState, CaState, TemporaryCardState, VirtualSmartCardState
+from portal.processes import card_certificates, order_rows, tasks
+from portal.store import audit, objects
+from portal.store.database import model_of
+from portal.store.tables import Card
+from protocol.errors import DecodeError, InlayError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.store.tables import Order
+    from protocol.messages import Authenticate, Receipt, Sign
+
+SIGNATURE: Final = "signature"
+"""Process variable: algorithm, signature and certificate as base64, and the certificate's serial number."""
+_USABLE: Final = frozenset(
+    {CardState.ACTIVE.value, TemporaryCardState.ASSIGNED.value, VirtualSmartCardState.ACTIVE.value}
+)
+
+
+async def accept(
+    context: Context,
+    tx: AsyncSession,
+    order: Order,
+    ordered: Authenticate | Sign,
+    receipt: Receipt,
+    *,
+    slot: str,
+    digest: bytes,
+) -> None:
+    """Check that a receipt's signature is of the ordered card's key, whose certificate is good, and keep it.
+
+    Args:
+        context: the clock.
+        tx: a writing transaction.
+        order: the order.
+        ordered: its parameters.
+        receipt: the receipt.
+        slot: the key that has to have signed.
+        digest: what was to be signed, SHA-256.
+
+    Raises:
+        InlayError: ``proof_invalid``, ``card_certificate_unusable``, ``card_ended``, ``user_not_active``.
+        DecodeError: ``params_invalid``.
+    """
+    await order_rows.check_person(tx, order)
+    card = await tx.get_one(Card, ordered.card, with_for_update=True, populate_existing=True)
+    if receipt.guid != card.guid:
+        raise DecodeError("params_invalid", "$.guid")
+    if receipt.proofs or receipt.signature is None:
+        raise DecodeError("params_invalid", "$.signature")
+    if card.state not in _USABLE:
+        raise InlayError("card_ended", state=card.state.lower())
+    await _check_certificate(tx, card, receipt.signature.certificate, slot, context.clock())
+    if not verifies(receipt.signature, digest):
+        raise InlayError("proof_invalid", slot=slot)
+    card.generation = max(card.generation or 0, receipt.generation)
+    kept: dict[str, Any] = {
+        "algorithm": receipt.signature.algorithm,
+        "signature": base64.b64encode(receipt.signature.signature).decode(),
+        "certificate": base64.b64encode(receipt.signature.certificate).decode(),
+        "serial": facts(receipt.signature.certificate).serial,
+    }
+    await tasks.set_variables(tx, order, {SIGNATURE: kept})
+
+
+async def note(context: Context, tx: AsyncSession, order: Order, card_id: str, action: str) -> None:
+    """That it was done is in the card's history."""
+    card = await tx.get_one(Card, card_id)
+    await audit.record(
+        tx,
+        at=context.clock(),
+        actor=f"device:{order.device_jkt}",
+        action=action,
+        kind=objects.kind_of(card).value,
+        object_id=card.id,
+        order=order.jti,
+    )
+
+
+async def _check_certificate(tx: AsyncSession, card: Card, der: bytes, slot: str, now: int) -> None:
+    """It must be one that this portal has for the card, valid at the portal and good at the CA."""
+    for known in await card_certificates.related(tx, card):
+        if known.der == der and known.slot == slot:
+            graph = model_of(tx).certificates.graph(known.profile)
+            good = known.state == graph.valid and known.ca_state == CaState.GOOD
+            if good and known.not_before <= now < known.not_after:
+                return
+    raise InlayError("card_certificate_unusable", slot=slot)
