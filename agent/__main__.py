@@ -59,6 +59,7 @@ class Agent:
         from agent.cards import VirtualCards
         from agent.desktop.key_store_watch import KeyStoreWatch
         from agent.desktop.session_watch import SessionWatch
+        from agent.ordered_card import CardReaders
         from agent.reader_watch import ReaderWatch
         from agent.readers import PcscReaders
 
@@ -72,13 +73,14 @@ class Agent:
         self._cards = VirtualCards(folders.state, device, self._journal, places, sessions)
         self._keeper = CardKeeper(self._cards, places, device, self._catch_up, sessions, KeyStoreWatch())
         care = CardCare(self._cards, places, self._journal, device)
-        handlers = order_handlers(self._cards, care)
+        self._reader_watch = ReaderWatch()
+        readers = CardReaders(self._reader_watch, folders.machine, places.has_own_in)
+        handlers = order_handlers(self._cards, care, readers)
         windows = Windows()
         self._desk = OrderDesk(
             Tools(self._trust, device, self._journal, self._cards, windows, DesktopNotifier(), handlers)
         )
         self._shutdown = Shutdown(self._desk.under_way)
-        self._reader_watch = ReaderWatch()
         self._services = Services(
             self._desk,
             self._cards,

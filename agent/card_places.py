@@ -192,6 +192,10 @@ class CardPlaces:
         if not _runs(self._returning):
             self._returning = asyncio.create_task(self._bring_back())
 
+    def has_own_in(self, reader: str) -> bool:
+        """Whether one of these cards is in a reader, by its PC/SC name."""
+        return any(place.slot.is_reader(reader) for place in list(self._places.values()))
+
     async def _bring_back(self) -> None:
         """Try to show what is missing, until nothing is; at once when a slot of ours becomes free."""
         pause = _FIRST_RETRY

@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.pcsc.deadline import look_at
 from agent.pcsc.reader_events import ReaderLook
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.card_map import CardKind, CardMap
     from agent.pcsc.look import Evidence
     from agent.reader_watch import ReaderWatch, Seen, Watcher
+    from protocol.messages import CardIdentity
 
 LOOK_SECONDS: Final = 8.0
 """How long a card, or another program's transaction with it, may take until it is said to be in use."""
@@ -54,6 +55,43 @@ class Wanted:
             and (self.serial is None or (has is not None and has.serial == self.serial))
             and (self.driver is None or kind.driver == self.driver)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class WantedIdentity:
+    """The card of an order that may give it its GUID: the one that has it, or the one that is to get it.
+
+    Attributes:
+        guid: the order's, 32 hexadecimal digits.
+        identity: which card is to get it; None: it has it.
+        driver: who speaks to it.
+    """
+
+    guid: str
+    identity: CardIdentity | None
+    driver: str
+
+    def is_met_by(self, shown: Evidence, kind: CardKind) -> bool:
+        """Whether a card is the one."""
+        return kind.driver == self.driver and (shown.guid == self.guid or self._is_to_get_it(shown))
+
+    def _is_to_get_it(self, shown: Evidence) -> bool:
+        wanted, has = self.identity, shown.capabilities
+        if wanted is None:
+            return False
+        serial = None if has is None or has.serial is None else str(has.serial)
+        if serial is not None and wanted.serial is not None:
+            return serial == wanted.serial  # it is printed on the card: nothing else tells more
+        return (wanted.previous is not None and shown.guid == wanted.previous) or (
+            wanted.blank and shown.guid is None
+        )
+
+
+class Criterion(Protocol):
+    """Which card it has to be."""
+
+    def is_met_by(self, shown: Evidence, kind: CardKind) -> bool:
+        """Whether a card is the one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +146,7 @@ class CardSearch:
         self,
         watch: ReaderWatch,
         cards: CardMap,
-        wanted: Wanted,
+        wanted: Criterion,
         *,
         counts: Callable[[str], bool] = lambda _reader: True,
         look: Look = look_at,

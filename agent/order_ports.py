@@ -101,27 +101,17 @@ class Shown:
     problem: InlayError | None = None
 
 
-class CardInProgress(Protocol):
-    """A card that is being made in this process, and shown to nobody yet.
+class KeyedCard(Protocol):
+    """A card that an order gives keys and certificates: a new one, a copy, or a physical one.
 
     A PIN belongs to the caller, who wipes it. Methods raise ``InlayError``; one at a time is carried out.
     """
-
-    @property
-    def facts(self) -> CardFacts:
-        """What may be said of it now."""
 
     async def generate(self, slot: str, algorithm: Algorithm) -> None:
         """Make a key in a slot."""
 
     async def request(self, slot: str, subject: str, pin: bytearray, *, signs: bool) -> CertificateRequest:
         """Ask for a certificate: PKCS#10 where the key ``signs``, else its public key alone."""
-
-    async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
-        """Set a new PIN by the PUK."""
-
-    async def extend(self, expires: datetime.date) -> None:
-        """Write another last day on the card."""
 
     async def import_key(self, slot: str, pkcs8: bytearray) -> None:
         """Put a key that was made elsewhere into a slot."""
@@ -134,6 +124,20 @@ class CardInProgress(Protocol):
 
     async def answer(self, slot: str, challenge: Challenge, pin: bytearray) -> bytes:
         """The secret behind a challenge: decrypted (RSA), or agreed on (EC)."""
+
+
+class CardInProgress(KeyedCard, Protocol):
+    """A card that is being made in this process, and shown to nobody yet."""
+
+    @property
+    def facts(self) -> CardFacts:
+        """What may be said of it now."""
+
+    async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
+        """Set a new PIN by the PUK."""
+
+    async def extend(self, expires: datetime.date) -> None:
+        """Write another last day on the card."""
 
 
 class Cards(Protocol):

@@ -70,6 +70,11 @@ class PivCard:
         self._salt = os.urandom(16)
         self._refused: dict[bytes, InlayError] = {}
 
+    def move_to(self, session: CardSession) -> None:
+        """Go on in another session of the same card, in which no PIN was verified yet."""
+        if session is not self._session:
+            self._session, self._verified = session, False
+
     async def facts(self) -> PivCardFacts:
         """What may be said of it now; spends no try.
 
@@ -130,6 +135,14 @@ class PivCard:
             raise DecodeError("order_malformed", f"$.parameters.keys.{slot}.subject") from None
         signature = await self.sign(slot, wanted, pin)
         return CertificateRequest(slot=slot, csr=pkcs10.request(wanted, public, signature))
+
+    async def verify(self, pin: bytearray) -> None:
+        """VERIFY the PIN: one try, unless this very value was refused before.
+
+        Raises:
+            InlayError: ``card_pin_…``, ``pcsc_…``.
+        """
+        await self._session.run(self._verify, pin)
 
     async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
         """Set a new PIN by the PUK: one try of it.

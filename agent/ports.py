@@ -257,6 +257,14 @@ class WindowSession(Protocol):
             WindowFailed: the window's process died.
         """
 
+    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
+        """Let the person choose one of several cards; its name.
+
+        Raises:
+            UserCancelled: Cancel, Escape, or the window closed.
+            WindowFailed: the window's process died.
+        """
+
     async def show_number(self, number: str) -> None:
         """Show the three digits to be typed into the web page; also in the window's title."""
 
@@ -300,14 +308,6 @@ class WindowSession(Protocol):
 
 class CardWindow(WindowSession, Protocol):
     """A window about a card of the person's, at the person's own command."""
-
-    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
-        """Let the person choose one of several cards; its name.
-
-        Raises:
-            UserCancelled: Cancel, Escape, or the window closed.
-            WindowFailed: the window's process died.
-        """
 
     async def show_card(self, sheet: CardSheet) -> str | None:
         """Show a card; the action that was chosen, None when the window was closed.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
-from agent.ports import CardSummary, Consented, InteractionError, NoDisplay, OrderPrompt
+from agent.ports import CardChoice, CardSummary, Consented, InteractionError, NoDisplay, OrderPrompt
 from protocol.errors import InlayError
 
 
@@ -24,6 +25,14 @@ class QuietWindow:
         raise NoDisplay
 
     async def ask(self, prompt: OrderPrompt) -> Consented:
+        """Nobody can be asked.
+
+        Raises:
+            NoDisplay: always.
+        """
+        raise NoDisplay
+
+    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
         """Nobody can be asked.
 
         Raises:

@@ -18,6 +18,7 @@ CONSENT_DELAY_MS = 700
 LEVELS = {
     "tpm": "This computer's TPM chip",
     "keystore": "The key store of your login",
+    "card": "The card itself",
     "file": "A protected file on this computer",
 }
 

@@ -7,7 +7,8 @@ behind once the order is undone. The PIN belongs to the caller, who wipes it.
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 
@@ -17,9 +18,9 @@ from protocol.errors import DecodeError
 from protocol.messages import Algorithm, Certificates, KeySource, Purpose, SlotProof, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from agent.order_ports import CardFacts, CardInProgress, OrderContext, Shown
+    from agent.order_ports import CardFacts, KeyedCard, OrderContext, Shown
     from protocol.messages import CertificateRequest, IssuedCertificate, KeyOrder, Order
 
 _SIGNING_SLOTS: Final = frozenset({"9A", "9C", "9E"})
@@ -34,6 +35,22 @@ STEPS: Final = {
 """What the window says at each step."""
 
 
+class Steps(NamedTuple):
+    """The steps of an order, as its window counts and names them.
+
+    Attributes:
+        texts: all steps, in their order, with what the window says at each.
+        can_cancel: whether a window that is closed ends the order.
+    """
+
+    texts: Mapping[Step, str]
+    can_cancel: bool = True
+
+
+ON_A_COPY: Final = Steps(STEPS)
+"""Nobody else has the card yet: closed at any step, nothing is left."""
+
+
 def check_keys(keys: Sequence[KeyOrder], sources: frozenset[KeySource]) -> None:
     """Check that an order names each key once, and from where it can come here.
 
@@ -45,20 +62,22 @@ def check_keys(keys: Sequence[KeyOrder], sources: frozenset[KeySource]) -> None:
         raise DecodeError("order_malformed", "$.parameters.keys")
 
 
-async def begin(context: OrderContext, step: Step) -> None:
+async def begin(context: OrderContext, step: Step, steps: Steps = ON_A_COPY) -> None:
     """Show a step, and tell portal and page that it begins."""
-    await show(context, step)
+    await show(context, step, steps)
     await context.progress(step)
 
 
-async def show(context: OrderContext, step: Step, *, can_cancel: bool = True) -> None:
+async def show(context: OrderContext, step: Step, steps: Steps = ON_A_COPY) -> None:
     """Show a step in the window."""
-    done = list(STEPS).index(step)
-    await context.window.show_progress(step.value, STEPS[step], done, len(STEPS), can_cancel=can_cancel)
+    done, total = list(steps.texts).index(step), len(steps.texts)
+    await context.window.show_progress(
+        step.value, steps.texts[step], done, total, can_cancel=steps.can_cancel and step is not Step.FINISHED
+    )
 
 
 async def requests(
-    context: OrderContext, card: CardInProgress, keys: Sequence[KeyOrder], pin: bytearray
+    context: OrderContext, card: KeyedCard, keys: Sequence[KeyOrder], pin: bytearray
 ) -> list[CertificateRequest]:
     """Make the keys that are made on the card, and ask for certificates for them and for those that stay."""
     return [
@@ -68,35 +87,68 @@ async def requests(
     ]
 
 
-async def certified(
-    context: OrderContext, card: CardInProgress, keys: Sequence[KeyOrder]
+async def certificates(
+    context: OrderContext,
+    keys: Sequence[KeyOrder],
+    awaiting: Callable[[Awaitable[Certificates]], Awaitable[Certificates]] | None = None,
 ) -> list[IssuedCertificate]:
-    """Wait for the certificates, put the keys that come with them on the card, then the certificates themselves.
+    """Wait for the certificates, in the order's own sequence of keys.
+
+    Args:
+        context: the order.
+        keys: those of the order.
+        awaiting: waits for the portal, where a card has to be kept alive meanwhile.
+
+    Raises:
+        DecodeError: ``params_invalid``: they are not those of the order.
+    """
+    coming = context.receive(Certificates)
+    answer = await context.guard(coming if awaiting is None else awaiting(coming))
+    return _matching(keys, answer.certificates)
+
+
+async def write(
+    context: OrderContext,
+    card: KeyedCard,
+    issued: Sequence[IssuedCertificate],
+    steps: Steps = ON_A_COPY,
+) -> None:
+    """Put the keys that come with the certificates on the card, then the certificates themselves."""
+    for item in issued:
+        if item.key is not None:
+            importing = _import(context, card, item.slot, item.key)
+            await context.guard(context.record(f"import {item.slot}", importing))
+    await begin(context, Step.WRITING, steps)
+    for item in issued:
+        writing = card.write_certificate(item.slot, item.certificate)
+        await context.guard(context.record(f"write {item.slot}", writing))
+
+
+async def certified(
+    context: OrderContext, card: KeyedCard, keys: Sequence[KeyOrder]
+) -> list[IssuedCertificate]:
+    """Wait for the certificates, and put them and the keys that come with them on the card.
 
     Raises:
         DecodeError: ``params_invalid``: they are not those of the order.
     """
     await begin(context, Step.CERTIFICATES)
-    answer = await context.guard(context.receive(Certificates))
-    issued = _matching(keys, answer.certificates)
-    for item in issued:
-        if item.key is not None:
-            importing = _import(context, card, item.slot, item.key)
-            await context.guard(context.record(f"import {item.slot}", importing))
-    await begin(context, Step.WRITING)
-    for item in issued:
-        writing = card.write_certificate(item.slot, item.certificate)
-        await context.guard(context.record(f"write {item.slot}", writing))
+    issued = await certificates(context, keys)
+    await write(context, card, issued)
     return issued
 
 
 async def prove(
-    context: OrderContext, card: CardInProgress, issued: Sequence[IssuedCertificate], pin: bytearray
+    context: OrderContext,
+    card: KeyedCard,
+    issued: Sequence[IssuedCertificate],
+    pin: bytearray,
+    steps: Steps = ON_A_COPY,
 ) -> list[SlotProof]:
     """Use every key once, by what it is for; the receipt comes next, and from then on the portal decides."""
-    await begin(context, Step.PROVING)
+    await begin(context, Step.PROVING, steps)
     found = [await context.guard(_proof(context.order, card, item, pin)) for item in issued]
-    await show(context, Step.FINISHED, can_cancel=False)
+    await show(context, Step.FINISHED, steps)
     return found
 
 
@@ -122,6 +174,14 @@ def summary(
     return CardSummary(facts.label, facts.serial, facts.level.value, lines, (*said, *notes))
 
 
+def certificate_lines(
+    keys: Sequence[KeyOrder], issued: Sequence[IssuedCertificate]
+) -> tuple[CertificateLine, ...]:
+    """What the window shows of certificates that an order has brought."""
+    purposes = {key.slot: key.purpose.value for key in keys}
+    return tuple(_line(purposes[item.slot], item.certificate) for item in issued)
+
+
 def day(seconds: int) -> str:
     """A day, as ISO 8601 writes it."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date().isoformat()
@@ -134,7 +194,7 @@ def wipe(secret: bytearray | None) -> None:
 
 
 async def _requested(
-    context: OrderContext, card: CardInProgress, key: KeyOrder, pin: bytearray
+    context: OrderContext, card: KeyedCard, key: KeyOrder, pin: bytearray
 ) -> CertificateRequest:
     if key.source is KeySource.GENERATE:
         await context.record(f"generate {key.slot}", card.generate(key.slot, key.algorithm))
@@ -142,7 +202,7 @@ async def _requested(
     return await card.request(key.slot, key.subject, pin, signs=signs)
 
 
-async def _import(context: OrderContext, card: CardInProgress, slot: str, token: str) -> None:
+async def _import(context: OrderContext, card: KeyedCard, slot: str, token: str) -> None:
     pkcs8 = context.decrypt(token)
     try:
         await card.import_key(slot, pkcs8)
@@ -150,7 +210,7 @@ async def _import(context: OrderContext, card: CardInProgress, slot: str, token:
         wipe(pkcs8)
 
 
-async def _proof(order: Order, card: CardInProgress, item: IssuedCertificate, pin: bytearray) -> SlotProof:
+async def _proof(order: Order, card: KeyedCard, item: IssuedCertificate, pin: bytearray) -> SlotProof:
     """What shows that the key in a slot belongs to its certificate (design principle 9)."""
     digest = proofs.certificate_hash(item.certificate)
     if item.challenge is not None:

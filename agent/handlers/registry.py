@@ -26,12 +26,15 @@ from agent.handlers import (
     watch_readers,
 )
 from agent.handlers.authenticate import AuthenticateHandler
+from agent.handlers.by_driver import ByDriver
 from agent.handlers.change_pin import ChangePinHandler
 from agent.handlers.create_virtual_card import CreateVirtualCardHandler
 from agent.handlers.delete_virtual_card import DeleteVirtualCardHandler
 from agent.handlers.encode_card import EncodeCardHandler
+from agent.handlers.encode_physical_card import EncodePhysicalCardHandler
 from agent.handlers.sign import SignHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
+from agent.ordered_card import CardReaders
 from protocol.messages import (
     Authenticate,
     ChangePin,
@@ -44,7 +47,7 @@ from protocol.messages import (
 
 PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending | Conversation]]
 PageHandler = Callable[[Services, PageRequest], Awaitable[Message]]
-OrderHandlerMaker = Callable[[Cards, CardKeeping], OrderHandler]
+OrderHandlerMaker = Callable[[Cards, CardKeeping, CardReaders], OrderHandler]
 
 PRIVATE: Final[dict[str, PrivateHandler]] = {
     "open": open_link.handle,
@@ -76,16 +79,18 @@ PAGE: Final[dict[str, PageHandler]] = {
 """Methods of the loopback socket: all of ``protocol.messages.LOOPBACK_METHODS``."""
 
 ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
-    CreateVirtualCard: lambda cards, _care: CreateVirtualCardHandler(cards),
-    ChangePin: lambda _cards, care: ChangePinHandler(care),
-    DeleteVirtualCard: lambda _cards, care: DeleteVirtualCardHandler(care),
-    EncodeCard: lambda _cards, care: EncodeCardHandler(care),
-    Authenticate: lambda _cards, care: AuthenticateHandler(care),
-    Sign: lambda _cards, care: SignHandler(care),
+    CreateVirtualCard: lambda cards, _care, _readers: CreateVirtualCardHandler(cards),
+    ChangePin: lambda _cards, care, _readers: ChangePinHandler(care),
+    DeleteVirtualCard: lambda _cards, care, _readers: DeleteVirtualCardHandler(care),
+    EncodeCard: lambda _cards, care, readers: ByDriver(
+        {"virtual": EncodeCardHandler(care), "piv": EncodePhysicalCardHandler(readers)}
+    ),
+    Authenticate: lambda _cards, care, _readers: AuthenticateHandler(care),
+    Sign: lambda _cards, care, _readers: SignHandler(care),
 }
 """Operations of orders: everything that ``protocol.messages.Order.parameters`` may hold."""
 
 
-def order_handlers(cards: Cards, care: CardKeeping) -> dict[type, OrderHandler]:
-    """A handler for each operation, working on these cards."""
-    return {operation: make(cards, care) for operation, make in ORDERS.items()}
+def order_handlers(cards: Cards, care: CardKeeping, readers: CardReaders) -> dict[type, OrderHandler]:
+    """A handler for each operation, working on these virtual cards, and on the cards in these readers."""
+    return {operation: make(cards, care, readers) for operation, make in ORDERS.items()}

@@ -29,6 +29,7 @@ from agent.vsc.state import Argon2Cost
 from protocol.errors import InlayError
 from protocol.messages import ReadersParams, Step, Transport
 from tests.support.fake_windows import FakeNotifier, FakeWindows
+from tests.support.simulated_readers import SimulatedReaders
 
 if TYPE_CHECKING:
     import pytest
@@ -149,9 +150,10 @@ def cheap_cards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def running_agent(home: Path) -> AsyncIterator[AgentParts]:
-    """A core on these folders; may be started on them again after it ended."""
+async def running_agent(home: Path, readers: SimulatedReaders | None = None) -> AsyncIterator[AgentParts]:
+    """A core on these folders, and these readers; may be started on them again after it ended."""
     folders = folders_in(home)
+    in_readers = (readers or SimulatedReaders()).card_readers(folders.machine)
     device = Device(folders.state, allow_file=True)
     journal = JournalAccess(folders.journal, device)
     trust = TrustStore(folders)
@@ -159,7 +161,7 @@ async def running_agent(home: Path) -> AsyncIterator[AgentParts]:
     cards = VirtualCards(folders.state, device, journal, places)
     windows, notifier = FakeWindows(), FakeNotifier()
     care = CardCare(cards, places, journal, device)
-    handlers = order_handlers(cards, care)
+    handlers = order_handlers(cards, care, in_readers)
     desk = OrderDesk(Tools(trust, device, journal, cards, windows, notifier, handlers))
     try:
         yield AgentParts(folders, trust, device, journal, cards, places, windows, notifier, desk, care)

@@ -17,6 +17,7 @@ from protocol.messages import (
     KeyOrder,
     KeySet,
     KeySource,
+    ManagementQuestion,
     Message,
     Order,
     OrderState,
@@ -92,6 +93,8 @@ class OrderAtPortal:
     requests: Requests | None = None
     receipt: Receipt | None = None
     undone: ErrorData | None = None
+    questions: list[ManagementQuestion] = field(default_factory=list)
+    changing: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def until(self, condition: Callable[[OrderAtPortal], bool]) -> OrderAtPortal:

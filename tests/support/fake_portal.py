@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from aiohttp import WSMsgType, web
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from protocol import jose, keyset
 from protocol.errors import InlayError
@@ -21,6 +26,7 @@ from protocol.messages import (
     AuthenticateParams,
     AuthenticateResult,
     Binding,
+    Changing,
     ChannelHelloResult,
     ChannelProof,
     Claim,
@@ -35,6 +41,8 @@ from protocol.messages import (
     Finished,
     HelloParams,
     KeySet,
+    ManagementProof,
+    ManagementQuestion,
     Message,
     MessageParams,
     Operation,
@@ -81,6 +89,9 @@ class FakePortal:
         number_given: the number is taken as typed at once.
         operation: what the orders to come are for; None: a new card, with ``keys`` and ``parameters``.
         puk: what sets a new PIN; None: nothing does.
+        management_keys: what the portal has for a physical card, in the order in which it tries them.
+        new_key: management key that a card gets; None: none.
+        answers: what is done with the answer to a question, by the question; None: it is sent at once.
     """
 
     def __init__(self, tls: ThrowAwayCA) -> None:
@@ -95,6 +106,11 @@ class FakePortal:
         self.parameters: dict[str, Any] = {}
         self.operation: Operation | None = None
         self.puk: bytes | None = None
+        self.management_keys: list[bytes] = []
+        self.new_key: bytes | None = None
+        self.answers: Callable[[ManagementQuestion, ManagementProof], ManagementProof | None] = (
+            lambda _question, proof: proof
+        )
         self.resume_within = 3600
         self.number_given = True
         self.key_set_version = 1
@@ -384,7 +400,17 @@ class FakePortal:
             case Consented():
                 at.consented = body
                 puk = None if self.puk is None else jose.encrypt(self.puk, body.encryption_key)
-                return Proceed(puk=puk) if self.number_given else None
+                new = None if self.new_key is None else jose.encrypt(self.new_key, body.encryption_key)
+                return Proceed(puk=puk, management_key=new) if self.number_given else None
+            case ManagementQuestion():
+                at.questions.append(body)
+                if body.refused >= len(self.management_keys):
+                    at.state = OrderState.UNDOING
+                    return Undo(error=ErrorData(error="card_management_wrong"))
+                proof = management_answer(self.management_keys[body.refused], body)
+                return self.answers(body, proof)
+            case Changing():
+                at.changing += 1
             case Requests():
                 at.requests = body
                 if at.exchange.position.stage is Stage.UNDOING:
@@ -407,6 +433,24 @@ class FakePortal:
             case _:
                 pass
         return None
+
+
+def management_answer(key: bytes, question: ManagementQuestion) -> ManagementProof:
+    """What a management key answers to a question (SP 800-73pt2-5, appendix A.1); cut to the algorithm's length."""
+    sizes = {"3DES": (TripleDES, 24), "AES-128": (AES, 16), "AES-192": (AES, 24), "AES-256": (AES, 32)}
+    kind, size = sizes[question.algorithm.value]
+    cipher = Cipher(kind((key + key)[:size]), modes.ECB())  # noqa: S305 - one block, as the standard has it
+    encryptor = cipher.encryptor()
+    if question.challenge is not None:
+        return ManagementProof(number=question.number, response=encryptor.update(question.challenge))
+    assert question.witness is not None
+    challenge = os.urandom(len(question.witness))
+    return ManagementProof(
+        number=question.number,
+        response=cipher.decryptor().update(question.witness),
+        challenge=challenge,
+        expected=encryptor.update(challenge),
+    )
 
 
 def _abort_connections(port: int) -> None:

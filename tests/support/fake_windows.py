@@ -36,6 +36,7 @@ class FakeWindow:
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     failure: InteractionError | None = None
     shown: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     number: str | None = None
     details: CardSummary | None = None
     puk: bytes | None = None
@@ -101,6 +102,7 @@ class FakeWindow:
     ) -> None:
         assert text
         assert 0 <= done <= total
+        self.texts.append(text)
         await self._show(step_id)
 
     async def show_details(self, details: CardSummary, puk: bytearray | None = None) -> None:
@@ -127,10 +129,15 @@ class FakeWindow:
         self.failure = UserCancelled(self.shown[-1])
         self.closed.set()
 
-    async def until(self, page: str) -> None:
+    async def until(self, page: str, times: int = 1) -> None:
         """Wait until a page was shown."""
         async with asyncio.timeout(20), self.changed:
-            await self.changed.wait_for(lambda: page in self.shown)
+            await self.changed.wait_for(lambda: self.shown.count(page) >= times)
+
+    async def until_said(self, words: str) -> None:
+        """Wait until a progress page has said something."""
+        async with asyncio.timeout(20), self.changed:
+            await self.changed.wait_for(lambda: any(words in text for text in self.texts))
 
     async def _show(self, page: str) -> None:
         async with self.changed:
@@ -154,7 +161,7 @@ class FakeWindows:
     async def open(self, request: OrderPrompt, environment: UserEnvironment) -> FakeWindow:
         if self.refuse is not None:
             raise self.refuse
-        made = FakeWindow(request, self.answer, answers=deque(self.answers))
+        made = FakeWindow(request, self.answer, answers=deque(self.answers), choice=self.choice)
         return await self._add(made, environment)
 
     async def open_error(self, error: InlayError, environment: UserEnvironment) -> FakeWindow:

@@ -1,0 +1,111 @@
+"""The portal as the holder of a card's management key: it answers the card's questions, and never sends the key.
+
+SP 800-73pt2-5, section 3.2.4. Mutual authentication where the card has it, so that what comes next goes to a card of
+this portal's and to no other; else external.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from agent.pcsc import piv_select
+from agent.pcsc.piv_authenticate import Proof
+from agent.pcsc.piv_names import ManagementAlgorithm as CardAlgorithm
+from protocol.errors import DecodeError, InlayError
+from protocol.messages import ManagementAlgorithm, ManagementProof, ManagementQuestion
+
+if TYPE_CHECKING:
+    from agent.card_session import CardSession
+    from agent.order_ports import OrderContext
+    from agent.pcsc.piv_authenticate import Question
+    from protocol.messages import ManagementKey
+
+ALGORITHMS: Final = {
+    ManagementAlgorithm.TRIPLE_DES: CardAlgorithm.TDES,
+    ManagementAlgorithm.AES_128: CardAlgorithm.AES_128,
+    ManagementAlgorithm.AES_192: CardAlgorithm.AES_192,
+    ManagementAlgorithm.AES_256: CardAlgorithm.AES_256,
+}
+_WIRE: Final = {card: wire for wire, card in ALGORITHMS.items()}
+_MOST_KEYS: Final = 8
+_NO_MUTUAL: Final = frozenset({"card_refused", "card_answer_malformed", "card_algorithm_missing"})
+
+
+class PortalKey:
+    """Proves the management key of an order's card, as often as the card was away in between."""
+
+    def __init__(self, context: OrderContext, key: ManagementKey) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            context: the order, by which the portal is asked.
+            key: what the order says of the key.
+        """
+        self._context = context
+        self._key = key
+        self._number = 0
+        self._refused = 0
+
+    async def prove(self, session: CardSession) -> None:
+        """Have the portal prove the key to a selected card: each one that it has for the card, until one is right.
+
+        Raises:
+            InlayError: ``card_management_wrong``: none is; ``card_management_slow``, ``card_algorithm_missing``,
+                ``pcsc_…``; why the order ended.
+        """
+        algorithm = await self._algorithm(session)
+        while True:
+            try:
+                await self._prove(session, algorithm)
+            except InlayError as error:
+                if error.code != "card_management_wrong" or self._refused == _MOST_KEYS:
+                    raise
+                self._refused += 1  # the portal says when there is no other
+            else:
+                return
+
+    async def _algorithm(self, session: CardSession) -> CardAlgorithm:
+        known = await session.run(piv_select.management_algorithms)
+        wanted = None if self._key.algorithm is None else ALGORITHMS[self._key.algorithm]
+        if wanted is not None and (wanted in known or not known):
+            return wanted
+        if not known:
+            raise InlayError("card_feature_missing", command="GENERAL AUTHENTICATE")
+        return known[0]
+
+    async def _prove(self, session: CardSession, algorithm: CardAlgorithm) -> None:
+        before = self._number
+        try:
+            await session.authenticate(algorithm, self._answer, mutual=True)
+        except InlayError as error:
+            if error.code not in _NO_MUTUAL or self._number > before:
+                raise
+            await session.authenticate(algorithm, self._answer)
+
+    async def _answer(self, question: Question) -> Proof:
+        """Ask the portal; answers to earlier questions, which came too late, are thrown away."""
+        self._number += 1
+        asked = self._number
+        await self._context.send(
+            ManagementQuestion(
+                number=asked,
+                algorithm=_WIRE[question.algorithm],
+                refused=self._refused,
+                challenge=None if question.mutual else question.data,
+                witness=question.data if question.mutual else None,
+            )
+        )
+        while (proof := await self._context.receive(ManagementProof)).number != asked:
+            if proof.number > asked:
+                raise DecodeError("params_invalid", "$.number")
+        if question.mutual:
+            return Proof(
+                proof.response, _block(proof.challenge, "challenge"), _block(proof.expected, "expected")
+            )
+        return Proof(proof.response)
+
+
+def _block(value: bytes | None, field: str) -> bytes:
+    if value is None:
+        raise DecodeError("params_invalid", f"$.{field}")
+    return value

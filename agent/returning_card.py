@@ -1,0 +1,235 @@
+"""A physical card in an order's hands, which a person may pull out and put back at any moment.
+
+What was interrupted is done again once the same card is there: making or importing a key, writing, setting a PIN by a
+PUK that was right are the same for the order whether they happened once or twice. A PIN goes to a card again only when
+it was right before; one whose answer never came is for the person to type again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from agent.card_search import WantedIdentity
+from agent.pcsc import piv_objects, piv_select
+from agent.piv_card import PivCard
+from protocol.errors import InlayError
+from protocol.messages import Step
+
+if TYPE_CHECKING:
+    from agent.card_session import CardSession
+    from agent.management_proof import PortalKey
+    from agent.order_ports import OrderContext
+    from agent.ordered_card import CardReaders
+    from protocol.messages import Algorithm, CertificateRequest, Challenge, EncodeCard
+
+T = TypeVar("T")
+
+GONE: Final = frozenset(
+    {
+        "pcsc_card_removed",
+        "pcsc_card_reset",
+        "pcsc_card_mute",
+        "pcsc_no_service",
+        "pcsc_failed",
+        "pcsc_sharing",
+    }
+)
+"""What a card comes back from when a person does what the window says."""
+_IN_A_ROW: Final = 8
+"""So often one and the same step may be interrupted before it is given up."""
+
+
+class ReturningCard:
+    """See ``agent.order_ports.KeyedCard``; close it in the end."""
+
+    def __init__(
+        self,
+        context: OrderContext,
+        readers: CardReaders,
+        ordered: EncodeCard,
+        total: tuple[int, int],
+        key: PortalKey | None = None,
+    ) -> None:
+        """Prepare; the card is waited for when it is needed.
+
+        Args:
+            context: the order, whose window says what to do.
+            readers: where the card is.
+            ordered: which card.
+            total: steps done when the card is waited for, and of how many.
+            key: proves the management key once `prove_key` was called.
+        """
+        self._context, self._readers, self._ordered, self._total = context, readers, ordered, total
+        self._key = key
+        self._key_is_needed = self._proved = False
+        self._session: CardSession | None = None
+        self._card: PivCard | None = None
+        self._was_there = False
+        self.serial: str | None = None
+        """what the card says its serial number is, decimal"""
+
+    # --- the card itself
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Do something with the card's connection: ``run(piv_objects.write_ccc)``; again after it was away."""
+        return await self.with_session(lambda session: session.run(work, *arguments))
+
+    async def with_session(self, work: Callable[[CardSession], Awaitable[T]]) -> T:
+        """Do something with the card's session; again after it was away.
+
+        Raises:
+            InlayError: what the work raises, and ``pcsc_…`` when it was interrupted again and again.
+        """
+        for attempt in range(_IN_A_ROW):
+            session = await self._present()
+            try:
+                return await work(session)
+            except InlayError as error:
+                if error.code not in GONE:
+                    raise
+                await self.let_go()
+                if attempt == _IN_A_ROW - 1:
+                    raise
+        raise AssertionError
+
+    async def awaiting(self, answer: Awaitable[T]) -> T:
+        """Wait for the portal; the card is kept alive as long as it is there, and may go meanwhile."""
+        task = asyncio.ensure_future(answer)
+        try:
+            if self._session is not None:
+                try:
+                    return await self._session.awaiting(asyncio.shield(task))
+                except InlayError as error:
+                    if error.code not in GONE or task.done():
+                        raise
+                    await self.let_go()
+            return await task
+        finally:
+            task.cancel()
+
+    async def prove_key(self) -> None:
+        """Have the portal prove the management key now, and again whenever the card was away."""
+        self._key_is_needed = True
+        await self.with_session(self._prove)
+
+    async def verify(self, pin: bytearray) -> None:
+        """VERIFY a PIN that a person has just typed: one try, sent once.
+
+        Raises:
+            InlayError: ``card_pin_…``; any of `GONE`: a try may have been spent.
+        """
+        session = await self._present()
+        try:
+            await self._on(session).verify(pin)
+        except InlayError:
+            await self.let_go()  # nobody is waited for with a card that something was proved to
+            raise
+
+    async def let_go(self) -> None:
+        """Release the card, reset if anything was proved to it."""
+        session, self._session, self._proved = self._session, None, False
+        if session is not None:
+            await session.close()
+
+    async def close(self) -> None:
+        """The order's work on it is over."""
+        await self.let_go()
+
+    # --- keys and certificates
+
+    async def generate(self, slot: str, algorithm: Algorithm) -> None:
+        """Make a key in a slot."""
+        await self._piv(lambda card: card.generate(slot, algorithm))
+
+    async def request(self, slot: str, subject: str, pin: bytearray, *, signs: bool) -> CertificateRequest:
+        """Ask for a certificate."""
+        return await self._piv(lambda card: card.request(slot, subject, pin, signs=signs))
+
+    async def import_key(self, slot: str, pkcs8: bytearray) -> None:
+        """Put a key that was made elsewhere into a slot."""
+        await self._piv(lambda card: card.import_key(slot, pkcs8))
+
+    async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
+        """Set a new PIN by the PUK."""
+        await self._piv(lambda card: card.set_pin(puk, pin))
+
+    async def write_certificate(self, slot: str, der: bytes) -> None:
+        """Write a certificate, and read it back."""
+        await self._piv(lambda card: card.write_certificate(slot, der))
+
+    async def sign(self, slot: str, message: bytes, pin: bytearray) -> bytes:
+        """Sign a message."""
+        return await self._piv(lambda card: card.sign(slot, message, pin))
+
+    async def answer(self, slot: str, challenge: Challenge, pin: bytearray) -> bytes:
+        """The secret behind a challenge."""
+        return await self._piv(lambda card: card.answer(slot, challenge, pin))
+
+    async def _piv(self, work: Callable[[PivCard], Awaitable[T]]) -> T:
+        async def on_card(session: CardSession) -> T:
+            return await work(self._on(session))
+
+        return await self.with_session(on_card)
+
+    def _on(self, session: CardSession) -> PivCard:
+        """The card in this session, which knows of its keys what it knew in the session before."""
+        if self._card is None:
+            self._card = PivCard(session)
+        else:
+            self._card.move_to(session)
+        return self._card
+
+    # --- coming and going
+
+    async def _present(self) -> CardSession:
+        """The open session; waits for the card where there is none."""
+        while self._session is None:
+            await self._open()
+        return self._session
+
+    async def _open(self) -> None:
+        ordered = self._ordered
+        wanted = WantedIdentity(ordered.guid, ordered.identity, ordered.driver)
+        window, label = self._context.window, ordered.label
+        found = await self._context.guard(
+            self._readers.wait(window, wanted, label, self._show, back=self._was_there)
+        )
+        seen = found.shown
+        session = self._readers.session(found.reader)
+        try:
+            await session.open()
+            await session.run(piv_select.select)
+            await _see_that_it_is(session, {ordered.guid, None if seen is None else seen.guid})
+            if self._key_is_needed:
+                await self._prove(session)
+        except BaseException as error:
+            self._proved = False
+            await session.close()
+            if isinstance(error, InlayError) and error.code in GONE:
+                return  # it went again: it is waited for again
+            raise
+        has = None if seen is None else seen.capabilities
+        self.serial = None if has is None or has.serial is None else str(has.serial)
+        self._session, self._was_there = session, True
+
+    async def _prove(self, session: CardSession) -> None:
+        if self._key is not None and not self._proved:
+            await self._key.prove(session)
+            self._proved = True
+
+    async def _show(self, text: str) -> None:
+        done, total = self._total
+        await self._context.window.show_progress(Step.CARD.value, text, done, total)
+
+
+async def _see_that_it_is(session: CardSession, guids: set[str | None]) -> None:
+    """Between the look and the connection another card may have been put in.
+
+    Raises:
+        InlayError: ``pcsc_card_removed``: so it was.
+    """
+    chuid = await session.run(piv_objects.read_chuid)
+    if (None if chuid is None else chuid.guid.hex()) not in guids:
+        raise InlayError("pcsc_card_removed")

@@ -1,0 +1,143 @@
+"""Readers with simulated cards, as PC/SC would show them: cards come, go, and are torn out at any APDU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.ordered_card import CardReaders
+from agent.pcsc.connection import CardConnection
+from agent.pcsc.look import Evidence, look
+from agent.pcsc.reader_events import Look, ReaderLook
+from agent.reader_watch import ReaderWatch
+from protocol.errors import InlayError
+from tests.cards.simulated import ATR, SimulatedCard, SimulatedLink
+
+Tear = Callable[[int, bytes], str | None]
+"""Asked at each APDU of a session, by its number from 1: ``before``, ``after`` (it was carried out), or None."""
+
+
+class _Link(SimulatedLink):
+    """A connection to the card that is in a reader now; gone as soon as another is, or none."""
+
+    def __init__(self, readers: SimulatedReaders, reader: str, *, looking: bool) -> None:
+        super().__init__(readers.card_in(reader))
+        self._readers, self._reader, self._looking = readers, reader, looking
+        self._insertion = readers.insertions[reader]
+
+    def transmit(self, apdu: bytes) -> bytes:
+        self._check()
+        if self._looking:
+            return self.card.transmit(apdu)
+        torn = self._readers.next_apdu(apdu)
+        answer = b"" if torn == "before" else self.card.transmit(apdu)
+        if torn is None:
+            return answer
+        self._readers.tear_out(self._reader)
+        raise InlayError("pcsc_card_removed")
+
+    def begin(self) -> None:
+        self._check()
+        super().begin()
+
+    def close(self, *, reset: bool = False) -> None:
+        if self._readers.insertions.get(self._reader) == self._insertion:
+            super().close(reset=reset)
+
+    def _check(self) -> None:
+        if self._readers.insertions.get(self._reader) != self._insertion:
+            raise InlayError("pcsc_card_removed")
+
+
+class SimulatedReaders:
+    """Two readers.
+
+    Attributes:
+        trace: every APDU of sessions, not of looks.
+        tear: what happens at each of them.
+        torn: called when a card was torn out; puts it back, or another one.
+        insertions: reader to how often its state has changed, for those with a card.
+    """
+
+    def __init__(self) -> None:
+        self.trace: list[bytes] = []
+        self.tear: Tear = lambda _number, _apdu: None
+        self.torn: Callable[[str], object] = lambda _reader: None
+        self.problem: str | None = None
+        self.readers = ["One", "Two"]
+        self.insertions: dict[str, int] = {}
+        self._cards: dict[str, SimulatedCard] = {}
+        self._count = 0
+        self._tell: Callable[[Look], None] = lambda _look: None
+
+    def card_readers(self, machine: Path) -> CardReaders:
+        """What the agent's core gets."""
+        return CardReaders(ReaderWatch(self._monitor), machine, look=self._look_at, connect=self._connect)
+
+    def card_in(self, reader: str) -> SimulatedCard:
+        """The card in a reader."""
+        if reader not in self._cards:
+            raise InlayError("pcsc_card_removed")
+        return self._cards[reader]
+
+    def put(self, card: SimulatedCard, reader: str = "One") -> None:
+        """Put a card in."""
+        self._cards[reader] = card
+        self._changed(reader)
+
+    def take(self, reader: str = "One") -> SimulatedCard:
+        """Take a card out: it has no power any more."""
+        card = self._cards.pop(reader)
+        card.reset()
+        self._count += 1
+        self.insertions.pop(reader, None)
+        self.show()
+        return card
+
+    def tear_out(self, reader: str) -> None:
+        """A card is torn out in the middle of a command."""
+        self.take(reader)
+        self.torn(reader)
+
+    def next_apdu(self, apdu: bytes) -> str | None:
+        """A session's APDU comes: what happens to it."""
+        self.trace.append(apdu)
+        return self.tear(len(self.trace), apdu)
+
+    def show(self) -> None:
+        """Tell the watch how the readers stand."""
+        rows = tuple(
+            ReaderLook(name, name in self._cards, ATR, self.insertions.get(name, self._count))
+            for name in self.readers
+        )
+        self._tell(Look(self.problem, () if self.problem else rows))
+
+    def _changed(self, reader: str) -> None:
+        self._count += 1
+        self.insertions[reader] = self._count
+        self.show()
+
+    def _monitor(self, tell: Callable[[Look], None]) -> _Monitor:
+        self._tell = tell
+        return _Monitor(self)
+
+    def _look_at(self, reader: str, aids: frozenset[bytes]) -> Evidence:
+        link = _Link(self, reader, looking=True)
+        with CardConnection(link, reader) as card:
+            return look(card, aids)
+
+    def _connect(self, reader: str) -> CardConnection:
+        return CardConnection(_Link(self, reader, looking=False), reader)
+
+
+class _Monitor:
+    """See ``agent.reader_watch.ReaderMonitor``."""
+
+    def __init__(self, readers: SimulatedReaders) -> None:
+        self._readers = readers
+
+    def start(self) -> None:
+        self._readers.show()
+
+    def stop(self) -> None:
+        pass
