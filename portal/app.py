@@ -78,6 +78,7 @@ class Portal:
             clock=clock,
             portal=config.portal_id,
             origin=config.origin,
+            factory=config.factory_secrets(),
         )
         self.accounts = Accounts(self.database, passwords or Passwords(), clock)
         self.key_sets = KeySets(self.database, keys, clock, config.portal_id, config.name)

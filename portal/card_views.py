@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from portal.model.states import CaState, VirtualSmartCardState, certificate_state
+from portal.model.states import OF_CARDS, CaState, certificate_state
 from portal.processes import certificates
 from portal.processes.ca_changes import Change
 from portal.store.tables import Card, Certificate, Device, Revocation
@@ -38,7 +38,7 @@ async def _card(tx: AsyncSession, card: Card) -> CardView:
         label=card.label,
         serial=card.serial,
         guid=card.guid,
-        state=VirtualSmartCardState(card.state),
+        state=type(OF_CARDS[card.kind].start)(card.state),
         storage=card.storage,
         attested=card.attested,
         device=device.name if device else "",

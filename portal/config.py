@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,9 +16,13 @@ from portal.model.certificate_model import CertificateModel, GraphSettings, Stat
 from portal.model.object_model import ObjectModel
 from portal.model.relations import RelationType, RelationTypes
 from portal.model.states import CertificateState
+from portal.processes.context import FactorySecrets
 from protocol.link import is_portal_id
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+_KEY_BYTES: Final = (16, 24, 32)
+_PUK_BYTES: Final = 8
+_MOST: Final = 256
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
@@ -67,6 +73,18 @@ class Pkcs11(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
 
 
+class FactoryCards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What physical cards come with from their maker, in files that nobody else may read.
+
+    Attributes:
+        management_key_file: holds the management key in hexadecimal digits: 16, 24 or 32 bytes.
+        puk_file: holds the PUK, 8 characters.
+    """
+
+    management_key_file: Text | None = None
+    puk_file: Text | None = None
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The configuration file.
 
@@ -86,6 +104,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         audit_heads: file that signed heads of the audit log are added to; "audit-heads" beside the keys by default.
         certificate_templates: name to certificate template.
         relation_types: types of relations between objects.
+        factory_cards: what physical cards come with, where that isn't what most makers use.
     """
 
     origin: Text
@@ -107,6 +126,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     relation_types: list[RelationType] = msgspec.field(default_factory=lambda: list(relations.BUILT_IN))
     pkcs11: Pkcs11 | None = None
+    factory_cards: FactoryCards = FactoryCards()
 
     @property
     def portal_id(self) -> str:
@@ -117,6 +137,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def audit_heads_file(self) -> Path:
         """Where signed heads of the audit log are added."""
         return Path(self.audit_heads or Path(self.key_file).parent / "audit-heads")
+
+    def factory_secrets(self) -> FactorySecrets:
+        """What physical cards come with.
+
+        Raises:
+            ConfigError: a file can't be read, may be read by others, or doesn't hold what it should.
+        """
+        secrets, files = FactorySecrets(), self.factory_cards
+        if files.management_key_file is not None:
+            secrets = replace(secrets, management_key=_factory_key(Path(files.management_key_file)))
+        if files.puk_file is not None:
+            secrets = replace(secrets, puk=_factory_puk(Path(files.puk_file)))
+        return secrets
 
     def model(self) -> ObjectModel:
         """What is configured of objects' lives.
@@ -160,9 +193,36 @@ def _check_address(path: Path, text: str) -> None:
         raise ConfigError(f"{path}: proxies", "IP addresses in their shortest form are needed")
 
 
+def _factory_key(path: Path) -> bytes:
+    try:
+        key = bytes.fromhex(_secret_in(path).decode("ascii"))
+    except ValueError:
+        key = b""
+    if len(key) not in _KEY_BYTES:
+        raise ConfigError(f"{path}", "16, 24 or 32 bytes in hexadecimal digits are needed")
+    return key
+
+
+def _factory_puk(path: Path) -> bytes:
+    puk = _secret_in(path)
+    if len(puk) != _PUK_BYTES:
+        raise ConfigError(f"{path}", f"{_PUK_BYTES} characters are needed")
+    return puk
+
+
+def _secret_in(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_mode & 0o077:
+                raise ConfigError(f"{path}", "nobody but its owner may have access to it (chmod 600)")
+            return stream.read(_MOST).strip()
+    except OSError as error:
+        raise ConfigError(f"{path}", error.strerror or "can't be read") from None
+
+
 def _absolute(config: Config, folder: Path) -> Config:
     passphrase = config.passphrase_file
-    tls, token = config.tls, config.pkcs11
+    tls, token, factory = config.tls, config.pkcs11, config.factory_cards
     if token is not None:
         pin_file = None if token.pin_file is None else str(folder / token.pin_file)
         token = msgspec.structs.replace(token, module=str(folder / token.module), pin_file=pin_file)
@@ -174,7 +234,14 @@ def _absolute(config: Config, folder: Path) -> Config:
         audit_heads=None if config.audit_heads is None else str(folder / config.audit_heads),
         database=_absolute_database(config.database, folder),
         pkcs11=token,
+        factory_cards=FactoryCards(
+            _below(folder, factory.management_key_file), _below(folder, factory.puk_file)
+        ),
     )
+
+
+def _below(folder: Path, name: str | None) -> str | None:
+    return None if name is None else str(folder / name)
 
 
 def _absolute_database(url: str, folder: Path) -> str:

@@ -184,16 +184,6 @@ class SwitchedOff(PortalError):
         return f"This is switched off in this portal (option {self.option} of {self.script})."
 
 
-class EncodingMissing(SwitchedOff):
-    """An option wants a card encoded, which this version can't."""
-
-    def __str__(self) -> str:
-        return (
-            f"The card would have to be encoded (option {self.option} of {self.script}), which this version can't. "
-            "An administrator can switch that option off."
-        )
-
-
 class LoginRefused(PortalError):
     """Wrong e-mail address or password."""
 

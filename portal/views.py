@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from portal.model.objects import CoreObject
     from portal.model.options import Option, OptionValue
     from portal.model.states import (
+        CardState,
         CaState,
+        MobileIdState,
         ProcessState,
         Role,
+        TemporaryCardState,
         UserState,
         VirtualSmartCardState,
     )
@@ -142,7 +145,7 @@ class CertificateView:
 
 @dataclass(frozen=True, slots=True)
 class CardView:
-    """A virtual smart card with its certificates; ``storage`` is the level its device claims.
+    """A card of any kind with its certificates; ``storage`` is the level its device claims, ``card`` of a physical one.
 
     ``restored``: its device came with an older file of this card than one that was seen before.
     """
@@ -151,7 +154,7 @@ class CardView:
     label: str
     serial: str
     guid: str
-    state: VirtualSmartCardState
+    state: CardState | TemporaryCardState | VirtualSmartCardState | MobileIdState
     storage: str
     attested: bool
     device: str

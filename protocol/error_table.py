@@ -378,6 +378,8 @@ _ROWS: Final = (
     Cause("card_certificate_unusable", 1715, "The portal did not accept the card.",
           "The certificate in slot {slot} is not one of this card's that are valid now.",
           "Renew the card at the portal, or ask its support."),
+    Cause("holder_not_active", 1716, "This can't be done now.",
+          "The account of the card's holder is {state}; it must be active.", "Ask an administrator of the portal."),
     Cause("keys_unavailable", 1714, "The portal can't sign now.", "The module that holds its keys doesn't answer.",
           "Wait a minute, then try again; if it stays, tell the portal's support. Nothing was lost."),
     # Loopback

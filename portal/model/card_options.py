@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, cast
 
 from portal.model.options import Option, Script, Values, nothing_across
-from protocol.messages import Purpose
+from protocol.messages import Algorithm, Purpose
 
 CARDS: Final = "CardsScriptOptions"
 TEMPORARY_CARDS: Final = "TempCardsScriptOptions"
@@ -87,9 +87,7 @@ CARDS_SCRIPT: Final = Script(
 
 def _warn_unencoded(values: Values) -> dict[str, str]:
     if values["TempCardsEncode"]:
-        return {
-            "TempCardsEncode": "This version can't encode: as long as this is on, no temporary card can be extended."
-        }
+        return {}
     return {
         "TempCardsEncode": "Without encoding nothing is written: keys, new keys and certificates don't count."
     }
@@ -130,6 +128,14 @@ TEMPORARY_CARDS_SCRIPT: Final = Script(
             "No: the keys on the card are certified anew. Yes: new ones are made. Counts only with encoding.",
             "bool",
             False,
+        ),
+        Option(
+            "TempCardsKeyAlgorithm",
+            "Key algorithm",
+            "Of new keys. RSA-2048 is known to every card and program; P-256 is faster. Counts only with encoding.",
+            "choice",
+            Algorithm.RSA_2048.value,
+            choices=tuple(algorithm.value for algorithm in Algorithm),
         ),
         Option(
             "TempCardsOnePerUser",

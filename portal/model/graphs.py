@@ -36,6 +36,8 @@ class Why(enum.StrEnum):
     ACTIVATED = "activated"
     ASSIGNED = "assigned"
     EXTENDED = "extended"
+    ENCODING_FAILED = "encoding failed"
+    """a physical card was changed, and the order that did it was undone: a fresh one finishes the card"""
     WITHDRAWN = "withdrawn"
     DEACTIVATED = "deactivated"
     REACTIVATED = "reactivated"

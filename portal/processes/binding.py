@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from portal.errors import WrongState
 from portal.model.states import OrderState
-from portal.processes import endings, order_rows, outgoing, tasks
+from portal.processes import endings, management_keys, order_rows, outgoing, tasks
 from portal.processes.codes import digest
 from portal.store import audit
 from portal.views import NumberResult
 from protocol.errors import InlayError
-from protocol.messages import Binding, Proceed, Step
+from protocol.messages import Binding, EncodeCard, Proceed, Step
 from protocol.orders import Stage
 
 if TYPE_CHECKING:
@@ -73,14 +73,21 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
     """Let the device go on once the person has agreed there and the session is bound here, in either order."""
     bound = order.bound_at is not None or order.binding == Binding.NONE
     if bound and order.stage == Stage.CONSENTED:
-        order.shown_step = Step.KEYS.value
+        order.shown_step = _first_step(order).value
         try:
             await order_rows.check_person(tx, order)
             puk = await tasks.puk_for(context, tx, order)
+            key = await management_keys.new_key(context, tx, order)
         except InlayError as error:
             await endings.undo(context, tx, order, error, "portal")
         else:
-            await outgoing.send(context, tx, order, Proceed(puk=puk))
+            await outgoing.send(context, tx, order, Proceed(puk=puk, management_key=key))
+
+
+def _first_step(order: Order) -> Step:
+    """What comes next: a physical card has to be put in first."""
+    ordered = order_rows.parameters(order)
+    return Step.CARD if isinstance(ordered, EncodeCard) and ordered.driver != "virtual" else Step.KEYS
 
 
 async def _bind(context: Context, tx: AsyncSession, order: Order, actor: str) -> None:

@@ -14,6 +14,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class FactorySecrets:
+    """What physical cards come with from their maker; the defaults are what most makers use, and no secret.
+
+    Attributes:
+        management_key: of the longest algorithm; a shorter one has its first bytes.
+        puk: 8 bytes.
+    """
+
+    management_key: bytes = bytes.fromhex("0102030405060708" * 3)
+    puk: bytes = b"12345678"
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """Dependencies.
 
@@ -21,6 +34,7 @@ class Context:
         portal: the portal's id: host[:port] of its origin.
         origin: the portal's origin.
         ca_seconds: how long an answer of the CA is awaited.
+        factory: what physical cards come with.
     """
 
     database: Database
@@ -31,3 +45,4 @@ class Context:
     portal: str
     origin: str
     ca_seconds: float = 30
+    factory: FactorySecrets = FactorySecrets()

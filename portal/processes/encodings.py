@@ -70,6 +70,28 @@ REPLACE_VIRTUAL_SMART_CARD: Final = shipped(
 )
 
 
+ENCODE_TEMPORARY_CARD: Final = shipped(
+    "encode-temporary-card",
+    Usage.OPERATION,
+    {
+        "PUK": "${card}",
+        **_fields_of(Purpose.AUTHENTICATION),
+        **_fields_of(Purpose.SIGNATURE),
+        **_fields_of(Purpose.ENCRYPTION),
+    },
+)
+EXTEND_TEMPORARY_CARD: Final = shipped(
+    "extend-temporary-card",
+    Usage.OPERATION,
+    {
+        **{f"{purpose.value.upper()}_SOURCE": f"${{{purpose.value}_source}}" for purpose in Purpose},
+        **_fields_of(Purpose.AUTHENTICATION),
+        **_fields_of(Purpose.SIGNATURE),
+        **_fields_of(Purpose.ENCRYPTION),
+    },
+)
+
+
 def chosen(options: VirtualCardOptions) -> dict[str, Any]:
     """The process variables that tell a description what the options ask for."""
     keys = {key.purpose: key for key in options.keys}

@@ -1,17 +1,23 @@
-"""``TempCardsProcExtend``: an operator extends a temporary card that is assigned."""
+"""``TempCardsProcExtend``: an operator extends a temporary card that is assigned, with or without encoding it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
-from portal.errors import EncodingMissing
-from portal.model.card_options import TEMPORARY_CARDS
+from portal.encoding import binding
+from portal.errors import WrongState
 from portal.model.graphs import Why
-from portal.model.states import Role, TemporaryCardState
-from portal.processes import temporary_cards
+from portal.model.states import OrderState, ProcessState, Role, TemporaryCardState, UserState
+from portal.processes import card_orders, encodings, temporary_cards
 from portal.processes.days import date_text
-from portal.processes.definition import Definition, Step, finish
+from portal.processes.definition import OPEN, Definition, Step, finish, open_order
+from portal.processes.endings import DETAILS
+from portal.processes.temporary_card_encoding import encoding_of
+from portal.store.tables import ManagedCard
 from portal.store.transitions import StateChange, change_state
+from protocol import codec
+from protocol.messages import CardIdentity, EncodeCard, ManagementKey, Message, PinPolicy, Presence
+from protocol.messages import Step as OrderStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,32 +28,83 @@ if TYPE_CHECKING:
     from portal.processes.definition import Parties, Turn
     from portal.store.tables import Order, Process
 
+M = TypeVar("M", bound=Message)
+
+PIN_POLICY: Final = PinPolicy(
+    upper=Presence.DISALLOWED, lower=Presence.DISALLOWED, special=Presence.DISALLOWED
+)
+"""Six to eight digits: what every PIV card takes, and every PIN pad."""
+
 
 class ExtendTemporaryCard(Definition):
-    """Without encoding: *Next* extends and finishes; keys and certificates stay as they are."""
+    """Without encoding *Next* extends and finishes; with it the card is encoded first, and is extended by that."""
 
     name = "TempCardsProcExtend"
     title = "Extend temporary card"
     description = "Lets the person keep the card for longer."
     role = Role.OPERATOR
-    target = temporary_cards.in_states((TemporaryCardState.ASSIGNED,))
-    steps = (Step("information", "Information"), Step("done", "Done", settled=True))
+    subject_states: ClassVar[frozenset[UserState]] = frozenset({UserState.ACTIVE})
+    target = temporary_cards.in_states((TemporaryCardState.ASSIGNED, TemporaryCardState.FAILED))
+    steps = (
+        Step("information", "Information"),
+        Step(OPEN, "Open Inlay"),
+        Step(DETAILS, "Details", settled=True),
+        Step("done", "Done", settled=True),
+    )
+    progress = {  # noqa: RUF012  # read only
+        OrderStep.CONSENT: (
+            "Consent",
+            "Inlay's window says what will happen; where a new PIN is set it is chosen there.",
+        ),
+        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.CARD: ("Card", "Put the card in the reader. Its holder types the PIN in Inlay's window."),
+        OrderStep.KEYS: ("Keys", "The card's keys are made, or asked to sign for new certificates."),
+        OrderStep.CERTIFICATES: ("Certificates", "The portal has the certificates issued."),
+        OrderStep.WRITING: ("Writing", "The certificates are written. Leave the card in the reader."),
+        OrderStep.PROVING: ("Check", "Every key of the card proves itself."),
+        OrderStep.FINISHED: ("Done", "The card is extended."),
+    }
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     async def check(self, tx: AsyncSession, parties: Parties) -> None:
-        """With encoding it can't be done yet: nothing is extended that would look as if it had new certificates."""
-        if (await temporary_cards.options(tx)).encodes:
-            raise EncodingMissing(TEMPORARY_CARDS, "TempCardsEncode")
+        """A card that failed is finished by encoding it, and by nothing else.
+
+        Raises:
+            WrongState: it failed, and nothing is encoded here, or it was never begun to be.
+        """
+        card, options = temporary_cards.card_of(parties), await temporary_cards.options(tx)
+        if card.state == TemporaryCardState.FAILED:
+            begun = await tx.get(ManagedCard, card.id)
+            if begun is None or not options.encodes:
+                raise WrongState("temporary_card", card.state, (TemporaryCardState.ASSIGNED.value,))
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
-        """The card, until when it is valid now, and by how much it is extended."""
+        """The card, until when it is valid now, by how much it is extended, and what is written on it."""
         known = await temporary_cards.described(tx, parties)
-        until = temporary_cards.card_of(parties).valid_until
-        return {**known, "valid_until": until, "validity": (await temporary_cards.options(tx)).validity}
+        card = temporary_cards.card_of(parties)
+        options = await temporary_cards.options(tx)
+        known |= {"valid_until": card.valid_until, "validity": options.validity, "encodes": options.encodes}
+        if options.encodes:
+            known |= await encoding_of(tx, card, options)
+            known |= {"user_id": parties.user.email, "holder": parties.subject.email}
+        return known
 
     async def advance(self, turn: Turn) -> None:
+        """Extend, or make the order that does; from *open* that moves the process."""
+        match turn.process.step:
+            case "information" if turn.process.variables["encodes"]:
+                await self._order(turn)
+            case "information":
+                await self._extend(turn)
+            case "details":
+                finish(turn, "done")
+            case _:
+                state = turn.order.state if turn.order else "missing"
+                raise WrongState("order", state, (OrderState.FINISHED.value,))
+
+    async def _extend(self, turn: Turn) -> None:
         """Valid from now on for as long as the option said; never for less than it was."""
         now, card = self._context.clock(), temporary_cards.card_of(turn.parties)
         card.valid_until = max(card.valid_until, now + cast(int, turn.process.variables["validity"]))
@@ -56,17 +113,65 @@ class ExtendTemporaryCard(Definition):
         await change_state(turn.tx, card, TemporaryCardState.ASSIGNED, change, valid_until=card.valid_until)
         finish(turn, "done")
 
+    async def _order(self, turn: Turn) -> None:
+        known, card = turn.process.variables, temporary_cards.card_of(turn.parties)
+        await card_orders.refuse_while_ordered(turn.tx, card)
+        now = self._context.clock()
+        fresh = bool(known["first"])
+        encoding = encodings.ENCODE_TEMPORARY_CARD if fresh else encodings.EXTEND_TEMPORARY_CARD
+        plan = binding.plan(encoding, known)
+        until = now + cast(int, known["validity"])
+        operation = EncodeCard(
+            card=card.id,
+            driver="piv",
+            guid=known["guid"],
+            label=f"{card.label} for {turn.parties.subject.email}"[:200],
+            valid_until=until,
+            pin=encodings.pin_entry(plan, PIN_POLICY if plan.set_pin else None),
+            keys=encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email),
+            steps=encodings.card_steps(plan),
+            identity=_of(CardIdentity, known["identity"]),
+            management=_of(ManagementKey, known["management"]),
+        )
+        turn.process.variables["extended_until"] = until
+        made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
+        made.card_id = card.id
+
+    def can_next(self, process: Process, order: Order | None) -> bool:
+        """At information and details."""
+        return process.state == ProcessState.RUNNING and process.step != OPEN
+
     def facts(self, process: Process) -> Mapping[str, str]:
-        """Until when it was valid, and is."""
-        days = cast(int, process.variables["validity"]) // temporary_cards.DAY
+        """Until when it was valid, and is; what is written."""
+        known = process.variables
+        days = cast(int, known["validity"]) // temporary_cards.DAY
         found = {
-            "Valid until": date_text(cast(int, process.variables["valid_until"])),
+            "Valid until": date_text(cast(int, known["valid_until"])),
             "Extended to": f"{days} days from now",
         }
-        if (until := process.variables.get("extended_until")) is not None:
+        if (until := known.get("extended_until")) is not None:
             found["Extended to"] = date_text(cast(int, until))
+        if known["encodes"]:
+            found["New certificates"] = ", ".join(known["purposes"])
+            found["Keys"] = known["keys"]
+            found["PIN"] = "chosen anew by its holder" if known["first"] else "stays; its holder types it"
+            found["Card"] = "has to be in a reader of this computer"
         return found
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:
-        """Nothing was done before the only *Next*."""
-        return "Nothing was done yet. The card stays as it is."
+        """What Cancel does at this step."""
+        if process.step == DETAILS:
+            return "This process is closed. The card stays as it is: extended."
+        if order is None or order.state == OrderState.WAITING:
+            return "Nothing was done yet. The card stays as it is."
+        if order.changing_at is None:
+            return "The card stays as it is. Certificates that were issued for it are revoked."
+        return (
+            "The card is being changed: it will be Failed, and its certificates are revoked. "
+            "Extend it again to finish it."
+        )
+
+
+def _of(type_: type[M], stored: object) -> M | None:
+    """A struct of an order that was kept as JSON with the process."""
+    return None if stored is None else codec.convert(stored, type_, malformed="internal")

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from portal.errors import WrongState
 from portal.keys import KeysUnavailableError
 from portal.model.states import OrderState
-from portal.processes import binding, endings, order_rows
+from portal.processes import binding, endings, management_keys, order_rows
 from portal.processes.operations.registry import operation_of
 from portal.store.tables import IncomingMessage
 from protocol import codec, jose
@@ -26,8 +26,10 @@ from protocol.errors import DecodeError, InlayError, from_wire
 from protocol.messages import (
     AGENT_MESSAGES,
     Binding,
+    Changing,
     Consented,
     Envelope,
+    ManagementQuestion,
     Progress,
     Receipt,
     Requests,
@@ -55,7 +57,7 @@ _KEYS_AGAIN: Final = 6.0
 """Seconds until a message is tried again that waits for the portal's keys: a little more than a token is left alone."""
 MAX_MESSAGES: Final = 64
 """Of a device for one order; an order that goes well has about a dozen."""
-AgentBody = Consented | Requests | Receipt | Progress | Undone
+AgentBody = Consented | ManagementQuestion | Changing | Requests | Receipt | Progress | Undone
 
 
 class Incoming:
@@ -218,6 +220,10 @@ class Incoming:
         match body:
             case Consented():
                 await self._consented(jti, body)
+            case ManagementQuestion():
+                await management_keys.answer(self._context, jti, body)
+            case Changing():
+                await self._changing(jti)
             case Requests():
                 await self._issuing.certify(jti, body)
             case Receipt():
@@ -243,6 +249,17 @@ class Incoming:
             order.storage, order.number = body.storage, body.number
             order.shown_step = Step.BINDING.value
             await binding.proceed_if_bound(self._context, tx, order)
+            order_rows.changed(tx, order)
+
+    async def _changing(self, jti: str) -> None:
+        """Note that a card is being changed; one whose order was undone meanwhile is half done from now on, too."""
+        async with self._context.database.write() as tx:
+            order = await order_rows.load(tx, jti)
+            if order.changing_at is not None:
+                return
+            order.changing_at = self._context.clock()
+            if order.state in (OrderState.UNDOING, OrderState.UNDONE):
+                await operation_of(order).undo(self._context, tx, order, f"device:{order.device_jkt}")
             order_rows.changed(tx, order)
 
     async def _receipt(self, jti: str, body: Receipt) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from portal.ca.authority import Reason
 from portal.model.graphs import Why
 from portal.model.states import Role, TemporaryCardState
 from portal.processes import temporary_cards
@@ -36,10 +37,15 @@ class IssueTemporaryCard(Definition):
         return await temporary_cards.described(tx, parties)
 
     async def advance(self, turn: Turn) -> None:
-        """It is Unassigned."""
+        """It is Unassigned, and with who has it in hand; a half-done card is nobody's any more."""
         change = StateChange(turn.parties.user.email, self._context.clock(), Why.PRODUCED)
         card = temporary_cards.card_of(turn.parties)
         await change_state(turn.tx, card, TemporaryCardState.UNASSIGNED, change)
+        actor = turn.parties.user
+        await temporary_cards.end_certificates(
+            turn.tx, card, Reason.CESSATION_OF_OPERATION, actor.email, self._context.clock()
+        )
+        card.owner_id = actor.id
         finish(turn, "done")
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:

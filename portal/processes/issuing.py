@@ -76,13 +76,14 @@ class Issuing:
         async with self._context.database.read() as tx:
             order = await order_rows.load(tx, jti)
             ordered = _certifying(order)
+            holder = await order_rows.holder(tx, order)
         keys = _checked(requests, ordered)
         requested = tasks.plan_of(order).requested
         for item in requested:
             if item.source == "import":
                 request_id = _request_id(jti, item.slot)
                 algorithm = Algorithm(item.algorithm)
-                archived = await self._context.archive.make(request_id, order.user_id, algorithm)
+                archived = await self._context.archive.make(request_id, holder.id, algorithm)
                 keys[item.slot] = archived[1]
         if not await self._begin(jti, requests, ordered, keys):
             return
@@ -112,10 +113,10 @@ class Issuing:
         now, requested = self._context.clock(), tasks.plan_of(order).requested
         kept = {item.slot: keys[item.slot] for item in requested if item.source == "keep"}
         await card_certificates.check_kept(tx, order.card_id, kept)
-        user = await tx.get_one(User, order.user_id)
+        user, user_id = await order_rows.holder(tx, order), await order_rows.holder_id(tx, order)
         on_hold = _held_for(await tx.get_one(Process, order.process_id))
         for item in requested:
-            request = _stored_request(order, user, item, keys[item.slot], valid_until)
+            request = _stored_request(user, user_id, item, keys[item.slot], valid_until)
             if not item.hold:  # what a step of the process releases stays on hold when it is proved
                 request["held_for"] = on_hold
             tx.add(
@@ -325,12 +326,12 @@ def _public_key(request: CertificateRequest, key: KeyOrder) -> bytes:
 
 
 def _stored_request(
-    order: Order, user: User, planned: PlannedCertificate, public_key: bytes, valid_until: int
+    user: User, user_id: str, planned: PlannedCertificate, public_key: bytes, valid_until: int
 ) -> dict[str, Any]:
     return {
         "profile": planned.template,
         "public_key": public_key.hex(),
-        "subject": {"name": user.name, "email": user.email, "user_id": order.account["user_id"]},
+        "subject": {"name": user.name, "email": user.email, "user_id": user_id},
         "not_after": valid_until,
         "slot": planned.slot,
         "algorithm": planned.algorithm,

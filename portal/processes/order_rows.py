@@ -15,7 +15,7 @@ from portal.events import DEADLINES, order_topic
 from portal.model import states
 from portal.model.states import OrderState, UserState
 from portal.store.database import notify
-from portal.store.tables import Device, Order, User
+from portal.store.tables import Device, Order, Process, User
 from protocol import codec
 from protocol.errors import InlayError
 from protocol.messages import (
@@ -34,7 +34,6 @@ from protocol.orders import Exchange, Position, Side, Stage
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.store.tables import Process
     from protocol import jose
 
 NUMBER_TRIES: Final = 3
@@ -64,14 +63,31 @@ async def load(tx: AsyncSession, jti: str) -> Order:
 async def check_person(tx: AsyncSession, order: Order) -> None:
     """Check, before something is made or given out for an order, that its person still may have it.
 
-    An administrator who locks an account ends its log-in sessions; its device is connected all the same.
+    An administrator who locks an account ends its log-in sessions; its device is connected all the same. With an
+    operator's order there are two who must be active: the operator, and who is going to have the card.
 
     Raises:
-        InlayError: ``user_not_active``.
+        InlayError: ``user_not_active``; ``holder_not_active``: the other one isn't.
     """
     user = await tx.get_one(User, order.user_id, populate_existing=True)
     if user.state != UserState.ACTIVE:
         raise InlayError("user_not_active", state=user.state)
+    who = await holder(tx, order)
+    if who.id != user.id and who.state != UserState.ACTIVE:
+        raise InlayError("holder_not_active", state=who.state)
+
+
+async def holder(tx: AsyncSession, order: Order) -> User:
+    """For whom an order's certificates and keys are: whom its process is about, else who began it."""
+    process = await tx.get_one(Process, order.process_id)
+    return await tx.get_one(User, process.subject_id or order.user_id, populate_existing=True)
+
+
+async def holder_id(tx: AsyncSession, order: Order) -> str:
+    """The account's id for certificates: the order's own, and for another person's card that person's address."""
+    who = await holder(tx, order)
+    told: str = order.account["user_id"] if who.id == order.user_id else who.email
+    return told
 
 
 def move(order: Order, target: OrderState, now: int) -> None:

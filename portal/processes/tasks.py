@@ -24,7 +24,7 @@ from portal.ca.authority import Reason
 from portal.encoding import plan as plans
 from portal.encoding.plan import Plan, PlannedCertificate, TaskKind
 from portal.model.graphs import Why
-from portal.model.objects import CARD_KINDS, CoreObject
+from portal.model.objects import CARD_KINDS, CoreObject, ObjectKind
 from portal.processes import certificates
 from portal.store import audit, objects, relations
 from portal.store.database import model_of
@@ -56,6 +56,10 @@ class Written(NamedTuple):
     slot: str
     certificate: Certificate
     recovered: bool
+
+
+PHYSICAL: Final = frozenset({ObjectKind.CARD.value, ObjectKind.TEMPORARY_CARD.value})
+"""Kinds of cards that come from a maker, with the PUK that it gives them."""
 
 
 def plan_of(order: Order) -> Plan:
@@ -109,6 +113,8 @@ async def puk_for(context: Context, tx: AsyncSession, order: Order) -> str | Non
     process = await tx.get_one(Process, order.process_id)
     held = process.variables.get(reference)
     card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
+    if card is not None and card.sealed_puk is None and card.kind in PHYSICAL:
+        return jose.encrypt(context.factory.puk, recipient)
     if card is None or card.sealed_puk is None or card.owner_id != order.user_id:
         raise InlayError("puk_not_in_escrow")
     puk = context.keys.unseal(card.sealed_puk, puk_label(card.id))

@@ -17,6 +17,7 @@ from portal.processes.definition import Target
 from portal.store import objects
 from portal.store.tables import Card
 from portal.store.transitions import is_final
+from protocol.messages import Algorithm, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,11 +50,17 @@ class Options(NamedTuple):
     Attributes:
         validity: seconds for which a card is assigned or extended.
         encodes: it gets new certificates when it is extended.
+        purposes: which.
+        new_keys: it gets new keys with them.
+        algorithm: of new keys.
         one_per_person: a person can have one at a time.
     """
 
     validity: int
     encodes: bool
+    purposes: frozenset[Purpose]
+    new_keys: bool
+    algorithm: Algorithm
     one_per_person: bool
 
 
@@ -63,6 +70,9 @@ async def options(tx: AsyncSession) -> Options:
     return Options(
         cast(int, values["TempCardsValidityDays"]) * DAY,
         bool(values["TempCardsEncode"]),
+        frozenset(Purpose(value) for value in cast("list[str]", values["TempCardsCertificates"])),
+        bool(values["TempCardsNewKeys"]),
+        Algorithm(cast(str, values["TempCardsKeyAlgorithm"])),
         bool(values["TempCardsOnePerUser"]),
     )
 

@@ -92,6 +92,34 @@ class Card(Base):
     changed_at: Mapped[int]
 
 
+class ManagedCard(Base):
+    """A physical card that this portal encodes, from its first encoding on."""
+
+    __tablename__ = "managed_cards"
+    card_id: Mapped[str] = mapped_column(ForeignKey("cards.id"), primary_key=True)
+    key_generation: Mapped[int]
+    """of the management key that it has; 0 is the factory's, and each one of its own has a higher number"""
+    key_algorithm: Mapped[str | None] = mapped_column(Word)
+    """of that key; None with the factory's, which the card tells"""
+    pending_generation: Mapped[int | None]
+    """of a key that was sent and not confirmed: the card has the one or the other"""
+    pending_algorithm: Mapped[str | None] = mapped_column(Word)
+    pending_guid: Mapped[str | None] = mapped_column(Word)
+    """GUID that an order which ended half done may have written"""
+    encoded_for: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
+    """whose keys are on it; None before its first encoding has ended"""
+    changed_at: Mapped[int]
+
+
+class SealedSecret(Base):
+    """A secret of the portal's own that is none of its keys, sealed by the key port."""
+
+    __tablename__ = "sealed_secrets"
+    name: Mapped[str] = mapped_column(Word, primary_key=True)
+    sealed: Mapped[bytes]
+    created_at: Mapped[int]
+
+
 class Certificate(Base):
     """A certificate, stored as soon as the CA has answered."""
 
@@ -230,6 +258,8 @@ class Order(Base):
     deadline_at: Mapped[int | None] = mapped_column(index=True)
     created_at: Mapped[int]
     changed_at: Mapped[int]
+    changing_at: Mapped[int | None]
+    """when the device said that it begins to change a physical card: undone after that, the card is half done"""
 
 
 class OutgoingMessage(Base):

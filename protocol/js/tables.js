@@ -688,6 +688,11 @@ export const CAUSES = Object.freeze({
     "why": "The certificate in slot {slot} is not one of this card's that are valid now.",
     "next_step": "Renew the card at the portal, or ask its support."
   },
+  "holder_not_active": {
+    "happened": "This can't be done now.",
+    "why": "The account of the card's holder is {state}; it must be active.",
+    "next_step": "Ask an administrator of the portal."
+  },
   "keys_unavailable": {
     "happened": "The portal can't sign now.",
     "why": "The module that holds its keys doesn't answer.",

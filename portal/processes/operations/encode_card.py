@@ -1,15 +1,19 @@
 """The operation *encode card*: a card that is there gets new keys and certificates, its other keys stay.
 
 Until the receipt is proved nothing changes for the card: its old certificates are good, and what was issued for the new
-keys is revoked when the order is undone. Only then the old ones are revoked, as superseded.
+keys is revoked when the order is undone. Only then the old ones are revoked, as superseded. A physical card that was
+being changed when its order was undone can't go back: it is Failed, what it had before is revoked, too, and a fresh
+order finishes it (``physical_card``).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from portal.model.states import VirtualSmartCardState
+from portal.model.objects import ObjectKind
+from portal.model.states import TemporaryCardState, VirtualSmartCardState
 from portal.processes import card_certificates, order_rows, proofs, tasks
+from portal.processes.operations import physical_card
 from portal.store import audit
 from portal.store.tables import Card
 from portal.store.transitions import is_final
@@ -23,6 +27,14 @@ if TYPE_CHECKING:
     from portal.store.tables import Order
     from protocol.messages import Consented, Receipt, Requests
 
+_MAY_BE_ENCODED: Final = {
+    ObjectKind.VIRTUAL_SMART_CARD.value: frozenset({VirtualSmartCardState.ACTIVE.value}),
+    ObjectKind.TEMPORARY_CARD.value: frozenset(
+        {TemporaryCardState.ASSIGNED.value, TemporaryCardState.FAILED.value}
+    ),
+}
+"""Kind of card to the states in which it is encoded: asked at the requests, at the receipt and at the end."""
+
 
 class EncodeCardOperation:
     """See ``portal.processes.operation.OrderOperation``."""
@@ -35,10 +47,11 @@ class EncodeCardOperation:
     async def register(self, context: Context, tx: AsyncSession, order: Order, requests: Requests) -> None:
         """The requests are of the card that was meant, and keys that were kept are its own."""
         card = await _card(tx, order)
-        if (requests.guid, requests.serial) != (card.guid, card.serial) or requests.puk is not None:
+        if requests.guid != _ordered(order).guid or requests.puk is not None:
             raise DecodeError("params_invalid", "$.guid")
-        if card.state != VirtualSmartCardState.ACTIVE:
-            raise InlayError("card_ended", state=card.state.lower())
+        if not _is_that_serial(card, requests.serial):
+            raise DecodeError("params_invalid", "$.serial")
+        _check_state(card)
         order.card_id = card.id
         await audit.record(
             tx,
@@ -54,14 +67,15 @@ class EncodeCardOperation:
         """Every new certificate's key has proved itself, on this card."""
         await order_rows.check_person(tx, order)
         card = await _card(tx, order)
-        if receipt.guid != card.guid or receipt.storage is not None:
+        if receipt.guid != _ordered(order).guid or receipt.storage is not None:
             raise DecodeError("params_invalid", "$.guid")
-        if (
-            card.state != VirtualSmartCardState.ACTIVE
-        ):  # locked or replaced meanwhile: nothing of it becomes valid
-            raise InlayError("card_ended", state=card.state.lower())
+        if receipt.signature is not None:
+            raise DecodeError("params_invalid", "$.signature")
+        _check_state(card)  # locked, replaced or withdrawn meanwhile: nothing of it becomes valid
         await proofs.verify_receipt(context, tx, order, receipt)
         card.generation = max(card.generation, receipt.generation)
+        if _is_physical(order):
+            await physical_card.check_receipt(context, tx, card, _ordered(order), receipt)
 
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
         """The task has succeeded; what its keys had before is superseded.
@@ -71,13 +85,15 @@ class EncodeCardOperation:
         """
         actor, now = f"device:{order.device_jkt}", context.clock()
         card = await _card(tx, order)
-        if is_final(tx, card):
+        if is_final(tx, card) or (_is_physical(order) and card.state not in _MAY_BE_ENCODED[card.kind]):
             await tasks.fail(context, tx, order, actor)
             return
         await tasks.succeed(context, tx, order, actor)
         slots = {item.slot for item in tasks.plan_of(order).certificates}
         await card_certificates.supersede(tx, card, order, slots, actor, now)
         card.valid_until, card.changed_at = max(card.valid_until, _ordered(order).valid_until), now
+        if _is_physical(order):
+            await physical_card.finish(context, tx, card, order, actor, now)
         await audit.record(
             tx,
             at=now,
@@ -89,12 +105,30 @@ class EncodeCardOperation:
         )
 
     async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
-        """The task has failed; the card stays as it was."""
+        """The task has failed; the card stays as it was, unless it is a physical one that was being changed."""
         await tasks.fail(context, tx, order, actor)
+        if order.changing_at is not None and _is_physical(order):
+            await physical_card.half_done(context, tx, await _card(tx, order), order, actor)
 
 
 def _ordered(order: Order) -> EncodeCard:
     return order_rows.parameters_as(order, EncodeCard)
+
+
+def _is_physical(order: Order) -> bool:
+    return _ordered(order).driver != "virtual"
+
+
+def _is_that_serial(card: Card, told: str | None) -> bool:
+    """A physical card may tell none, and what is printed on it may be something else than a decimal number."""
+    if card.kind == ObjectKind.VIRTUAL_SMART_CARD.value:
+        return told == card.serial
+    return told is None or not card.serial.isdecimal() or int(told) == int(card.serial)
+
+
+def _check_state(card: Card) -> None:
+    if card.state not in _MAY_BE_ENCODED[card.kind]:
+        raise InlayError("card_ended", state=card.state.lower())
 
 
 async def _card(tx: AsyncSession, order: Order) -> Card:

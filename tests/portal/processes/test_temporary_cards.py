@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from portal import option_store
 from portal.ca.authority import Reason
-from portal.errors import EncodingMissing, FieldErrors, Forbidden, StalePage, WrongState
+from portal.errors import FieldErrors, Forbidden, StalePage, WrongState
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role, TemporaryCardState, UserState
 from portal.processes.assign_temporary_card import AssignTemporaryCard
@@ -21,7 +21,7 @@ from portal.processes.lock_temporary_card import LockTemporaryCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 from portal.store import objects, relations
-from portal.store.tables import AuditEntry, Card, Certificate, Revocation, User
+from portal.store.tables import AuditEntry, Card, Certificate, ManagedCard, Revocation, User
 from portal.views import ObjectRef
 from tests.support.databases import BACKENDS
 from tests.support.stored_objects import put_certificate, state_of_card
@@ -45,7 +45,7 @@ ON_A_CARD: Final[tuple[type[Definition], ...]] = (
 )
 MAY_START: Final[dict[TemporaryCardState, set[type[Definition]]]] = {
     TemporaryCardState.REQUESTED: {IssueTemporaryCard},
-    TemporaryCardState.FAILED: {IssueTemporaryCard},
+    TemporaryCardState.FAILED: {IssueTemporaryCard, ExtendTemporaryCard, LockTemporaryCard},
     TemporaryCardState.UNASSIGNED: {AssignTemporaryCard, LockTemporaryCard},
     TemporaryCardState.ASSIGNED: {ExtendTemporaryCard, WithdrawTemporaryCard, LockTemporaryCard},
     TemporaryCardState.EXPIRED: {WithdrawTemporaryCard},
@@ -137,6 +137,8 @@ async def test_in_each_state_what_fits_it_starts_and_nothing_else(
     card = await _requested(kit, olga)
     async with kit.database.write() as tx:
         (await tx.get_one(Card, card)).state = state.value
+        tx.add(ManagedCard(card_id=card, key_generation=0, changed_at=0))  # its encoding was begun
+    await _set(kit, TempCardsEncode=["true"])
     for process in ON_A_CARD:
         ref = ObjectRef("temporary_card", card)
         if process in MAY_START[state]:
@@ -211,18 +213,15 @@ async def test_several_cards_where_the_option_says_so(kit: Kit, olga: Session, a
     assert [await state_of_card(kit, card) for card in cards] == [TemporaryCardState.ASSIGNED] * 2
 
 
-async def test_with_encoding_on_nothing_is_extended(kit: Kit, olga: Session, ada: Session) -> None:
-    """Said with the option's name, also to a process that began before it was switched on."""
+async def test_a_failed_card_is_extended_by_encoding_alone(kit: Kit, olga: Session, ada: Session) -> None:
     card = await _assigned(kit, olga, ada)
-    until = (await _row(kit, card)).valid_until
+    async with kit.database.write() as tx:
+        (await tx.get_one(Card, card)).state = TemporaryCardState.FAILED.value
+        tx.add(ManagedCard(card_id=card, key_generation=0, changed_at=0))
     ref = ObjectRef("temporary_card", card)
-    view = await kit.services.start_process(olga, ExtendTemporaryCard.name, ref)
-    await _set(kit, TempCardsEncode=["true"])
-    kit.clock.now += DAY
-    with pytest.raises(EncodingMissing) as caught:
-        await kit.services.next(olga, view.id, view.version)
-    assert "TempCardsEncode" in str(caught.value)
-    assert (await _row(kit, card)).valid_until == until
+    with pytest.raises(WrongState) as caught:
+        await kit.services.start_process(olga, ExtendTemporaryCard.name, ref)
+    assert caught.value.would_do == ["Assigned"]
 
 
 async def test_extended(kit: Kit, olga: Session, ada: Session) -> None:

@@ -1,0 +1,106 @@
+"""What a temporary card gets when it is encoded: told by the options, and by whose keys are on it already."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from portal.model.states import CaState
+from portal.processes import card_certificates
+from portal.store.database import model_of
+from portal.store.tables import ManagedCard
+from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.temporary_cards import Options
+    from portal.store.tables import Card
+
+OWN_KEY: Final = ManagementAlgorithm.AES_192
+"""Of the management key that a card gets: known to every card that takes a new one, as far as ours do."""
+_RESUME_WITHIN: Final = 3600
+
+
+async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
+    """The process variables of an encoding.
+
+    A card that nobody's keys are on, or somebody else's, is encoded from the beginning: a new PIN, new keys, and a GUID
+    by which no program takes it for what it was.
+    """
+    managed = await tx.get(ManagedCard, card.id)
+    fresh = managed is None or managed.encoded_for != card.owner_id
+    sources = {purpose: KeySource.GENERATE for purpose in Purpose}
+    if not fresh and not options.new_keys:
+        sources |= dict.fromkeys(await _certified(tx, card), KeySource.KEEP)
+    if sources[Purpose.ENCRYPTION] is KeySource.GENERATE:
+        sources[Purpose.ENCRYPTION] = KeySource.IMPORT
+    found: dict[str, Any] = {
+        "first": fresh,
+        "guid": _guid(card, managed),
+        "identity": _identity(card, managed) if fresh else None,
+        "management": plain(_management(managed)),
+        "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
+        "keys": _keys_text(options, sources, fresh=fresh),
+        "resume_within": _RESUME_WITHIN,
+    }
+    for purpose in Purpose:
+        found[f"with_{purpose.value}"] = purpose in options.purposes
+        found[f"{purpose.value}_algorithm"] = await _algorithm(tx, card, purpose, sources[purpose], options)
+        found[f"{purpose.value}_source"] = sources[purpose].value
+    return found
+
+
+def _guid(card: Card, managed: ManagedCard | None) -> str:
+    """The GUID that the card has in the end: its own, or a fresh one when it goes to somebody else."""
+    if managed is None or managed.encoded_for in (None, card.owner_id):
+        return card.guid
+    return managed.pending_guid or secrets.token_hex(16)
+
+
+def _identity(card: Card, managed: ManagedCard | None) -> dict[str, Any]:
+    serial = card.serial if card.serial.isdecimal() and len(card.serial) <= 20 else None
+    never = managed is None or managed.encoded_for is None
+    identity = CardIdentity(
+        previous=None if never else card.guid,
+        serial=None if serial is None else str(int(serial)),
+        blank=never,
+    )
+    return plain(identity)
+
+
+def _management(managed: ManagedCard | None) -> ManagementKey:
+    if managed is None or managed.key_generation == 0:
+        return ManagementKey(replace=OWN_KEY)
+    known = managed.key_algorithm
+    return ManagementKey(algorithm=None if known is None else ManagementAlgorithm(known))
+
+
+async def _certified(tx: AsyncSession, card: Card) -> set[Purpose]:
+    """What the card has good certificates for: their keys can be certified anew."""
+    good = set()
+    for item in await card_certificates.related(tx, card):
+        valid = model_of(tx).certificates.graph(item.profile).valid
+        if item.state == valid and item.ca_state == CaState.GOOD and item.owner_id == card.owner_id:
+            good.add(Purpose(item.profile))
+    return good
+
+
+async def _algorithm(
+    tx: AsyncSession, card: Card, purpose: Purpose, source: KeySource, options: Options
+) -> str:
+    """A key that stays has the algorithm that it has."""
+    if source is KeySource.KEEP:
+        for item in await card_certificates.related(tx, card):
+            if item.profile == purpose:
+                return item.algorithm
+    return options.algorithm.value
+
+
+def _keys_text(options: Options, sources: dict[Purpose, KeySource], *, fresh: bool) -> str:
+    wanted = {sources[purpose] for purpose in options.purposes}
+    if wanted == {KeySource.KEEP}:
+        return "stay as they are"
+    return (
+        "new ones are made" if fresh or KeySource.KEEP not in wanted else "those it has stay, others are made"
+    )
