@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.card_care import CardCare
 from agent.card_places import CardPlaces
@@ -18,6 +18,7 @@ from agent.handlers.registry import order_handlers
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
 from agent.order_ports import CardOwner, Services, Shown, Submission
+from agent.ordered_card import CardReaders
 from agent.ports import UserEnvironment
 from agent.reader_watch import ReaderWatch
 from agent.readers import PcscReaders
@@ -40,6 +41,21 @@ if TYPE_CHECKING:
 CODE = "abcdefghijklmnopqrstuv"
 OTHER_CODE = "ABCDEFGHIJKLMNOPQRSTUV"
 CHEAP = Argon2Cost(passes=1, memory_kib=64, lanes=1)
+
+
+class HasReaders(Protocol):
+    """Readers of a test: simulated ones, or those of PC/SC."""
+
+    def card_readers(self, machine: Path) -> CardReaders:
+        """What the agent's core gets."""
+
+
+class PcscReadersOfATest:
+    """The readers of PC/SC, as they are."""
+
+    def card_readers(self, machine: Path) -> CardReaders:
+        """What the agent's core gets."""
+        return CardReaders(ReaderWatch(), machine)
 
 
 class NoPlaces(CardPlaces):
@@ -150,8 +166,8 @@ def cheap_cards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def running_agent(home: Path, readers: SimulatedReaders | None = None) -> AsyncIterator[AgentParts]:
-    """A core on these folders, and these readers; may be started on them again after it ended."""
+async def running_agent(home: Path, readers: HasReaders | None = None) -> AsyncIterator[AgentParts]:
+    """A core on these folders, and these readers (none by default); may be started on them again after it ended."""
     folders = folders_in(home)
     in_readers = (readers or SimulatedReaders()).card_readers(folders.machine)
     device = Device(folders.state, allow_file=True)

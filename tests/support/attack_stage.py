@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from agent.order_ports import Ending, Page
     from portal.views import ProcessView, Session
-    from tests.support.agent_parts import AgentParts
+    from tests.support.agent_parts import AgentParts, HasReaders
     from tests.support.certificates import ThrowAwayCA
     from tests.support.portal_kit import Kit
 
@@ -210,8 +210,10 @@ def payload(token: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def running_stage(folder: Path, tls: ThrowAwayCA) -> AsyncIterator[Stage]:
-    """Portal, proxy and two agents, running."""
+async def running_stage(
+    folder: Path, tls: ThrowAwayCA, readers: HasReaders | None = None
+) -> AsyncIterator[Stage]:
+    """Portal, proxy and two agents, running; the first one's readers are these, where there are any."""
     async with AsyncExitStack() as stack:
         proxy = TlsProxy(tls)
         kit = await stack.enter_async_context(running_portal(folder, origin=f"https://{proxy.portal}"))
@@ -220,7 +222,8 @@ async def running_stage(folder: Path, tls: ThrowAwayCA) -> AsyncIterator[Stage]:
         stack.push_async_callback(proxy.stop)
         agents = []
         for name in ("victim", "other"):
-            agent = await stack.enter_async_context(running_agent(folder / name))
+            own = readers if name == "victim" else None
+            agent = await stack.enter_async_context(running_agent(folder / name, own))
             root = kit.portal.keys.root().public
             agent.trust.add(proxy.portal, "Example portal", root, tls.ca_file.read_text())
             agents.append(agent)

@@ -1,0 +1,243 @@
+"""*Extend temporary card* with a real portal, a real agent and a card behind real pcscd and vpcd, from page to card.
+
+The card is our own engine's, with a factory management key: what was put on it is read and used by OpenSC, yubikit and
+ssh, none of which know who encoded it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from smartcard.CardConnection import CardConnection
+from smartcard.scard import SCARD_LEAVE_CARD, SCARD_SHARE_SHARED
+from smartcard.System import readers
+from sqlalchemy import select
+from ykman.pcsc import ScardSmartCardConnection
+from yubikit.piv import OBJECT_ID, SLOT, PivSession
+
+from agent import keys_system
+from agent.pcsc import scard
+from agent.vsc import personalise
+from portal import option_store
+from portal.ca.authority import Reason
+from portal.model.card_options import TEMPORARY_CARDS
+from portal.model.states import CaState, Role
+from portal.processes.assign_temporary_card import AssignTemporaryCard
+from portal.processes.context import FactorySecrets
+from portal.processes.extend_temporary_card import ExtendTemporaryCard
+from portal.processes.issue_temporary_card import IssueTemporaryCard
+from portal.processes.request_temporary_card import RequestTemporaryCard
+from portal.store.tables import Card, Certificate
+from portal.views import ObjectRef
+from tests.interop.card.clients import MODULE
+from tests.support.agent_parts import PcscReadersOfATest
+from tests.support.attack_stage import outcome, running_stage
+from tests.support.processes import wait_until
+from tests.support.virtual_cards import PUK, InReader, empty_card, prove_management, store_in
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from agent.vsc.card import VirtualCard
+    from portal.views import ProcessView, Session
+    from tests.support.attack_stage import Stage
+    from tests.support.certificates import ThrowAwayCA
+    from tests.support.pcscd import PrivatePcscd
+
+pytestmark = pytest.mark.interop
+
+DAY: Final = 86_400
+NEW: Final = b"246810"
+FACTORY_KEY: Final = bytes.fromhex("0102030405060708" * 3)
+REASONS: Final = {"9A": "authentication", "9C": "signature", "9D": "encryption"}
+
+
+@pytest.fixture
+async def stage(
+    tmp_path: Path, https_ca: ThrowAwayCA, pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Stage]:
+    """A real portal, and an agent on a machine without a key store, with the readers of PC/SC."""
+
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    wait_until(lambda: not any(reader.present for reader in scard.list_readers()), "empty readers")
+    async with running_stage(tmp_path, https_ca, PcscReadersOfATest()) as running:
+        object.__setattr__(running.kit.portal.context, "factory", FactorySecrets(FACTORY_KEY, PUK))
+        yield running
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> VirtualCard:
+    """A card as it comes from its maker: no keys, the factory's PUK and management key."""
+    made = empty_card(store_in(tmp_path))
+    personalise.activate(made)
+    assert made.transmit(bytes.fromhex("00A4040009A0000003080000100000")).endswith(b"\x90\x00")
+    prove_management(made)
+    assert made.transmit(bytes.fromhex("00FFFFFF1B0A9B18") + FACTORY_KEY) == b"\x90\x00"
+    return made
+
+
+@pytest.fixture
+def inserted(card: VirtualCard, pcscd: PrivatePcscd, stage: Stage) -> Iterator[InReader]:
+    with InReader(card, pcscd.vpcd_ports[0]) as running:
+        wait_until(lambda: scard.list_readers()[0].present, "the card")
+        yield running
+
+
+async def step(
+    stage: Stage, session: Session, process: str, card: str, form: dict[str, list[str]]
+) -> ProcessView:
+    services = stage.kit.services
+    view = await services.start_process(session, process, ObjectRef("temporary_card", card))
+    return await services.next(session, view.id, view.version, form)
+
+
+async def assigned(stage: Stage, olga: Session, ada: Session, serial: str) -> str:
+    """A temporary card that a person has, entered, issued and assigned by an operator; it is encoded when extended."""
+    kit = stage.kit
+    root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
+    async with kit.database.read() as tx:
+        saved = await option_store.current(tx, TEMPORARY_CARDS)
+    form = option_store.script_of(TEMPORARY_CARDS).as_form(saved.values)
+    form |= {
+        "TempCardsEncode": ["true"],
+        "TempCardsKeyAlgorithm": ["P-256"],
+        "TempCardsCertificates": list(REASONS.values()),
+    }
+    await kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
+    view = await kit.services.start_process(olga, RequestTemporaryCard.name)
+    await kit.services.next(olga, view.id, view.version, {"Label": ["Visitor 7"], "Serial": [serial]})
+    async with kit.database.read() as tx:
+        found = (await tx.scalars(select(Card.id).where(Card.label == "Visitor 7"))).one()
+    await step(stage, olga, IssueTemporaryCard.name, found, {})
+    await step(stage, olga, AssignTemporaryCard.name, found, {"Person": [ada.user.email]})
+    return found
+
+
+async def extended(
+    stage: Stage, olga: Session, card: str, answers: list[tuple[bytes | None, bytes | None]], *, number: bool
+) -> str:
+    """Extend from the page, by link; how it ended."""
+    services = stage.kit.services
+    view = await step(stage, olga, ExtendTemporaryCard.name, card, {})
+    code = await services.new_code(olga, view.id)
+    stage.victim.windows.answers = answers
+    windows = len(stage.victim.windows.opened)
+    ending = stage.open_link(stage.victim, code.link)
+    if number:
+        await asyncio.to_thread(wait_until, lambda: len(stage.victim.windows.opened) > windows, "the window")
+        window = stage.victim.windows.opened[windows]
+        await window.until("number")
+        assert window.number is not None
+        await stage.kit.bind(olga, view.id, window.number)
+    ended = await outcome(ending)
+    view = await services.process(olga, view.id)
+    if ended == "finished":
+        await services.next(olga, view.id, view.version)
+    return ended
+
+
+async def good(stage: Stage) -> dict[str, Certificate]:
+    """Slot to the certificate that is valid in portal and CA: one for each."""
+    await stage.kit.portal.revocations.run_due()
+    async with stage.kit.database.read() as tx:
+        rows = list(await tx.scalars(select(Certificate)))
+    found = {row.slot: row for row in rows if row.state == "Valid"}
+    for row in rows:
+        status = await stage.kit.portal.ca.status(row.serial)
+        assert (status is CaState.GOOD) == (row is found.get(row.slot))
+    return found
+
+
+def run(pcscd: PrivatePcscd, home: Path, *argv: str, stdin: str = "") -> str:
+    env = {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+    done = pcscd.run(argv, env=env, stdin=stdin)
+    assert done.returncode == 0, f"{argv}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def used_by_others(pcscd: PrivatePcscd, home: Path, certificates: dict[str, Certificate], pin: str) -> None:
+    """OpenSC signs, decrypts and reads; ssh reads the key; yubikit finds certificates and GUID."""
+    leaf = x509.load_der_x509_certificate(certificates["9A"].der)
+    key = leaf.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    data, signature = home / "data", home / "signature"
+    data.write_bytes(hashes_of(b"a message"))
+    run(
+        pcscd, home, "pkcs11-tool", "--module", MODULE, "--login", "--pin", pin, "--sign", "--id", "01",
+        "--mechanism", "ECDSA", "--signature-format", "openssl",
+        "--input-file", str(data), "--output-file", str(signature),
+    )  # fmt: skip
+    key.verify(signature.read_bytes(), b"a message", ec.ECDSA(hashes.SHA256()))
+    for number, slot in (("01", "9A"), ("02", "9C"), ("03", "9D")):
+        pem = x509.load_der_x509_certificate(certificates[slot].der).public_bytes(Encoding.PEM).decode()
+        assert pem.strip() in run(pcscd, home, "pkcs15-tool", "--read-certificate", number)
+    line = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    assert line in run(pcscd, home, "ssh-keygen", "-D", MODULE)
+
+
+def hashes_of(message: bytes) -> bytes:
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(message)
+    return digest.finalize()
+
+
+def seen_by_yubikit(reader_name: str, guid: str, certificates: dict[str, Certificate], pin: str) -> None:
+    reader = next(found for found in readers() if found.name == reader_name)
+    connection = reader.createConnection()
+    connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
+    with ScardSmartCardConnection(connection) as wrapped:  # type: ignore[no-untyped-call]
+        session = PivSession(wrapped)
+        assert bytes.fromhex(guid) in session.get_object(OBJECT_ID.CHUID)
+        for slot, row in certificates.items():
+            found = session.get_certificate(SLOT(int(slot, 16)))
+            assert found.public_bytes(Encoding.DER) == row.der
+        session.verify_pin(pin)
+
+
+async def test_a_card_from_its_maker_is_encoded_then_extended_and_used_by_everybody(
+    stage: Stage, card: VirtualCard, inserted: InReader, pcscd: PrivatePcscd, tmp_path: Path
+) -> None:
+    kit = stage.kit
+    ada, olga = await kit.person(), await kit.person("olga@example.org", [Role.OPERATOR])
+    serial = card.details().serial
+    found = await assigned(stage, olga, ada, serial)
+    factory_guid = card.guid.hex()
+
+    assert await extended(stage, olga, found, [(None, NEW)], number=True) == "finished"
+    async with kit.database.read() as tx:
+        row = await tx.get_one(Card, found)
+    assert (row.state, card.guid.hex()) == ("Assigned", row.guid)
+    assert row.guid != factory_guid
+    first = await good(stage)
+    assert {slot: item.profile for slot, item in first.items()} == REASONS
+    assert {item.owner_id for item in first.values()} == {row.owner_id}
+    home = tmp_path / "others"
+    home.mkdir()
+    await asyncio.to_thread(used_by_others, pcscd, home, first, NEW.decode())
+    await asyncio.to_thread(seen_by_yubikit, pcscd.readers[0], row.guid, first, NEW.decode())
+
+    kit.clock.now += DAY
+    slip: list[tuple[bytes | None, bytes | None]] = [(None, None), (b"000000", None), (NEW, None)]
+    assert await extended(stage, olga, found, slip, number=False) == "finished"
+    second = await good(stage)
+    for slot, item in second.items():
+        assert item.key_hash == first[slot].key_hash
+        assert item.id != first[slot].id
+    async with kit.database.read() as tx:
+        old = list(await tx.scalars(select(Certificate).where(Certificate.state == "Revoked")))
+    assert {item.revocation_reason for item in old} == {Reason.SUPERSEDED.value}
+    assert {item.id for item in old} == {item.id for item in first.values()}
+    assert card.details().pin_tries == 3
+    await asyncio.to_thread(used_by_others, pcscd, home, second, NEW.decode())
+    await asyncio.to_thread(seen_by_yubikit, pcscd.readers[0], row.guid, second, NEW.decode())
