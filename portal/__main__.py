@@ -107,7 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     state = user.add_parser("state", help="set a user's state")
     state.add_argument("email")
     state.add_argument("state", choices=[state.value for state in UserState])
-    options = commands.add_parser("options", help="show or set the options of Get virtual smart card")
+    options = commands.add_parser("options", help="show or set the options of a process")
+    options.add_argument(
+        "--script", choices=sorted(option_store.SCRIPTS), default=CARD_OPTIONS, help=f"default {CARD_OPTIONS}"
+    )
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="lists with commas")
     keys_command.add_parser(commands)
     encoding_command.add_parser(commands)
@@ -281,18 +284,18 @@ def _password(file: Path | None) -> str:
 
 def _options(config: Config, options: argparse.Namespace) -> int:
     """Show the options, or set some and leave the others as they are."""
-    script = option_store.script_of(CARD_OPTIONS)
+    script = option_store.script_of(options.script)
     form = {name: value.split(",") for name, _, value in (item.partition("=") for item in options.set)}
 
     async def run(portal_: Portal) -> option_store.Saved:
         async with portal_.database.write() as tx:
-            saved = await option_store.current(tx, CARD_OPTIONS)
+            saved = await option_store.current(tx, options.script)
             if not form:
                 return saved
             values = script.parse({**script.as_form(saved.values), **form})
             now = portal_.context.clock()
             return await option_store.save(
-                tx, CARD_OPTIONS, saved.version, values, by="command line", now=now
+                tx, options.script, saved.version, values, by="command line", now=now
             )
 
     saved = _with_portal(Portal(config, _keys(config)), run)

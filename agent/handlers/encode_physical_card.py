@@ -322,7 +322,7 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
     if made:
         lines.append(f"The card gets new keys and certificates for {' and '.join(made)}; the old keys go.")
     if kept:
-        lines.append(f"It gets new certificates for the keys it has for {' and '.join(kept)}.")
+        lines.append(f"The card gets new certificates for the keys it has for {' and '.join(kept)}.")
     if any(key.source is KeySource.IMPORT for key in ordered.keys):
         lines.append("It gets encryption keys that the portal keeps a copy of.")
     lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")

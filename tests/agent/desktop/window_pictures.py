@@ -10,9 +10,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from agent.card_search import FoundCard, Sight
 from agent.desktop.dialog_process import WindowProcess, Windows
 from agent.handlers.change_card_pin import CONSEQUENCES, NOTES
 from agent.handlers.encode_card import consequences
+from agent.handlers.encode_physical_card import HalfDone
+from agent.handlers.encode_physical_card import consequences as physical_consequences
+from agent.ordered_card import what_is_seen
 from agent.pin_rules import PinRules
 from agent.ports import (
     CardChoice,
@@ -24,7 +28,7 @@ from agent.ports import (
     UserEnvironment,
 )
 from protocol.errors import InlayError
-from protocol.messages import Algorithm, EncodeCard, KeyOrder, KeySource, PinEntry, Purpose
+from protocol.messages import Algorithm, EncodeCard, KeyOrder, KeySource, ManagementKey, PinEntry, Purpose
 from tests.support.display import VirtualDisplay
 
 ACCOUNT = "alex@portal.example"
@@ -120,6 +124,25 @@ RENEW = dataclasses.replace(
     known=KnownSecret("PIN of the card", 6, 8),
     confirm_label="Renew",
     card=f"{CARD.label} (serial 1193427561)",
+)
+ENCODED = EncodeCard(
+    card="1",
+    driver="piv",
+    guid="5f0c1f2e7a4b4c0d9e8f7a6b5c4d3e2f",
+    label=f"Visitor 7 for {ACCOUNT}",
+    valid_until=1_857_600_000,
+    pin=PinEntry(kind="verify"),
+    keys=[KeyOrder("9A", Purpose.AUTHENTICATION, Algorithm.RSA_2048, KeySource.KEEP, "CN=Alex")],
+    management=ManagementKey(),
+)
+ENCODE = dataclasses.replace(
+    PROMPT,
+    account="olga@portal.example (Olga Example)",
+    title="Encode a card",
+    consequences=physical_consequences(ENCODED),
+    pin_policy=None,
+    confirm_label="Encode",
+    card=ENCODED.label,
 )
 CHOICES = (
     CardChoice("a" * 32, f"Virtual smart card {ACCOUNT}", f"Serial 1193427561, {ACCOUNT}"),
@@ -245,6 +268,25 @@ async def renew(window: WindowProcess) -> object:
     return await window.ask(RENEW)
 
 
+async def encode(window: WindowProcess) -> object:
+    return await window.ask(ENCODE)
+
+
+async def another_card(window: WindowProcess) -> object:
+    readers = ("Example reader 00 00",)
+    found = FoundCard(readers[0], None, None, InlayError("card_other"))
+    text = what_is_seen(Sight(None, readers, (found,)), ENCODED.label)
+    await window.show_progress("card", text, 1, 7)
+    await window.wait_closed()
+    return None
+
+
+async def half_done(window: WindowProcess) -> object:
+    await window.show_error(HalfDone(InlayError("pcsc_card_removed")))
+    await window.wait_closed()
+    return None
+
+
 async def delete(window: WindowProcess) -> object:
     return await window.ask(DELETE)
 
@@ -266,6 +308,9 @@ CARD_SCENES: dict[str, CardScene] = {
     "delete": delete,
     "renew": renew,
     "choose": choose,
+    "encode": encode,
+    "another-card": another_card,
+    "half-done": half_done,
     "done": done,
 }
 
