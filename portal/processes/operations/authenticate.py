@@ -47,7 +47,7 @@ class AuthenticateOperation:
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
         """The card stays as it is."""
         card = order_rows.parameters_as(order, Authenticate).card
-        await card_signing.note(context, tx, order, card, "card.authenticated")
+        await card_signing.note(context, tx, order, card, action="card.authenticated")
 
     async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
         """Nothing of it is valid or not."""

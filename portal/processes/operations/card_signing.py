@@ -76,7 +76,7 @@ async def accept(
     await tasks.set_variables(tx, order, {SIGNATURE: kept})
 
 
-async def note(context: Context, tx: AsyncSession, order: Order, card_id: str, action: str) -> None:
+async def note(context: Context, tx: AsyncSession, order: Order, card_id: str, *, action: str) -> None:
     """That it was done is in the card's history."""
     card = await tx.get_one(Card, card_id)
     await audit.record(

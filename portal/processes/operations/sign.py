@@ -43,7 +43,7 @@ class SignOperation:
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
         """The card stays as it is."""
         card = order_rows.parameters_as(order, Sign).card
-        await card_signing.note(context, tx, order, card, "card.signed")
+        await card_signing.note(context, tx, order, card, action="card.signed")
 
     async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
         """A signature that comes too late is not kept."""
