@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills crash-matrix soak restarts encode-speed argon2 fuzz search-speed requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills tears crash-matrix soak restarts encode-speed argon2 fuzz search-speed requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,10 @@ clients: ## other programs' clients against one card, as a table
 kills: ## kill agent, PIN window, portal and pcscd at every boundary of both journals; SEED=n KILLS="--errand delete --victims portal"
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.kills $(if $(SEED),--seed $(SEED)) $(KILLS)
+
+tears: ## tear a physical card out, kill the agent and cut its channel at every APDU of every job; TEARS="--jobs extend --modes torn"
+	@packaging/setup test
+	@.venv/bin/python -m tests.faults.tears $(TEARS)
 
 crash-matrix: ## kill the portal and cut its database at every step of issuing, and make the CA fail in every way
 	@packaging/setup test

@@ -1,0 +1,400 @@
+"""Tears a physical card out, kills the agent, and cuts its channel, before and after every APDU of every job.
+
+``python -m tests.faults.tears [--jobs …] [--modes …] [--every N]``
+
+First each job runs undisturbed, and its APDUs are counted. Then each of them is disturbed on both sides: before the
+card has it, and after the card has carried it out. The card is torn out and put back; the agent, a process of its own
+with its journal on the disk, is killed and started again; the channel to the portal is cut. A position is lost when the
+order doesn't end as finished or undone, when a try of PIN or PUK was spent, when an order that was undone before it
+began to change the card has changed it, or when a fresh order can't finish a card that is half done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import copy
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from agent import keys_system
+from agent.trust import TrustStore
+from protocol.errors import InlayError
+from protocol.messages import (
+    Algorithm,
+    Binding,
+    CardIdentity,
+    CardStep,
+    EncodeCard,
+    KeyOrder,
+    KeySource,
+    ManagementAlgorithm,
+    ManagementKey,
+    OrderState,
+    PinEntry,
+    PinPolicy,
+    Purpose,
+)
+from tests.cards.profiles import PROFILES, SET_KEY
+from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard
+from tests.support.agent_parts import folders_in, running_agent
+from tests.support.card_server import CardServer
+from tests.support.certificates import ThrowAwayCA
+from tests.support.fake_order import AUTHENTICATION, SIGNATURE
+from tests.support.fake_portal import FakePortal
+from tests.support.simulated_readers import SimulatedReaders
+
+Answers = list[tuple[bytes | None, bytes | None]]
+MODES: Final = ("torn", "killed", "cut")
+SIDES: Final = ("before", "after")
+GUID: Final = "0f" * 16
+NEW_PIN: Final = b"135790"
+NEW_KEY: Final = bytes(range(1, 25))
+PROFILE: Final = next(each for each in PROFILES if SET_KEY in each.yubico and each.chuid)
+_ENCRYPTION: Final = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
+_SECONDS: Final = 60.0
+
+
+class Job(NamedTuple):
+    """Something that is ordered of a card.
+
+    Attributes:
+        encoded: the card was encoded before.
+        operation: what is ordered.
+        answers: what the person types.
+    """
+
+    encoded: bool
+    operation: EncodeCard
+    answers: Answers
+
+
+def _job(*keys: KeyOrder, first: bool = False) -> Job:
+    fields: dict[str, Any] = {
+        "card": "card-1",
+        "driver": "piv",
+        "guid": GUID,
+        "label": "Card 7",
+        "valid_until": int(time.time()) + 10_000_000,
+        "pin": PinEntry(kind="verify"),
+        "keys": list(keys),
+        "management": ManagementKey(),
+    }
+    if first:
+        fields |= {
+            "identity": CardIdentity(previous=None, blank=True, serial=None),
+            "pin": PinEntry(kind="new", policy=PinPolicy()),
+            "steps": [CardStep.SET_PIN],
+            "management": ManagementKey(replace=ManagementAlgorithm.AES_192),
+        }
+    answers: Answers = [(None, NEW_PIN)] if first else [(None, None), (NEW_PIN, None), (NEW_PIN, None)]
+    return Job(not first, EncodeCard(**fields), answers)
+
+
+def _kept(key: KeyOrder) -> KeyOrder:
+    return KeyOrder(key.slot, key.purpose, key.algorithm, KeySource.KEEP, key.subject)
+
+
+JOBS: Final = {
+    "encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION, first=True),
+    "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
+    "extend": _job(_kept(AUTHENTICATION), _kept(SIGNATURE)),
+}
+
+
+class Position(NamedTuple):
+    """Where a job is disturbed, and how."""
+
+    job: str
+    apdu: int
+    side: str
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.mode} {self.side} APDU {self.apdu}"
+
+
+class Row(NamedTuple):
+    """How a position ended; no faults: nothing was lost."""
+
+    position: Position
+    end: str
+    faults: list[str]
+
+    def __str__(self) -> str:
+        return "\n    ".join([f"{self.position!s:40} {self.end}", *self.faults])
+
+
+@dataclass
+class Card:
+    """A card and what is watched of it."""
+
+    card: SimulatedCard
+    lowest: tuple[int, int] = field(init=False)
+    start: object = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lowest = (self.card.pin_left, self.card.puk_left)
+        self.start = self.state()
+
+    def look(self) -> None:
+        """Note how many tries there are."""
+        pin, puk = self.lowest
+        self.lowest = (min(pin, self.card.pin_left), min(puk, self.card.puk_left))
+
+    def state(self) -> object:
+        """Everything on it that an order changes."""
+        card = self.card
+        keys = {slot: id(key) for slot, (_, key) in card.keys.items()}
+        return copy.deepcopy(card.objects), keys, card.pin, card.puk, copy.copy(card.keys_by_algorithm)
+
+
+class Tears:
+    """Runs positions, one after the other, with one portal."""
+
+    def __init__(self, portal: FakePortal, folder: Path) -> None:
+        self._portal, self._folder = portal, folder
+        self._number = 0
+        portal.binding = Binding.NONE
+        portal.puk = PUK
+        portal.management_keys = [FACTORY_KEY, NEW_KEY]
+
+    async def count(self, name: str) -> int:
+        """How many APDUs a job has, undisturbed."""
+        job, readers = JOBS[name], SimulatedReaders()
+        watched = await self._card(job)
+        readers.put(watched.card)
+        async with self._agent(readers) as (agent, _):
+            assert await self._order(agent, job) == "finished"
+        return len(readers.trace)
+
+    async def run(self, at: Position) -> Row:
+        """Disturb a job at a position, and judge."""
+        job = JOBS[at.job]
+        watched = await self._card(job)
+        if at.mode == "killed":
+            end, changing, home = await self._killed(job, at, watched)
+        else:
+            end, changing, home = await self._disturbed(job, at, watched)
+        faults = []
+        if end not in ("finished", "undone"):
+            faults.append(f"the order is {end}")
+        if end == "undone" and not changing and watched.state() != watched.start:
+            faults.append("it was undone before it said that it changes the card, and the card is changed")
+        if end == "undone":
+            fresh = JOBS["re-encode"] if job.encoded else job
+            finished = await self._fresh(fresh, watched, home)
+            faults += [] if finished else ["a fresh order couldn't finish the card"]
+            end = (
+                "undone, card half done, finished by a fresh order" if changing else "undone, card as it was"
+            )
+        watched.look()
+        if watched.lowest != (PROFILE.pin_tries, PROFILE.puk_tries):
+            faults.append(f"tries went down to {watched.lowest}")
+        faults += _incomplete(watched.card, self._portal)
+        return Row(at, end, faults)
+
+    async def _card(self, job: Job) -> Card:
+        card = SimulatedCard(PROFILE)
+        del card.objects[0x5FC102]
+        if job.encoded:
+            readers = SimulatedReaders()
+            readers.put(card)
+            async with self._agent(readers) as (agent, _):
+                assert await self._order(agent, JOBS["encode"]) == "finished"
+            card.reset()
+        return Card(card)
+
+    async def _disturbed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
+        readers, loop = SimulatedReaders(), asyncio.get_running_loop()
+        readers.put(watched.card)
+        readers.torn = lambda reader: readers.put(watched.card, reader)
+
+        def disturb(number: int, _apdu: bytes) -> str | None:
+            watched.look()
+            if number != at.apdu:
+                return None
+            if at.mode == "torn":
+                return at.side
+            if at.side == "before":
+                asyncio.run_coroutine_threadsafe(self._portal.cut(), loop).result(_SECONDS)
+            else:  # the card answers, and by then the channel is gone
+                loop.call_soon_threadsafe(lambda: loop.create_task(self._portal.cut()))
+            return None
+
+        readers.tear = disturb
+        async with self._agent(readers) as (agent, home):
+            await self._order(agent, job)
+        return self._ended(), self._at().changing > 0, home
+
+    async def _killed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
+        home = self._home()
+        with CardServer(watched.card, self._folder / f"card-{self._number}") as server:
+            await self._process(home, server, job, at, watched)
+            await self._process(home, server, None, at, watched)
+        return self._ended(), self._at().changing > 0, home
+
+    async def _process(
+        self, home: Path, server: CardServer, job: Job | None, at: Position, watched: Card
+    ) -> None:
+        """The agent as a process; with a job it is killed at the position, without one it sees to what is left."""
+        code = self._next_code(job) if job else ""
+        typed = [] if job is None else job.answers
+        answers = [[None if text is None else text.decode() for text in pair] for pair in typed]
+        argv = [str(home), server.path, self._portal.portal, code, json.dumps(answers)]
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.faults.tear_agent", *argv, stderr=asyncio.subprocess.DEVNULL
+        )
+
+        def disturb(number: int, side: str) -> None:
+            watched.look()
+            if job is not None and (number, side) == (at.apdu, at.side):
+                os.kill(child.pid, signal.SIGKILL)
+
+        server.disturb = disturb
+        async with asyncio.timeout(_SECONDS):
+            await child.wait()
+        await self._portal.cut()
+
+    async def _fresh(self, job: Job, watched: Card, home: Path) -> bool:
+        readers = SimulatedReaders()
+        watched.card.reset()
+        readers.put(watched.card)
+
+        def look(_number: int, _apdu: bytes) -> None:
+            watched.look()
+
+        readers.tear = look
+        pin = watched.card.pin.rstrip(b"\xff")
+        typed: Answers = [(known and pin, fresh) for known, fresh in job.answers]
+        async with self._agent(readers, home) as (agent, _):
+            return await self._order(agent, job._replace(answers=typed)) == "finished"
+
+    @contextlib.asynccontextmanager
+    async def _agent(
+        self, readers: SimulatedReaders, home: Path | None = None
+    ) -> AsyncIterator[tuple[Any, Path]]:
+        home = home or self._home()
+        async with running_agent(home, readers) as agent:
+            yield agent, home
+
+    def _home(self) -> Path:
+        """A fresh agent's folders, which trust the portal."""
+        self._number += 1
+        home = self._folder / f"home-{self._number}"
+        trust = TrustStore(folders_in(home))
+        portal = self._portal
+        trust.add(portal.portal, "Test portal", portal.root.public, portal.tls.ca_file.read_text())
+        return home
+
+    async def _order(self, agent: Any, job: Job) -> str:
+        agent.windows.answers = job.answers
+        code = self._next_code(job)
+        try:
+            async with asyncio.timeout(_SECONDS):
+                await agent.submit(self._portal, code).wait()
+        except InlayError as error:
+            return error.code
+        return "finished"
+
+    def _next_code(self, job: Job) -> str:
+        self._number += 1
+        self._portal.operation = job.operation
+        self._portal.new_key = NEW_KEY
+        self._code = f"{self._number:022d}"
+        return self._code
+
+    def _at(self) -> Any:
+        return self._portal.orders[self._code]
+
+    def _ended(self) -> str:
+        state: OrderState = self._at().state
+        return state.value
+
+
+def _incomplete(card: SimulatedCard, portal: FakePortal) -> list[str]:
+    """What the card lacks of the last order's certificates."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    places = {"9A": 0x5FC105, "9C": 0x5FC10A, "9D": 0x5FC10B}
+    return [
+        f"the certificate of {slot} isn't on the card"
+        for slot, certificate in portal.ca.issued.items()
+        if certificate.public_bytes(Encoding.DER) not in card.objects.get(places[slot], b"")
+    ]
+
+
+def positions(job: str, apdus: int, modes: list[str], every: int) -> list[Position]:
+    """All positions of a job, or every so many of them, spread over sides and modes."""
+    found = [
+        Position(job, apdu, side, mode) for apdu in range(1, apdus + 1) for side in SIDES for mode in modes
+    ]
+    return found[::every]
+
+
+async def tear(
+    jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path
+) -> list[Row]:
+    """Run; what each position came to."""
+    rows: list[Row] = []
+    async with FakePortal(ThrowAwayCA(folder)) as portal:
+        tears = Tears(portal, folder)
+        plan: list[Position] = []
+        for job in jobs:
+            apdus = await tears.count(job)
+            tell(f"{job}: {apdus} APDUs, {apdus * len(SIDES) * len(MODES)} positions")
+            plan += positions(job, apdus, modes, every)
+        for number, at in enumerate(plan):
+            portal.ca.issued.clear()
+            row = await tears.run(at)
+            rows.append(row)
+            if row.faults or number % 50 == 0:
+                tell(str(row))
+    return rows
+
+
+def summary(rows: list[Row]) -> str:
+    """The last line."""
+    return f"tears: {len(rows)} positions, {sum(bool(row.faults) for row in rows)} lost"
+
+
+def main() -> int:
+    """Run; 1 when a position was lost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.tears")
+    parser.add_argument("--jobs", nargs="+", choices=sorted(JOBS), default=list(JOBS))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth position")
+    options = parser.parse_args()
+    keys_system._trusted_backend = _no_backend  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory(prefix="tears-") as folder:
+        rows = asyncio.run(tear(options.jobs, options.modes, options.every, say, Path(folder)))
+    ends: dict[str, int] = {}
+    for row in rows:
+        ends[row.end] = ends.get(row.end, 0) + 1
+    for end, count in sorted(ends.items()):
+        say(f"{count:5} {end}")
+    say(summary(rows))
+    return any(row.faults for row in rows)
+
+
+def _no_backend() -> object:
+    raise keys_system.KeystoreMissing
+
+
+def say(text: str) -> None:
+    """Print, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

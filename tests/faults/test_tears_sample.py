@@ -1,0 +1,30 @@
+"""A sample of `make tears`, spread over jobs, sides and modes; the whole of it is `python -m tests.faults.tears`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent import keys_system
+from tests.faults.tears import JOBS, MODES, positions, summary, tear
+
+
+@pytest.mark.timeout(240)
+async def test_nothing_is_lost_at_a_sample_of_positions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    said: list[str] = []
+    rows = await tear(list(JOBS), list(MODES), 23, said.append, tmp_path)
+    assert {row.position.mode for row in rows} == set(MODES)
+    assert {row.position.job for row in rows} == set(JOBS)
+    assert [str(row) for row in rows if row.faults] == [], summary(rows)
+
+
+def test_positions_are_all_sides_and_modes_of_each_apdu() -> None:
+    found = positions("encode", 7, list(MODES), 1)
+    assert len(found) == len(set(found)) == 7 * 2 * 3
