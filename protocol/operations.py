@@ -138,7 +138,7 @@ class ManagementKey(Message, frozen=True):
     algorithm: ManagementAlgorithm | None = None
     """of the key that it has; None: the portal doesn't know, the card is asked"""
     replace: ManagementAlgorithm | None = None
-    """it gets a key of its own, of this algorithm or of the old key's where it can't; ``proceed`` brings it"""
+    """it gets a key of its own, of this algorithm, which ``proceed`` brings; where it can't it keeps the old one"""
 
 
 class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation"):
