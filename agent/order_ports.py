@@ -289,6 +289,9 @@ class GoesForward(Protocol):
         Args:
             order: the order.
             steps: its steps as `OrderContext.record` wrote them: name, and ``before`` or ``after``.
+
+        Raises:
+            InlayError: it can't be known; the order is undone with this.
         """
 
 

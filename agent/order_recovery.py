@@ -55,7 +55,14 @@ async def recover(desk: OrderDesk, tools: Tools, item: JournalledOrder) -> None:
         await desk.finish(run, handler)
         return
     if item.outcome == "open" and run.may_undo and isinstance(handler, GoesForward):
-        receipt = await handler.receipt_after(order, await asyncio.to_thread(journal.steps, item.ref))
+        steps = await asyncio.to_thread(journal.steps, item.ref)
+        try:
+            receipt = await handler.receipt_after(order, steps)
+        except InlayError as unknown:  # neither done nor not done: the portal is told so
+            await desk.undo(run, handler, unknown, tell=False)
+            run.connect(None)
+            await desk.tell(run)
+            return
         if receipt is not None:
             run.connect(None)
             await desk.carry_out(run, handler, run.send(receipt))

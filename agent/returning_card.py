@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.card_search import WantedIdentity
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from agent.management_proof import PortalKey
     from agent.order_ports import OrderContext
     from agent.ordered_card import CardReaders
-    from protocol.messages import Algorithm, CertificateRequest, Challenge, EncodeCard
+    from agent.pcsc.connection import CardConnection
+    from protocol.messages import Algorithm, CardIdentity, CertificateRequest, Challenge
 
 T = TypeVar("T")
 
@@ -41,6 +43,23 @@ _IN_A_ROW: Final = 8
 """So often one and the same step may be interrupted before it is given up."""
 
 
+@dataclass(frozen=True, slots=True)
+class PhysicalCard:
+    """Which card an order is about.
+
+    Attributes:
+        driver: who speaks to it.
+        guid: the one it has, or gets.
+        label: what the person calls it.
+        identity: which card is to get the GUID; None: it has it.
+    """
+
+    driver: str
+    guid: str
+    label: str
+    identity: CardIdentity | None = None
+
+
 class ReturningCard:
     """See ``agent.order_ports.KeyedCard``; close it in the end."""
 
@@ -48,7 +67,7 @@ class ReturningCard:
         self,
         context: OrderContext,
         readers: CardReaders,
-        ordered: EncodeCard,
+        ordered: PhysicalCard,
         total: tuple[int, int],
         key: PortalKey | None = None,
     ) -> None:
@@ -93,6 +112,30 @@ class ReturningCard:
                 if attempt == _IN_A_ROW - 1:
                     raise
         raise AssertionError
+
+    async def once(self, work: Callable[..., T], *arguments: object) -> T:
+        """Do something with the card's connection that software must not do twice; the card is let go afterwards.
+
+        Raises:
+            InlayError: what the work raises; any of `GONE`: it is not known whether it was done.
+        """
+        for _ in range(_IN_A_ROW):
+            session, held = await self._present(), False
+
+            def once(card: CardConnection) -> T:
+                nonlocal held
+                with card.held():
+                    held = True
+                    return work(card, *arguments)
+
+            try:
+                return await session.run(once)
+            except InlayError as error:
+                if held or error.code not in GONE:
+                    raise
+            finally:
+                await self.let_go()
+        raise InlayError("pcsc_card_removed")
 
     async def awaiting(self, answer: Awaitable[T]) -> T:
         """Wait for the portal; the card is kept alive as long as it is there, and may go meanwhile."""

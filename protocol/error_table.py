@@ -303,6 +303,9 @@ _ROWS: Final = (
           "Its statement is not what was ordered: {check}.", "Don't go on. Tell your support."),
     Cause("card_other", 1920, "Another card is in the reader.", "It is not the one that this is about.",
           "Put the right card in. Nothing was written to this one."),
+    Cause("card_pin_unknown", 1921, "It is not known which PIN the card has.",
+          "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
+          "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."),
     # readers with a PIN pad
     Cause("pad_missing", 1660, "The PIN can't be typed at the reader.", "The reader has no keys for it.",
           "Use a reader with a PIN pad, or have the portal allow the PIN in Inlay's window."),

@@ -29,6 +29,7 @@ from protocol.operations import (
     Operation as Operation,
     PinEntry as PinEntry,
     Sign as Sign,
+    UnblockPin as UnblockPin,
 )
 from protocol.page_messages import (
     CompletionParams as CompletionParams,
@@ -334,7 +335,7 @@ class Proceed(Message, frozen=True):
     """Portal: consent and binding are complete, go on."""
 
     puk: CompactJwe | None = None
-    """the card's PUK, to the order's ephemeral key, where the order sets a new PIN by it"""
+    """the card's PUK, to the order's ephemeral key, where the order sets a new PIN by it and nobody types it"""
     management_key: CompactJwe | None = None
     """the management key that the card gets (``ManagementKey.replace``), to the order's ephemeral key"""
 

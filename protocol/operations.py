@@ -85,6 +85,29 @@ class ChangePin(Message, frozen=True, tag="change_pin", tag_field="operation"):
     label: ShortText
     pin_policy: PinPolicy
     """rules for the new PIN"""
+    driver: Literal["virtual", "piv"] = "virtual"
+    """how the card is talked to"""
+
+    @property
+    def certifies(self) -> bool:
+        """Keys and certificates stay."""
+        return False
+
+
+class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation"):
+    """Parameters of the operation *unblock PIN* of a physical card: a new PIN by its PUK."""
+
+    card: Identifier
+    """the portal's id of the card"""
+    driver: Literal["piv"]
+    """how the card is talked to"""
+    guid: CardGuid
+    """which card: GUID of its CHUID"""
+    label: ShortText
+    pin_policy: PinPolicy
+    """rules for the new PIN"""
+    puk: Literal["typed", "escrow"]
+    """``escrow``: ``proceed`` brings it; ``typed``: the person has it"""
 
     @property
     def certifies(self) -> bool:
@@ -214,5 +237,5 @@ class Sign(Message, frozen=True, tag="sign", tag_field="operation"):
         return False
 
 
-Operation = CreateVirtualCard | ChangePin | DeleteVirtualCard | EncodeCard | Authenticate | Sign
+Operation = CreateVirtualCard | ChangePin | UnblockPin | DeleteVirtualCard | EncodeCard | Authenticate | Sign
 """Every operation; told apart by the field ``operation``."""

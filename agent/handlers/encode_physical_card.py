@@ -33,7 +33,7 @@ from agent.pcsc import piv_authenticate, piv_objects, piv_pin
 from agent.pcsc.piv_names import CCC
 from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM, keeps_rules, plain_rules
 from agent.ports import CardSummary, InteractionError, KnownSecret, OrderPrompt, WindowFailed
-from agent.returning_card import GONE, ReturningCard
+from agent.returning_card import GONE, PhysicalCard, ReturningCard
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardStep, Changing, EncodeCard, KeySource, Receipt, Requests, Step
 
@@ -117,7 +117,8 @@ class EncodePhysicalCardHandler:
                 raise WindowFailed(None)
             agreed = await agree(context, total=len(_TEXTS))
             key = PortalKey(context, _management(ordered))
-            card = ReturningCard(context, self._readers, ordered, _AT_CARD, key)
+            which = PhysicalCard(ordered.driver, ordered.guid, ordered.label, ordered.identity)
+            card = ReturningCard(context, self._readers, which, _AT_CARD, key)
             self._done[context.order.jti] = await _Encoding(context, ordered, card, agreed).carry_out(answer)
         finally:
             answer.wipe()

@@ -27,12 +27,14 @@ from agent.handlers import (
 )
 from agent.handlers.authenticate import AuthenticateHandler
 from agent.handlers.by_driver import ByDriver
+from agent.handlers.change_physical_pin import ChangePhysicalPinHandler
 from agent.handlers.change_pin import ChangePinHandler
 from agent.handlers.create_virtual_card import CreateVirtualCardHandler
 from agent.handlers.delete_virtual_card import DeleteVirtualCardHandler
 from agent.handlers.encode_card import EncodeCardHandler
 from agent.handlers.encode_physical_card import EncodePhysicalCardHandler
 from agent.handlers.sign import SignHandler
+from agent.handlers.unblock_physical_pin import UnblockPhysicalPinHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
 from agent.ordered_card import CardReaders
 from protocol.messages import (
@@ -43,6 +45,7 @@ from protocol.messages import (
     EncodeCard,
     Message,
     Sign,
+    UnblockPin,
 )
 
 PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending | Conversation]]
@@ -80,7 +83,10 @@ PAGE: Final[dict[str, PageHandler]] = {
 
 ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
     CreateVirtualCard: lambda cards, _care, _readers: CreateVirtualCardHandler(cards),
-    ChangePin: lambda _cards, care, _readers: ChangePinHandler(care),
+    ChangePin: lambda _cards, care, readers: ByDriver(
+        {"virtual": ChangePinHandler(care), "piv": ChangePhysicalPinHandler(readers)}
+    ),
+    UnblockPin: lambda _cards, _care, readers: UnblockPhysicalPinHandler(readers),
     DeleteVirtualCard: lambda _cards, care, _readers: DeleteVirtualCardHandler(care),
     EncodeCard: lambda _cards, care, readers: ByDriver(
         {"virtual": EncodeCardHandler(care), "piv": EncodePhysicalCardHandler(readers)}

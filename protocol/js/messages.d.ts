@@ -34,6 +34,7 @@ export interface ChangePin {
   guid: string;
   label: string;
   pin_policy: PinPolicy;
+  driver?: "piv" | "virtual";
 }
 
 /**
@@ -120,6 +121,19 @@ export interface Sign {
   label: string;
   document: string;
   digest: string;
+}
+
+/**
+ * Parameters of the operation *unblock PIN* of a physical card: a new PIN by its PUK.
+ */
+export interface UnblockPin {
+  operation: "unblock_pin";
+  card: string;
+  driver: "piv";
+  guid: string;
+  label: string;
+  pin_policy: PinPolicy;
+  puk: "escrow" | "typed";
 }
 
 /**
@@ -469,7 +483,7 @@ export interface Order {
   account: Account;
   binding: Binding;
   resume_within: number;
-  parameters: CreateVirtualCard | ChangePin | DeleteVirtualCard | EncodeCard | Authenticate | Sign;
+  parameters: CreateVirtualCard | ChangePin | UnblockPin | DeleteVirtualCard | EncodeCard | Authenticate | Sign;
   completion?: string | null;
 }
 

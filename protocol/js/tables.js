@@ -563,6 +563,11 @@ export const CAUSES = Object.freeze({
     "why": "It is not the one that this is about.",
     "next_step": "Put the right card in. Nothing was written to this one."
   },
+  "card_pin_unknown": {
+    "happened": "It is not known which PIN the card has.",
+    "why": "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
+    "next_step": "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."
+  },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
     "why": "The reader has no keys for it.",
