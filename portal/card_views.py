@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 
-from portal.model.states import OF_CARDS, CaState, certificate_state
+from portal.model.states import OF_CARDS, CaState, TemporaryCardState, certificate_state
 from portal.processes import certificates
 from portal.processes.ca_changes import Change
 from portal.store.tables import Card, Certificate, Device, Revocation
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 
 async def of_owner(tx: AsyncSession, owner_id: str) -> list[CardView]:
-    """A person's virtual smart cards, newest first."""
-    query = select(Card).where(Card.owner_id == owner_id, Card.kind == "virtual_smart_card")
+    """The cards that a person has: their virtual ones, and temporary ones that are assigned to them; newest first."""
+    virtual = Card.kind == "virtual_smart_card"
+    assigned = and_(Card.kind == "temporary_card", Card.state == TemporaryCardState.ASSIGNED.value)
+    query = select(Card).where(Card.owner_id == owner_id, or_(virtual, assigned))
     cards = await tx.scalars(query.order_by(Card.created_at.desc(), Card.id))
     return [await _card(tx, card) for card in cards]
 
@@ -46,6 +48,7 @@ async def _card(tx: AsyncSession, card: Card) -> CardView:
         created_at=card.created_at,
         certificates=await certificate_views(tx, await certificates.of_card(tx, card)),
         restored=card.restored_at is not None,
+        kind=card.kind,
     )
 
 

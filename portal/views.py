@@ -162,6 +162,7 @@ class CardView:
     created_at: int
     certificates: Sequence[CertificateView] = ()
     restored: bool = False
+    kind: str = "virtual_smart_card"
 
 
 @dataclass(frozen=True, slots=True)

@@ -383,6 +383,8 @@ _ROWS: Final = (
           "Renew the card at the portal, or ask its support."),
     Cause("holder_not_active", 1716, "This can't be done now.",
           "The account of the card's holder is {state}; it must be active.", "Ask an administrator of the portal."),
+    Cause("card_not_encoded", 1717, "This can't be done with this card yet.",
+          "Nothing was put on it for you so far, and no PIN of yours.", "Have it encoded first: ask who gave it to you."),
     Cause("keys_unavailable", 1714, "The portal can't sign now.", "The module that holds its keys doesn't answer.",
           "Wait a minute, then try again; if it stays, tell the portal's support. Nothing was lost."),
     # Loopback

@@ -9,10 +9,11 @@ from portal.errors import WrongState
 from portal.model.states import OrderState
 from portal.processes import endings, management_keys, order_rows, outgoing, tasks
 from portal.processes.codes import digest
+from portal.processes.operations import unblock_pin
 from portal.store import audit
 from portal.views import NumberResult
 from protocol.errors import InlayError
-from protocol.messages import Binding, EncodeCard, Proceed, Step
+from protocol.messages import Binding, Proceed, Step
 from protocol.orders import Stage
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
         order.shown_step = _first_step(order).value
         try:
             await order_rows.check_person(tx, order)
-            puk = await tasks.puk_for(context, tx, order)
+            puk = await tasks.puk_for(context, tx, order) or await unblock_pin.puk_for(context, tx, order)
             key = await management_keys.new_key(context, tx, order)
         except InlayError as error:
             await endings.undo(context, tx, order, error, "portal")
@@ -87,7 +88,7 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
 def _first_step(order: Order) -> Step:
     """What comes next: a physical card has to be put in first."""
     ordered = order_rows.parameters(order)
-    return Step.CARD if isinstance(ordered, EncodeCard) and ordered.driver != "virtual" else Step.KEYS
+    return Step.CARD if getattr(ordered, "driver", "virtual") != "virtual" else Step.KEYS
 
 
 async def _bind(context: Context, tx: AsyncSession, order: Order, actor: str) -> None:

@@ -20,6 +20,7 @@ from portal.processes.replace_virtual_smart_card import ReplaceVirtualSmartCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.show_puk import ShowPuk
 from portal.processes.sign_text import SignText
+from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def definitions(context: Context) -> list[Definition]:
         ChangeCardPin(context),
         CheckCard(context),
         SignText(context),
+        UnblockChangePin(context),
         RenewVirtualSmartCard(context),
         ReplaceVirtualSmartCard(context),
         DeleteCard(context),

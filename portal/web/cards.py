@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portal.model.objects import ObjectKind
 from portal.views import ObjectRef
 from portal.web.guard import require_session
 from portal.web.keys import SERVICES
@@ -19,8 +18,5 @@ async def get_cards(request: web.Request) -> web.Response:
     session = await require_session(request)
     services = request.app[SERVICES]
     cards = await services.cards(session)
-    possible = {
-        card.id: await services.possible(session, ObjectRef(ObjectKind.VIRTUAL_SMART_CARD, card.id))
-        for card in cards
-    }
+    possible = {card.id: await services.possible(session, ObjectRef(card.kind, card.id)) for card in cards}
     return page(request, "cards.html", session, cards=cards, possible=possible)

@@ -698,6 +698,11 @@ export const CAUSES = Object.freeze({
     "why": "The account of the card's holder is {state}; it must be active.",
     "next_step": "Ask an administrator of the portal."
   },
+  "card_not_encoded": {
+    "happened": "This can't be done with this card yet.",
+    "why": "Nothing was put on it for you so far, and no PIN of yours.",
+    "next_step": "Have it encoded first: ask who gave it to you."
+  },
   "keys_unavailable": {
     "happened": "The portal can't sign now.",
     "why": "The module that holds its keys doesn't answer.",

@@ -10,10 +10,12 @@ from protocol.errors import DecodeError
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from protocol.messages import ChangePin, DeleteVirtualCard, Receipt
+    from protocol.messages import ChangePin, DeleteVirtualCard, Receipt, UnblockPin
 
 
-async def accept_receipt(tx: AsyncSession, ordered: ChangePin | DeleteVirtualCard, receipt: Receipt) -> None:
+async def accept_receipt(
+    tx: AsyncSession, ordered: ChangePin | UnblockPin | DeleteVirtualCard, receipt: Receipt
+) -> None:
     """Check that a receipt is of the card that was ordered, and keep how often its file was saved.
 
     Raises:
@@ -26,4 +28,6 @@ async def accept_receipt(tx: AsyncSession, ordered: ChangePin | DeleteVirtualCar
         raise DecodeError("params_invalid", "$.proofs")
     if receipt.signature is not None:
         raise DecodeError("params_invalid", "$.signature")
+    if receipt.management_replaced:
+        raise DecodeError("params_invalid", "$.management_replaced")
     card.generation = max(card.generation or 0, receipt.generation)

@@ -10,6 +10,7 @@ from portal.processes.operations.create_virtual_card import CreateVirtualCardOpe
 from portal.processes.operations.delete_virtual_card import DeleteVirtualCardOperation
 from portal.processes.operations.encode_card import EncodeCardOperation
 from portal.processes.operations.sign import SignOperation
+from portal.processes.operations.unblock_pin import UnblockPinOperation
 
 if TYPE_CHECKING:
     from portal.processes.operation import OrderOperation
@@ -22,6 +23,7 @@ OPERATIONS: Final[dict[str, OrderOperation]] = {
     "encode_card": EncodeCardOperation(),
     "authenticate": AuthenticateOperation(),
     "sign": SignOperation(),
+    "unblock_pin": UnblockPinOperation(),
 }
 
 

@@ -1,0 +1,121 @@
+"""``CardsSelfServiceProcUnblockChangePIN``: whoever has a card changes its PIN, or gets a new one by its PUK."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from portal.errors import WrongState
+from portal.model.objects import CoreObject, ObjectKind
+from portal.model.options import Form, Option
+from portal.model.states import OrderState, ProcessState, Role, TemporaryCardState
+from portal.processes import card_orders, temporary_cards
+from portal.processes.definition import OPEN, Definition, Step, Target, finish
+from portal.processes.endings import DETAILS
+from portal.processes.extend_temporary_card import PIN_POLICY
+from portal.store import objects
+from portal.store.tables import ManagedCard
+from protocol.errors import InlayError
+from protocol.messages import ChangePin, UnblockPin
+from protocol.messages import Step as OrderStep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.processes.definition import Parties, Turn
+    from portal.store.tables import Order, Process
+
+_CHANGE, _UNBLOCK = "change", "unblock"
+ACTION: Final = Option(
+    "Action",
+    "What is to be done",
+    "change: you know the PIN and choose another. unblock: you don't, or it is blocked; the card gets a new one.",
+    "choice",
+    _CHANGE,
+    choices=(_CHANGE, _UNBLOCK),
+)
+_RESUME_WITHIN: Final = 3600
+
+
+class UnblockChangePin(Definition):
+    """Orders *change PIN* or *unblock PIN* of a card in a reader; the portal never sees a PIN."""
+
+    name = "CardsSelfServiceProcUnblockChangePIN"
+    title = "Unblock or change PIN"
+    description = "Lets you choose a new PIN for this card, whether you know the one that it has or not."
+    role = Role.SELF_SERVICE
+    target = Target(
+        frozenset({ObjectKind.TEMPORARY_CARD}), frozenset({TemporaryCardState.ASSIGNED.value}), own=True
+    )
+    steps = (
+        Step("action", "What is to be done", Form((ACTION,))),
+        Step(OPEN, "Open Inlay"),
+        Step(DETAILS, "Details", settled=True),
+        Step("done", "Done", settled=True),
+    )
+    progress = {  # noqa: RUF012  # read only
+        OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen."),
+        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.CARD: ("Card", "Put the card in the reader, and type in Inlay's window."),
+        OrderStep.FINISHED: ("Done", "The card has its new PIN."),
+    }
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def check(self, tx: AsyncSession, parties: Parties) -> None:
+        """The card must have been encoded for this person: before, it has no PIN of theirs.
+
+        Raises:
+            InlayError: ``card_not_encoded``.
+        """
+        card = temporary_cards.card_of(parties)
+        managed = await tx.get(ManagedCard, card.id)
+        if managed is None or managed.encoded_for != card.owner_id:
+            raise InlayError("card_not_encoded")
+
+    async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
+        """The card and the account."""
+        return {
+            "card": objects.describe(temporary_cards.card_of(parties)),
+            "user_id": parties.subject.email,
+            "resume_within": _RESUME_WITHIN,
+        }
+
+    async def advance(self, turn: Turn) -> None:
+        """Make the order; from *open* it moves the process itself."""
+        match turn.process.step:
+            case "action":
+                card = temporary_cards.card_of(turn.parties)
+                known: dict[str, Any] = {
+                    "card": card.id,
+                    "driver": "piv",
+                    "guid": card.guid,
+                    "label": card.label,
+                    "pin_policy": PIN_POLICY,
+                }
+                changes = turn.values[ACTION.name] == _CHANGE
+                wanted = ChangePin(**known) if changes else UnblockPin(**known, puk="escrow")
+                await card_orders.order(self._context, turn, wanted)
+            case "details":
+                finish(turn, "done")
+            case _:
+                state = turn.order.state if turn.order else "missing"
+                raise WrongState("order", state, (OrderState.FINISHED.value,))
+
+    def facts(self, process: Process) -> Mapping[str, str]:
+        """Which card, and what is done."""
+        found = {"Card": cast(CoreObject, process.variables["card"]).label}
+        if (action := process.variables.get(ACTION.name)) is not None:
+            found["PIN"] = "changed by who knows it" if action == _CHANGE else "set anew by the card's PUK"
+        return found
+
+    def cancel_effect(self, process: Process, order: Order | None) -> str:
+        """The card has the one PIN or the other."""
+        if process.step == DETAILS or process.state != ProcessState.RUNNING:
+            return "This process is closed. The card keeps its new PIN."
+        if order is None or order.state == OrderState.WAITING:
+            return "Nothing was changed yet. The card keeps its PIN."
+        return "The card keeps its PIN, unless it has just taken the new one: Inlay's window says which."

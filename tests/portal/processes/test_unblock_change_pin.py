@@ -1,0 +1,169 @@
+"""Unblock or change the PIN of a card in a reader: whose, when, what isn't accepted, then both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select
+
+from portal.errors import FieldErrors, NotFound, WrongState
+from portal.model.states import ProcessState, Role, TemporaryCardState
+from portal.processes.unblock_change_pin import UnblockChangePin
+from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
+from portal.store.tables import AuditEntry
+from portal.views import ObjectRef
+from protocol.errors import InlayError
+from protocol.messages import (
+    ChangePin,
+    ErrorData,
+    Finished,
+    Proceed,
+    Receipt,
+    SlotProof,
+    UnblockPin,
+    Undo,
+    Undone,
+)
+from tests.portal.processes.test_extend_with_encoding import assigned, encoded, options, row, step
+from tests.support.databases import BACKENDS
+from tests.support.stored_objects import put_card, state_of_card
+
+if TYPE_CHECKING:
+    from portal.views import ProcessView, Session
+    from tests.support.portal_kit import Kit
+    from tests.support.software_agent import SoftwareAgent
+
+pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+
+NAME = UnblockChangePin.name
+
+
+@pytest.fixture
+async def olga(kit: Kit) -> Session:
+    """An operator; cards are encoded."""
+    root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
+    await options(kit, root, TempCardsEncode=["true"], TempCardsKeyAlgorithm=["P-256"])
+    return await kit.person("olga@example.org", [Role.OPERATOR])
+
+
+@pytest.fixture
+async def ada(kit: Kit) -> Session:
+    """Who has the card."""
+    return await kit.person()
+
+
+async def begun(kit: Kit, ada: Session, card: str, action: str) -> tuple[ProcessView, SoftwareAgent, Proceed]:
+    """An order that a device of hers has claimed and agreed to; bound by its number."""
+    view = await step(kit, ada, NAME, card, {"Action": [action]})
+    code = await kit.services.new_code(ada, view.id)
+    agent = await kit.agent()
+    await agent.claim(code.code)
+    assert agent.order is not None
+    assert agent.order.binding == "number"
+    await agent.consent(number="417")
+    await kit.bind(ada, view.id, "417")
+    proceed = await agent.hear()
+    assert isinstance(proceed, Proceed)
+    agent.card.guid = (await row(kit, card)).guid
+    return view, agent, proceed
+
+
+async def actions(kit: Kit, card: str) -> list[str]:
+    async with kit.database.read() as tx:
+        query = select(AuditEntry.action).where(AuditEntry.object_id == card)
+        return list(await tx.scalars(query.order_by(AuditEntry.number)))
+
+
+async def test_only_who_has_the_card_and_only_once_it_was_encoded_for_them(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    ref = ObjectRef("temporary_card", card)
+    with pytest.raises(InlayError) as caught:
+        await kit.services.start_process(ada, NAME, ref)
+    assert caught.value.code == "card_not_encoded"
+    await encoded(kit, olga, card)
+    eve = await kit.person("eve@example.org")
+    with pytest.raises(NotFound):
+        await kit.services.start_process(eve, NAME, ref)
+    virtual = await put_card(kit, ada)
+    with pytest.raises(NotFound):
+        await kit.services.start_process(ada, NAME, ObjectRef("virtual_smart_card", virtual))
+    view = await kit.services.start_process(ada, NAME, ref)
+    with pytest.raises(FieldErrors):
+        await kit.services.next(ada, view.id, view.version, {"Action": ["guess"]})
+    await step(kit, olga, WithdrawTemporaryCard.name, card, {"Reason": ["brought back"]})
+    with pytest.raises((NotFound, WrongState)):
+        await kit.services.next(ada, view.id, view.version, {"Action": ["change"]})
+
+
+async def test_the_card_stands_among_the_persons_cards_while_it_is_theirs(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    assert await kit.services.cards(ada) == []
+    card = await assigned(kit, olga, ada)
+    (shown,) = await kit.services.cards(ada)
+    assert (shown.id, shown.kind, shown.state) == (card, "temporary_card", TemporaryCardState.ASSIGNED)
+    await step(kit, olga, WithdrawTemporaryCard.name, card, {"Reason": ["brought back"]})
+    assert await kit.services.cards(ada) == []
+
+
+@pytest.mark.parametrize("action", ["change", "unblock"])
+@pytest.mark.parametrize("fault", ["guid", "proofs", "management"])
+async def test_what_is_not_that_cards_receipt_undoes_the_order(
+    kit: Kit, olga: Session, ada: Session, action: str, fault: str
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    view, agent, _ = await begun(kit, ada, card, action)
+    proof = SlotProof(slot="9A", certificate_sha256=bytes(32), signature=b"1234")
+    wrong = {
+        "guid": Receipt(guid="ab" * 16),
+        "proofs": Receipt(guid=agent.card.guid, proofs=[proof]),
+        "management": Receipt(guid=agent.card.guid, management_replaced=True),
+    }
+    await agent.say(wrong[fault])
+    undo = await agent.hear()
+    assert isinstance(undo, Undo)
+    assert undo.error.error == "params_invalid"
+    assert (await kit.services.process(ada, view.id)).state is ProcessState.FAILED
+
+
+async def test_an_unknown_pin_is_said_in_the_page(kit: Kit, olga: Session, ada: Session) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    view, agent, _ = await begun(kit, ada, card, "change")
+    await agent.say(Undone(error=ErrorData(error="card_pin_unknown")))
+    await kit.ended(ada, view.id)
+    view = await kit.services.process(ada, view.id)
+    assert view.error is not None
+    assert view.error.error == "card_pin_unknown"
+    assert await state_of_card(kit, card) == TemporaryCardState.ASSIGNED
+
+
+@pytest.mark.parametrize("action", ["change", "unblock"])
+async def test_the_pin_is_set_and_only_the_puk_ever_comes_from_here(
+    kit: Kit, olga: Session, ada: Session, action: str
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    view, agent, proceed = await begun(kit, ada, card, action)
+    assert agent.order is not None
+    wanted = agent.order.parameters
+    assert isinstance(wanted, ChangePin if action == "change" else UnblockPin)
+    assert (wanted.card, wanted.driver, wanted.guid) == (card, "piv", (await row(kit, card)).guid)
+    assert (wanted.pin_policy.min_length, wanted.pin_policy.max_length) == (6, 8)
+    if action == "change":
+        assert proceed.puk is None
+    else:
+        assert proceed.puk is not None
+        assert bytes(agent.ephemeral.decrypt(proceed.puk)) == b"12345678"
+    await agent.say(Receipt(guid=agent.card.guid))
+    assert isinstance(await agent.hear(), Finished)
+    view = await kit.services.process(ada, view.id)
+    assert (await kit.services.next(ada, view.id, view.version)).state is ProcessState.FINISHED
+    found = await actions(kit, card)
+    assert found.count("card.pin_changed" if action == "change" else "card.pin_unblocked") == 1
+    assert found.count("card.puk_delivered") == (0 if action == "change" else 1)
+    assert await state_of_card(kit, card) == TemporaryCardState.ASSIGNED
