@@ -116,6 +116,8 @@ class OrderDesk:
         self._tools = tools
         self._active: ActiveOrder | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._to_tell: set[OrderRun] = set()
+        """orders whose end is told: a task that is cancelled before its first step closes nothing"""
         self._resuming = asyncio.Lock()
         self._resumed = False
 
@@ -179,6 +181,8 @@ class OrderDesk:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for run in list(self._to_tell):
+            await run.close()
 
     # --- one order
 
@@ -326,6 +330,7 @@ class OrderDesk:
         if removed:
             await asyncio.to_thread(journal.end, run.ref, "undone", error_data(error))
         if tell:
+            self._to_tell.add(run)
             self._spawn(self.tell(run))
 
     async def tell(self, run: OrderRun) -> None:
@@ -336,6 +341,7 @@ class OrderDesk:
             if (await asyncio.to_thread(journal.order, run.ref)).outcome != "open":
                 await asyncio.to_thread(journal.settle, run.ref)
         finally:
+            self._to_tell.discard(run)
             await run.close()
 
     # --- telling the person

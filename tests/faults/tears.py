@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import copy
 import json
+import logging
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ from protocol.messages import (
     Binding,
     CardIdentity,
     CardStep,
+    ChangePin,
     EncodeCard,
     KeyOrder,
     KeySource,
@@ -43,6 +45,7 @@ from protocol.messages import (
     PinEntry,
     PinPolicy,
     Purpose,
+    UnblockPin,
 )
 from tests.cards.profiles import PROFILES, SET_KEY
 from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard
@@ -57,11 +60,18 @@ Answers = list[tuple[bytes | None, bytes | None]]
 MODES: Final = ("torn", "killed", "cut")
 SIDES: Final = ("before", "after")
 GUID: Final = "0f" * 16
-NEW_PIN: Final = b"135790"
+NEW_PIN, LATER_PIN = b"135790", b"246801"
 NEW_KEY: Final = bytes(range(1, 25))
 PROFILE: Final = next(each for each in PROFILES if SET_KEY in each.yubico and each.chuid)
 _ENCRYPTION: Final = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
 _SECONDS: Final = 60.0
+
+
+_UNDONE: Final = {
+    "before": "undone, card as it was",
+    "changing": "undone, card half done, finished by a fresh order",
+    "unknown": "undone, PIN unknown and said so, set by a fresh order",
+}
 
 
 class Job(NamedTuple):
@@ -74,7 +84,7 @@ class Job(NamedTuple):
     """
 
     encoded: bool
-    operation: EncodeCard
+    operation: EncodeCard | ChangePin | UnblockPin
     answers: Answers
 
 
@@ -104,10 +114,21 @@ def _kept(key: KeyOrder) -> KeyOrder:
     return KeyOrder(key.slot, key.purpose, key.algorithm, KeySource.KEEP, key.subject)
 
 
+def _pin_job(operation: type[ChangePin] | type[UnblockPin], known: bytes, **more: Any) -> Job:
+    """Change or unblock: where the answer never came the person says that it is the new PIN, and tries anew if not."""
+    ordered = operation(
+        card="card-1", driver="piv", guid=GUID, label="Card 7", pin_policy=PinPolicy(), **more
+    )
+    typed = (known, LATER_PIN)
+    return Job(True, ordered, [(None, None), typed, (LATER_PIN, None), typed])
+
+
 JOBS: Final = {
     "encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION, first=True),
     "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
     "extend": _job(_kept(AUTHENTICATION), _kept(SIGNATURE)),
+    "change PIN": _pin_job(ChangePin, NEW_PIN),
+    "unblock": _pin_job(UnblockPin, PUK, puk="typed"),
 }
 
 
@@ -163,7 +184,7 @@ class Tears:
 
     def __init__(self, portal: FakePortal, folder: Path) -> None:
         self._portal, self._folder = portal, folder
-        self._number = 0
+        self._number = self._spent = 0
         portal.binding = Binding.NONE
         portal.puk = PUK
         portal.management_keys = [FACTORY_KEY, NEW_KEY]
@@ -181,25 +202,23 @@ class Tears:
         """Disturb a job at a position, and judge."""
         job = JOBS[at.job]
         watched = await self._card(job)
+        self._spent = 0
         if at.mode == "killed":
             end, changing, home = await self._killed(job, at, watched)
         else:
             end, changing, home = await self._disturbed(job, at, watched)
-        faults = []
-        if end not in ("finished", "undone"):
-            faults.append(f"the order is {end}")
-        if end == "undone" and not changing and watched.state() != watched.start:
+        faults = [] if end in ("finished", "undone") else [f"the order is {end}"]
+        unknown = self._unknown()
+        if end == "undone" and not changing and not unknown and watched.state() != watched.start:
             faults.append("it was undone before it said that it changes the card, and the card is changed")
         if end == "undone":
-            fresh = JOBS["re-encode"] if job.encoded else job
+            fresh = job if not job.encoded else JOBS["re-encode" if changing else "unblock"]
             finished = await self._fresh(fresh, watched, home)
             faults += [] if finished else ["a fresh order couldn't finish the card"]
-            end = (
-                "undone, card half done, finished by a fresh order" if changing else "undone, card as it was"
-            )
+            end = _UNDONE["changing" if changing else "unknown" if unknown else "before"]
         watched.look()
-        if watched.lowest != (PROFILE.pin_tries, PROFILE.puk_tries):
-            faults.append(f"tries went down to {watched.lowest}")
+        if watched.lowest != (PROFILE.pin_tries - self._spent, PROFILE.puk_tries):
+            faults.append(f"tries went down to {watched.lowest}, and the person spent {self._spent}")
         faults += _incomplete(watched.card, self._portal)
         return Row(at, end, faults)
 
@@ -234,6 +253,11 @@ class Tears:
         readers.tear = disturb
         async with self._agent(readers) as (agent, home):
             await self._order(agent, job)
+            asked = [
+                prompt for prompt in agent.windows.opened[-1].asked if "isn't known" in (prompt.warning or "")
+            ]
+        # who was asked which PIN it is, and was wrong, has spent a try, and knew it
+        self._spent = len(asked) if at.side == "before" else 0
         return self._ended(), self._at().changing > 0, home
 
     async def _killed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
@@ -255,10 +279,12 @@ class Tears:
             sys.executable, "-m", "tests.faults.tear_agent", *argv, stderr=asyncio.subprocess.DEVNULL
         )
 
-        def disturb(number: int, side: str) -> None:
+        def disturb(number: int, side: str) -> bool:
             watched.look()
-            if job is not None and (number, side) == (at.apdu, at.side):
+            here = job is not None and (number, side) == (at.apdu, at.side)
+            if here:
                 os.kill(child.pid, signal.SIGKILL)
+            return here
 
         server.disturb = disturb
         async with asyncio.timeout(_SECONDS):
@@ -275,7 +301,8 @@ class Tears:
 
         readers.tear = look
         pin = watched.card.pin.rstrip(b"\xff")
-        typed: Answers = [(known and pin, fresh) for known, fresh in job.answers]
+        by_puk = isinstance(job.operation, UnblockPin)
+        typed: Answers = [(known if by_puk else known and pin, fresh) for known, fresh in job.answers]
         async with self._agent(readers, home) as (agent, _):
             return await self._order(agent, job._replace(answers=typed)) == "finished"
 
@@ -315,6 +342,11 @@ class Tears:
 
     def _at(self) -> Any:
         return self._portal.orders[self._code]
+
+    def _unknown(self) -> bool:
+        """Whether the agent has said that it isn't known which PIN the card has."""
+        undone = self._at().undone
+        return undone is not None and undone.error == "card_pin_unknown"
 
     def _ended(self) -> str:
         state: OrderState = self._at().state
@@ -375,6 +407,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth position")
     options = parser.parse_args()
     keys_system._trusted_backend = _no_backend  # type: ignore[assignment]
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a connection that was cut is no news
     with tempfile.TemporaryDirectory(prefix="tears-") as folder:
         rows = asyncio.run(tear(options.jobs, options.modes, options.every, say, Path(folder)))
     ends: dict[str, int] = {}

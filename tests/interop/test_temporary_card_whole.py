@@ -34,6 +34,7 @@ from portal.processes.context import FactorySecrets
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.issue_temporary_card import IssueTemporaryCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
+from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.store.tables import Card, Certificate
 from portal.views import ObjectRef
 from tests.interop.card.clients import MODULE
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.interop
 
 DAY: Final = 86_400
-NEW: Final = b"246810"
+NEW, LATER = b"246810", b"975310"
 FACTORY_KEY: Final = bytes.fromhex("0102030405060708" * 3)
 REASONS: Final = {"9A": "authentication", "9C": "signature", "9D": "encryption"}
 
@@ -128,8 +129,20 @@ async def extended(
     stage: Stage, olga: Session, card: str, answers: list[tuple[bytes | None, bytes | None]], *, number: bool
 ) -> str:
     """Extend from the page, by link; how it ended."""
-    services = stage.kit.services
     view = await step(stage, olga, ExtendTemporaryCard.name, card, {})
+    return await carried_out(stage, olga, view, answers, number=number)
+
+
+async def carried_out(
+    stage: Stage,
+    session: Session,
+    view: ProcessView,
+    answers: list[tuple[bytes | None, bytes | None]],
+    *,
+    number: bool,
+) -> str:
+    """Open the link of a process's order, and answer what the window asks; how it ended."""
+    services, olga = stage.kit.services, session
     code = await services.new_code(olga, view.id)
     stage.victim.windows.answers = answers
     windows = len(stage.victim.windows.opened)
@@ -241,3 +254,11 @@ async def test_a_card_from_its_maker_is_encoded_then_extended_and_used_by_everyb
     assert card.details().pin_tries == 3
     await asyncio.to_thread(used_by_others, pcscd, home, second, NEW.decode())
     await asyncio.to_thread(seen_by_yubikit, pcscd.readers[0], row.guid, second, NEW.decode())
+
+    ada = await kit.login()  # the day before's log-in is over
+    view = await step(stage, ada, UnblockChangePin.name, found, {"Action": ["unblock"]})
+    assert await carried_out(stage, ada, view, [(None, None), (None, LATER)], number=True) == "finished"
+    await asyncio.to_thread(used_by_others, pcscd, home, second, LATER.decode())
+    view = await step(stage, ada, UnblockChangePin.name, found, {"Action": ["change"]})
+    assert await carried_out(stage, ada, view, [(None, None), (LATER, NEW)], number=False) == "finished"
+    await asyncio.to_thread(used_by_others, pcscd, home, second, NEW.decode())

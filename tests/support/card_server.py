@@ -17,25 +17,26 @@ class CardServer:
 
     Attributes:
         path: the socket's.
-        disturb: told of each APDU of sessions, by its number from 1 since `disturb` was set, ``before`` and ``after``.
+        disturb: told of each APDU of sessions, by its number from 1 since `disturb` was set, ``before`` and ``after``;
+            what it says yes to before doesn't reach the card.
     """
 
     def __init__(self, card: SimulatedCard, path: Path) -> None:
         self.path = str(path)
         self._card = card
         self._count = 0
-        self._disturb: Callable[[int, str], None] = lambda _number, _side: None
+        self._disturb: Callable[[int, str], bool] = lambda _number, _side: False
         self._lock = threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
         self._threads: list[threading.Thread] = []
 
     @property
-    def disturb(self) -> Callable[[int, str], None]:
+    def disturb(self) -> Callable[[int, str], bool]:
         """Who is told."""
         return self._disturb
 
     @disturb.setter
-    def disturb(self, told: Callable[[int, str], None]) -> None:
+    def disturb(self, told: Callable[[int, str], bool]) -> None:
         self._count, self._disturb = 0, told
 
     def __enter__(self) -> Self:
@@ -87,7 +88,8 @@ class CardServer:
             return self._card.transmit(bytes.fromhex(line)).hex(), False
         self._count += 1
         number = self._count
-        self._disturb(number, "before")
+        if self._disturb(number, "before"):
+            raise ConnectionAbortedError
         answer = self._card.transmit(bytes.fromhex(line))
         self._disturb(number, "after")
         return answer.hex(), True
