@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,41 +10,37 @@ from typing import Any
 import pytest
 
 from agent.ports import UserCancelled
-from protocol.errors import InlayError
 from protocol.messages import (
-    Algorithm,
-    Binding,
-    CardIdentity,
     CardStep,
-    EncodeCard,
-    KeyOrder,
-    KeySource,
-    ManagementAlgorithm,
-    ManagementKey,
     ManagementProof,
     ManagementQuestion,
     OrderState,
     PinEntry,
     PinPolicy,
-    Purpose,
 )
 from tests.cards.profiles import IMPORT, PROFILES, SET_KEY, Profile
-from tests.cards.simulated import FACTORY_KEY, PIN, PUK, SimulatedCard
+from tests.cards.simulated import FACTORY_KEY, PIN, SimulatedCard
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE, OrderAtPortal
 from tests.support.fake_portal import FakePortal
-from tests.support.fake_windows import FakeWindow
+from tests.support.physical_orders import (
+    CHANGING,
+    ENCRYPTION,
+    FRESH,
+    NEW,
+    NEW_KEY,
+    WRONG,
+    encode,
+    encoding_agent,
+    first_encoding,
+    kept,
+    order,
+    personalised,
+    undone,
+    untouched,
+    window_of,
+)
 from tests.support.simulated_readers import SimulatedReaders
-
-GUID, FRESH = "d6" * 16, "0f" * 16
-WRONG, NEW = b"000000", b"135790"
-NEW_KEY = bytes(range(1, 25))
-ENCRYPTION = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
-FULL = PROFILES[0]
-
-
-def kept(key: KeyOrder) -> KeyOrder:
-    return KeyOrder(key.slot, key.purpose, key.algorithm, KeySource.KEEP, key.subject)
 
 
 @pytest.fixture
@@ -55,84 +50,8 @@ def readers() -> SimulatedReaders:
 
 @pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with running_agent(tmp_path / "home", readers) as running:
-        running.trust_portal(portal)
-        portal.binding = Binding.NONE
-        portal.management_keys = [FACTORY_KEY]
-        portal.puk = PUK
+    async with encoding_agent(tmp_path / "home", readers, portal) as running:
         yield running
-
-
-def personalised(profile: Profile = FULL, guid: str = GUID) -> SimulatedCard:
-    """A card that has a CHUID with this GUID."""
-    card = SimulatedCard(profile)
-    card.objects[0x5FC102] = bytes.fromhex(f"3019{'D4' * 25}3410{guid}350832303330313233313E00FE00")
-    return card
-
-
-def encode(portal: FakePortal, *keys: KeyOrder, **changes: Any) -> None:
-    """Have the portal's next order encode the card of `GUID`, whose PIN stays."""
-    portal.operation = EncodeCard(
-        **{
-            "card": "card-1",
-            "driver": "piv",
-            "guid": GUID,
-            "label": "Card 7",
-            "valid_until": int(time.time()) + 10_000_000,
-            "pin": PinEntry(kind="verify"),
-            "keys": list(keys),
-            "management": ManagementKey(),
-            **changes,
-        }
-    )
-
-
-def first_encoding(portal: FakePortal, *keys: KeyOrder, **changes: Any) -> None:
-    """Have the portal's next order give a blank card everything: GUID, PIN, keys, certificates, management key."""
-    portal.new_key = NEW_KEY
-    encode(
-        portal,
-        *keys,
-        **{
-            "guid": FRESH,
-            "identity": CardIdentity(previous=GUID, blank=True),
-            "pin": PinEntry(kind="new", policy=PinPolicy()),
-            "steps": [CardStep.SET_PIN],
-            "management": ManagementKey(replace=ManagementAlgorithm.AES_192),
-            **changes,
-        },
-    )
-
-
-async def order(agent: AgentParts, portal: FakePortal, code: str = CODE) -> str:
-    """Carry an order out; the code of its end."""
-    try:
-        async with asyncio.timeout(30):
-            await agent.submit(portal, code).wait()
-    except InlayError as error:
-        return error.code
-    return "finished"
-
-
-def window_of(agent: AgentParts) -> FakeWindow:
-    return agent.windows.opened[-1]
-
-
-async def undone(portal: FakePortal, code: str = CODE) -> OrderAtPortal:
-    return await portal.orders[code].until(lambda at: at.undone is not None)
-
-
-def instructions(readers: SimulatedReaders) -> list[int]:
-    """What was sent in sessions, GET RESPONSE and the pieces of a chain counted once."""
-    return [apdu[1] for apdu in readers.trace if apdu[1] != 0xC0 and not apdu[0] & 0x10]
-
-
-CHANGING = frozenset({0xDB, 0x47, 0x2C, 0x24, 0xFE, 0xFF})
-"""PUT DATA, GENERATE, RESET RETRY COUNTER, CHANGE REFERENCE DATA, Yubico's import and SET MANAGEMENT KEY."""
-
-
-def untouched(readers: SimulatedReaders) -> bool:
-    return not CHANGING & set(instructions(readers))
 
 
 # --- refused before anything is asked
@@ -424,96 +343,6 @@ async def test_an_agent_that_is_ended_after_it_undoes_the_order_and_tells_the_po
         at = await undone(portal)
         assert at.undone is not None
         assert (at.undone.error, at.changing) == ("order_interrupted", 1)
-
-
-# --- torn out at every command
-
-
-def put_back(readers: SimulatedReaders, card: SimulatedCard) -> None:
-    readers.torn = lambda reader: readers.put(card, reader)
-
-
-async def complete(agent: AgentParts, portal: FakePortal, way: str, code: str) -> str:
-    if way == "first":
-        first_encoding(portal, AUTHENTICATION, SIGNATURE)
-        agent.windows.answers = [(None, NEW)]
-    else:
-        encode(portal, AUTHENTICATION, SIGNATURE)
-        agent.windows.answers = [(None, None), (PIN, None), (PIN, None)]
-    return await order(agent, portal, code)
-
-
-@pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize("way", ["first", "again"])
-async def test_torn_out_at_any_command_and_put_back_it_goes_on_where_it_was(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, way: str, side: str
-) -> None:
-    readers.put(personalised())
-    assert await complete(agent, portal, way, CODE) == "finished"
-    commands = len(readers.trace)
-    readers.take()
-    for number in range(1, commands + 1):
-        card = personalised()
-        lowest = [card.pin_left, card.puk_left]
-        readers.put(card)
-        put_back(readers, card)
-        readers.trace.clear()
-
-        def tear(
-            count: int, _apdu: bytes, at: int = number, seen: list[int] = lowest, of: Any = card
-        ) -> str | None:
-            seen[:] = [min(seen[0], of.pin_left), min(seen[1], of.puk_left)]
-            return side if count == at else None
-
-        readers.tear = tear
-        code = f"{number:02d}cdefghijklmnopqrstuv"
-        assert await complete(agent, portal, way, code) == "finished", (number, portal.orders[code].undone)
-        assert lowest == [card.profile.pin_tries, card.profile.puk_tries], number
-        assert {0x9A, 0x9C} <= set(card.keys)
-        assert {0x5FC105, 0x5FC10A} <= set(card.objects)
-        readers.tear = lambda _number, _apdu: None
-        readers.take()
-
-
-async def test_another_card_put_in_after_a_tear_is_not_touched(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
-) -> None:
-    card, other = personalised(), personalised(guid="ab" * 16)
-    before = dict(other.objects)
-    readers.put(card)
-    encode(portal, AUTHENTICATION)
-    agent.windows.answers = [(None, None), (PIN, None)]
-    readers.tear = lambda _number, apdu: "after" if apdu[1] == 0x47 and len(card.keys) == 0 else None
-    readers.torn = lambda _reader: readers.put(other, "Two")
-    ending = asyncio.create_task(order(agent, portal))
-    window = await agent.windows.first()
-    await window.until_said("another one")
-    readers.put(card)
-    assert await ending == "finished"
-    assert (other.objects, other.keys) == (before, {})
-
-
-async def test_a_pin_whose_answer_never_came_is_typed_again_by_the_person(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
-) -> None:
-    card = personalised()
-    readers.put(card)
-    put_back(readers, card)
-    torn: list[int] = []
-
-    def tear(number: int, apdu: bytes) -> str | None:
-        if apdu[1] == 0x20 and len(apdu) > 5 and not torn:
-            torn.append(number)
-            return "after"
-        return None
-
-    readers.tear = tear
-    encode(portal, AUTHENTICATION)
-    agent.windows.answers = [(None, None), (WRONG, None), (PIN, None)]
-    assert await order(agent, portal) == "finished"
-    assert "a try may have been spent" in (window_of(agent).asked[-1].warning or "")
-    sent = [apdu for apdu in readers.trace if apdu[1] == 0x20 and len(apdu) > 5 and apdu[5:11] == WRONG]
-    assert len(sent) == 1
 
 
 # --- the way it should go, on every kind of card
