@@ -87,6 +87,30 @@ class WantedIdentity:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class WantedAgain:
+    """The card that an order has had in hand: no other, even one that would have done in the beginning.
+
+    Attributes:
+        guids: which of them its CHUID may have by now; None among them: it may have no CHUID yet.
+        serial: what it said to GET SERIAL; None: it told none.
+        driver: who speaks to it.
+    """
+
+    guids: frozenset[str | None]
+    serial: int | None
+    driver: str
+
+    def is_met_by(self, shown: Evidence, kind: CardKind) -> bool:
+        """Whether a card is the one."""
+        has = shown.capabilities
+        return (
+            kind.driver == self.driver
+            and shown.guid in self.guids
+            and (self.serial is None or (has is not None and has.serial == self.serial))
+        )
+
+
 class Criterion(Protocol):
     """Which card it has to be."""
 

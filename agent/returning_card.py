@@ -1,29 +1,33 @@
 """A physical card in an order's hands, which a person may pull out and put back at any moment.
 
-What was interrupted is done again once the same card is there: making or importing a key, writing, setting a PIN by a
-PUK that was right are the same for the order whether they happened once or twice. A PIN goes to a card again only when
-it was right before; one whose answer never came is for the person to type again.
+What was interrupted is done again once the same card is there: making or importing a key and writing are the same for
+the order whether they happened once or twice. The same card is the one that was taken first, not one that would have
+done as well. A PIN goes to a card again only when it was right before; one whose answer never came is for the person to
+type again. A PUK goes again only where no try of it was lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from agent.card_search import WantedIdentity
-from agent.pcsc import piv_objects, piv_select
+from agent.card_search import WantedAgain, WantedIdentity
+from agent.pcsc import piv_objects, piv_pin, piv_select
+from agent.pcsc.connection import CardConnection
+from agent.pcsc.piv_names import PUK
 from agent.piv_card import PivCard
 from protocol.errors import InlayError
 from protocol.messages import Step
 
 if TYPE_CHECKING:
+    from agent.card_search import Criterion, FoundCard
     from agent.card_session import CardSession
     from agent.management_proof import PortalKey
     from agent.order_ports import OrderContext
     from agent.ordered_card import CardReaders
-    from agent.pcsc.connection import CardConnection
+    from agent.pcsc.look import Evidence
     from protocol.messages import Algorithm, CardIdentity, CertificateRequest, Challenge
 
 T = TypeVar("T")
@@ -41,6 +45,11 @@ GONE: Final = frozenset(
 """What a card comes back from when a person does what the window says."""
 _IN_A_ROW: Final = 8
 """So often one and the same step may be interrupted before it is given up."""
+_CLOSING: Final = (
+    "Without it the card stays half done, and has to be finished by starting again from the page."
+)
+_PUK_SENT: Final = 2
+"""So often a PUK goes to a card that doesn't tell how many tries of it are left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +94,12 @@ class ReturningCard:
         self._key_is_needed = self._proved = False
         self._session: CardSession | None = None
         self._card: PivCard | None = None
-        self._was_there = False
+        self._taken: WantedAgain | None = None
+        self._waited = False
         self.serial: str | None = None
         """what the card says its serial number is, decimal"""
+        self.changed = False
+        """the point of no return was passed: who gives up waiting for the card leaves it half done"""
 
     # --- the card itself
 
@@ -145,10 +157,10 @@ class ReturningCard:
                 try:
                     return await self._session.awaiting(asyncio.shield(task))
                 except InlayError as error:
-                    if error.code not in GONE or task.done():
+                    if error.code not in GONE and not task.done():
                         raise
                     await self.let_go()
-            return await task
+            return await task  # whatever became of the card, what was awaited counts
         finally:
             task.cancel()
 
@@ -163,12 +175,18 @@ class ReturningCard:
         Raises:
             InlayError: ``card_pin_…``; any of `GONE`: a try may have been spent.
         """
+        await self.run(CardConnection.keep_alive)  # one that went while the person typed is waited for before
         session = await self._present()
         try:
             await self._on(session).verify(pin)
         except InlayError:
             await self.let_go()  # nobody is waited for with a card that something was proved to
             raise
+
+    def has_its_guid(self) -> None:
+        """The order's GUID was written: from here on no card without it is the one."""
+        if self._taken is not None:
+            self._taken = replace(self._taken, guids=frozenset({self._ordered.guid}))
 
     async def let_go(self) -> None:
         """Release the card, reset if anything was proved to it."""
@@ -195,8 +213,26 @@ class ReturningCard:
         await self._piv(lambda card: card.import_key(slot, pkcs8))
 
     async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
-        """Set a new PIN by the PUK."""
-        await self._piv(lambda card: card.set_pin(puk, pin))
+        """Set a new PIN by the PUK. Where the answer never came it is sent again unless that has cost a try.
+
+        Raises:
+            InlayError: ``card_puk_…``, ``card_pin_form``; ``card_pin_unknown``: nobody knows whether the PUK was right.
+        """
+        before = await self.run(piv_pin.tries_left, PUK)
+        sent = 0
+
+        async def setting(session: CardSession) -> None:
+            nonlocal sent
+            if sent:
+                left = await session.run(piv_pin.tries_left, PUK)
+                if left is not None and before is not None and left < before:
+                    raise InlayError("card_puk_wrong", tries=left)
+                if left is None and sent == _PUK_SENT:
+                    raise InlayError("card_pin_unknown")
+            sent += 1
+            await self._on(session).set_pin(puk, pin)
+
+        await self.with_session(setting)
 
     async def write_certificate(self, slot: str, der: bytes) -> None:
         """Write a certificate, and read it back."""
@@ -227,44 +263,81 @@ class ReturningCard:
     # --- coming and going
 
     async def _present(self) -> CardSession:
-        """The open session; waits for the card where there is none."""
+        """The open session; waits for the card where there is none.
+
+        Raises:
+            InlayError: ``pcsc_…``: the card is there, and can't be opened; ``timeout``: it never came.
+        """
+        in_a_row = 0
         while self._session is None:
-            await self._open()
+            self._waited = False
+            gone = await self._open(await self._found())
+            if gone is None:
+                continue
+            in_a_row = 0 if self._waited else in_a_row + 1
+            if in_a_row == _IN_A_ROW:
+                raise gone
         return self._session
 
-    async def _open(self) -> None:
-        ordered = self._ordered
-        wanted = WantedIdentity(ordered.guid, ordered.identity, ordered.driver)
-        window, label = self._context.window, ordered.label
-        found = await self._context.guard(
-            self._readers.wait(window, wanted, label, self._show, back=self._was_there)
-        )
-        seen = found.shown
+    async def _found(self) -> FoundCard:
+        """Wait for the card, no longer than the order lasts."""
+        ordered, seconds = self._ordered, self._context.order.resume_within
+        wanted: Criterion = self._taken or WantedIdentity(ordered.guid, ordered.identity, ordered.driver)
+        window, back = self._context.window, self._taken is not None
+        waiting = self._readers.wait(window, wanted, ordered.label, self._say_seen, back=back)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._context.guard(waiting)
+        except TimeoutError:
+            raise InlayError("timeout", seconds=seconds) from None
+
+    async def _open(self, found: FoundCard) -> InlayError | None:
+        """Take the card up; why it went again, or None."""
+        seen, guid = found.shown, self._ordered.guid
+        has = None if seen is None else seen.guid
         session = self._readers.session(found.reader)
         try:
+            await self._show("The card is there. Leave it in the reader.", can_cancel=not self.changed)
             await session.open()
             await session.run(piv_select.select)
-            await _see_that_it_is(session, {ordered.guid, None if seen is None else seen.guid})
+            await _see_that_it_is(session, {guid, has})
             if self._key_is_needed:
                 await self._prove(session)
         except BaseException as error:
             self._proved = False
             await session.close()
             if isinstance(error, InlayError) and error.code in GONE:
-                return  # it went again: it is waited for again
+                return error  # it went again: it is waited for again
             raise
-        has = None if seen is None else seen.capabilities
-        self.serial = None if has is None or has.serial is None else str(has.serial)
-        self._session, self._was_there = session, True
+        self._take(seen)
+        self._session = session
+        return None
+
+    def _take(self, seen: Evidence | None) -> None:
+        """Remember which card it is: with the order's GUID, or until that is written with the one that it has."""
+        guid = self._ordered.guid
+        has = None if seen is None else seen.guid
+        able = None if seen is None else seen.capabilities
+        serial = None if able is None else able.serial
+        self.serial = None if serial is None else str(serial)
+        guids = frozenset({guid}) if has == guid else frozenset({guid, has})
+        if self._taken is not None:
+            guids &= self._taken.guids
+        self._taken = WantedAgain(guids, serial, self._ordered.driver)
 
     async def _prove(self, session: CardSession) -> None:
         if self._key is not None and not self._proved:
             await self._key.prove(session)
             self._proved = True
 
-    async def _show(self, text: str) -> None:
+    async def _say_seen(self, text: str) -> None:
+        """Say what is seen while the card is waited for, which may be given up at any time."""
+        self._waited = True
+        await self._show(f"{text} {_CLOSING}" if self.changed else text, can_cancel=True)
+
+    async def _show(self, text: str, *, can_cancel: bool) -> None:
         done, total = self._total
-        await self._context.window.show_progress(Step.CARD.value, text, done, total)
+        await self._context.window.show_progress(Step.CARD.value, text, done, total, can_cancel=can_cancel)
 
 
 async def _see_that_it_is(session: CardSession, guids: set[str | None]) -> None:

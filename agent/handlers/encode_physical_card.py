@@ -204,6 +204,7 @@ class _Encoding:
         if ordered.identity is not None:
             giving = card.run(_give_identity, ordered.guid, ordered.valid_until)
             await context.guard(context.record("identity", giving))
+            card.has_its_guid()
         if CardStep.SET_PIN in ordered.steps:
             await context.guard(context.record("set pin", self._set_pin(pin)))
         asked = await requests(context, card, ordered.keys, pin)
@@ -223,7 +224,7 @@ class _Encoding:
         """The point of no return: the portal has it on disk before the card is changed; said once."""
         if self._steps is _BEFORE:
             await self._context.guard(self._context.record("changing", self._say_changing()))
-            self._steps = _AFTER
+            self._steps, self._card.changed = _AFTER, True
 
     async def _say_changing(self) -> None:
         await self._context.send(Changing())

@@ -159,11 +159,15 @@ class PinWork:
         """After a command without an answer: the person types the PIN that they think the card has.
 
         Raises:
-            InlayError: ``card_pin_unknown``: too few tries are left to find out, or the person doesn't.
+            InlayError: ``card_pin_unknown``: too few tries are left to find out, or the person doesn't, or the card
+                doesn't come back.
         """
         context = self._context
         while True:
-            tries = await context.guard(self._card.run(piv_pin.tries_left, PIN))
+            try:
+                tries = await context.guard(self._card.run(piv_pin.tries_left, PIN))
+            except InlayError:  # given up, undone, or waited for in vain: nobody found out
+                raise InlayError("card_pin_unknown") from None
             if tries == 0 and self._by == "PUK":
                 return False  # it was blocked before, and still is: the card never got the command
             if tries is None or tries <= _FEW:
@@ -176,7 +180,7 @@ class PinWork:
             )
             try:
                 told = await ask(context, asked)
-            except InteractionError:
+            except InlayError:
                 raise InlayError("card_pin_unknown") from None
             try:
                 if told.known is None:

@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
-from tests.cards.simulated import PIN
+from agent.returning_card import PhysicalCard, ReturningCard
+from protocol.errors import InlayError
+from tests.cards.profiles import METADATA, PROFILES, SERIAL
+from tests.cards.simulated import PIN, SimulatedCard
 from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import (
+    FULL,
+    GUID,
     NEW,
     WRONG,
     encode,
@@ -22,6 +27,7 @@ from tests.support.physical_orders import (
     order,
     personalised,
     put_back,
+    undone,
     window_of,
 )
 from tests.support.simulated_readers import SimulatedReaders
@@ -122,3 +128,259 @@ async def test_a_pin_whose_answer_never_came_is_typed_again_by_the_person(
     assert "a try may have been spent" in (window_of(agent).asked[-1].warning or "")
     sent = [apdu for apdu in readers.trace if apdu[1] == 0x20 and len(apdu) > 5 and apdu[5:11] == WRONG]
     assert len(sent) == 1
+
+
+# --- another card that would have done in the beginning
+
+
+BLANK = next(profile for profile in PROFILES if not profile.chuid)
+
+
+@pytest.mark.parametrize("instruction", [0x2C, 0x47, 0x20])
+async def test_a_second_blank_card_put_in_after_a_tear_is_another_one(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, instruction: int
+) -> None:
+    """As good as the first one before that got its GUID; from then on it is another card."""
+    card, other = SimulatedCard(BLANK), SimulatedCard(BLANK)
+    readers.put(card)
+    torn: list[int] = []
+
+    def tear(number: int, apdu: bytes) -> str | None:
+        if torn or apdu[1] != instruction or len(apdu) < 6:
+            return None
+        torn.append(number)
+        return "before"
+
+    readers.tear = tear
+    readers.torn = lambda _reader: readers.put(other, "Two")
+    first_encoding(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, NEW)]
+    ending = asyncio.create_task(order(agent, portal))
+    window = await agent.windows.first()
+    await window.until_said("another one")
+    readers.put(card)
+    assert await ending == "finished"
+    assert torn
+    assert (other.objects, other.keys) == ({}, {})
+    assert (other.pin_left, other.puk_left) == (BLANK.pin_tries, BLANK.puk_tries)
+
+
+async def test_the_card_of_before_put_in_after_a_tear_is_another_one_once_the_card_has_its_new_guid(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card, twin = personalised(), personalised()
+    before = dict(twin.objects)
+    readers.put(card)
+    torn: list[int] = []
+
+    def tear(number: int, apdu: bytes) -> str | None:
+        if torn or apdu[1] != 0x47:
+            return None
+        torn.append(number)
+        return "before"
+
+    readers.tear = tear
+    readers.torn = lambda _reader: readers.put(twin, "Two")
+    first_encoding(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, NEW)]
+    ending = asyncio.create_task(order(agent, portal))
+    window = await agent.windows.first()
+    await window.until_said("another one")
+    readers.put(card)
+    assert await ending == "finished"
+    assert (twin.objects, twin.keys) == (before, {})
+
+
+async def test_a_card_with_another_serial_number_than_the_first_one_is_another_card(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    full = next(profile for profile in PROFILES if SERIAL in profile.yubico)
+    card, other = personalised(full), personalised(full)
+    other.serial = b"\x09\x09\x09\x09"
+    before = dict(other.objects)
+    readers.put(card)
+    torn: list[int] = []
+
+    def tear(number: int, apdu: bytes) -> str | None:
+        if torn or apdu[1] != 0x47:
+            return None
+        torn.append(number)
+        return "before"
+
+    readers.tear = tear
+    readers.torn = lambda _reader: readers.put(other, "Two")
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    ending = asyncio.create_task(order(agent, portal))
+    window = await agent.windows.first()
+    await window.until_said("another one")
+    readers.put(card)
+    assert await ending == "finished"
+    assert (other.objects, other.keys) == (before, {})
+
+
+# --- waiting
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_a_card_that_never_comes_ends_the_order_and_is_called_half_done_when_it_is(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, changed: bool
+) -> None:
+    portal.resume_within = 1
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    if changed:
+        readers.put(personalised())
+        readers.tear = lambda _number, apdu: "after" if apdu[1] == 0x47 else None
+    assert await order(agent, portal) == "timeout"
+    error = window_of(agent).error
+    assert error is not None
+    assert ("half done" in error.next_step) == changed
+    assert (await undone(portal)).changing == changed
+
+
+async def test_once_the_card_is_back_the_window_says_so_and_before_it_what_closing_it_means(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = personalised()
+    readers.put(card)
+    torn: list[int] = []
+
+    def tear(number: int, apdu: bytes) -> str | None:
+        if torn or apdu[1] != 0xDB:
+            return None
+        torn.append(number)
+        return "before"
+
+    readers.tear = tear
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    ending = asyncio.create_task(order(agent, portal))
+    window = await agent.windows.first()
+    await window.until_said("back in the reader")
+    waiting = window.texts[-1]
+    assert "half done" in waiting
+    assert window.cancellable[-1]
+    readers.put(card)
+    assert await ending == "finished"
+    after = window.texts[window.texts.index(waiting) + 1 :]
+    assert "is there" in after[0]
+    assert not any(window.cancellable[-len(after) :])
+
+
+async def test_a_card_that_is_there_and_never_lets_itself_be_opened_is_not_tried_for_ever(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised())
+    opened: list[int] = []
+
+    def mute(number: int, _apdu: bytes) -> str | None:
+        opened.append(number)
+        raise InlayError("pcsc_card_mute")
+
+    readers.tear = mute
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "pcsc_card_mute"
+    assert len(opened) < 20
+
+
+async def test_a_card_that_goes_in_the_moment_the_certificates_come_is_waited_for() -> None:
+    """What keeps a card alive fails while the answer is there already: the answer counts."""
+
+    class Session:
+        async def awaiting(self, answer: Any) -> Any:
+            await answer
+            raise InlayError("pcsc_card_removed")
+
+        async def close(self) -> None:
+            """Nothing is held."""
+
+    card = ReturningCard(None, None, PhysicalCard("piv", GUID, "Card 7"), (0, 1))  # type: ignore[arg-type]
+    card._session = Session()  # type: ignore[assignment]
+
+    async def answer() -> str:
+        return "certificates"
+
+    assert await card.awaiting(answer()) == "certificates"
+
+
+# --- secrets that may have been counted
+
+
+async def test_a_wrong_puk_whose_answer_never_came_is_not_sent_again(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    full = next(profile for profile in PROFILES if METADATA in profile.yubico)
+    card = personalised(full)
+    card.puk = b"87654321"
+    readers.put(card)
+    put_back(readers, card)
+    readers.tear = lambda _number, apdu: "after" if apdu[1] == 0x2C else None
+    first_encoding(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, NEW)]
+    assert await order(agent, portal) == "card_puk_wrong"
+    assert card.puk_left == full.puk_tries - 1
+    assert window_of(agent).error is not None
+
+
+async def test_where_the_card_does_not_tell_its_puk_is_sent_twice_at_the_most(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = personalised(FULL)
+    card.puk = b"87654321"
+    readers.put(card)
+    put_back(readers, card)
+    readers.tear = lambda _number, apdu: "after" if apdu[1] == 0x2C else None
+    first_encoding(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, NEW)]
+    assert await order(agent, portal) == "card_pin_unknown"
+    assert card.puk_left == FULL.puk_tries - 2 >= 1
+
+
+async def test_a_card_that_went_while_its_pin_was_typed_is_waited_for_and_no_try_is_said_to_be_spent(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = personalised()
+    readers.put(card)
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    submitted = asyncio.create_task(order(agent, portal))
+    window = await agent.windows.first()
+    window.asking = lambda: readers.take() if len(window.asked) == 2 else None
+    await window.until_said("back in the reader")
+    readers.put(card)
+    assert await submitted == "finished"
+    assert len(window.asked) == 2
+
+
+# --- what else comes between
+
+
+@pytest.mark.parametrize("disturbance", ["reset", "service"])
+async def test_reset_by_another_program_or_without_its_service_at_any_command_it_goes_on(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, disturbance: str
+) -> None:
+    readers.put(personalised())
+    assert await complete(agent, portal, "again", CODE) == "finished"
+    commands = len(readers.trace)
+    readers.take()
+    for number in range(1, commands + 1):
+        card = personalised()
+        readers.put(card)
+        readers.trace.clear()
+        readers.torn = lambda _reader: readers.start_service()
+
+        def disturb(count: int, _apdu: bytes, at: int = number) -> str | None:
+            return disturbance if count == at else None
+
+        readers.tear = disturb
+        code = f"{number:02d}cdefghijklmnopqrstuv"
+        assert await complete(agent, portal, "again", code) == "finished", (
+            number,
+            portal.orders[code].undone,
+        )
+        assert card.pin_left == card.profile.pin_tries
+        assert {0x5FC105, 0x5FC10A} <= set(card.objects)
+        readers.tear = lambda _number, _apdu: None
+        readers.take()

@@ -11,12 +11,12 @@ import pytest
 from agent.ports import UserCancelled
 from protocol.errors import InlayError
 from protocol.messages import Binding, ChangePin, PinPolicy, UnblockPin
-from tests.agent.test_order_encode_physical import GUID, personalised
 from tests.cards.profiles import METADATA, PROFILES, Profile
 from tests.cards.simulated import PIN, PUK, SimulatedCard
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import Answer, FakeWindow
+from tests.support.physical_orders import GUID, personalised
 from tests.support.simulated_readers import SimulatedReaders
 
 NEW, WRONG = b"135790", b"000000"
@@ -225,6 +225,30 @@ async def test_with_two_tries_left_nobody_is_asked_to_spend_one(
     at = await portal.orders[CODE].until(lambda item: item.undone is not None)
     assert at.undone is not None
     assert at.undone.error == "card_pin_unknown"
+
+
+@pytest.mark.parametrize("end", ["closed", "waited", "undone"])
+@pytest.mark.parametrize("way", ["change", "unblock"])
+async def test_torn_out_at_the_command_and_never_put_back_the_pin_is_said_to_be_unknown(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, way: str, end: str
+) -> None:
+    if end == "waited":
+        portal.resume_within = 1
+    readers.put(personalised())
+    readers.tear = lambda _number, apdu: "after" if apdu[1] in (0x24, 0x2C) else None
+    agent.windows.answers = [CONSENT, begin(portal, way)]
+    ending = asyncio.create_task(order(agent, portal))
+    window = await agent.windows.first()
+    await window.until_said("back in the reader")
+    if end == "closed":
+        await window.close_by_person()
+    elif end == "undone":
+        await portal.undo(portal.orders[CODE])
+    assert await ending == "card_pin_unknown"
+    at = await portal.orders[CODE].until(lambda item: item.undone is not None)
+    assert at.undone is not None
+    assert at.undone.error == "card_pin_unknown"
+    assert window.error is not None
 
 
 async def test_a_blocked_pin_tells_by_itself_that_it_was_not_unblocked(

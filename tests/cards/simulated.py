@@ -110,6 +110,7 @@ class SimulatedCard:
         objects: tag to content.
         commands: every APDU that came, GET RESPONSE and pieces of chains included.
         random: gives its challenges and witnesses; a test may want them to be known.
+        serial: what it answers to GET SERIAL, where it has that.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -127,6 +128,7 @@ class SimulatedCard:
         self.keys: dict[int, tuple[int, Any]] = {}
         self.commands: list[bytes] = []
         self.random: Callable[[int], bytes] = os.urandom
+        self.serial = b"\x01\x02\x03\x04"
         self.reset()
 
     def reset(self) -> None:
@@ -213,7 +215,7 @@ class SimulatedCard:
             MOVE: self._move,
             IMPORT: self._import,
             METADATA: self._metadata,
-            SERIAL: lambda _: b"\x01\x02\x03\x04",
+            SERIAL: lambda _: self.serial,
             VERSION: lambda _: b"\x05\x04\x03",
             0xF9: self._attest,
         }

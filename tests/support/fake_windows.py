@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agent.ports import (
@@ -37,6 +37,10 @@ class FakeWindow:
     failure: InteractionError | None = None
     shown: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    cancellable: list[bool] = field(default_factory=list)
+    """of each of the ``texts``, whether closing the window there ends it"""
+    asking: Callable[[], object] = lambda: None
+    """what happens while the person answers"""
     number: str | None = None
     details: CardSummary | None = None
     puk: bytes | None = None
@@ -66,6 +70,7 @@ class FakeWindow:
     async def ask(self, prompt: OrderPrompt) -> Consented:
         self.asked.append(prompt)
         await self._show("ask")
+        self.asking()
         if not self.answers:
             await self.closed.wait()
             raise self.failure or UserCancelled("consent")
@@ -103,6 +108,7 @@ class FakeWindow:
         assert text
         assert 0 <= done <= total
         self.texts.append(text)
+        self.cancellable.append(can_cancel)
         await self._show(step_id)
 
     async def show_details(self, details: CardSummary, puk: bytearray | None = None) -> None:

@@ -14,7 +14,11 @@ from protocol.errors import InlayError
 from tests.cards.simulated import ATR, SimulatedCard, SimulatedLink
 
 Tear = Callable[[int, bytes], str | None]
-"""Asked at each APDU of a session, by its number from 1: ``before``, ``after`` (it was carried out), or None."""
+"""Asked at each APDU of a session, by its number from 1; what happens there, or None.
+
+``before`` and ``after``: the card is torn out before the command, or when it was carried out; ``reset``: another
+program resets it; ``service``: the service stops, and with it every connection.
+"""
 
 
 class _Link(SimulatedLink):
@@ -24,14 +28,21 @@ class _Link(SimulatedLink):
         super().__init__(readers.card_in(reader))
         self._readers, self._reader, self._looking = readers, reader, looking
         self._insertion = readers.insertions[reader]
+        self._lost = False
 
     def transmit(self, apdu: bytes) -> bytes:
         self._check()
         if self._looking:
             return self.card.transmit(apdu)
-        torn = self._readers.next_apdu(apdu)
-        answer = b"" if torn == "before" else self.card.transmit(apdu)
-        if torn is None:
+        happens = self._readers.next_apdu(apdu)
+        if happens == "reset":
+            self.card.reset()
+            self._lost = True
+        elif happens == "service":
+            self._readers.stop_service(self._reader)
+        self._check()
+        answer = b"" if happens == "before" else self.card.transmit(apdu)
+        if happens is None:
             return answer
         self._readers.tear_out(self._reader)
         raise InlayError("pcsc_card_removed")
@@ -40,11 +51,19 @@ class _Link(SimulatedLink):
         self._check()
         super().begin()
 
+    def reconnect(self) -> None:
+        self._lost = False
+        super().reconnect()
+
     def close(self, *, reset: bool = False) -> None:
         if self._readers.insertions.get(self._reader) == self._insertion:
             super().close(reset=reset)
 
     def _check(self) -> None:
+        if self._readers.problem is not None:
+            raise InlayError(self._readers.problem)
+        if self._lost:
+            raise InlayError("pcsc_card_reset")
         if self._readers.insertions.get(self._reader) != self._insertion:
             raise InlayError("pcsc_card_removed")
 
@@ -55,7 +74,7 @@ class SimulatedReaders:
     Attributes:
         trace: every APDU of sessions, not of looks.
         tear: what happens at each of them.
-        torn: called when a card was torn out; puts it back, or another one.
+        torn: called when a card was torn out or the service stopped; puts it back, or another one.
         insertions: reader to how often its state has changed, for those with a card.
     """
 
@@ -98,6 +117,20 @@ class SimulatedReaders:
         """A card is torn out in the middle of a command."""
         self.take(reader)
         self.torn(reader)
+
+    def stop_service(self, reader: str) -> None:
+        """The service stops in the middle of a command; its cards lose their power."""
+        self.problem = "pcsc_no_service"
+        for name, card in self._cards.items():
+            card.reset()
+            self.insertions[name] = self._count = self._count + 1
+        self.show()
+        self.torn(reader)
+
+    def start_service(self) -> None:
+        """It is there again, and so are its readers."""
+        self.problem = None
+        self.show()
 
     def next_apdu(self, apdu: bytes) -> str | None:
         """A session's APDU comes: what happens to it."""
