@@ -206,6 +206,10 @@ class ReturningCard:
         """Sign a message."""
         return await self._piv(lambda card: card.sign(slot, message, pin))
 
+    async def sign_digest(self, slot: str, digest: bytes, pin: bytearray) -> bytes:
+        """Sign a SHA-256 digest."""
+        return await self._piv(lambda card: card.sign_digest(slot, digest, pin))
+
     async def answer(self, slot: str, challenge: Challenge, pin: bytearray) -> bytes:
         """The secret behind a challenge."""
         return await self._piv(lambda card: card.answer(slot, challenge, pin))
