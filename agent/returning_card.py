@@ -88,6 +88,8 @@ class ReturningCard:
         self._was_there = False
         self.serial: str | None = None
         """what the card says its serial number is, decimal"""
+        self.imports = True
+        """whether it takes keys that were made elsewhere, as far as it could be asked"""
 
     # --- the card itself
 
@@ -259,6 +261,7 @@ class ReturningCard:
             raise
         has = None if seen is None else seen.capabilities
         self.serial = None if has is None or has.serial is None else str(has.serial)
+        self.imports = has is None or has.importing
         self._session, self._was_there = session, True
 
     async def _prove(self, session: CardSession) -> None:

@@ -171,6 +171,8 @@ class _Encoding:
 
     async def _encode(self, pin: bytearray) -> CardSummary:
         context, ordered, card = self._context, self._ordered, self._card
+        if not card.imports and any(key.source is KeySource.IMPORT for key in ordered.keys):
+            raise InlayError("card_feature_missing", command="IMPORT KEY")  # before anything is lost for it
         if _changes_first(ordered):
             await self._change()
         await begin(context, Step.KEYS, self._steps)

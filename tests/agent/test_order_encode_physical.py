@@ -287,6 +287,17 @@ async def test_a_portal_that_never_answers_in_time_changes_nothing(
     assert untouched(readers)
 
 
+async def test_a_card_that_takes_no_key_from_elsewhere_is_left_as_it_is(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised(next(each for each in PROFILES if IMPORT not in each.yubico and each.chuid)))
+    encode(portal, AUTHENTICATION, ENCRYPTION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "card_feature_missing"
+    assert (await undone(portal)).changing == 0
+    assert untouched(readers)
+
+
 # --- the wrong card, no card
 
 
