@@ -233,10 +233,23 @@ class ReturningCard:
     # --- coming and going
 
     async def _present(self) -> CardSession:
-        """The open session; waits for the card where there is none."""
-        while self._session is None:
-            await self._open()
-        return self._session
+        """The open session; waits for the card where there is none.
+
+        Raises:
+            InlayError: ``pcsc_…``: it is seen, and can't be opened, again and again.
+        """
+        for attempt in range(_IN_A_ROW):
+            if self._session is None:
+                try:
+                    await self._open()
+                except (
+                    InlayError
+                ) as error:  # it went again, or another program was quicker: it is waited for again
+                    if error.code not in GONE or attempt == _IN_A_ROW - 1:
+                        raise
+            if self._session is not None:
+                return self._session
+        raise AssertionError
 
     async def _open(self) -> None:
         ordered = self._ordered
@@ -253,11 +266,9 @@ class ReturningCard:
             await _see_that_it_is(session, {ordered.guid, None if seen is None else seen.guid})
             if self._key_is_needed:
                 await self._prove(session)
-        except BaseException as error:
+        except BaseException:
             self._proved = False
             await session.close()
-            if isinstance(error, InlayError) and error.code in GONE:
-                return  # it went again: it is waited for again
             raise
         has = None if seen is None else seen.capabilities
         self.serial = None if has is None or has.serial is None else str(has.serial)
