@@ -170,6 +170,18 @@ class PivCard:
         """
         return await self._session.run(self._with_pin, _reference(slot), pin, _signing(message))
 
+    async def sign_digest(self, slot: str, digest: bytes, pin: bytearray) -> bytes:
+        """Sign a SHA-256 digest: PKCS#1 v1.5, or ECDSA (DER).
+
+        Raises:
+            InlayError: ``card_pin_…``, ``card_key_missing``, ``pcsc_…``.
+        """
+
+        def work(card: CardConnection, reference: int, public: PublicKey) -> bytes:
+            return piv_use.sign_digest(card, reference, piv_keys.algorithm_of(public), digest)
+
+        return await self._session.run(self._with_pin, _reference(slot), pin, work)
+
     async def answer(self, slot: str, challenge: Challenge, pin: bytearray) -> bytes:
         """The secret behind a challenge: decrypted (RSA), or agreed on (EC).
 

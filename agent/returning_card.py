@@ -100,6 +100,8 @@ class ReturningCard:
         """what the card says its serial number is, decimal"""
         self.changed = False
         """the point of no return was passed: who gives up waiting for the card leaves it half done"""
+        self.imports = True
+        """whether it takes keys that were made elsewhere, as far as it could be asked"""
 
     # --- the card itself
 
@@ -242,6 +244,10 @@ class ReturningCard:
         """Sign a message."""
         return await self._piv(lambda card: card.sign(slot, message, pin))
 
+    async def sign_digest(self, slot: str, digest: bytes, pin: bytearray) -> bytes:
+        """Sign a SHA-256 digest."""
+        return await self._piv(lambda card: card.sign_digest(slot, digest, pin))
+
     async def answer(self, slot: str, challenge: Challenge, pin: bytearray) -> bytes:
         """The secret behind a challenge."""
         return await self._piv(lambda card: card.answer(slot, challenge, pin))
@@ -320,6 +326,7 @@ class ReturningCard:
         able = None if seen is None else seen.capabilities
         serial = None if able is None else able.serial
         self.serial = None if serial is None else str(serial)
+        self.imports = able is None or able.importing
         guids = frozenset({guid}) if has == guid else frozenset({guid, has})
         if self._taken is not None:
             guids &= self._taken.guids

@@ -24,6 +24,7 @@ from portal.processes.alarm import Alarm
 from portal.processes.claims import Claims
 from portal.processes.context import Context
 from portal.processes.engine import Engine
+from portal.processes.expiry import Expiry
 from portal.processes.incoming import Incoming
 from portal.processes.issuing import Issuing
 from portal.processes.reconcile import Reconciler
@@ -88,7 +89,8 @@ class Portal:
         self.revocations = Revocations(self.context)
         bus = self.database.bus
         self._heads = HeadExport(self.database, keys, config.portal_id, clock, config.audit_heads_file)
-        works = (self.reconciler, self.revocations, self._heads)
+        self.expiry = Expiry(self.context)
+        works = (self.reconciler, self.revocations, self._heads, self.expiry)
         self._alarms = [Alarm(work, bus, clock) for work in works]
         self.channel = ChannelParts(self.context, Claims(self.context), self.incoming, self.key_sets)
         self.engine = Engine(self.context, registry.definitions(self.context))

@@ -10,10 +10,9 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from agent.handlers.card_signing import check_driver, sign_and_tell
+from agent.handlers.card_signing import carry_out, known_at_consent
 from agent.handlers.order_steps import account_line
-from agent.pin_rules import LONGEST_PIN, PIV_PIN_MINIMUM
-from agent.ports import InteractionError, KnownSecret, OrderPrompt
+from agent.ports import InteractionError, OrderPrompt
 from protocol import proofs
 from protocol.errors import DecodeError
 from protocol.messages import Authenticate
@@ -21,6 +20,7 @@ from protocol.messages import Authenticate
 if TYPE_CHECKING:
     from agent.card_ports import CardKeeping
     from agent.order_ports import OrderContext
+    from agent.ordered_card import CardReaders
     from protocol.messages import Order
 
 _SLOT: Final = "9A"
@@ -29,18 +29,17 @@ _SLOT: Final = "9A"
 class AuthenticateHandler:
     """The operation *authenticate*; see ``agent.order_ports.OrderHandler``."""
 
-    def __init__(self, cards: CardKeeping) -> None:
-        """Authenticate with one of these cards."""
-        self._cards = cards
+    def __init__(self, cards: CardKeeping, readers: CardReaders) -> None:
+        """Authenticate with one of these cards, or with one in these readers."""
+        self._cards, self._readers = cards, readers
 
     def prompt(self, order: Order, portal_name: str) -> OrderPrompt:
         """The consent page, with a field for the card's PIN.
 
         Raises:
-            InlayError: ``encoding_unsupported``; ``order_malformed``.
+            InlayError: ``order_malformed``.
         """
         ordered = _ordered(order)
-        check_driver(ordered)
         return OrderPrompt(
             portal_name=portal_name,
             origin=order.origin,
@@ -53,14 +52,14 @@ class AuthenticateHandler:
             pin_policy=None,
             confirm_label="Authenticate",
             card=ordered.label,
-            known=KnownSecret("PIN of the card", PIV_PIN_MINIMUM, LONGEST_PIN),
+            known=known_at_consent(ordered),
         )
 
     async def perform(self, context: OrderContext) -> None:
         """From consent to the receipt."""
         ordered = _ordered(context.order)
         message = proofs.authentication_input(context.order.origin, ordered.challenge)
-        await sign_and_tell(context, self._cards, ordered, _SLOT, hashlib.sha256(message).digest())
+        await carry_out(context, self._cards, self._readers, ordered, _SLOT, hashlib.sha256(message).digest())
 
     async def finish(self, context: OrderContext) -> None:
         """The portal has it."""

@@ -10,29 +10,78 @@ import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from agent.card_ports import ordered_card
+from agent.card_signature import card_signature, certificate_in
 from agent.handlers.card_dialogue import card_name
+from agent.handlers.card_writing import wipe
 from agent.handlers.order_steps import agree, ask
+from agent.handlers.physical_card_pin import right_pin
 from agent.handlers.pin_questions import known_pin, tries_warning
-from agent.ports import InteractionError, WindowFailed
+from agent.pcsc import piv_objects
+from agent.pin_rules import LONGEST_PIN, PIV_PIN_MINIMUM
+from agent.ports import InteractionError, KnownSecret, WindowFailed
+from agent.returning_card import PhysicalCard, ReturningCard
 from protocol.errors import InlayError
 from protocol.messages import Receipt, Step
 
 if TYPE_CHECKING:
     from agent.card_ports import CardKeeping
     from agent.order_ports import OrderContext
+    from agent.ordered_card import CardReaders
     from protocol.messages import Authenticate, CardSignature, Sign
 
 _STEPS: Final = 3
 
 
-def check_driver(ordered: Authenticate | Sign) -> None:
-    """See that the card is of a kind that this version signs with.
+def known_at_consent(ordered: Authenticate | Sign) -> KnownSecret | None:
+    """The PIN of a virtual card is asked for at consent, that of a physical one when it is there."""
+    return (
+        KnownSecret("PIN of the card", PIV_PIN_MINIMUM, LONGEST_PIN) if ordered.driver == "virtual" else None
+    )
 
-    Raises:
-        InlayError: ``encoding_unsupported``.
-    """
-    if ordered.driver != "virtual":
-        raise InlayError("encoding_unsupported", what=f"a card by the driver {ordered.driver}")
+
+async def carry_out(
+    context: OrderContext,
+    cards: CardKeeping,
+    readers: CardReaders,
+    ordered: Authenticate | Sign,
+    slot: str,
+    digest: bytes,
+) -> None:
+    """From consent to the receipt, with a virtual card or with one in a reader."""
+    if ordered.driver == "virtual":
+        await sign_and_tell(context, cards, ordered, slot, digest)
+    else:
+        await _sign_in_reader(context, readers, ordered, slot, digest)
+
+
+async def _sign_in_reader(
+    context: OrderContext, readers: CardReaders, ordered: Authenticate | Sign, slot: str, digest: bytes
+) -> None:
+    await context.progress(Step.CONSENT)
+    (await ask(context, context.prompt)).wipe()
+    await agree(context, total=_STEPS)
+    await context.progress(Step.CARD)
+    which = PhysicalCard(ordered.driver, ordered.guid, ordered.label)
+    card = ReturningCard(context, readers, which, (1, _STEPS))
+
+    async def signing() -> None:
+        await context.window.show_progress(Step.PROVING, "Signing with the card", 1, _STEPS)
+
+    pin = None
+    try:
+        pin = await right_pin(context, card, signing)
+        await context.progress(Step.PROVING)
+        der = await context.guard(card.run(piv_objects.read_certificate, int(slot, 16)))
+        certificate = certificate_in({} if der is None else {slot: der}, slot)
+        signature = card_signature(certificate, await context.guard(card.sign_digest(slot, digest, pin)))
+    finally:
+        wipe(pin)
+        await card.close()
+    with contextlib.suppress(InteractionError):
+        await context.window.show_progress(
+            Step.FINISHED, "Waiting for the portal to confirm", 2, _STEPS, can_cancel=False
+        )
+    await context.send(Receipt(guid=ordered.guid, signature=signature))
 
 
 async def sign_and_tell(

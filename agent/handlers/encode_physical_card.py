@@ -27,13 +27,13 @@ from agent.handlers.card_writing import (
     write,
 )
 from agent.handlers.order_steps import account_line, agree, ask
-from agent.handlers.pin_questions import tries_warning
+from agent.handlers.physical_card_pin import right_pin
 from agent.management_proof import ALGORITHMS, PortalKey
-from agent.pcsc import piv_authenticate, piv_objects, piv_pin
+from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC
-from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM, keeps_rules, plain_rules
-from agent.ports import CardSummary, InteractionError, KnownSecret, OrderPrompt, WindowFailed
-from agent.returning_card import GONE, PhysicalCard, ReturningCard
+from agent.pin_rules import keeps_rules, plain_rules
+from agent.ports import CardSummary, InteractionError, OrderPrompt, WindowFailed
+from agent.returning_card import PhysicalCard, ReturningCard
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardStep, Changing, EncodeCard, KeySource, Receipt, Requests, Step
 
@@ -57,8 +57,6 @@ _TEXTS: Final = {
 _BEFORE, _AFTER = Steps(_TEXTS), Steps(_TEXTS, can_cancel=False)
 """Before the point of no return, and after it."""
 _AT_CARD: Final = (list(_TEXTS).index(Step.CARD), len(_TEXTS))
-_KNOWN: Final = KnownSecret("PIN of the card", PIV_PIN_MINIMUM, PIV_PIN_BYTES)
-_TORN: Final = "The card went away while its PIN was checked: a try may have been spent."
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
 
@@ -160,7 +158,9 @@ class _Encoding:
             if answer.pin is not None:
                 await self._context.guard(self._card.prove_key())
                 return await self._encode(answer.pin)
-            pin = await self._pin()
+            pin = await right_pin(
+                self._context, self._card, lambda: show(self._context, Step.CARD, self._steps)
+            )
             try:
                 await self._context.guard(self._card.prove_key())
                 return await self._encode(pin)
@@ -169,35 +169,10 @@ class _Encoding:
         except InlayError as error:
             raise (HalfDone(error) if self._steps is _AFTER else error) from None
 
-    async def _pin(self) -> bytearray:
-        """The card's PIN, typed and right; the caller wipes it."""
-        context, wrong = self._context, ""
-        while True:
-            tries = await context.guard(self._card.run(piv_pin.tries_left))
-            if tries == 0:
-                raise InlayError("card_pin_blocked")
-            few = None if tries is None else tries_warning("PIN", tries)
-            warning = " ".join(text for text in (wrong, few) if text) or None
-            prompt = dataclasses.replace(context.prompt, known=_KNOWN, warning=warning, confirm_label="Go on")
-            answer = await ask(context, prompt)
-            try:
-                if answer.known is None:
-                    raise WindowFailed(None)
-                await show(context, Step.CARD, self._steps)
-                await self._card.verify(answer.known)
-                return bytearray(answer.known)
-            except InlayError as error:
-                if error.code == "card_pin_wrong":
-                    wrong = error.happened
-                elif error.code in GONE:
-                    wrong = _TORN
-                else:
-                    raise
-            finally:
-                answer.wipe()
-
     async def _encode(self, pin: bytearray) -> CardSummary:
         context, ordered, card = self._context, self._ordered, self._card
+        if not card.imports and any(key.source is KeySource.IMPORT for key in ordered.keys):
+            raise InlayError("card_feature_missing", command="IMPORT KEY")  # before anything is lost for it
         if _changes_first(ordered):
             await self._change()
         await begin(context, Step.KEYS, self._steps)

@@ -91,8 +91,8 @@ ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
     EncodeCard: lambda _cards, care, readers: ByDriver(
         {"virtual": EncodeCardHandler(care), "piv": EncodePhysicalCardHandler(readers)}
     ),
-    Authenticate: lambda _cards, care, _readers: AuthenticateHandler(care),
-    Sign: lambda _cards, care, _readers: SignHandler(care),
+    Authenticate: lambda _cards, care, readers: AuthenticateHandler(care, readers),
+    Sign: lambda _cards, care, readers: SignHandler(care, readers),
 }
 """Operations of orders: everything that ``protocol.messages.Order.parameters`` may hold."""
 

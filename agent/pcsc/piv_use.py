@@ -28,10 +28,18 @@ def sign_sha256(card: Card, slot: int, algorithm: KeyAlgorithm, message: bytes) 
         return use(card, slot, algorithm, message)
     digest = hashes.Hash(hashes.SHA256())
     digest.update(message)
-    value = digest.finalize()
+    return sign_digest(card, slot, algorithm, digest.finalize())
+
+
+def sign_digest(card: Card, slot: int, algorithm: KeyAlgorithm, digest: bytes) -> bytes:
+    """Sign a SHA-256 digest: RSASSA-PKCS1-v1_5, or ECDSA (DER).
+
+    Raises:
+        InlayError: as `sign_sha256`.
+    """
     if algorithm in RSA_BITS:
-        value = _pkcs1(_SHA256_INFO + value, RSA_BITS[algorithm] // 8)
-    return use(card, slot, algorithm, value)
+        digest = _pkcs1(_SHA256_INFO + digest, RSA_BITS[algorithm] // 8)
+    return use(card, slot, algorithm, digest)
 
 
 def use(card: Card, slot: int, algorithm: KeyAlgorithm, block: bytes) -> bytes:

@@ -14,7 +14,6 @@ HEADER_BYTES: Final = 4
 SHORT_LE_ALL: Final = 256
 EXTENDED_LE_ALL: Final = 65_536
 
-CLA_PLAIN: Final = 0x00
 CLA_CHAINED: Final = 0x10
 
 
@@ -26,6 +25,8 @@ class StatusWord(enum.IntEnum):
     TRIES_LEFT = 0x63C0
     STORAGE_FAILED = 0x6581
     WRONG_LENGTH = 0x6700
+    CHANNEL_NOT_SUPPORTED = 0x6881
+    SECURE_MESSAGING_NOT_SUPPORTED = 0x6882
     CHAINING_NOT_SUPPORTED = 0x6884
     SECURITY_NOT_SATISFIED = 0x6982
     BLOCKED = 0x6983
@@ -40,6 +41,9 @@ class StatusWord(enum.IntEnum):
     INTERNAL = 0x6F00
 
 
+_CHANNEL, _SECURE = 0x03, 0x0C
+
+
 class StatusError(Exception):
     """A command is refused; the card's state stays as it was.
 
@@ -50,6 +54,21 @@ class StatusError(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(f"{status:04X}")
         self.status = status
+
+
+def require_class(cla: int) -> None:
+    """Refuse a command whose class this card doesn't take: any but 00 and 10.
+
+    ISO/IEC 7816-4, section 5.1.1: first interindustry classes (000x yyzz) name a channel and secure messaging, further
+    ones (01yx zzzz) the channels from 4. This card has neither; what is no interindustry class it doesn't know.
+
+    Raises:
+        StatusError: 6881, 6882 or 6E00.
+    """
+    first, further = cla & 0xE0 == 0x00, cla & 0xC0 == 0x40
+    require(not (further or (first and cla & _CHANNEL)), StatusWord.CHANNEL_NOT_SUPPORTED)
+    require(first, StatusWord.CLASS_UNKNOWN)
+    require(not cla & _SECURE, StatusWord.SECURE_MESSAGING_NOT_SUPPORTED)
 
 
 def require(condition: bool, status: StatusWord) -> None:

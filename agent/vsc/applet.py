@@ -17,13 +17,13 @@ from msgspec.structs import replace
 from agent.vsc import applet_card, applet_data, applet_keys, applet_reference
 from agent.vsc.apdu import (
     CLA_CHAINED,
-    CLA_PLAIN,
     SHORT_LE_ALL,
     Apdu,
     StatusError,
     StatusWord,
     parse_apdu,
     require,
+    require_class,
 )
 from agent.vsc.applet_authenticate import authenticate, used
 from agent.vsc.command_parser import is_known_instruction, parse_command
@@ -81,7 +81,7 @@ def process(state: PersistentState, volatile: VolatileState, raw: bytes, keys: K
     """
     try:
         apdu = parse_apdu(raw)
-        require(apdu.cla in (CLA_PLAIN, CLA_CHAINED), StatusWord.CLASS_UNKNOWN)
+        require_class(apdu.cla)
         if apdu.ins == GET_RESPONSE:
             return _get_response(state, volatile, apdu)
         require(is_known_instruction(apdu.ins), StatusWord.INSTRUCTION_UNKNOWN)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from sqlalchemy import select
 
 from portal.errors import FieldErrors
+from portal.events import DEADLINES
 from portal.model.graphs import Why
 from portal.model.options import Form, Option
 from portal.model.states import Role, TemporaryCardState, UserState
 from portal.processes import temporary_cards
 from portal.processes.definition import Definition, Step, finish
 from portal.store import objects
+from portal.store.database import notify
 from portal.store.tables import Card, User
 from portal.store.transitions import StateChange, change_state
 
@@ -69,6 +71,7 @@ class AssignTemporaryCard(Definition):
             holder=person.email,
             valid_until=card.valid_until,
         )
+        notify(turn.tx, DEADLINES)
         finish(turn, "done")
 
     async def _person(self, turn: Turn) -> User:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from sqlalchemy import select
 
 from portal import option_store
 from portal.errors import WrongState
+from portal.model.objects import ObjectKind
 from portal.model.options import fill
-from portal.model.states import OrderState
+from portal.model.states import OrderState, TemporaryCardState, VirtualSmartCardState
 from portal.model.virtual_card_options import NAME as OPTIONS
 from portal.model.virtual_card_options import VirtualCardOptions
-from portal.processes.definition import open_order
+from portal.processes import temporary_cards
+from portal.processes.definition import Target, open_order
 from portal.store import objects
 from portal.store.tables import Card, Order
 
@@ -25,6 +27,29 @@ if TYPE_CHECKING:
 
 _UNDER_WAY: Final = (OrderState.RUNNING.value, OrderState.FINISHING.value)
 _ENDED: Final = (OrderState.FINISHED.value, OrderState.UNDONE.value)
+
+
+USABLE: Final = Target(
+    frozenset({ObjectKind.VIRTUAL_SMART_CARD, ObjectKind.TEMPORARY_CARD}),
+    frozenset({VirtualSmartCardState.ACTIVE.value, TemporaryCardState.ASSIGNED.value}),
+    own=True,
+)
+"""A card of one's own whose keys can be used now."""
+
+
+async def check_usable(tx: AsyncSession, card: Card) -> None:
+    """See that a card has keys of its holder's.
+
+    Raises:
+        InlayError: ``card_not_encoded``.
+    """
+    if card.kind == ObjectKind.TEMPORARY_CARD.value:
+        await temporary_cards.check_encoded(tx, card)
+
+
+def driver_of(card: Card) -> Literal["virtual", "piv"]:
+    """How a card is talked to."""
+    return "virtual" if card.kind == ObjectKind.VIRTUAL_SMART_CARD.value else "piv"
 
 
 async def options_of(tx: AsyncSession) -> VirtualCardOptions:

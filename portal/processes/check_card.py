@@ -6,10 +6,10 @@ import secrets
 from typing import TYPE_CHECKING, Any, cast
 
 from portal.errors import WrongState
-from portal.model.objects import CoreObject, ObjectKind
-from portal.model.states import OrderState, ProcessState, Role, VirtualSmartCardState
+from portal.model.objects import CoreObject
+from portal.model.states import OrderState, ProcessState, Role
 from portal.processes import card_orders
-from portal.processes.definition import OPEN, Definition, Step, Target, finish
+from portal.processes.definition import OPEN, Definition, Step, finish
 from portal.processes.endings import DETAILS
 from portal.processes.operations.card_signing import SIGNATURE
 from portal.store.tables import Card
@@ -33,9 +33,7 @@ class CheckCard(Definition):
     title = "Check card"
     description = "Shows whether this card works: it signs once, with its PIN, and the portal checks it."
     role = Role.SELF_SERVICE
-    target = Target(
-        frozenset({ObjectKind.VIRTUAL_SMART_CARD}), frozenset({VirtualSmartCardState.ACTIVE.value}), own=True
-    )
+    target = card_orders.USABLE
     steps = (
         Step("information", "Information"),
         Step(OPEN, "Open Inlay"),
@@ -43,14 +41,19 @@ class CheckCard(Definition):
         Step("done", "Done", settled=True),
     )
     progress = {  # noqa: RUF012  # read only
-        OrderStep.CONSENT: ("Your consent", "Inlay's window asks for the PIN of the card."),
+        OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen, and asks for the PIN."),
         OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.CARD: ("Card", "A card for a reader: put it in. Inlay's window asks for its PIN."),
         OrderStep.PROVING: ("Check", "The card signs for this portal."),
         OrderStep.FINISHED: ("Done", "The portal has checked the card's signature."),
     }
 
     def __init__(self, context: Context) -> None:
         self._context = context
+
+    async def check(self, tx: AsyncSession, parties: Parties) -> None:
+        """A card in a reader has to have been encoded for its holder."""
+        await card_orders.check_usable(tx, cast(Card, parties.target))
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card and the account."""
@@ -63,7 +66,7 @@ class CheckCard(Definition):
                 card = cast(Card, turn.parties.target)
                 wanted = Authenticate(
                     card=card.id,
-                    driver="virtual",
+                    driver=card_orders.driver_of(card),
                     guid=card.guid,
                     label=card.label,
                     challenge=secrets.token_urlsafe(32),

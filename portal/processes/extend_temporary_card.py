@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from portal.encoding import binding
 from portal.errors import WrongState
+from portal.events import DEADLINES
 from portal.model.graphs import Why
 from portal.model.states import OrderState, ProcessState, Role, TemporaryCardState, UserState
 from portal.processes import card_orders, encodings, temporary_cards
@@ -13,6 +14,7 @@ from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.temporary_card_encoding import encoding_of
+from portal.store.database import notify
 from portal.store.tables import ManagedCard
 from portal.store.transitions import StateChange, change_state
 from protocol import codec
@@ -111,6 +113,7 @@ class ExtendTemporaryCard(Definition):
         turn.process.variables["extended_until"] = card.valid_until
         change = StateChange(turn.parties.user.email, now, Why.EXTENDED)
         await change_state(turn.tx, card, TemporaryCardState.ASSIGNED, change, valid_until=card.valid_until)
+        notify(turn.tx, DEADLINES)
         finish(turn, "done")
 
     async def _order(self, turn: Turn) -> None:

@@ -6,11 +6,11 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from portal.errors import WrongState
-from portal.model.objects import CoreObject, ObjectKind
+from portal.model.objects import CoreObject
 from portal.model.options import Form, Option
-from portal.model.states import OrderState, ProcessState, Role, VirtualSmartCardState
+from portal.model.states import OrderState, ProcessState, Role
 from portal.processes import card_orders
-from portal.processes.definition import OPEN, Definition, Step, Target, finish
+from portal.processes.definition import OPEN, Definition, Step, finish
 from portal.processes.endings import DETAILS
 from portal.processes.operations.card_signing import SIGNATURE
 from portal.store.tables import Card
@@ -45,9 +45,7 @@ class SignText(Definition):
     title = "Sign"
     description = "Signs a text with this card, so that others can see that it comes from you."
     role = Role.SELF_SERVICE
-    target = Target(
-        frozenset({ObjectKind.VIRTUAL_SMART_CARD}), frozenset({VirtualSmartCardState.ACTIVE.value}), own=True
-    )
+    target = card_orders.USABLE
     steps = (
         Step("text", "Text", Form((TEXT,))),
         Step(OPEN, "Open Inlay"),
@@ -60,12 +58,17 @@ class SignText(Definition):
             "Inlay's window shows what you sign, and asks for the card's PIN.",
         ),
         OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.CARD: ("Card", "A card for a reader: put it in. Inlay's window asks for its PIN."),
         OrderStep.PROVING: ("Signature", "The card signs."),
         OrderStep.FINISHED: ("Done", "The portal has checked the signature."),
     }
 
     def __init__(self, context: Context) -> None:
         self._context = context
+
+    async def check(self, tx: AsyncSession, parties: Parties) -> None:
+        """A card in a reader has to have been encoded for its holder."""
+        await card_orders.check_usable(tx, cast(Card, parties.target))
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card and the account."""
@@ -78,7 +81,7 @@ class SignText(Definition):
                 card, text = cast(Card, turn.parties.target), cast(str, turn.values[TEXT.name])
                 wanted = Sign(
                     card=card.id,
-                    driver="virtual",
+                    driver=card_orders.driver_of(card),
                     guid=card.guid,
                     label=card.label,
                     document=text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…",

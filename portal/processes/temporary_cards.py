@@ -15,8 +15,9 @@ from portal.model.options import Form, Option
 from portal.processes import certificates
 from portal.processes.definition import Target
 from portal.store import objects
-from portal.store.tables import Card
+from portal.store.tables import Card, ManagedCard
 from portal.store.transitions import is_final
+from protocol.errors import InlayError
 from protocol.messages import Algorithm, Purpose
 
 if TYPE_CHECKING:
@@ -85,6 +86,17 @@ def in_states(states: Iterable[TemporaryCardState]) -> Target:
 def card_of(parties: Parties) -> Card:
     """The card that a process works on."""
     return cast(Card, parties.target)
+
+
+async def check_encoded(tx: AsyncSession, card: Card) -> None:
+    """See that a card in a reader has its holder's PIN and keys.
+
+    Raises:
+        InlayError: ``card_not_encoded``.
+    """
+    managed = await tx.get(ManagedCard, card.id)
+    if managed is None or managed.encoded_for != card.owner_id:
+        raise InlayError("card_not_encoded")
 
 
 async def described(tx: AsyncSession, parties: Parties) -> dict[str, Any]:

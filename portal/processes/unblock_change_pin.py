@@ -13,8 +13,6 @@ from portal.processes.definition import OPEN, Definition, Step, Target, finish
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import PIN_POLICY
 from portal.store import objects
-from portal.store.tables import ManagedCard
-from protocol.errors import InlayError
 from protocol.messages import ChangePin, UnblockPin
 from protocol.messages import Step as OrderStep
 
@@ -71,10 +69,7 @@ class UnblockChangePin(Definition):
         Raises:
             InlayError: ``card_not_encoded``.
         """
-        card = temporary_cards.card_of(parties)
-        managed = await tx.get(ManagedCard, card.id)
-        if managed is None or managed.encoded_for != card.owner_id:
-            raise InlayError("card_not_encoded")
+        await temporary_cards.check_encoded(tx, temporary_cards.card_of(parties))
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card and the account."""

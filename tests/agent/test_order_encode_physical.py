@@ -206,6 +206,28 @@ async def test_a_portal_that_never_answers_in_time_changes_nothing(
     assert untouched(readers)
 
 
+async def test_a_card_that_takes_no_key_from_elsewhere_is_left_as_it_is(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised(next(each for each in PROFILES if IMPORT not in each.yubico and each.chuid)))
+    encode(portal, AUTHENTICATION, ENCRYPTION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "card_feature_missing"
+    assert (await undone(portal)).changing == 0
+    assert untouched(readers)
+
+
+async def test_a_card_that_is_seen_and_cant_be_opened_ends_it_by_its_cause(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised())
+    readers.refusal = "pcsc_failed"
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None)]
+    assert await order(agent, portal) == "pcsc_failed"
+    assert readers.refused < 100
+
+
 # --- the wrong card, no card
 
 

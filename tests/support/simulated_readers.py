@@ -75,6 +75,8 @@ class SimulatedReaders:
         trace: every APDU of sessions, not of looks.
         tear: what happens at each of them.
         torn: called when a card was torn out or the service stopped; puts it back, or another one.
+        refusal: code of what connections are refused with; None: they aren't.
+        refused: how often.
         insertions: reader to how often its state has changed, for those with a card.
     """
 
@@ -83,6 +85,8 @@ class SimulatedReaders:
         self.tear: Tear = lambda _number, _apdu: None
         self.torn: Callable[[str], object] = lambda _reader: None
         self.problem: str | None = None
+        self.refusal: str | None = None
+        self.refused = 0
         self.readers = ["One", "Two"]
         self.insertions: dict[str, int] = {}
         self._cards: dict[str, SimulatedCard] = {}
@@ -160,6 +164,9 @@ class SimulatedReaders:
             return look(card, aids)
 
     def _connect(self, reader: str) -> CardConnection:
+        if self.refusal is not None:
+            self.refused += 1
+            raise InlayError(self.refusal)
         return CardConnection(_Link(self, reader, looking=False), reader)
 
 

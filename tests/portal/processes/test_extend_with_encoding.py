@@ -506,6 +506,22 @@ async def test_a_device_that_undoes_it_by_itself_after_changing(
     assert await state_of_card(kit, card) == TemporaryCardState.FAILED
 
 
+async def test_a_card_that_is_being_worked_on_doesnt_expire_meanwhile(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    view, agent, _ = await begun(kit, olga, card)
+    await kit.portal.pause()
+    async with kit.database.write() as tx:
+        (await tx.get_one(Card, card)).valid_until = kit.clock() - 1
+    assert await kit.portal.expiry.next_due() is None
+    await kit.portal.expiry.run_due()
+    await complete(agent)
+    assert await state_of_card(kit, card) == TemporaryCardState.ASSIGNED
+    assert (await row(kit, card)).valid_until == ordered(agent).valid_until
+    assert view.state is ProcessState.RUNNING
+
+
 # --- to the end
 
 

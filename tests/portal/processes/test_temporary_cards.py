@@ -311,3 +311,26 @@ async def test_withdrawn_and_given_to_somebody_else(kit: Kit, olga: Session, ada
     await _do(kit, olga, AssignTemporaryCard.name, card, {"Person": [ben.user.email.upper()]})
     row = await _row(kit, card)
     assert (row.state, row.owner_id) == (TemporaryCardState.ASSIGNED, ben.user.id)
+
+
+async def test_a_card_whose_days_are_over_expires_by_itself(kit: Kit, olga: Session, ada: Session) -> None:
+    """Not a second before; its certificates go with it, and it can be withdrawn."""
+    card = await _assigned(kit, olga, ada)
+    certificate = await _certificate_on(kit, card, ada)
+    await kit.portal.pause()
+    until = (await _row(kit, card)).valid_until
+    assert await kit.portal.expiry.next_due() == until
+    kit.clock.now = until - 1
+    await kit.portal.expiry.run_due()
+    assert await state_of_card(kit, card) == TemporaryCardState.ASSIGNED
+    kit.clock.now = until
+    await asyncio.gather(kit.portal.expiry.run_due(), kit.portal.expiry.run_due())
+    assert await state_of_card(kit, card) == TemporaryCardState.EXPIRED
+    assert await _revoked(kit) == {certificate: Reason.CESSATION_OF_OPERATION.value}
+    assert await kit.portal.expiry.next_due() is None
+    async with kit.database.read() as tx:
+        query = select(AuditEntry).where(AuditEntry.object_id == card, AuditEntry.actor == "portal")
+        assert [entry.details["why"] for entry in await tx.scalars(query)] == ["expired"]
+    olga = await kit.login("olga@example.org")
+    await _do(kit, olga, WithdrawTemporaryCard.name, card, REASON)
+    assert await state_of_card(kit, card) == TemporaryCardState.UNASSIGNED

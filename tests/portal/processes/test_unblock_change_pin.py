@@ -9,12 +9,15 @@ from sqlalchemy import select
 
 from portal.errors import FieldErrors, NotFound, WrongState
 from portal.model.states import ProcessState, Role, TemporaryCardState
+from portal.processes.check_card import CheckCard
+from portal.processes.sign_text import SignText
 from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 from portal.store.tables import AuditEntry
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import (
+    Authenticate,
     ChangePin,
     ErrorData,
     Finished,
@@ -25,6 +28,7 @@ from protocol.messages import (
     Undo,
     Undone,
 )
+from tests.portal.processes.test_card_signatures import digest_of, signed
 from tests.portal.processes.test_extend_with_encoding import assigned, encoded, options, row, step
 from tests.support.databases import BACKENDS
 from tests.support.stored_objects import put_card, state_of_card
@@ -128,6 +132,31 @@ async def test_what_is_not_that_cards_receipt_undoes_the_order(
     assert isinstance(undo, Undo)
     assert undo.error.error == "params_invalid"
     assert (await kit.services.process(ada, view.id)).state is ProcessState.FAILED
+
+
+async def test_the_card_checks_and_signs_once_it_was_encoded(kit: Kit, olga: Session, ada: Session) -> None:
+    """*Check card* and *Sign* are for cards in a reader, too; what is signed is checked by the same code."""
+    card = await assigned(kit, olga, ada)
+    for name in (CheckCard.name, SignText.name):
+        with pytest.raises(InlayError) as caught:
+            await kit.services.start_process(ada, name, ObjectRef("temporary_card", card))
+        assert caught.value.code == "card_not_encoded"
+    keys = (await encoded(kit, olga, card)).card
+    view = await step(kit, ada, CheckCard.name, card, {})
+    code = await kit.services.new_code(ada, view.id)
+    agent = await kit.agent()
+    await agent.claim(code.code)
+    assert agent.order is not None
+    wanted = agent.order.parameters
+    assert isinstance(wanted, Authenticate)
+    assert (wanted.driver, wanted.guid) == ("piv", keys.guid)
+    await agent.consent(number="417")
+    await kit.bind(ada, view.id, "417")
+    assert isinstance(await agent.hear(), Proceed)
+    given = signed(keys.keys["9A"], keys.certificates["9A"], digest_of(agent))
+    await agent.say(Receipt(guid=keys.guid, signature=given))
+    assert isinstance(await agent.hear(), Finished)
+    assert "The card works" in (await kit.services.process(ada, view.id)).facts["Result"]
 
 
 async def test_an_unknown_pin_is_said_in_the_page(kit: Kit, olga: Session, ada: Session) -> None:

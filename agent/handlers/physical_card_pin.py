@@ -1,0 +1,61 @@
+"""The PIN of a card in a reader, typed and right, before an order uses its keys; asked for while there are tries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from agent.handlers.order_steps import ask
+from agent.handlers.pin_questions import tries_warning
+from agent.pcsc import piv_pin
+from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM
+from agent.ports import KnownSecret, WindowFailed
+from agent.returning_card import GONE
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from agent.order_ports import OrderContext
+    from agent.returning_card import ReturningCard
+
+KNOWN: Final = KnownSecret("PIN of the card", PIV_PIN_MINIMUM, PIV_PIN_BYTES)
+_TORN: Final = "The card went away while its PIN was checked: a try may have been spent."
+
+
+async def right_pin(
+    context: OrderContext, card: ReturningCard, typed: Callable[[], Awaitable[None]]
+) -> bytearray:
+    """The card's PIN; the caller wipes it. A wrong one costs the try that it is, and is never sent a second time.
+
+    Args:
+        context: the order, in whose window it is asked for.
+        card: the card; waited for where it isn't there.
+        typed: shows that something is done, once the person has typed.
+
+    Raises:
+        InlayError: ``card_pin_blocked``; ``user_cancelled`` …
+    """
+    wrong = ""
+    while True:
+        tries = await context.guard(card.run(piv_pin.tries_left))
+        if tries == 0:
+            raise InlayError("card_pin_blocked")
+        few = None if tries is None else tries_warning("PIN", tries)
+        warning = " ".join(text for text in (wrong, few) if text) or None
+        prompt = dataclasses.replace(context.prompt, known=KNOWN, warning=warning, confirm_label="Go on")
+        answer = await ask(context, prompt)
+        try:
+            if answer.known is None:
+                raise WindowFailed(None)
+            await typed()
+            await card.verify(answer.known)
+            return bytearray(answer.known)
+        except InlayError as error:
+            if error.code == "card_pin_wrong":
+                wrong = error.happened
+            elif error.code in GONE:
+                wrong = _TORN
+            else:
+                raise
+        finally:
+            answer.wipe()
