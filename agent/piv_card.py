@@ -1,7 +1,8 @@
 """A physical PIV card as orders work on cards: keys, requests, certificates, proofs, by the driver *piv*.
 
 The methods are those of ``agent.order_ports.CardInProgress``; what may be said of the card is `PivCardFacts`. A PIN
-is sent when the card wants it and was right before: one that was wrong is never sent again, whoever asks for it.
+is sent when the card wants it and was right before: one that was wrong is never sent again, whoever asks for it. One
+that is typed at the reader's keys is asked for there whenever the card wants it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from protocol.messages import Algorithm, CertificateRequest
 
 if TYPE_CHECKING:
     from agent.card_session import CardSession
+    from agent.pad_entry import PadEntry
     from agent.pcsc.connection import CardConnection
     from agent.pcsc.piv_keys import PublicKey
     from protocol.messages import Challenge
@@ -62,9 +64,14 @@ class PivCardFacts:
 class PivCard:
     """A selected card in a session; management authentication and the session itself are the order's."""
 
-    def __init__(self, session: CardSession) -> None:
-        """Use a card that is connected and selected."""
-        self._session = session
+    def __init__(self, session: CardSession, pad: PadEntry | None = None) -> None:
+        """Use a card that is connected and selected.
+
+        Args:
+            session: its session.
+            pad: asks for the PIN at the reader; what the methods get for a PIN is not looked at then.
+        """
+        self._session, self._pad = session, pad
         self._public: dict[int, PublicKey] = {}
         self._verified = False
         self._salt = os.urandom(16)
@@ -226,6 +233,11 @@ class PivCard:
         return work(card, slot, public)
 
     def _verify(self, card: CardConnection, pin: bytearray) -> None:
+        if self._pad is not None:
+            self._verified = False
+            self._pad.verify(card)
+            self._verified = True
+            return
         mark = hmac.digest(self._salt, bytes(pin), hashlib.sha256)
         if mark in self._refused:
             raise self._refused[mark]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.card_search import WantedAgain, WantedIdentity
+from agent.pad_entry import PadEntry
 from agent.pcsc import piv_objects, piv_pin, piv_select
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import PUK
@@ -94,6 +95,7 @@ class ReturningCard:
         self._key_is_needed = self._proved = False
         self._session: CardSession | None = None
         self._card: PivCard | None = None
+        self._pad: PadEntry | None = None
         self._taken: WantedAgain | None = None
         self._waited = False
         self.serial: str | None = None
@@ -185,6 +187,26 @@ class ReturningCard:
             await self.let_go()  # nobody is waited for with a card that something was proved to
             raise
 
+    async def verify_at_pad(self, warn: Callable[[int], str | None]) -> None:
+        """VERIFY the PIN, typed at the keys of the reader, now and whenever the card wants it again.
+
+        Args:
+            warn: what has to be read before the next try, by how many are left.
+
+        Raises:
+            InlayError: ``pad_…``: the reader can't ask, or nobody types; ``card_pin_blocked``.
+        """
+
+        async def show(text: str) -> None:
+            await self._show(text, can_cancel=not self.changed)
+
+        self._pad, self._card = PadEntry(show, warn), None
+        try:
+            await self._piv(lambda card: card.verify(bytearray()))
+        except InlayError:
+            self._pad = self._card = None  # as before: another way may be asked for
+            raise
+
     def has_its_guid(self) -> None:
         """The order's GUID was written: from here on no card without it is the one."""
         if self._taken is not None:
@@ -256,12 +278,14 @@ class ReturningCard:
         async def on_card(session: CardSession) -> T:
             return await work(self._on(session))
 
-        return await self.with_session(on_card)
+        if self._pad is None:
+            return await self.with_session(on_card)
+        return await self._pad.until_typed(lambda: self.with_session(on_card))
 
     def _on(self, session: CardSession) -> PivCard:
         """The card in this session, which knows of its keys what it knew in the session before."""
         if self._card is None:
-            self._card = PivCard(session)
+            self._card = PivCard(session, self._pad)
         else:
             self._card.move_to(session)
         return self._card

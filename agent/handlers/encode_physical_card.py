@@ -159,7 +159,10 @@ class _Encoding:
                 await self._context.guard(self._card.prove_key())
                 return await self._encode(answer.pin)
             pin = await right_pin(
-                self._context, self._card, lambda: show(self._context, Step.CARD, self._steps)
+                self._context,
+                self._card,
+                lambda: show(self._context, Step.CARD, self._steps),
+                self._ordered.pin.where,
             )
             try:
                 await self._context.guard(self._card.prove_key())
@@ -265,7 +268,7 @@ def _changes_first(ordered: EncodeCard) -> bool:
 
 
 def _check(ordered: EncodeCard) -> None:
-    """What this version can do with a physical card, with the PIN typed in a window."""
+    """What this version can do with a physical card."""
     check_keys(ordered.keys, frozenset(KeySource))
     _management(ordered)
     others = [step.value for step in ordered.steps if step is not CardStep.SET_PIN]
@@ -273,7 +276,8 @@ def _check(ordered: EncodeCard) -> None:
         raise InlayError("encoding_unsupported", what=f"the step {others[0]}")
     entry, sets = ordered.pin, CardStep.SET_PIN in ordered.steps
     wanted = "new" if sets else "verify"
-    if entry.kind != wanted or entry.where == "pad" or (entry.policy is None) == sets:
+    # the PUK of a new PIN comes from the portal: nobody could type it at the reader
+    if entry.kind != wanted or (sets and entry.where == "pad") or (entry.policy is None) == sets:
         raise InlayError("encoding_unsupported", what=f"the PIN entry {entry.kind} {entry.where}")
     if entry.policy is not None:
         plain_rules(entry.policy)
@@ -306,6 +310,7 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
     if CardStep.SET_PIN in ordered.steps:
         lines.append("You choose its new PIN now; the old one is forgotten.")
     else:
-        lines.append("Its PIN stays; you are asked for it when the card is there.")
-    lines.append("You need the card, and a reader.")
+        at = " at the keys of the reader" if ordered.pin.where == "pad" else ""
+        lines.append(f"Its PIN stays; you are asked for it{at} when the card is there.")
+    lines.append(f"You need the card, and a reader{' with keys' if ordered.pin.where == 'pad' else ''}.")
     return tuple(lines)

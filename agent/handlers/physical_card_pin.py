@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from agent.handlers.order_steps import ask
 from agent.handlers.pin_questions import tries_warning
+from agent.pad_entry import has_pad
 from agent.pcsc import piv_pin
 from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM
 from agent.ports import KnownSecret, WindowFailed
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
 
 KNOWN: Final = KnownSecret("PIN of the card", PIV_PIN_MINIMUM, PIV_PIN_BYTES)
 _TORN: Final = "The card went away while its PIN was checked: a try may have been spent."
+_CANT_ASK: Final = frozenset({"pad_missing", "pad_refused", "pad_too_small"})
+"""What a reader with keys says that can't ask for this card's PIN after all."""
 
 
 async def right_pin(
-    context: OrderContext, card: ReturningCard, typed: Callable[[], Awaitable[None]]
+    context: OrderContext,
+    card: ReturningCard,
+    typed: Callable[[], Awaitable[None]],
+    where: Literal["window", "pad", "auto"] = "window",
 ) -> bytearray:
     """The card's PIN; the caller wipes it. A wrong one costs the try that it is, and is never sent a second time.
 
@@ -31,10 +37,22 @@ async def right_pin(
         context: the order, in whose window it is asked for.
         card: the card; waited for where it isn't there.
         typed: shows that something is done, once the person has typed.
+        where: where it is typed; ``auto``: at the reader where that can ask for it.
+
+    Returns:
+        The PIN; nothing where it is typed at the reader, and asked for there whenever the card wants it.
 
     Raises:
-        InlayError: ``card_pin_blocked``; ``user_cancelled`` …
+        InlayError: ``card_pin_blocked``; ``pad_…``; ``user_cancelled`` …
     """
+    if where == "pad" or (where == "auto" and await context.guard(card.run(has_pad))):
+        try:
+            await context.guard(card.verify_at_pad(lambda tries: tries_warning("PIN", tries)))
+        except InlayError as error:
+            if where == "pad" or error.code not in _CANT_ASK:
+                raise
+        else:
+            return bytearray()
     wrong = ""
     while True:
         tries = await context.guard(card.run(piv_pin.tries_left))

@@ -63,7 +63,10 @@ async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -
         ({"driver": "pkcs11"}, "encoding_unsupported"),
         ({"steps": [CardStep.INITIALISE]}, "encoding_unsupported"),
         ({"steps": [CardStep.BLOCK]}, "encoding_unsupported"),
-        ({"pin": PinEntry(kind="verify", where="pad")}, "encoding_unsupported"),
+        (
+            {"steps": [CardStep.SET_PIN], "pin": PinEntry(kind="new", where="pad", policy=PinPolicy())},
+            "encoding_unsupported",
+        ),
         ({"pin": PinEntry(kind="none")}, "encoding_unsupported"),
         ({"pin": PinEntry(kind="new", policy=PinPolicy())}, "encoding_unsupported"),
         ({"steps": [CardStep.SET_PIN]}, "encoding_unsupported"),

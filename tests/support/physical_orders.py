@@ -26,7 +26,7 @@ from protocol.messages import (
 )
 from tests.cards.profiles import PROFILES, Profile
 from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard
-from tests.support.agent_parts import CODE, AgentParts, running_agent
+from tests.support.agent_parts import CODE, AgentParts, HasReaders, running_agent
 from tests.support.fake_order import OrderAtPortal
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import FakeWindow
@@ -120,9 +120,7 @@ def put_back(readers: SimulatedReaders, card: SimulatedCard) -> None:
 
 
 @asynccontextmanager
-async def encoding_agent(
-    home: Path, readers: SimulatedReaders, portal: FakePortal
-) -> AsyncIterator[AgentParts]:
+async def encoding_agent(home: Path, readers: HasReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     """An agent with these readers, and a portal that has what a card comes with."""
     async with running_agent(home, readers) as running:
         running.trust_portal(portal)

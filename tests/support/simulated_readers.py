@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.ordered_card import CardReaders
+from agent.pcsc import pin_pad
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.look import Evidence, look
 from agent.pcsc.reader_events import Look, ReaderLook
@@ -19,6 +20,12 @@ Tear = Callable[[int, bytes], str | None]
 ``before`` and ``after``: the card is torn out before the command, or when it was carried out; ``reset``: another
 program resets it; ``service``: the service stops, and with it every connection.
 """
+
+
+Typed = bytes | Callable[[], bytes]
+"""What is typed at a pad: a PIN, or two bytes that the pad answers itself; or what says it, in the card's thread."""
+_VERIFY_CODE = 0x42330006
+"""Control code by which a simulated reader asks for a PIN."""
 
 
 class _Link(SimulatedLink):
@@ -46,6 +53,22 @@ class _Link(SimulatedLink):
             return answer
         self._readers.tear_out(self._reader)
         raise InlayError("pcsc_card_removed")
+
+    def ask_reader(self, function: int) -> bytes:
+        if self._readers.pads.get(self._reader) is None:
+            return super().ask_reader(function)
+        return bytes((pin_pad.VERIFY_PIN_DIRECT, 4)) + _VERIFY_CODE.to_bytes(4, "big")
+
+    def control(self, code: int, data: bytes) -> bytes:
+        """What the reader with a pad does: the person types, and the PIN goes into the command (part 10, 2.5.2)."""
+        assert code == _VERIFY_CODE
+        assert self.held
+        entry = self._readers.pads[self._reader].pop(0)
+        typed = entry if isinstance(entry, bytes) else entry()
+        if len(typed) == 2:
+            return typed
+        assert data[19:] == bytes.fromhex("0020008008FFFFFFFFFFFFFFFF")
+        return self.transmit(data[19:24] + typed.ljust(8, b"\xff"))
 
     def begin(self) -> None:
         self._check()
@@ -75,6 +98,7 @@ class SimulatedReaders:
         trace: every APDU of sessions, not of looks.
         tear: what happens at each of them.
         torn: called when a card was torn out or the service stopped; puts it back, or another one.
+        pads: reader with a PIN pad to what is typed there next.
         refusal: code of what connections are refused with; None: they aren't.
         refused: how often.
         insertions: reader to how often its state has changed, for those with a card.
@@ -85,6 +109,7 @@ class SimulatedReaders:
         self.tear: Tear = lambda _number, _apdu: None
         self.torn: Callable[[str], object] = lambda _reader: None
         self.problem: str | None = None
+        self.pads: dict[str, list[Typed]] = {}
         self.refusal: str | None = None
         self.refused = 0
         self.readers = ["One", "Two"]

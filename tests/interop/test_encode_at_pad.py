@@ -1,0 +1,91 @@
+"""*Encode card* with the PIN typed at a reader with a pad: real pcscd, a driver with its features, our card in it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import keys_system
+from agent.pcsc import scard
+from agent.vsc import personalise
+from agent.vsc.card import VirtualCard
+from protocol.messages import PinEntry
+from tests.cards.simulated import FACTORY_KEY
+from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest, cheap_cards
+from tests.support.certificates import ThrowAwayCA
+from tests.support.fake_order import AUTHENTICATION, SIGNATURE
+from tests.support.fake_portal import FakePortal
+from tests.support.pcscd import PrivatePcscd
+from tests.support.physical_orders import encode, encoding_agent, kept, order, undone
+from tests.support.pin_pad_reader import CANCELLED, READER, PinPad, pin_pad
+from tests.support.processes import wait_until
+from tests.support.virtual_cards import PIN, empty_card, prove_management, store_in
+
+pytestmark = pytest.mark.interop
+AT_PAD = PinEntry(kind="verify", where="pad")
+SET_KEY = bytes.fromhex("00FFFFFF1B0A9B18")
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> VirtualCard:
+    """A card without keys, with a factory's management key."""
+    made = empty_card(store_in(tmp_path))
+    personalise.activate(made)
+    assert made.transmit(bytes.fromhex("00A4040009A0000003080000100000")).endswith(b"\x90\x00")
+    prove_management(made)
+    assert made.transmit(SET_KEY + FACTORY_KEY) == b"\x90\x00"
+    made.reset()
+    return made
+
+
+@pytest.fixture
+def pad(pcscd: PrivatePcscd, card: VirtualCard) -> Iterator[PinPad]:
+    """The reader with the card in it; its socket's path is a short one."""
+    with tempfile.TemporaryDirectory() as folder, pin_pad(Path(folder), pcscd, card) as running:
+        wait_until(lambda: any(each.name == READER and each.present for each in scard.list_readers()), "it")
+        yield running
+
+
+@pytest.fixture
+async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
+    async with FakePortal(https_ca) as running:
+        yield running
+
+
+@pytest.fixture
+async def agent(
+    tmp_path: Path, pad: PinPad, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AgentParts]:
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    cheap_cards(monkeypatch)
+    async with encoding_agent(tmp_path / "home", PcscReadersOfATest(), portal) as running:
+        running.windows.answers = [(None, None)]
+        yield running
+
+
+async def test_cancelled_at_the_pad_the_card_stays_as_it_was(
+    agent: AgentParts, portal: FakePortal, pad: PinPad, card: VirtualCard
+) -> None:
+    pad.typed += [CANCELLED]
+    encode(portal, AUTHENTICATION, guid=card.guid.hex(), pin=AT_PAD)
+    assert await order(agent, portal) == "pad_cancelled"
+    assert (await undone(portal)).changing == 0
+    assert card.details().pin_tries == 3
+
+
+async def test_encoded_and_extended_with_the_pin_at_the_pad_alone(
+    agent: AgentParts, portal: FakePortal, pad: PinPad, card: VirtualCard
+) -> None:
+    pad.typed += [b"999999", *[PIN] * 8]
+    encode(portal, AUTHENTICATION, SIGNATURE, guid=card.guid.hex(), pin=AT_PAD)
+    assert await order(agent, portal) == "finished", portal.orders[CODE].undone
+    encode(portal, kept(AUTHENTICATION), guid=card.guid.hex(), pin=PinEntry(kind="verify", where="auto"))
+    assert await order(agent, portal, OTHER_CODE) == "finished", portal.orders[OTHER_CODE].undone
+    assert [len(window.asked) for window in agent.windows.opened] == [1, 1]
+    assert card.details().pin_tries == 3
