@@ -181,8 +181,8 @@ async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> None:
         await web.TCPSite(runner, "127.0.0.1", 8443, ssl_context=ca.server_context()).start()
         await kit.portal.accounts.add("olga@example.org", "Olga Example", PASSWORD, STAFF)
         login = await kit.services.login("olga@example.org", PASSWORD, "192.0.2.1")
-        stage = await set_stage(kit, login.session)
         await save_options(kit, login.session)
+        stage = await set_stage(kit, login.session)
         policies = Policies().block_loopback(portal.origin)
         browser = chromium(
             display, work, portal=portal, ca_file=ca.ca_file, policies=policies, extra=["--hide-scrollbars"]
