@@ -10,11 +10,9 @@ import pytest
 
 from agent import keys_system
 from agent.pcsc import scard
-from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from protocol.messages import PinEntry
-from tests.cards.simulated import FACTORY_KEY
-from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest, cheap_cards
+from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
@@ -22,23 +20,15 @@ from tests.support.pcscd import PrivatePcscd
 from tests.support.physical_orders import encode, encoding_agent, kept, order, undone
 from tests.support.pin_pad_reader import CANCELLED, READER, PinPad, pin_pad
 from tests.support.processes import wait_until
-from tests.support.virtual_cards import PIN, empty_card, prove_management, store_in
+from tests.support.virtual_cards import PIN, factory_card
 
 pytestmark = pytest.mark.interop
 AT_PAD = PinEntry(kind="verify", where="pad")
-SET_KEY = bytes.fromhex("00FFFFFF1B0A9B18")
 
 
 @pytest.fixture
 def card(tmp_path: Path) -> VirtualCard:
-    """A card without keys, with a factory's management key."""
-    made = empty_card(store_in(tmp_path))
-    personalise.activate(made)
-    assert made.transmit(bytes.fromhex("00A4040009A0000003080000100000")).endswith(b"\x90\x00")
-    prove_management(made)
-    assert made.transmit(SET_KEY + FACTORY_KEY) == b"\x90\x00"
-    made.reset()
-    return made
+    return factory_card(tmp_path)
 
 
 @pytest.fixture
@@ -63,7 +53,6 @@ async def agent(
         raise keys_system.KeystoreMissing
 
     monkeypatch.setattr(keys_system, "_trusted_backend", missing)
-    cheap_cards(monkeypatch)
     async with encoding_agent(tmp_path / "home", PcscReadersOfATest(), portal) as running:
         running.windows.answers = [(None, None)]
         yield running

@@ -24,7 +24,6 @@ from yubikit.piv import OBJECT_ID, SLOT, PivSession
 
 from agent import keys_system
 from agent.pcsc import scard
-from agent.vsc import personalise
 from portal import option_store
 from portal.ca.authority import Reason
 from portal.model.card_options import TEMPORARY_CARDS
@@ -41,7 +40,7 @@ from tests.interop.card.clients import MODULE
 from tests.support.agent_parts import PcscReadersOfATest
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.processes import wait_until
-from tests.support.virtual_cards import PUK, InReader, empty_card, prove_management, store_in
+from tests.support.virtual_cards import FACTORY_KEY, PUK, InReader, factory_card
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -57,7 +56,6 @@ pytestmark = pytest.mark.interop
 
 DAY: Final = 86_400
 NEW, LATER = b"246810", b"975310"
-FACTORY_KEY: Final = bytes.fromhex("0102030405060708" * 3)
 REASONS: Final = {"9A": "authentication", "9C": "signature", "9D": "encryption"}
 
 
@@ -79,13 +77,7 @@ async def stage(
 
 @pytest.fixture
 def card(tmp_path: Path) -> VirtualCard:
-    """A card as it comes from its maker: no keys, the factory's PUK and management key."""
-    made = empty_card(store_in(tmp_path))
-    personalise.activate(made)
-    assert made.transmit(bytes.fromhex("00A4040009A0000003080000100000")).endswith(b"\x90\x00")
-    prove_management(made)
-    assert made.transmit(bytes.fromhex("00FFFFFF1B0A9B18") + FACTORY_KEY) == b"\x90\x00"
-    return made
+    return factory_card(tmp_path)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CHEAP = Argon2Cost(passes=1, memory_kib=64, lanes=1)
 PIN, PUK = b"123456", b"87654321"
+FACTORY_KEY = bytes.fromhex("0102030405060708" * 3)
 RSA_KEYS = {0x9A: Algorithm.RSA_2048, 0x9C: Algorithm.RSA_2048, 0x9D: Algorithm.RSA_2048}
 EC_KEYS = {0x9A: Algorithm.P_256, 0x9C: Algorithm.P_256, 0x9D: Algorithm.P_256}
 
@@ -133,6 +134,17 @@ class Issuer:
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
             )
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def factory_card(folder: Path) -> VirtualCard:
+    """A card as it comes from its maker: no keys, the factory's PUK and management key."""
+    made = empty_card(store_in(folder))
+    personalise.activate(made)
+    assert made.transmit(bytes.fromhex("00A4040009A0000003080000100000")).endswith(b"\x90\x00")
+    prove_management(made)
+    assert made.transmit(bytes.fromhex("00FFFFFF1B0A9B18") + FACTORY_KEY) == b"\x90\x00"
+    made.reset()
+    return made
 
 
 class InReader:
