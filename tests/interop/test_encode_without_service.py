@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from tests.support.virtual_cards import InReader, factory_card
 
 pytestmark = pytest.mark.interop
 CODE = "abcdefghijklmnopqrstuv"
+LASTING = ThreadPoolExecutor(1)
+"""pcscd ends with the thread that started it (PR_SET_PDEATHSIG): this one lasts as long as the test run."""
 
 
 @pytest.fixture
@@ -59,11 +62,12 @@ async def test_stopped_while_the_portal_is_awaited_and_started_again_it_is_finis
         ending = asyncio.create_task(order(agent, portal))
         at = await (await portal.claimed(CODE)).until(lambda item: item.requests is not None)
         assert at.requests is not None
-        await asyncio.to_thread(pcscd.stop)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(LASTING, pcscd.stop)
         await portal.say(at, portal.ca.answer(at.order, at.requests, at.consented))
         window = agent.windows.opened[0]
         await window.until_said("pcscd")
-        await asyncio.to_thread(pcscd.start)
+        await loop.run_in_executor(LASTING, pcscd.start)
         assert await ending == "finished"
     assert at.changing == 1
     assert len(at.questions) == 2
