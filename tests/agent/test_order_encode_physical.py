@@ -367,7 +367,7 @@ async def test_an_agent_that_is_ended_after_it_undoes_the_order_and_tells_the_po
         await restarted.desk.resume()
         at = await undone(portal)
         assert at.undone is not None
-        assert (at.undone.error, at.changing) == ("order_interrupted", 1)
+        assert (at.undone.error, at.changing) == ("card_half_done", 1)
 
 
 # --- the way it should go, on every kind of card
