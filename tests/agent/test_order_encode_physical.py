@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.support.physical_orders import (
     CHANGING,
     ENCRYPTION,
     FRESH,
+    FULL,
     NEW,
     NEW_KEY,
     WRONG,
@@ -137,6 +139,18 @@ async def test_no_session_is_open_with_anything_proved_while_a_person_is_asked(
 
 
 # --- the portal's key
+
+
+@pytest.mark.parametrize("right", [False, True])
+async def test_a_card_that_can_not_read_a_mutual_template_is_asked_by_a_challenge(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, right: bool
+) -> None:
+    card = personalised(dataclasses.replace(FULL, strict=3, wrong_management=0x6A80))
+    readers.put(card)
+    portal.management_keys = [bytes(24), FACTORY_KEY if right else bytes(range(24))]
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == ("finished" if right else "card_management_wrong")
 
 
 async def test_a_card_with_another_management_key_is_left_as_it_is(
