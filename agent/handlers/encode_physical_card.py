@@ -187,8 +187,7 @@ class _Encoding:
 
     async def _encode(self, pin: bytearray) -> CardSummary:
         context, ordered, card = self._context, self._ordered, self._card
-        if not card.imports and any(key.source is KeySource.IMPORT for key in ordered.keys):
-            raise InlayError("card_feature_missing", command="IMPORT KEY")  # before anything is lost for it
+        _check_card(card, ordered)
         if _changes_first(ordered):
             await self._change()
         await begin(context, Step.KEYS, self._steps)
@@ -272,6 +271,19 @@ def _set_key(card: CardConnection, algorithm: ManagementAlgorithm, key: bytearra
     except ValueError:
         raise DecodeError("params_invalid", "$.management_key") from None
     return True
+
+
+def _check_card(card: ReturningCard, ordered: EncodeCard) -> None:
+    """What the card has to be able to do, as far as it tells: before anything is lost for it.
+
+    Raises:
+        InlayError: ``card_feature_missing``, ``card_algorithm_missing``.
+    """
+    for key in ordered.keys:
+        if key.source is KeySource.IMPORT and not card.imports:
+            raise InlayError("card_feature_missing", command="IMPORT KEY")
+        if key.source is not KeySource.KEEP and not card.knows(key.algorithm):
+            raise InlayError("card_algorithm_missing", algorithm=key.algorithm.value)
 
 
 def _changes_first(ordered: EncodeCard) -> bool:

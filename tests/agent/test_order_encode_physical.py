@@ -19,7 +19,7 @@ from protocol.messages import (
     PinEntry,
     PinPolicy,
 )
-from tests.cards.profiles import IMPORT, PROFILES, SET_KEY, Profile
+from tests.cards.profiles import IMPORT, PROFILES, RSA_2048, SET_KEY, Profile
 from tests.cards.simulated import FACTORY_KEY, PIN, SimulatedCard
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE, OrderAtPortal
@@ -135,6 +135,17 @@ async def test_no_session_is_open_with_anything_proved_while_a_person_is_asked(
     assert not card.managed
     await window.close_by_person()
     assert await ending == "user_cancelled"
+    assert untouched(readers)
+
+
+async def test_an_algorithm_that_the_card_does_not_name_is_said_before_anything_is_changed(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised(dataclasses.replace(FULL, template="ac", algorithms=(RSA_2048,))))
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "card_algorithm_missing"
+    assert (await undone(portal)).changing == 0
     assert untouched(readers)
 
 
