@@ -263,6 +263,22 @@ class ReturningCard:
 
         await self.with_session(setting)
 
+    async def change_puk(self, old: bytearray, new: bytearray) -> None:
+        """Give the card another PUK: one try of the old one, sent once.
+
+        Raises:
+            InlayError: ``card_puk_wrong``, ``card_puk_blocked``, ``card_refused`` …; any of `GONE`: it isn't known
+                whether it was done.
+        """
+        await self.run(CardConnection.keep_alive)
+        session = await self._present()
+        try:
+            await session.run(piv_pin.change, PUK, old, new)
+        except InlayError as error:
+            if error.code in GONE:
+                await self.let_go()
+            raise
+
     async def write_certificate(self, slot: str, der: bytes) -> None:
         """Write a certificate, and read it back."""
         await self._piv(lambda card: card.write_certificate(slot, der))

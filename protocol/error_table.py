@@ -308,6 +308,9 @@ _ROWS: Final = (
           "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."),
     Cause("card_half_done", 1930, "The card is half done.", "Inlay was stopped while it changed the card.",
           "Start again from the page, which finishes it; don't use the card before."),
+    Cause("card_puk_unknown", 1931, "It is not known which PUK the card has.",
+          "The card or Inlay was interrupted in the moment in which the PUK was changed, and too few tries are left to find out by trying.",
+          "Send the log to support: they can reset the card with its maker's tool, and start again."),
     # readers with a PIN pad
     Cause("pad_missing", 1660, "The PIN can't be typed at the reader.", "The reader has no keys for it.",
           "Use a reader with a PIN pad, or have the portal allow the PIN in Inlay's window."),

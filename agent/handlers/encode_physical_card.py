@@ -26,7 +26,8 @@ from agent.handlers.card_writing import (
     wipe,
     write,
 )
-from agent.handlers.order_steps import account_line, agree, ask
+from agent.handlers.new_puk import replace_puk
+from agent.handlers.order_steps import account_line, agree, ask, secret
 from agent.handlers.physical_card_pin import right_pin
 from agent.management_proof import ALGORITHMS, PortalKey
 from agent.pcsc import piv_authenticate, piv_objects
@@ -171,12 +172,7 @@ class _Encoding:
             if answer.pin is not None:
                 await self._context.guard(self._card.prove_key())
                 return await self._encode(answer.pin)
-            pin = await right_pin(
-                self._context,
-                self._card,
-                lambda: show(self._context, Step.CARD, self._steps),
-                self._ordered.pin.where,
-            )
+            pin = await self._pin()
             try:
                 await self._context.guard(self._card.prove_key())
                 return await self._encode(pin)
@@ -184,6 +180,17 @@ class _Encoding:
                 wipe(pin)
         except InlayError as error:
             raise (HalfDone(error) if self._steps is _AFTER else error) from None
+
+    async def _pin(self) -> bytearray:
+        """The PIN that the portal gives, or the card's own, typed and right; the caller wipes it."""
+        if self._ordered.pin.kind == "given":
+            return secret(self._context, self._agreed.pin, "pin")
+        return await right_pin(
+            self._context,
+            self._card,
+            lambda: show(self._context, Step.CARD, self._steps),
+            self._ordered.pin.where,
+        )
 
     async def _encode(self, pin: bytearray) -> CardSummary:
         context, ordered, card = self._context, self._ordered, self._card
@@ -195,8 +202,9 @@ class _Encoding:
             giving = card.run(_give_identity, ordered.guid, ordered.valid_until)
             await context.guard(context.record("identity", giving))
             card.has_its_guid()
+        puk_replaced = ordered.new_puk and await replace_puk(context, card, self._agreed)
         if CardStep.SET_PIN in ordered.steps:
-            await context.guard(context.record("set pin", self._set_pin(pin)))
+            await context.guard(context.record("set pin", self._set_pin(pin, replaced=puk_replaced)))
         asked = await requests(context, card, ordered.keys, pin)
         await context.send(Requests(guid=ordered.guid, serial=card.serial, requests=asked))
         await begin(context, Step.CERTIFICATES, self._steps)
@@ -206,7 +214,9 @@ class _Encoding:
         replaced = await self._replace_key()
         found = await prove(context, card, issued, pin, self._steps)
         await card.close()  # reset, before anything else: what was proved to it is worth nothing any more
-        receipt = Receipt(guid=ordered.guid, proofs=found, management_replaced=replaced)
+        receipt = Receipt(
+            guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
+        )
         await context.send(receipt)
         return self._summary(issued)
 
@@ -220,11 +230,10 @@ class _Encoding:
         await self._context.send(Changing())
         await self._card.awaiting(self._context.delivered())
 
-    async def _set_pin(self, pin: bytearray) -> None:
-        token = self._agreed.puk
-        if token is None:
-            raise DecodeError("params_invalid", "$.puk")
-        puk = self._context.decrypt(token)
+    async def _set_pin(self, pin: bytearray, *, replaced: bool) -> None:
+        """By the PUK that the card has now."""
+        token = self._agreed.new_puk if replaced else self._agreed.puk
+        puk = secret(self._context, token, "puk")
         try:
             await self._card.set_pin(puk, pin)
         finally:
@@ -235,10 +244,7 @@ class _Encoding:
         wanted = _management(self._ordered).replace
         if wanted is None:
             return False
-        token = self._agreed.management_key
-        if token is None:
-            raise DecodeError("params_invalid", "$.management_key")
-        key = self._context.decrypt(token)
+        key = secret(self._context, self._agreed.management_key, "management_key")
         try:
             replacing = self._card.run(_set_key, ALGORITHMS[wanted], key)
             return await self._context.guard(self._context.record("management key", replacing))
@@ -300,10 +306,13 @@ def _check(ordered: EncodeCard) -> None:
     if others:
         raise InlayError("encoding_unsupported", what=f"the step {others[0]}")
     entry, sets = ordered.pin, CardStep.SET_PIN in ordered.steps
-    wanted = "new" if sets else "verify"
+    wanted = ("new", "given") if sets else ("verify",)
     # the PUK of a new PIN comes from the portal: nobody could type it at the reader
-    if entry.kind != wanted or (sets and entry.where == "pad") or (entry.policy is None) == sets:
+    chosen = entry.kind == "new"
+    if entry.kind not in wanted or (sets and entry.where == "pad") or (entry.policy is not None) != chosen:
         raise InlayError("encoding_unsupported", what=f"the PIN entry {entry.kind} {entry.where}")
+    if ordered.new_puk and not sets:
+        raise InlayError("encoding_unsupported", what="a new PUK without a new PIN")
     if entry.policy is not None:
         plain_rules(entry.policy)
 
@@ -332,7 +341,9 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
     if any(key.source is KeySource.IMPORT for key in ordered.keys):
         lines.append("It gets encryption keys that the portal keeps a copy of.")
     lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
-    if CardStep.SET_PIN in ordered.steps:
+    if ordered.pin.kind == "given":
+        lines.append("The portal sets its first PIN, and tells its holder.")
+    elif CardStep.SET_PIN in ordered.steps:
         lines.append("You choose its new PIN now; the old one is forgotten.")
     else:
         at = " at the keys of the reader" if ordered.pin.where == "pad" else ""

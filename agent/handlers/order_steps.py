@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from protocol.errors import InlayError
+from protocol.errors import DecodeError, InlayError
 from protocol.messages import Consented, Proceed, Step
 
 if TYPE_CHECKING:
@@ -26,6 +26,18 @@ T = TypeVar("T")
 def account_line(order: Order) -> str:
     """The account as consent shows it: the id first, for a name is its owner's choice."""
     return f"{order.account.user_id} ({order.account.name})"
+
+
+def secret(context: OrderContext, token: str | None, field: str) -> bytearray:
+    """A secret that ``proceed`` brought; the caller wipes it.
+
+    Raises:
+        DecodeError: ``params_invalid``: it brought none.
+        InlayError: ``message_signature_invalid``.
+    """
+    if token is None:
+        raise DecodeError("params_invalid", f"$.{field}")
+    return context.decrypt(token)
 
 
 async def ask(context: OrderContext, prompt: OrderPrompt) -> Agreement:

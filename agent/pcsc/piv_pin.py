@@ -19,7 +19,7 @@ Secret = bytes | bytearray
 REFERENCE_BYTES: Final = 8
 _PADDING: Final = b"\xff"
 _VERIFY, _CHANGE, _RESET_RETRY = 0x20, 0x24, 0x2C
-_TRIES_TAG: Final = 0x06
+_DEFAULT_TAG, _TRIES_TAG = 0x05, 0x06
 
 
 def tries_left(card: Card, reference: int = PIN) -> int | None:
@@ -43,6 +43,20 @@ def tries_left(card: Card, reference: int = PIN) -> int | None:
     if reference != PIN:
         return None
     return tries_in(card.send(Command(_VERIFY, 0, PIN, answer=False)).status)
+
+
+def is_makers(card: Card, reference: int) -> bool | None:
+    """Whether PIN or PUK is the one that the card came with, asked without spending a try; None: it doesn't tell.
+
+    Raises:
+        InlayError: ``pcsc_…``, ``card_answer_malformed``.
+    """
+    metadata = card.send(Command(0xF7, 0, reference))
+    try:
+        found = tlv.find(metadata.data, _DEFAULT_TAG) if metadata.ok else None
+    except tlv.TlvError:
+        found = None
+    return found == b"\x01" if found in (b"\x00", b"\x01") else None
 
 
 def verify(card: Card, pin: Secret) -> None:

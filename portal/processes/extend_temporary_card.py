@@ -135,6 +135,7 @@ class ExtendTemporaryCard(Definition):
             steps=encodings.card_steps(plan),
             identity=_of(CardIdentity, known["identity"]),
             management=_of(ManagementKey, known["management"]),
+            new_puk=known["new_puk"],
         )
         turn.process.variables["extended_until"] = until
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)

@@ -40,6 +40,7 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
         "guid": _guid(card, managed),
         "identity": _identity(card, managed) if fresh else None,
         "management": plain(_management(managed)),
+        "new_puk": fresh and card.sealed_puk is None,
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
         "keys": _keys_text(options, sources, fresh=fresh),
         "resume_within": _RESUME_WITHIN,

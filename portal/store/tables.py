@@ -106,6 +106,10 @@ class ManagedCard(Base):
     pending_algorithm: Mapped[str | None] = mapped_column(Word)
     pending_guid: Mapped[str | None] = mapped_column(Word)
     """GUID that an order which ended half done may have written"""
+    pending_puk: Mapped[bytes | None]
+    """a PUK of its own that was sent and not confirmed, sealed"""
+    puk_unsure: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """an order that ended half done may have given it that one"""
     encoded_for: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
     """whose keys are on it; None before its first encoding has ended"""
     changed_at: Mapped[int]

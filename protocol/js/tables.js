@@ -573,6 +573,11 @@ export const CAUSES = Object.freeze({
     "why": "Inlay was stopped while it changed the card.",
     "next_step": "Start again from the page, which finishes it; don't use the card before."
   },
+  "card_puk_unknown": {
+    "happened": "It is not known which PUK the card has.",
+    "why": "The card or Inlay was interrupted in the moment in which the PUK was changed, and too few tries are left to find out by trying.",
+    "next_step": "Send the log to support: they can reset the card with its maker's tool, and start again."
+  },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
     "why": "The reader has no keys for it.",

@@ -41,6 +41,7 @@ class Profile:
         tells_keys: GET METADATA says something; else it answers with nothing.
         wrong_old: status of CHANGE REFERENCE DATA and RESET RETRY COUNTER with a wrong value; 0: 63Cx.
         absent_key: status of using a key that isn't there.
+        changes_puk: CHANGE REFERENCE DATA knows the PUK; else 6A88.
         forgets: the use of 9D forgets that the PIN was verified.
     """
 
@@ -72,6 +73,7 @@ class Profile:
     tells_keys: bool = True
     wrong_old: int = 0
     absent_key: int = 0x6A88
+    changes_puk: bool = True
     forgets: bool = False
 
     @property

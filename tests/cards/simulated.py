@@ -318,6 +318,8 @@ class SimulatedCard:
         if len(command.data) != 16:
             raise Status(0x6700)
         which = {0x80: "pin", 0x81: "puk"}[command.p2]
+        if which == "puk" and not self.profile.changes_puk:
+            raise Status(0x6A88)
         if len(command.data[8:].rstrip(b"\xff")) < 6:
             raise Status(0x6A80)
         self._compare_old(which, command.data[:8])
@@ -454,7 +456,8 @@ class SimulatedCard:
         if command.p2 in (0x80, 0x81):
             which = "pin" if command.p2 == 0x80 else "puk"
             tries = bytes((getattr(self.profile, f"{which}_tries"), getattr(self, f"{which}_left")))
-            return tlv("01", b"\xff") + tlv("05", b"\x01") + tlv("06", tries)
+            makers = bytes((getattr(self, which) == {"pin": PIN.ljust(8, b"\xff"), "puk": PUK}[which],))
+            return tlv("01", b"\xff") + tlv("05", makers) + tlv("06", tries)
         if command.p2 not in self.keys:
             if self.profile.unknown_key == 0x9000:
                 return tlv("01", b"\xff") + tlv("02", b"\x00\x01") + tlv("03", b"\x01")

@@ -50,6 +50,7 @@ from protocol.messages import (
     OrderState,
     PinPolicy,
     Proceed,
+    PublicJwk,
     Receipt,
     Requests,
     Resume,
@@ -90,7 +91,8 @@ class FakePortal:
         operation: what the orders to come are for; None: a new card, with ``keys`` and ``parameters``.
         puk: what sets a new PIN; None: nothing does.
         management_keys: what the portal has for a physical card, in the order in which it tries them.
-        new_key: management key that a card gets; None: none.
+        new_key: management key that a card gets; None: none. So are ``new_puk`` and ``pin``.
+        puk_unsure: an earlier order may have given the card ``new_puk``.
         answers: what is done with the answer to a question, by the question; None: it is sent at once.
     """
 
@@ -108,6 +110,9 @@ class FakePortal:
         self.puk: bytes | None = None
         self.management_keys: list[bytes] = []
         self.new_key: bytes | None = None
+        self.new_puk: bytes | None = None
+        self.puk_unsure = False
+        self.pin: bytes | None = None
         self.answers: Callable[[ManagementQuestion, ManagementProof], ManagementProof | None] = (
             lambda _question, proof: proof
         )
@@ -394,14 +399,18 @@ class FakePortal:
 
         return Empty(), go_on
 
+    def _proceed(self, key: PublicJwk) -> Proceed:
+        """What the order needs, for the device alone."""
+        secrets = (self.puk, self.new_key, self.pin, self.new_puk)
+        puk, new_key, pin, new_puk = (None if each is None else jose.encrypt(each, key) for each in secrets)
+        return Proceed(puk=puk, management_key=new_key, pin=pin, new_puk=new_puk, puk_unsure=self.puk_unsure)
+
     def _react(self, at: OrderAtPortal, body: Message) -> Message | None:
         """What the portal says to a message."""
         match body:
             case Consented():
                 at.consented = body
-                puk = None if self.puk is None else jose.encrypt(self.puk, body.encryption_key)
-                new = None if self.new_key is None else jose.encrypt(self.new_key, body.encryption_key)
-                return Proceed(puk=puk, management_key=new) if self.number_given else None
+                return self._proceed(body.encryption_key) if self.number_given else None
             case ManagementQuestion():
                 at.questions.append(body)
                 if body.refused >= len(self.management_keys):

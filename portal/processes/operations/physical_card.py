@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from portal.model.graphs import Why
 from portal.model.states import TemporaryCardState
-from portal.processes import card_certificates, management_keys, tasks
+from portal.processes import card_certificates, management_keys, puks, tasks
 from portal.store.transitions import StateChange, change_state
 from protocol.errors import DecodeError
 
@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 async def check_receipt(
     context: Context, tx: AsyncSession, card: Card, ordered: EncodeCard, receipt: Receipt
 ) -> None:
-    """Note which management key the card has now.
+    """Note which management key and which PUK the card has now.
 
     Raises:
-        DecodeError: ``params_invalid``: a key was replaced that wasn't to be.
+        DecodeError: ``params_invalid``: a key or a PUK was replaced that wasn't to be.
     """
     replaces = ordered.management is not None and ordered.management.replace is not None
     if receipt.management_replaced and not replaces:
         raise DecodeError("params_invalid", "$.management_replaced")
+    if receipt.puk_replaced and not ordered.new_puk:
+        raise DecodeError("params_invalid", "$.puk_replaced")
+    if ordered.new_puk:
+        await puks.settle(context, tx, card, replaced=receipt.puk_replaced)
     if receipt.management_replaced:
         management_keys.settle(await management_keys.managed_card(context, tx, card.id), context.clock())
 
@@ -46,6 +50,8 @@ async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order
     """The card is Failed, unless it was taken from its holder meanwhile; what its keys had before is revoked."""
     now = context.clock()
     managed = await management_keys.managed_card(context, tx, card.id)
+    if order.parameters.get("new_puk") and managed.pending_puk is not None:
+        managed.puk_unsure = True
     if order.parameters["guid"] != card.guid:
         managed.pending_guid, managed.changed_at = order.parameters["guid"], now
     slots = {item.slot for item in tasks.plan_of(order).certificates}
