@@ -335,7 +335,13 @@ class Proceed(Message, frozen=True):
     """Portal: consent and binding are complete, go on."""
 
     puk: CompactJwe | None = None
-    """the card's PUK, to the order's ephemeral key, where the order sets a new PIN by it and nobody types it"""
+    """the card's PUK, to the order's ephemeral key, where the order sets a new PIN or PUK by it and nobody types it"""
+    pin: CompactJwe | None = None
+    """the new PIN, to that key, where the portal gives it (``PinEntry.kind`` ``given``)"""
+    new_puk: CompactJwe | None = None
+    """the PUK that the card gets (``EncodeCard.new_puk``), to that key"""
+    pending_puk: CompactJwe | None = None
+    """with ``new_puk``: an earlier order may have given the card this one; it has this one or ``puk``"""
     management_key: CompactJwe | None = None
     """the management key that the card gets (``ManagementKey.replace``), to the order's ephemeral key"""
 
@@ -459,6 +465,8 @@ class Receipt(Message, frozen=True):
     """of *authenticate* and *sign*"""
     management_replaced: bool = False
     """the card has the management key that ``proceed`` brought"""
+    puk_replaced: bool = False
+    """the card has the PUK that ``proceed`` brought"""
 
 
 class Progress(Message, frozen=True):

@@ -568,6 +568,11 @@ export const CAUSES = Object.freeze({
     "why": "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
     "next_step": "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."
   },
+  "card_puk_unknown": {
+    "happened": "It is not known which PUK the card has.",
+    "why": "The card or Inlay was interrupted in the moment in which the PUK was changed, and trying could block the card.",
+    "next_step": "Don't try any PUK. Give the card to your support: it has to be reset, and encoded from the beginning."
+  },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
     "why": "The reader has no keys for it.",
