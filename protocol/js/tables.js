@@ -568,15 +568,15 @@ export const CAUSES = Object.freeze({
     "why": "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
     "next_step": "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."
   },
+  "card_puk_unknown": {
+    "happened": "It is not known which PUK the card has.",
+    "why": "The card or Inlay was interrupted in the moment in which the PUK was changed, and trying could block the card.",
+    "next_step": "Don't try any PUK. Give the card to your support: it has to be reset, and encoded from the beginning."
+  },
   "card_half_done": {
     "happened": "The card is half done.",
     "why": "Inlay was stopped while it changed the card.",
     "next_step": "Start again from the page, which finishes it; don't use the card before."
-  },
-  "card_puk_unknown": {
-    "happened": "It is not known which PUK the card has.",
-    "why": "The card or Inlay was interrupted in the moment in which the PUK was changed, and too few tries are left to find out by trying.",
-    "next_step": "Send the log to support: they can reset the card with its maker's tool, and start again."
   },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
