@@ -338,6 +338,10 @@ class Proceed(Message, frozen=True):
     """the card's PUK, to the order's ephemeral key, where the order sets a new PIN by it and nobody types it"""
     management_key: CompactJwe | None = None
     """the management key that the card gets (``ManagementKey.replace``), to the order's ephemeral key"""
+    pin: CompactJwe | None = None
+    """the PIN that the card gets, to the order's ephemeral key, where the portal gives it (``PinEntry``)"""
+    new_puk: CompactJwe | None = None
+    """the PUK that the card gets (``EncodeCard.new_puk``), to the order's ephemeral key"""
 
 
 class ManagementQuestion(Message, frozen=True):
@@ -459,6 +463,8 @@ class Receipt(Message, frozen=True):
     """of *authenticate* and *sign*"""
     management_replaced: bool = False
     """the card has the management key that ``proceed`` brought"""
+    puk_replaced: bool = False
+    """the card has the PUK that ``proceed`` brought"""
 
 
 class Progress(Message, frozen=True):

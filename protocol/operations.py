@@ -133,8 +133,9 @@ class DeleteVirtualCard(Message, frozen=True, tag="delete_virtual_card", tag_fie
 class PinEntry(Message, frozen=True):
     """How an order gets the PIN that it needs."""
 
-    kind: Literal["none", "verify", "new", "change"]
-    """``verify``: the card's PIN once; ``new``: a new one twice; ``change``: the old one once, a new one twice"""
+    kind: Literal["none", "verify", "new", "change", "given"]
+    """``verify``: the card's PIN once; ``new``: a new one twice; ``change``: the old one once, a new one twice;
+    ``given``: nobody is asked, the portal gives the new one (``Proceed.pin``)"""
     where: Literal["window", "pad", "auto"] = "window"
     """``pad``: on the reader's PIN pad and nowhere else; ``auto``: there where the reader has one"""
     policy: PinPolicy | None = None
@@ -187,6 +188,8 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     """a physical card that gets the order's GUID with a fresh CHUID; None: it has it"""
     management: ManagementKey | None = None
     """with the driver ``piv``"""
+    new_puk: bool = False
+    """the card gets the PUK that ``Proceed.new_puk`` brings"""
 
     @property
     def certifies(self) -> bool:

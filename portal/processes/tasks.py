@@ -115,7 +115,8 @@ async def puk_for(context: Context, tx: AsyncSession, order: Order) -> str | Non
     card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
     if card is not None and card.sealed_puk is None and card.kind in PHYSICAL:
         return jose.encrypt(context.factory.puk, recipient)
-    if card is None or card.sealed_puk is None or card.owner_id != order.user_id:
+    holder = process.subject_id or order.user_id  # an operator issues a card for somebody else
+    if card is None or card.sealed_puk is None or card.owner_id != holder:
         raise InlayError("puk_not_in_escrow")
     puk = context.keys.unseal(card.sealed_puk, puk_label(card.id))
     try:

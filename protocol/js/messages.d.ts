@@ -80,6 +80,7 @@ export interface EncodeCard {
   steps?: CardStep[];
   identity?: CardIdentity | null;
   management?: ManagementKey | null;
+  new_puk?: boolean;
 }
 
 /**
@@ -105,7 +106,7 @@ export interface ManagementKey {
  * How an order gets the PIN that it needs.
  */
 export interface PinEntry {
-  kind: "change" | "new" | "none" | "verify";
+  kind: "change" | "given" | "new" | "none" | "verify";
   where?: "auto" | "pad" | "window";
   policy?: PinPolicy | null;
 }
@@ -512,6 +513,8 @@ export interface Consented {
 export interface Proceed {
   puk?: string | null;
   management_key?: string | null;
+  pin?: string | null;
+  new_puk?: string | null;
 }
 
 /**
@@ -617,6 +620,7 @@ export interface Receipt {
   attested?: boolean;
   signature?: CardSignature | null;
   management_replaced?: boolean;
+  puk_replaced?: boolean;
 }
 
 /**
