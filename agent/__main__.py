@@ -78,7 +78,16 @@ class Agent:
         handlers = order_handlers(self._cards, care, readers)
         windows = Windows()
         self._desk = OrderDesk(
-            Tools(self._trust, device, self._journal, self._cards, windows, DesktopNotifier(), handlers)
+            Tools(
+                self._trust,
+                device,
+                self._journal,
+                self._cards,
+                windows,
+                DesktopNotifier(),
+                handlers,
+                self._environment.current,
+            )
         )
         self._shutdown = Shutdown(self._desk.under_way)
         self._services = Services(

@@ -45,6 +45,7 @@ class PortalKey:
         self._key = key
         self._number = 0
         self._refused = 0
+        self._mutual = True
 
     async def prove(self, session: CardSession) -> None:
         """Have the portal prove the key to a selected card: each one that it has for the card, until one is right.
@@ -74,13 +75,16 @@ class PortalKey:
         return known[0]
 
     async def _prove(self, session: CardSession, algorithm: CardAlgorithm) -> None:
-        before = self._number
-        try:
-            await session.authenticate(algorithm, self._answer, mutual=True)
-        except InlayError as error:
-            if error.code not in _NO_MUTUAL or self._number > before:
-                raise
-            await session.authenticate(algorithm, self._answer)
+        if self._mutual:
+            try:
+                await session.authenticate(algorithm, self._answer, mutual=True)
+            except InlayError as error:
+                if error.code not in _NO_MUTUAL:
+                    raise
+                self._mutual = False
+            else:
+                return
+        await session.authenticate(algorithm, self._answer)
 
     async def _answer(self, question: Question) -> Proof:
         """Ask the portal; answers to earlier questions, which came too late, are thrown away."""

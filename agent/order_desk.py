@@ -20,7 +20,7 @@ from agent.claims import Claimed, claim, is_open
 from agent.consent import build_prompt
 from agent.errors import as_inlay_error, error_data
 from agent.journal import OpenClaim
-from agent.order_ports import Cancellable
+from agent.order_ports import Cancellable, GoesForward
 from agent.order_recovery import recover, undo_claim
 from agent.orders import FIRST_PAUSE, OrderRun
 from agent.ports import InteractionError, NoDisplay
@@ -30,13 +30,13 @@ from protocol.messages import Finished, Transport
 from protocol.traces import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from typing import Any
 
     from agent.device import Device
     from agent.journal_access import JournalAccess
     from agent.order_ports import Cards, OrderHandler, Page, Submission
-    from agent.ports import DialogWindow, Notifier, OrderPrompt, WindowSession
+    from agent.ports import DialogWindow, Notifier, OrderPrompt, UserEnvironment, WindowSession
     from agent.trust import TrustEntry, TrustStore
 
 _LOG = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Tools(NamedTuple):
         windows: opens windows.
         notifier: notifies where no window may be opened.
         handlers: operation (its struct) to handler.
+        environment: where this user's notifications appear when no command brings an order.
     """
 
     trust: TrustStore
@@ -65,6 +66,7 @@ class Tools(NamedTuple):
     windows: DialogWindow
     notifier: Notifier
     handlers: Mapping[type, OrderHandler]
+    environment: Callable[[], UserEnvironment]
 
 
 class ActiveOrder:
@@ -284,7 +286,7 @@ class OrderDesk:
                 await performing
                 await run.receive(Finished)
             except asyncio.CancelledError:
-                if run.may_undo:
+                if run.may_undo and not await self._goes_on_at_next_start(run, handler):
                     await self.undo(run, handler, InlayError("order_interrupted"), tell=False)
                 await run.close()
                 raise
@@ -298,6 +300,17 @@ class OrderDesk:
                 performing = _nothing()
             else:
                 return await self.finish(run, handler)
+
+    async def _goes_on_at_next_start(self, run: OrderRun, handler: OrderHandler) -> bool:
+        """Whether the point of no return was passed: the journal stays open, for `agent.order_recovery.recover`."""
+        if not isinstance(handler, GoesForward):
+            return False
+        journal = await asyncio.to_thread(self._tools.journal.get)
+        try:
+            steps = await asyncio.to_thread(journal.steps, run.ref)
+            return await handler.receipt_after(run.order, steps) is not None
+        except InlayError:
+            return True
 
     async def finish(self, run: OrderRun, handler: OrderHandler) -> InlayError | None:
         """After ``finished``: make the card usable, and write the end."""

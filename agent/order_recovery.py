@@ -1,8 +1,9 @@
 """After a restart: what the journal says was not at its end goes on, or is undone.
 
 The PIN never survives a restart, so an order without a receipt can't be gone on with: it is undone here, and the
-portal told. Where its point of no return was passed before the receipt, that is sent instead. After the receipt only
-the portal knows how it ended: it is asked. So it is for a claim whose answer is not known. No window is opened.
+portal told. Where its point of no return was passed before the receipt, that is sent instead; where nobody knows what
+the card has now, the person is told, too, by a notification. After the receipt only the portal knows how it ended: it
+is asked. So it is for a claim whose answer is not known. No window is opened.
 """
 
 from __future__ import annotations
@@ -58,9 +59,10 @@ async def recover(desk: OrderDesk, tools: Tools, item: JournalledOrder) -> None:
         steps = await asyncio.to_thread(journal.steps, item.ref)
         try:
             receipt = await handler.receipt_after(order, steps)
-        except InlayError as unknown:  # neither done nor not done: the portal is told so
+        except InlayError as unknown:  # neither done nor not done: portal and person are told so
             await desk.undo(run, handler, unknown, tell=False)
             run.connect(None)
+            await tools.notifier.notify(unknown, tools.environment())
             await desk.tell(run)
             return
         if receipt is not None:

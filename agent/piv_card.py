@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ALGORITHMS: Final = {Algorithm.RSA_2048: KeyAlgorithm.RSA_2048, Algorithm.P_256: KeyAlgorithm.P_256}
+ALGORITHMS: Final = {Algorithm.RSA_2048: KeyAlgorithm.RSA_2048, Algorithm.P_256: KeyAlgorithm.P_256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class PivCard:
         Raises:
             InlayError: ``card_management_needed``, ``card_algorithm_missing``, ``card_slot_missing``, ``pcsc_…``.
         """
-        public = await self._session.run(piv_keys.generate, _reference(slot), _ALGORITHMS[algorithm])
+        public = await self._session.run(piv_keys.generate, _reference(slot), ALGORITHMS[algorithm])
         self._public[_reference(slot)] = public
 
     async def import_key(self, slot: str, pkcs8: bytearray) -> None:

@@ -17,8 +17,8 @@ from agent.card_search import WantedAgain, WantedIdentity
 from agent.pad_entry import PadEntry
 from agent.pcsc import piv_objects, piv_pin, piv_select
 from agent.pcsc.connection import CardConnection
-from agent.pcsc.piv_names import PUK
-from agent.piv_card import PivCard
+from agent.pcsc.piv_names import PUK, KeyAlgorithm
+from agent.piv_card import ALGORITHMS, PivCard
 from protocol.errors import InlayError
 from protocol.messages import Step
 
@@ -104,6 +104,11 @@ class ReturningCard:
         """the point of no return was passed: who gives up waiting for the card leaves it half done"""
         self.imports = True
         """whether it takes keys that were made elsewhere, as far as it could be asked"""
+        self._named: frozenset[int] = frozenset()
+
+    def knows(self, algorithm: Algorithm) -> bool:
+        """Whether it has this algorithm of keys, as far as it says: what it names, or all when it names none."""
+        return not self._named or ALGORITHMS[algorithm] in self._named
 
     # --- the card itself
 
@@ -329,7 +334,7 @@ class ReturningCard:
         try:
             await self._show("The card is there. Leave it in the reader.", can_cancel=not self.changed)
             await session.open()
-            await session.run(piv_select.select)
+            application = await session.run(piv_select.select)
             await _see_that_it_is(session, {guid, has})
             if self._key_is_needed:
                 await self._prove(session)
@@ -339,6 +344,7 @@ class ReturningCard:
             if isinstance(error, InlayError) and error.code in GONE:
                 return error  # it went again: it is waited for again
             raise
+        self._named = application.algorithms & frozenset(KeyAlgorithm)
         self._take(seen)
         self._session = session
         return None

@@ -319,6 +319,8 @@ _ROWS: Final = (
     Cause("card_pin_unknown", 1921, "It is not known which PIN the card has.",
           "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
           "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."),
+    Cause("card_half_done", 1930, "The card is half done.", "Inlay was stopped while it changed the card.",
+          "Start again from the page, which finishes it; don't use the card before."),
     # readers with a PIN pad
     Cause("pad_missing", 1660, "The PIN can't be typed at the reader.", "The reader has no keys for it.",
           "Use a reader with a PIN pad, or have the portal allow the PIN in Inlay's window."),

@@ -38,12 +38,14 @@ from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardStep, Changing, EncodeCard, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.order_ports import OrderContext
     from agent.ordered_card import CardReaders
     from agent.pcsc.connection import CardConnection
     from agent.pcsc.piv_names import ManagementAlgorithm
     from agent.ports import Consented
-    from protocol.messages import IssuedCertificate, ManagementKey, Order, Proceed
+    from protocol.messages import IssuedCertificate, ManagementKey, Message, Order, Proceed
 
 _TEXTS: Final = {
     Step.BINDING: "Waiting for the page",
@@ -57,6 +59,7 @@ _TEXTS: Final = {
 _BEFORE, _AFTER = Steps(_TEXTS), Steps(_TEXTS, can_cancel=False)
 """Before the point of no return, and after it."""
 _AT_CARD: Final = (list(_TEXTS).index(Step.CARD), len(_TEXTS))
+_CHANGING: Final = "changing"
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
 
@@ -136,6 +139,16 @@ class EncodePhysicalCardHandler:
         """A card that was not changed is as it was; one that was changed can't be put back: only on."""
         self._done.pop(order.jti, None)
 
+    async def receipt_after(self, order: Order, steps: Sequence[tuple[str, str]]) -> Message | None:
+        """After a restart: there is never a receipt to send, and a card that was being changed is half done.
+
+        Raises:
+            InlayError: ``card_half_done``: the portal may know that the card is changed.
+        """
+        if any(step == _CHANGING for step, _ in steps):
+            raise InlayError("card_half_done")
+        return None
+
 
 class _Encoding:
     """One order's work."""
@@ -174,8 +187,7 @@ class _Encoding:
 
     async def _encode(self, pin: bytearray) -> CardSummary:
         context, ordered, card = self._context, self._ordered, self._card
-        if not card.imports and any(key.source is KeySource.IMPORT for key in ordered.keys):
-            raise InlayError("card_feature_missing", command="IMPORT KEY")  # before anything is lost for it
+        _check_card(card, ordered)
         if _changes_first(ordered):
             await self._change()
         await begin(context, Step.KEYS, self._steps)
@@ -201,7 +213,7 @@ class _Encoding:
     async def _change(self) -> None:
         """The point of no return: the portal has it on disk before the card is changed; said once."""
         if self._steps is _BEFORE:
-            await self._context.guard(self._context.record("changing", self._say_changing()))
+            await self._context.guard(self._context.record(_CHANGING, self._say_changing()))
             self._steps, self._card.changed = _AFTER, True
 
     async def _say_changing(self) -> None:
@@ -259,6 +271,19 @@ def _set_key(card: CardConnection, algorithm: ManagementAlgorithm, key: bytearra
     except ValueError:
         raise DecodeError("params_invalid", "$.management_key") from None
     return True
+
+
+def _check_card(card: ReturningCard, ordered: EncodeCard) -> None:
+    """What the card has to be able to do, as far as it tells: before anything is lost for it.
+
+    Raises:
+        InlayError: ``card_feature_missing``, ``card_algorithm_missing``.
+    """
+    for key in ordered.keys:
+        if key.source is KeySource.IMPORT and not card.imports:
+            raise InlayError("card_feature_missing", command="IMPORT KEY")
+        if key.source is not KeySource.KEEP and not card.knows(key.algorithm):
+            raise InlayError("card_algorithm_missing", algorithm=key.algorithm.value)
 
 
 def _changes_first(ordered: EncodeCard) -> bool:

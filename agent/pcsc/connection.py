@@ -21,7 +21,7 @@ _SELECT: Final = 0xA4
 _HARMLESS: Final = Command(0xCB, 0x3F, 0xFF, bytes.fromhex("5C017E"))
 """GET DATA of the discovery object: changes nothing on any card, present or not."""
 _BEGIN_TRIES: Final = 5
-_NO_CHAINING: Final = frozenset({0x6883, 0x6884})
+_NO_CHAINING: Final = frozenset({0x6883, 0x6884, 0x6E00})
 """What a card says of the first piece of a chain when it takes none: extended lengths are tried then."""
 
 

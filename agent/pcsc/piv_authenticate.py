@@ -16,8 +16,10 @@ from agent.pcsc.piv_names import MANAGEMENT, ManagementAlgorithm
 from agent.pcsc.status import (
     BLOCKED,
     CONDITIONS,
+    FAILED,
     NOT_AUTHORISED,
     WRONG_DATA,
+    WRONG_LENGTH,
     WRONG_PARAMETERS,
     refusal,
     require_ok,
@@ -25,7 +27,9 @@ from agent.pcsc.status import (
 from protocol.errors import InlayError
 
 _TEMPLATE, _WITNESS, _CHALLENGE, _RESPONSE = 0x7C, 0x80, 0x81, 0x82
-_WRONG: Final = frozenset({NOT_AUTHORISED, BLOCKED, CONDITIONS, WRONG_DATA, 0x6300})
+_WRONG: Final = frozenset({NOT_AUTHORISED, BLOCKED, CONDITIONS, WRONG_DATA, FAILED})
+_UNREAD: Final = frozenset({WRONG_DATA, WRONG_LENGTH, WRONG_PARAMETERS})
+"""What cards say of a template that they can't read; some say it of a wrong witness, too."""
 _NO_TOUCH, _TOUCH = 0xFF, 0xFE
 
 
@@ -82,15 +86,19 @@ def prove(card: Card, question: Question, proof: Proof) -> None:
 
     Raises:
         InlayError: ``card_management_wrong`` when the card, or what it proves of itself, is not of this key: nothing
-            has been changed; ``card_refused``, ``card_answer_malformed``.
+            has been changed; ``card_refused``: nothing has been changed either, and of a mutual authentication it
+            isn't known whether the key is wrong or the card can't read the template; ``card_answer_malformed``.
     """
     if question.mutual:
+        # no empty 82 behind them: there are cards that refuse a template with more than these two
         content = tlv.encode(_WITNESS, proof.response) + tlv.encode(_CHALLENGE, proof.challenge)
-        content += tlv.encode(_RESPONSE, b"")
     else:
         content = tlv.encode(_RESPONSE, proof.response)
     command = _command(question.algorithm, content)
-    data = _accepted(command, card.send(command))
+    answer = card.send(command)
+    if question.mutual and answer.status in _UNREAD:
+        raise refusal(command, answer.status)
+    data = _accepted(command, answer)
     if question.mutual and not hmac.compare_digest(_value(command, data, _RESPONSE), proof.expected):
         raise InlayError("card_management_wrong")
 
@@ -114,7 +122,7 @@ def set_key(card: Card, algorithm: ManagementAlgorithm, key: bytes, *, touch: bo
     answer = card.send(command)
     if answer.status == NOT_AUTHORISED:
         raise InlayError("card_management_needed", command=command.name)
-    if answer.status in (WRONG_DATA, WRONG_PARAMETERS):
+    if answer.status in (WRONG_DATA, WRONG_LENGTH, WRONG_PARAMETERS):
         raise InlayError("card_algorithm_missing", algorithm=algorithm.name.replace("_", "-"))
     require_ok(command, answer)
 

@@ -41,6 +41,7 @@ _PUBLIC, _CONTROL = 0x7F49, 0xAC
 _MODULUS, _EXPONENT, _POINT = 0x81, 0x82, 0x86
 _ALGORITHM, _PIN_POLICY, _TOUCH_POLICY = 0x80, 0xAA, 0xAB
 _CURVES: Final = {KeyAlgorithm.P_256: ec.SECP256R1(), KeyAlgorithm.P_384: ec.SECP384R1()}
+_NO_KEY: Final = (b"", b"\xff")
 _NOWHERE: Final = 0xFF
 
 
@@ -123,6 +124,8 @@ def delete(card: Card, slot: int) -> None:
 def metadata(card: Card, slot: int) -> KeyMetadata | None:
     """What the card says of a slot's key; None when there is none, or the card says nothing of keys.
 
+    There are cards that answer with nothing, leave out the algorithm, or give an empty slot the algorithm FF.
+
     Raises:
         InlayError: ``card_answer_malformed``, ``pcsc_…``.
     """
@@ -133,7 +136,10 @@ def metadata(card: Card, slot: int) -> KeyMetadata | None:
     data = require_ok(command, answer)
     try:
         found = {item.tag: item.value for item in tlv.parse(data)}
-        algorithm = KeyAlgorithm(found[0x01][0])
+        number = found.get(0x01, b"")
+        if number in _NO_KEY:
+            return None
+        algorithm = KeyAlgorithm(int.from_bytes(number, "big"))
         policies = found.get(0x02, b"")
         return KeyMetadata(
             algorithm=algorithm,
@@ -142,7 +148,7 @@ def metadata(card: Card, slot: int) -> KeyMetadata | None:
             generated=found[0x03] == b"\x01" if 0x03 in found else None,
             public=public_in(found[0x04], algorithm) if 0x04 in found else None,
         )
-    except (tlv.TlvError, KeyError, IndexError, ValueError):
+    except (tlv.TlvError, ValueError):
         raise malformed(command) from None
 
 

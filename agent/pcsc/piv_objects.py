@@ -81,6 +81,8 @@ def read(card: Card, tag: int) -> bytes | None:
     if answer.status == NOT_AUTHORISED:
         raise InlayError("card_pin_needed", command=command.name)
     data = require_ok(command, answer)
+    if not data:  # there are cards that know the object, and have nothing in it
+        return None
     try:
         content = tlv.only(data, DISCOVERY if tag == DISCOVERY else _CONTENT)
     except tlv.TlvError:

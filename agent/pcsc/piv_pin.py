@@ -10,7 +10,7 @@ from typing import Final
 from agent.pcsc import tlv
 from agent.pcsc.apdu import Answer, Card, Command
 from agent.pcsc.piv_names import PIN, PUK
-from agent.pcsc.status import NOT_AUTHORISED, WRONG_DATA, WRONG_LENGTH, refusal, tries_in
+from agent.pcsc.status import FAILED, NOT_AUTHORISED, WRONG_DATA, WRONG_LENGTH, refusal, tries_in
 from protocol.errors import InlayError
 
 Secret = bytes | bytearray
@@ -72,7 +72,7 @@ def change(card: Card, reference: int, old: Secret, new: Secret) -> None:
             ``card_pin_form``, ``card_refused``.
     """
     command = Command(_CHANGE, 0, reference, _padded(old) + _padded(new), answer=False)
-    judge(command, card.send(command), reference)
+    _judge_old(card, command, card.send(command), reference)
 
 
 def unblock(card: Card, puk: Secret, new_pin: Secret) -> None:
@@ -82,7 +82,7 @@ def unblock(card: Card, puk: Secret, new_pin: Secret) -> None:
         InlayError: ``card_puk_wrong`` with ``tries``, ``card_puk_blocked``, ``card_pin_form``, ``card_refused``.
     """
     command = Command(_RESET_RETRY, 0, PIN, _padded(puk) + _padded(new_pin), answer=False)
-    judge(command, card.send(command), PUK)
+    _judge_old(card, command, card.send(command), PUK)
 
 
 def _padded(value: Secret) -> bytes:
@@ -90,6 +90,22 @@ def _padded(value: Secret) -> bytes:
     if not 1 <= len(raw) <= REFERENCE_BYTES:
         raise InlayError("card_pin_form")
     return raw.ljust(REFERENCE_BYTES, _PADDING)
+
+
+def _judge_old(card: Card, command: Command, answer: Answer, reference: int) -> None:
+    """As `judge`; where the card says no more than that the old value was wrong it is asked how many tries are left."""
+    try:
+        judge(command, answer, reference)
+    except InlayError as error:
+        if not error.code.endswith("_wrong") or "tries" in error.fields:
+            raise
+        left = tries_left(card, reference)
+        if left is None:
+            raise
+        what = "pin" if reference == PIN else "puk"
+        raise (
+            InlayError(f"card_{what}_wrong", tries=left) if left else InlayError(f"card_{what}_blocked")
+        ) from None
 
 
 def judge(command: Command, answer: Answer, reference: int) -> None:
@@ -108,6 +124,6 @@ def judge(command: Command, answer: Answer, reference: int) -> None:
         raise InlayError(f"card_{what}_wrong", tries=tries)
     if answer.status in (WRONG_DATA, WRONG_LENGTH):
         raise InlayError("card_pin_form")
-    if answer.status == NOT_AUTHORISED:  # some say this of a wrong old value, without the tries
+    if answer.status in (NOT_AUTHORISED, FAILED):  # some say this of a wrong old value, without the tries
         raise InlayError(f"card_{what}_wrong")
     raise refusal(command, answer.status)

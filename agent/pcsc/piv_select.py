@@ -78,10 +78,11 @@ def probe(card: Card) -> Capabilities:
         InlayError: ``pcsc_…``, ``card_answer_malformed``.
     """
     version, serial = card.send(Command(0xFD, 0, 0)), card.send(Command(0xF8, 0, 0))
+    metadata = card.send(Command(0xF7, 0, MANAGEMENT))
     return Capabilities(
         version=".".join(map(str, version.data)) if version.ok and len(version.data) == 3 else None,
         serial=int.from_bytes(serial.data, "big") if serial.ok and len(serial.data) == 4 else None,
-        metadata=card.send(Command(0xF7, 0, MANAGEMENT)).ok,
+        metadata=metadata.ok and bool(metadata.data),  # some have the command, and nothing to say
         attestation=_knows(card, Command(0xF9, AUTHENTICATION, 0)),
         moving=_knows(card, Command(0xF6, 0x00, 0x00, answer=False)),
         importing=_knows(card, Command(0xFE, 0x00, 0x00, answer=False)),

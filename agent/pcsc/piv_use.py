@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.pcsc import tlv
 from agent.pcsc.apdu import Card, Command, malformed
 from agent.pcsc.piv_names import RSA_BITS, KeyAlgorithm, slot_name
-from agent.pcsc.status import NO_REFERENCE, NOT_AUTHORISED, WRONG_PARAMETERS, require_ok
+from agent.pcsc.status import CONDITIONS, NO_REFERENCE, NOT_AUTHORISED, WRONG_PARAMETERS, require_ok
 from protocol.errors import InlayError
 
 _TEMPLATE, _CHALLENGE, _RESPONSE, _EXPONENTIATION = 0x7C, 0x81, 0x82, 0x85
@@ -70,7 +70,7 @@ def _operate(card: Card, slot: int, algorithm: KeyAlgorithm, tag: int, value: by
     answer = card.send(command)
     if answer.status == NOT_AUTHORISED:
         raise InlayError("card_pin_needed", command=command.name)
-    if answer.status in (NO_REFERENCE, WRONG_PARAMETERS):
+    if answer.status in (NO_REFERENCE, WRONG_PARAMETERS, CONDITIONS):
         raise InlayError("card_key_missing", slot=slot_name(slot))
     data = require_ok(command, answer)
     try:

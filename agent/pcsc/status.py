@@ -7,6 +7,7 @@ from typing import Final
 from agent.pcsc.apdu import Answer, Command
 from protocol.errors import InlayError
 
+FAILED: Final = 0x6300
 WRONG_LENGTH: Final = 0x6700
 NOT_AUTHORISED: Final = 0x6982
 BLOCKED: Final = 0x6983

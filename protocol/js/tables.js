@@ -593,6 +593,11 @@ export const CAUSES = Object.freeze({
     "why": "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
     "next_step": "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."
   },
+  "card_half_done": {
+    "happened": "The card is half done.",
+    "why": "Inlay was stopped while it changed the card.",
+    "next_step": "Start again from the page, which finishes it; don't use the card before."
+  },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
     "why": "The reader has no keys for it.",

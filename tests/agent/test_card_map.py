@@ -15,7 +15,7 @@ from agent.card_map import CardMap
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.look import Evidence, look
 from protocol.errors import InlayError
-from tests.cards.profiles import METADATA, PROFILES
+from tests.cards.profiles import PROFILES
 from tests.cards.simulated import ATR, SimulatedCard, SimulatedLink
 
 OWNER = os.geteuid()
@@ -119,7 +119,7 @@ def test_every_kind_of_piv_card_is_found_by_what_it_shows(tmp_path: Path, profil
     assert evidence.pin_tries == link.card.profile.pin_tries
     assert (evidence.guid is not None) == link.card.profile.chuid
     chosen = found.choose(evidence)
-    if METADATA in link.card.profile.yubico:
+    if link.card.profile.metadata:
         assert chosen is not None
         assert chosen[1] == "its ATR is the one named and it has metadata"
     else:

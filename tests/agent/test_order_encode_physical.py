@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from protocol.messages import (
     PinEntry,
     PinPolicy,
 )
-from tests.cards.profiles import IMPORT, PROFILES, SET_KEY, Profile
+from tests.cards.profiles import IMPORT, PROFILES, RSA_2048, SET_KEY, Profile
 from tests.cards.simulated import FACTORY_KEY, PIN, SimulatedCard
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE, OrderAtPortal
@@ -27,6 +28,7 @@ from tests.support.physical_orders import (
     CHANGING,
     ENCRYPTION,
     FRESH,
+    FULL,
     NEW,
     NEW_KEY,
     WRONG,
@@ -136,7 +138,30 @@ async def test_no_session_is_open_with_anything_proved_while_a_person_is_asked(
     assert untouched(readers)
 
 
+async def test_an_algorithm_that_the_card_does_not_name_is_said_before_anything_is_changed(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised(dataclasses.replace(FULL, template="ac", algorithms=(RSA_2048,))))
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "card_algorithm_missing"
+    assert (await undone(portal)).changing == 0
+    assert untouched(readers)
+
+
 # --- the portal's key
+
+
+@pytest.mark.parametrize("right", [False, True])
+async def test_a_card_that_can_not_read_a_mutual_template_is_asked_by_a_challenge(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, right: bool
+) -> None:
+    card = personalised(dataclasses.replace(FULL, strict=3, wrong_management=0x6A80))
+    readers.put(card)
+    portal.management_keys = [bytes(24), FACTORY_KEY if right else bytes(range(24))]
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == ("finished" if right else "card_management_wrong")
 
 
 async def test_a_card_with_another_management_key_is_left_as_it_is(
@@ -367,7 +392,7 @@ async def test_an_agent_that_is_ended_after_it_undoes_the_order_and_tells_the_po
         await restarted.desk.resume()
         at = await undone(portal)
         assert at.undone is not None
-        assert (at.undone.error, at.changing) == ("order_interrupted", 1)
+        assert (at.undone.error, at.changing) == ("card_half_done", 1)
 
 
 # --- the way it should go, on every kind of card

@@ -36,7 +36,12 @@ class Profile:
         delete_absent: status of deleting an object that isn't there.
         algorithms: of slot keys.
         bad_algorithm: status of GENERATE for another one.
-        extended: it takes extended lengths alone, no chaining.
+        extended: it takes extended lengths alone, no chaining, which it says by `no_chaining`.
+        strict: data objects that a mutual authentication's second template must have, else 6A80; 0: any.
+        tells_keys: GET METADATA says something; else it answers with nothing.
+        wrong_old: status of CHANGE REFERENCE DATA and RESET RETRY COUNTER with a wrong value; 0: 63Cx.
+        absent_key: status of using a key that isn't there.
+        forgets: the use of 9D forgets that the PIN was verified.
     """
 
     name: str
@@ -62,6 +67,17 @@ class Profile:
     algorithms: tuple[int, ...] = (P_256, RSA_2048)
     bad_algorithm: int = 0x6A80
     extended: bool = False
+    no_chaining: int = 0x6884
+    strict: int = 0
+    tells_keys: bool = True
+    wrong_old: int = 0
+    absent_key: int = 0x6A88
+    forgets: bool = False
+
+    @property
+    def metadata(self) -> bool:
+        """GET METADATA says something."""
+        return METADATA in self.yubico and self.tells_keys
 
 
 PROFILES = (
@@ -101,5 +117,23 @@ PROFILES = (
         extended=True,
         piece=0,
         bad_algorithm=0x6A81,
+    ),
+    Profile(
+        "metadata that says nothing, strict templates, a wrong old PIN is 6300",
+        yubico=frozenset({SET_KEY, METADATA, SERIAL, VERSION}),
+        management=(TDES,),
+        tells_keys=False,
+        strict=2,
+        wrong_management=0x6A80,
+        wrong_old=0x6300,
+        absent_key=0x6985,
+    ),
+    Profile(
+        "an empty slot has the algorithm FF, key management forgets the PIN, class 10 is unknown",
+        yubico=frozenset({SET_KEY, METADATA, SERIAL, VERSION, IMPORT}),
+        unknown_key=0x9000,
+        extended=True,
+        no_chaining=0x6E00,
+        forgets=True,
     ),
 )

@@ -162,7 +162,7 @@ class SimulatedCard:
 
     def _piece(self, raw: bytes) -> bytes:
         if self.profile.extended:
-            raise Status(0x6884)
+            raise Status(self.profile.no_chaining)
         self._chain.append(raw[5:])
         return b"\x90\x00"
 
@@ -292,6 +292,12 @@ class SimulatedCard:
             raise Status(0x63C0 | left - 1)
         setattr(self, f"{which}_left", getattr(self.profile, f"{which}_tries"))
 
+    def _compare_old(self, which: str, value: bytes) -> None:
+        try:
+            self._compare(which, value)
+        except Status as status:
+            raise Status(self.profile.wrong_old or status.word) from None
+
     def _verify(self, command: Apdu) -> bytes:
         if command.p1 == 0xFF:
             if not self.profile.log_out:
@@ -314,12 +320,12 @@ class SimulatedCard:
         which = {0x80: "pin", 0x81: "puk"}[command.p2]
         if len(command.data[8:].rstrip(b"\xff")) < 6:
             raise Status(0x6A80)
-        self._compare(which, command.data[:8])
+        self._compare_old(which, command.data[:8])
         setattr(self, which, command.data[8:])
         return b""
 
     def _unblock(self, command: Apdu) -> bytes:
-        self._compare("puk", command.data[:8])
+        self._compare_old("puk", command.data[:8])
         self.pin, self.pin_left = command.data[8:], self.profile.pin_tries
         return b""
 
@@ -351,6 +357,8 @@ class SimulatedCard:
             witness = self.random(size)
             self._challenge = ("mutual", algorithm, witness)
             return tlv("7C", tlv("80", self._block(algorithm, witness)))
+        if self.profile.strict and 0x80 in parts and len(parts) != self.profile.strict:
+            raise Status(0x6A80)
         given = parts.get(0x80) or parts.get(0x82) or b""
         kind = "mutual" if 0x80 in parts else "external"
         if pending != (kind, algorithm, given):
@@ -360,13 +368,13 @@ class SimulatedCard:
 
     def _private(self, command: Apdu, parts: dict[int, bytes]) -> bytes:
         if command.p2 not in self.keys:
-            raise Status(0x6A88)
+            raise Status(self.profile.absent_key)
         algorithm, private = self.keys[command.p2]
         if algorithm != command.p1:
             raise Status(0x6A86)
         if command.p2 != 0x9E and not self.pin_ok:
             raise Status(0x6982)
-        if command.p2 == 0x9C:
+        if command.p2 == 0x9C or (command.p2 == 0x9D and self.profile.forgets):
             self.pin_ok = False
         if 0x85 in parts:
             peer = ec.EllipticCurvePublicKey.from_encoded_point(private.curve, parts[0x85])
@@ -439,6 +447,8 @@ class SimulatedCard:
         return b""
 
     def _metadata(self, command: Apdu) -> bytes:
+        if not self.profile.tells_keys:
+            return b""
         if command.p2 == 0x9B:
             return tlv("01", bytes((self.management,))) + tlv("02", b"\x00\x01") + tlv("05", b"\x00")
         if command.p2 in (0x80, 0x81):
@@ -446,6 +456,8 @@ class SimulatedCard:
             tries = bytes((getattr(self.profile, f"{which}_tries"), getattr(self, f"{which}_left")))
             return tlv("01", b"\xff") + tlv("05", b"\x01") + tlv("06", tries)
         if command.p2 not in self.keys:
+            if self.profile.unknown_key == 0x9000:
+                return tlv("01", b"\xff") + tlv("02", b"\x00\x01") + tlv("03", b"\x01")
             raise Status(self.profile.unknown_key)
         algorithm, private = self.keys[command.p2]
         parts = tlv("01", bytes((algorithm,))) + tlv("02", b"\x02\x01") + tlv("03", b"\x01")

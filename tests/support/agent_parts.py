@@ -178,7 +178,8 @@ async def running_agent(home: Path, readers: HasReaders | None = None) -> AsyncI
     windows, notifier = FakeWindows(), FakeNotifier()
     care = CardCare(cards, places, journal, device)
     handlers = order_handlers(cards, care, in_readers)
-    desk = OrderDesk(Tools(trust, device, journal, cards, windows, notifier, handlers))
+    here = UserEnvironment({"DISPLAY": ":9"})
+    desk = OrderDesk(Tools(trust, device, journal, cards, windows, notifier, handlers, lambda: here))
     try:
         yield AgentParts(folders, trust, device, journal, cards, places, windows, notifier, desk, care)
     finally:

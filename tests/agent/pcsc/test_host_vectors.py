@@ -73,6 +73,12 @@ def _external(card: CardConnection, algorithm: str, key: str) -> None:
     piv_authenticate.prove(card, question, piv_cipher.answer(bytes.fromhex(key), question))
 
 
+def _mutual(card: CardConnection, algorithm: str, response: str, challenge: str, expected: str) -> None:
+    question = piv_authenticate.ask(card, ManagementAlgorithm(_number(algorithm)), mutual=True)
+    blocks = (bytes.fromhex(block) for block in (response, challenge, expected))
+    piv_authenticate.prove(card, question, piv_authenticate.Proof(*blocks))
+
+
 def _generate(card: CardConnection, slot: str, algorithm: str) -> str:
     public = piv_keys.generate(card, _number(slot), KeyAlgorithm(_number(algorithm)))
     assert isinstance(public, ec.EllipticCurvePublicKey)
@@ -136,6 +142,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     ),
     "unblock": lambda card, puk, new: piv_pin.unblock(card, puk.encode(), new.encode()),
     "external": _external,
+    "mutual": _mutual,
     "sign": lambda card, slot, algorithm, message: piv_use.sign_sha256(
         card, _number(slot), KeyAlgorithm(_number(algorithm)), bytes.fromhex(message)
     ).hex(),
