@@ -30,6 +30,8 @@ PIN: Final = "pin"
 PUK: Final = "puk"
 MOST_PRINTS: Final = 3
 """Of one letter: paper jams, and nobody needs a fourth one."""
+_PRINTED: Final = {PIN: "card.pin_letter", PUK: "card.puk_letter"}
+"""What the audit log calls it."""
 TITLES: Final = {PIN: "PIN letter", PUK: "PUK letter"}
 
 
@@ -118,7 +120,7 @@ async def print_one(
             tx,
             at=context.clock(),
             actor=actor,
-            action=f"card.{kind}_letter",
+            action=_PRINTED[kind],
             kind=card.kind,
             object_id=card.id,
             process=process.id,

@@ -56,7 +56,8 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     change = StateChange(actor, now, Why.PRODUCED)
     await change_state(tx, card, CardState.ISSUED, change, valid_until=card.valid_until)
     process = await tx.get_one(Process, order.process_id)
-    if process.variables["puk_delivery"] == cards.PRINT:
+    # a card that took no PUK of its own has its maker's, which no letter tells
+    if process.variables["puk_delivery"] == cards.PRINT and card.sealed_puk is not None:
         await card_letters.keep_puk(context, tx, card.id, process)
 
 
