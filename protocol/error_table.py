@@ -319,6 +319,9 @@ _ROWS: Final = (
     Cause("card_pin_unknown", 1921, "It is not known which PIN the card has.",
           "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
           "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."),
+    Cause("card_puk_unknown", 1922, "It is not known which PUK the card has.",
+          "The card or Inlay was interrupted in the moment in which the PUK was changed, and trying could block the card.",
+          "Don't try any PUK. Give the card to your support: it has to be reset, and encoded from the beginning."),
     Cause("card_half_done", 1930, "The card is half done.", "Inlay was stopped while it changed the card.",
           "Start again from the page, which finishes it; don't use the card before."),
     # readers with a PIN pad

@@ -335,13 +335,15 @@ class Proceed(Message, frozen=True):
     """Portal: consent and binding are complete, go on."""
 
     puk: CompactJwe | None = None
-    """the card's PUK, to the order's ephemeral key, where the order sets a new PIN by it and nobody types it"""
+    """the card's PUK, to the order's ephemeral key, where the order sets a new PIN or PUK by it and nobody types it"""
+    pin: CompactJwe | None = None
+    """the new PIN, to that key, where the portal gives it (``PinEntry.kind`` ``given``)"""
+    new_puk: CompactJwe | None = None
+    """the PUK that the card gets (``EncodeCard.new_puk``), to that key"""
+    pending_puk: CompactJwe | None = None
+    """with ``new_puk``: an earlier order may have given the card this one; it has this one or ``puk``"""
     management_key: CompactJwe | None = None
     """the management key that the card gets (``ManagementKey.replace``), to the order's ephemeral key"""
-    pin: CompactJwe | None = None
-    """the PIN that the card gets, to the order's ephemeral key, where the portal gives it (``PinEntry``)"""
-    new_puk: CompactJwe | None = None
-    """the PUK that the card gets (``EncodeCard.new_puk``), to the order's ephemeral key"""
 
 
 class ManagementQuestion(Message, frozen=True):

@@ -135,7 +135,8 @@ class PinEntry(Message, frozen=True):
 
     kind: Literal["none", "verify", "new", "change", "given"]
     """``verify``: the card's PIN once; ``new``: a new one twice; ``change``: the old one once, a new one twice;
-    ``given``: nobody is asked, the portal gives the new one (``Proceed.pin``)"""
+    ``given``: nobody types, ``proceed`` brings the new one; with the step ``set_pin``
+    """
     where: Literal["window", "pad", "auto"] = "window"
     """``pad``: on the reader's PIN pad and nowhere else; ``auto``: there where the reader has one"""
     policy: PinPolicy | None = None
@@ -189,7 +190,7 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     management: ManagementKey | None = None
     """with the driver ``piv``"""
     new_puk: bool = False
-    """the card gets the PUK that ``Proceed.new_puk`` brings"""
+    """with the driver ``piv``: before its PIN it gets the PUK that ``proceed`` brings, and keeps its own if it can't"""
 
     @property
     def certifies(self) -> bool:

@@ -512,9 +512,10 @@ export interface Consented {
  */
 export interface Proceed {
   puk?: string | null;
-  management_key?: string | null;
   pin?: string | null;
   new_puk?: string | null;
+  pending_puk?: string | null;
+  management_key?: string | null;
 }
 
 /**

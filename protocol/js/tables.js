@@ -593,6 +593,11 @@ export const CAUSES = Object.freeze({
     "why": "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
     "next_step": "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."
   },
+  "card_puk_unknown": {
+    "happened": "It is not known which PUK the card has.",
+    "why": "The card or Inlay was interrupted in the moment in which the PUK was changed, and trying could block the card.",
+    "next_step": "Don't try any PUK. Give the card to your support: it has to be reset, and encoded from the beginning."
+  },
   "card_half_done": {
     "happened": "The card is half done.",
     "why": "Inlay was stopped while it changed the card.",
