@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, or_, select
 
-from portal.model.states import OF_CARDS, CaState, TemporaryCardState, certificate_state
+from portal.model.states import OF_CARDS, CardState, CaState, TemporaryCardState, certificate_state
 from portal.processes import certificates
 from portal.processes.ca_changes import Change
 from portal.store.tables import Card, Certificate, Device, Revocation
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+_WITH_HOLDER: Final = (CardState.ISSUED.value, CardState.ACTIVE.value, CardState.INACTIVE.value)
+
 
 async def of_owner(tx: AsyncSession, owner_id: str) -> list[CardView]:
-    """The cards that a person has: their virtual ones, and temporary ones that are assigned to them; newest first."""
+    """The cards that a person has: their virtual ones, those issued and those assigned to them; newest first."""
     virtual = Card.kind == "virtual_smart_card"
     assigned = and_(Card.kind == "temporary_card", Card.state == TemporaryCardState.ASSIGNED.value)
-    query = select(Card).where(Card.owner_id == owner_id, or_(virtual, assigned))
+    issued = and_(Card.kind == "card", Card.state.in_(_WITH_HOLDER))
+    query = select(Card).where(Card.owner_id == owner_id, or_(virtual, assigned, issued))
     cards = await tx.scalars(query.order_by(Card.created_at.desc(), Card.id))
     return [await _card(tx, card) for card in cards]
 

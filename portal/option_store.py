@@ -23,7 +23,7 @@ SCRIPTS: Final[dict[str, Script]] = {
     card_options.TEMPORARY_CARDS: card_options.TEMPORARY_CARDS_SCRIPT,
     card_options.MOBILE_IDS: card_options.MOBILE_IDS_SCRIPT,
 }
-UNREAD: Final = frozenset({card_options.CARDS, card_options.MOBILE_IDS})
+UNREAD: Final = frozenset({card_options.MOBILE_IDS})
 """Scripts that can be set and that no process of this version reads yet; their pages say so."""
 
 

@@ -143,6 +143,10 @@ class SelfService:
         """Cancel: nothing is left valid."""
         return await self._view(session, await self._engine.cancel(session, process_id))
 
+    async def letter(self, session: Session, process_id: str, kind: str) -> bytes:
+        """Print a letter of a process."""
+        return await self._engine.letter(session, process_id, kind)
+
     async def new_code(self, session: Session, process_id: str) -> CodeView:
         """Make fresh codes; an order that nobody has claimed yet belongs to the session that asks last."""
         self._codes_made.check(session.id)
@@ -269,6 +273,8 @@ class SelfService:
             target = await _target(tx, process)
             subject = await tx.get_one(User, process.subject_id or process.user_id)
             started_by = await tx.get_one(User, process.user_id)
+            own = session.user.id == process.user_id
+            letters = await definition.letters(tx, process) if own else ()
         step = instance.step
         running = process.state == ProcessState.RUNNING
         acts = (session.user.id != process.user_id) == step.other_person
@@ -295,6 +301,7 @@ class SelfService:
             card=card,
             error=order_rows.page_error(order_rows.from_json(process.error)),
             progress=definition.progress,
+            letters=letters,
         )
 
 

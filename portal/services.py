@@ -110,6 +110,23 @@ class Services(Protocol):
             InlayError: ``user_not_active``.
         """
 
+    async def letter(self, session: Session, process_id: str, kind: str) -> bytes:
+        """Print a letter of a process, for who started it; counted, and in the audit log, before it is shown.
+
+        Args:
+            session: who asks.
+            process_id: the process.
+            kind: ``pin`` or ``puk``.
+
+        Returns:
+            PDF.
+
+        Raises:
+            NotFound: no such process, or somebody else's.
+            Forbidden: the role is missing.
+            InlayError: ``letter_gone``, ``letter_used_up``, ``user_not_active``.
+        """
+
     async def cancel(self, session: Session, process_id: str) -> ProcessView:
         """Cancel: nothing is left valid. A process that was cancelled before stays as it is.
 

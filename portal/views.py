@@ -187,6 +187,23 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterView:
+    """A letter that a page offers to print.
+
+    Attributes:
+        kind: ``pin`` or ``puk``.
+        title: for people.
+        prints: how often it was printed.
+        left: how often it still can be.
+    """
+
+    kind: str
+    title: str
+    prints: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessView:
     """A process instance as its page shows it.
 
@@ -207,6 +224,7 @@ class ProcessView:
         card: the card, at the details step.
         error: why it failed or was cancelled.
         secret: what this one answer shows and no other ever again.
+        letters: what can be printed now, by who started it.
         progress: steps of its order, each with its title and what happens then; None: those of a new card.
     """
 
@@ -231,6 +249,7 @@ class ProcessView:
     error: PageError | None = None
     progress: Mapping[Step, tuple[str, str]] | None = None
     secret: Secret | None = None
+    letters: Sequence[LetterView] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     management: ManagementKey | None = None
     """with the driver ``piv``"""
     new_puk: bool = False
-    """the card gets the PUK that ``Proceed.new_puk`` brings"""
+    """with the driver ``piv``: before its PIN it gets the PUK that ``proceed`` brings, and keeps its own if it can't"""
 
     @property
     def certifies(self) -> bool:

@@ -139,7 +139,7 @@ class _Planner:
     def _refuse_others(self, section: Section) -> None:
         for name, setting in section.settings.items():
             pad = isinstance(setting.value, PinWord) and setting.value.source == "pad"
-            literal_pin = name == "PIN" and not isinstance(setting.value, PinWord)
+            literal_pin = name == "PIN" and _pin_source(section) is None
             drawn = name == "InitialPUK" and section.has("InitToken")  # a new card draws its PUK itself
             if not setting.keyword.for_virtual_cards or pad or literal_pin or drawn:
                 word = setting.word if name == "PIN" else name
@@ -258,6 +258,8 @@ class _Planner:
 
 def _pin_source(section: Section) -> PinSource | None:
     value = section.value("PIN")
+    if isinstance(value, FieldRef) and section.has("SetPIN") and not section.has("InitToken"):
+        return "given" if section.value("InitialPUK") is not None else None
     return value.source if isinstance(value, PinWord) else None
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-PinSource = Literal["verify", "new", "change", "pad", "auto"]
+PinSource = Literal["verify", "new", "change", "pad", "auto", "given"]
 
 
 class SectionKind(enum.StrEnum):
@@ -129,7 +129,8 @@ _ROWS: Final = (
     Keyword("InitialPUK", _D, _K.VALUE, _N, "The PUK that the card has, or gets with `InitToken`."),
     Keyword("InitialLabel", _D, _K.VALUE, _N, "The label that the card gets."),
     _flag("SetPIN", _D, _N, "Set the PIN: with `InitialPUK` a new one, otherwise changed from the old one.", ("PIN",)),
-    Keyword("PIN", _D, _K.PIN, _N, "Where the PIN comes from."),
+    Keyword("PIN", _D, _K.PIN, _N, "Where the PIN comes from. With `SetPIN` and `InitialPUK` a field is the "
+            "card that the portal draws a PIN for; its variable holds the card's descriptor, never the PIN."),
     Keyword("PUK", _D, _K.VALUE, _N, "The PUK, where an operation needs it."),
     _flag("ClearFields", _D, _N, "Empty the process variables of all fields that were read when the task has ended."),
     Keyword("CardManagerKey", _D, _K.VALUE, _N, "The card's management key. It stays with the portal, which answers "

@@ -37,6 +37,32 @@ CARDS_SCRIPT: Final = Script(
     "Cards",
     (
         Option(
+            "CardsCertificates",
+            "Certificates",
+            "Which certificates a card gets when it is issued. They are on hold until its holder activates it.",
+            "choices",
+            list(_PURPOSES),
+            choices=_PURPOSES,
+        ),
+        Option(
+            "CardsKeyAlgorithm",
+            "Key algorithm",
+            "Of its keys. RSA-2048 is known to every card and program; P-256 is faster.",
+            "choice",
+            Algorithm.RSA_2048.value,
+            choices=tuple(algorithm.value for algorithm in Algorithm),
+        ),
+        Option(
+            "CardsValidityDays",
+            "Validity",
+            "How long a card and its certificates are valid from the day it is issued.",
+            "int",
+            730,
+            low=1,
+            high=3650,
+            unit="days",
+        ),
+        Option(
             "CardsPINLength",
             "PIN: length",
             "Digits of the first PIN. A PIV card holds 6 to 8.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from portal.errors import WrongState
 from portal.model.states import OrderState
-from portal.processes import endings, management_keys, order_rows, outgoing, puks, tasks
+from portal.processes import card_pins, endings, management_keys, order_rows, outgoing, puks, tasks
 from portal.processes.codes import digest
 from portal.processes.operations import unblock_pin
 from portal.store import audit
@@ -80,15 +80,12 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
             puk = await tasks.puk_for(context, tx, order) or await unblock_pin.puk_for(context, tx, order)
             key = await management_keys.new_key(context, tx, order)
             own = await puks.new_puk(context, tx, order)
+            pin = await card_pins.given(context, tx, order)
         except InlayError as error:
             await endings.undo(context, tx, order, error, "portal")
         else:
-            await outgoing.send(
-                context,
-                tx,
-                order,
-                Proceed(puk=puk, management_key=key, new_puk=own.token, puk_unsure=own.unsure),
-            )
+            secrets = Proceed(puk=puk, management_key=key, pin=pin, new_puk=own.token, puk_unsure=own.unsure)
+            await outgoing.send(context, tx, order, secrets)
 
 
 def _first_step(order: Order) -> Step:

@@ -10,7 +10,7 @@ from portal import option_store
 from portal.errors import WrongState
 from portal.model.objects import ObjectKind
 from portal.model.options import fill
-from portal.model.states import OrderState, TemporaryCardState, VirtualSmartCardState
+from portal.model.states import CardState, OrderState, TemporaryCardState, VirtualSmartCardState
 from portal.model.virtual_card_options import NAME as OPTIONS
 from portal.model.virtual_card_options import VirtualCardOptions
 from portal.processes import temporary_cards
@@ -30,8 +30,10 @@ _ENDED: Final = (OrderState.FINISHED.value, OrderState.UNDONE.value)
 
 
 USABLE: Final = Target(
-    frozenset({ObjectKind.VIRTUAL_SMART_CARD, ObjectKind.TEMPORARY_CARD}),
-    frozenset({VirtualSmartCardState.ACTIVE.value, TemporaryCardState.ASSIGNED.value}),
+    frozenset({ObjectKind.VIRTUAL_SMART_CARD, ObjectKind.CARD, ObjectKind.TEMPORARY_CARD}),
+    frozenset(
+        {VirtualSmartCardState.ACTIVE.value, CardState.ACTIVE.value, TemporaryCardState.ASSIGNED.value}
+    ),
     own=True,
 )
 """A card of one's own whose keys can be used now."""
@@ -43,7 +45,7 @@ async def check_usable(tx: AsyncSession, card: Card) -> None:
     Raises:
         InlayError: ``card_not_encoded``.
     """
-    if card.kind == ObjectKind.TEMPORARY_CARD.value:
+    if card.kind != ObjectKind.VIRTUAL_SMART_CARD.value:
         await temporary_cards.check_encoded(tx, card)
 
 

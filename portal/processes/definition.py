@@ -18,7 +18,7 @@ from portal.processes import order_rows
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from portal.model.options import Values
     from portal.store.objects import Row
     from portal.store.tables import Order, Process, User
-    from portal.views import Secret, Session
+    from portal.views import LetterView, Secret, Session
     from protocol.messages import Operation
     from protocol.messages import Step as OrderStep
 
@@ -161,6 +161,36 @@ class Definition(abc.ABC):
             actor: e-mail address of who asked, for the audit log.
         """
         return None
+
+    async def cancelled(self, tx: AsyncSession, process: Process, actor: str) -> None:  # noqa: B027  # most leave nothing
+        """Put right what an instance leaves that is cancelled without an order that could be undone.
+
+        Args:
+            tx: the transaction that cancels it.
+            process: the process, at the step where it stood.
+            actor: e-mail address of who cancels.
+        """
+
+    async def letters(self, tx: AsyncSession, process: Process) -> Sequence[LetterView]:
+        """The letters that can be printed at the step where a process stands."""
+        return ()
+
+    async def letter(self, tx: AsyncSession, process: Process, kind: str, actor: str) -> bytes:
+        """Print a letter.
+
+        Args:
+            tx: a writing transaction of its own: that it was printed is stored before it is shown.
+            process: the process, locked.
+            kind: of ``letters``.
+            actor: e-mail address of who asked, for the audit log.
+
+        Returns:
+            PDF.
+
+        Raises:
+            InlayError: ``letter_gone``, ``letter_used_up``.
+        """
+        raise InlayError("letter_gone")
 
     def can_next(self, process: Process, order: Order | None) -> bool:
         """Whether *Next* is possible: not where an order moves the process."""

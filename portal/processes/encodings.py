@@ -80,6 +80,17 @@ ENCODE_TEMPORARY_CARD: Final = shipped(
         **_fields_of(Purpose.ENCRYPTION),
     },
 )
+ISSUE_CARD: Final = shipped(
+    "issue-card",
+    Usage.PRODUCTION,
+    {
+        "PUK": "${card}",
+        "PIN": "${card}",
+        **_fields_of(Purpose.AUTHENTICATION),
+        **_fields_of(Purpose.SIGNATURE),
+        **_fields_of(Purpose.ENCRYPTION),
+    },
+)
 EXTEND_TEMPORARY_CARD: Final = shipped(
     "extend-temporary-card",
     Usage.OPERATION,

@@ -157,6 +157,27 @@ class Engine:
             await parties.acting(tx, session, definition, found.step.role or definition.role)
             return await definition.reveal(tx, process, session.user.email)
 
+    async def letter(self, session: Session, process_id: str, kind: str) -> bytes:
+        """Print a letter of a process, for who started it.
+
+        Returns:
+            PDF.
+
+        Raises:
+            NotFound: no such process, or somebody else's.
+            Forbidden: the role is missing.
+            InlayError: ``user_not_active``, ``letter_gone``, ``letter_used_up``.
+        """
+        async with self._context.database.write() as tx:
+            instance = await self._load_locked(tx, session, process_id)
+            definition, process, _ = instance
+            if session.user.id != process.user_id:
+                raise NotFound("process")
+            await parties.acting(tx, session, definition, definition.role)
+            if all(letter.kind != kind for letter in await definition.letters(tx, process)):
+                raise InlayError("letter_gone")
+            return await definition.letter(tx, process, kind, session.user.email)
+
     async def cancel(self, session: Session, process_id: str) -> Instance:
         """Cancel: what was made is undone. Cancelled twice is cancelled once.
 
@@ -175,6 +196,7 @@ class Engine:
                 error = InlayError("cancelled_at_portal")
                 await endings.undo(self._context, tx, order, error, session.user.email)
             else:
+                await instance.definition.cancelled(tx, process, session.user.email)
                 self._close(process)
             notify(tx, process_topic(process.id))
             await self._note(tx, process, session.user, "process.cancelled", step=process.step)

@@ -133,8 +133,8 @@ class ExtendTemporaryCard(Definition):
             pin=encodings.pin_entry(plan, PIN_POLICY if plan.set_pin else None),
             keys=encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email),
             steps=encodings.card_steps(plan),
-            identity=_of(CardIdentity, known["identity"]),
-            management=_of(ManagementKey, known["management"]),
+            identity=order_part(CardIdentity, known["identity"]),
+            management=order_part(ManagementKey, known["management"]),
             new_puk=known["new_puk"],
         )
         turn.process.variables["extended_until"] = until
@@ -176,6 +176,6 @@ class ExtendTemporaryCard(Definition):
         )
 
 
-def _of(type_: type[M], stored: object) -> M | None:
+def order_part(type_: type[M], stored: object) -> M | None:
     """A struct of an order that was kept as JSON with the process."""
     return None if stored is None else codec.convert(stored, type_, malformed="internal")

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from portal.processes.abort_card import AbortCard
+from portal.processes.activate_card import ActivateCard
 from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.change_pin import ChangeCardPin
 from portal.processes.check_card import CheckCard
+from portal.processes.deactivate_card import DeactivateCard
 from portal.processes.delete_virtual_card import DeleteCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
 from portal.processes.handle_issued import HandleIssued
+from portal.processes.issue_card import IssueCard
 from portal.processes.issue_temporary_card import IssueTemporaryCard
+from portal.processes.lock_card import LockCard
 from portal.processes.lock_for_operator import LockForOperator
 from portal.processes.lock_temporary_card import LockTemporaryCard
+from portal.processes.reactivate_card import ReactivateCard
 from portal.processes.renew_virtual_smart_card import RenewVirtualSmartCard
 from portal.processes.replace_virtual_smart_card import ReplaceVirtualSmartCard
+from portal.processes.request_card import RequestCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.show_puk import ShowPuk
 from portal.processes.sign_text import SignText
@@ -43,6 +50,13 @@ def definitions(context: Context) -> list[Definition]:
         HandleIssued(context),
         LockForOperator(context),
         ShowPuk(context),
+        RequestCard(context),
+        IssueCard(context),
+        AbortCard(context),
+        ActivateCard(context),
+        DeactivateCard(context),
+        ReactivateCard(context),
+        LockCard(context),
         RequestTemporaryCard(context),
         IssueTemporaryCard(context),
         AssignTemporaryCard(context),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from portal.errors import WrongState
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.options import Form, Option
-from portal.model.states import OrderState, ProcessState, Role, TemporaryCardState
+from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
 from portal.processes import card_orders, temporary_cards
 from portal.processes.definition import OPEN, Definition, Step, Target, finish
 from portal.processes.endings import DETAILS
@@ -45,7 +45,9 @@ class UnblockChangePin(Definition):
     description = "Lets you choose a new PIN for this card, whether you know the one that it has or not."
     role = Role.SELF_SERVICE
     target = Target(
-        frozenset({ObjectKind.TEMPORARY_CARD}), frozenset({TemporaryCardState.ASSIGNED.value}), own=True
+        frozenset({ObjectKind.CARD, ObjectKind.TEMPORARY_CARD}),
+        frozenset({CardState.ACTIVE.value, TemporaryCardState.ASSIGNED.value}),
+        own=True,
     )
     steps = (
         Step("action", "What is to be done", Form((ACTION,))),

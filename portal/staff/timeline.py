@@ -45,6 +45,8 @@ WHAT: Final = {
     "card.encoding": "New keys and certificates were asked for",
     "card.management_proved": "The portal proved the management key",
     "card.signed": "Signed a text",
+    "card.pin_letter": "The letter with its PIN was printed",
+    "card.puk_letter": "The letter with its PUK was printed",
     "card.puk_shown": "Its PUK was shown to an operator",
     "card.puk_delivered": "Its PUK was sent to its device, to set a new PIN",
     "card.registered": "Registered",

@@ -115,6 +115,21 @@ class ManagedCard(Base):
     changed_at: Mapped[int]
 
 
+class CardLetter(Base):
+    """A letter with a card's PIN or PUK that waits to be printed; gone once the card isn't Issued any more."""
+
+    __tablename__ = "card_letters"
+    card_id: Mapped[str] = mapped_column(ForeignKey("cards.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(Word, primary_key=True)
+    """``pin`` or ``puk``"""
+    process_id: Mapped[str] = mapped_column(ForeignKey("processes.id"))
+    """the process that produced the card: who started it may print the letter"""
+    sealed: Mapped[bytes | None]
+    """the PIN; None for a PUK, which stands with its card"""
+    prints: Mapped[int]
+    created_at: Mapped[int]
+
+
 class SealedSecret(Base):
     """A secret of the portal's own that is none of its keys, sealed by the key port."""
 

@@ -30,6 +30,7 @@ _NOTICES: Final = {
     "stale": "This page was out of date, so nothing was done. It is up to date now; go on from here.",
     "wrong": "That is not the number Inlay shows. Look at Inlay's window and type the three digits again.",
 }
+_INLINE: Final = 'inline; filename="letter.pdf"'
 _PROGRESS: Final = {
     Step.CONSENT: ("Your consent", "Inlay's window asks for your consent and a new PIN."),
     Step.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
@@ -120,6 +121,18 @@ async def post_cancel(request: web.Request) -> web.Response:
     await request.app[SERVICES].cancel(session, process_id)
     request.app[CODES].forget(process_id)
     raise web.HTTPSeeOther(f"/processes/{process_id}")
+
+
+async def post_letter(request: web.Request) -> web.Response:
+    """``POST /processes/ID/letters/KIND``: a letter as PDF, shown and not saved, for whoever may print it."""
+    session, _, process_id = await _sent(request)
+    kind = request.match_info["kind"]
+    content = await request.app[SERVICES].letter(session, process_id, kind)
+    return web.Response(
+        body=content,
+        content_type="application/pdf",
+        headers={"Cache-Control": "no-store", "Content-Disposition": _INLINE},
+    )
 
 
 async def post_code(request: web.Request) -> web.Response:

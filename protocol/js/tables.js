@@ -443,6 +443,31 @@ export const CAUSES = Object.freeze({
     "why": "It was shown to its owner once, when the card was made.",
     "next_step": "Whoever wrote it down can unblock the card. Without it, a new card is needed."
   },
+  "card_other_active": {
+    "happened": "The card was not made active.",
+    "why": "Another one is active ({label}), and one is possible at a time (option CardsMultipleActive).",
+    "next_step": "Have that card locked or deactivated first."
+  },
+  "card_mail_missing": {
+    "happened": "The card can't be issued.",
+    "why": "The option {option} says email, and this portal sends no mail.",
+    "next_step": "An administrator sets {option} to print, or to something else that is possible."
+  },
+  "letter_gone": {
+    "happened": "The letter can't be printed any more.",
+    "why": "What it says is deleted: the card isn't Issued any more, or it was said that the letters are printed.",
+    "next_step": "The holder sets a new PIN with Unblock or change PIN, once the card is active."
+  },
+  "letter_used_up": {
+    "happened": "The letter can't be printed again.",
+    "why": "It was printed {prints} times, and no more is possible.",
+    "next_step": "If no print can be read: lock the card and request another one."
+  },
+  "letter_not_printed": {
+    "happened": "This was not done.",
+    "why": "A letter was not printed yet.",
+    "next_step": "Print every letter of this page first: it can't be made later."
+  },
   "pcsc_card_removed": {
     "happened": "The card is gone.",
     "why": "It was taken out of the reader.",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from portal.model.states import Role, UserState
+from portal.views import LetterView
 from portal.web import setup
 from protocol.messages import PageError, PageEvent, Step
 from tests.portal.web.fake_services import FakeServices, card
@@ -36,6 +37,8 @@ _ERROR = PageError(
 )
 _NUMBER = PageEvent(state="running", step=Step.BINDING, number_wanted=True, tries_left=3)
 
+_LETTERS = (LetterView("pin", "PIN letter", 1, 2), LetterView("puk", "PUK letter", 0, 3))
+
 
 def _inactive(services: FakeServices) -> None:
     services.user = replace(services.user, state=UserState.INACTIVE)
@@ -51,6 +54,7 @@ SCENES: dict[str, tuple[str, Callable[[FakeServices], object]]] = {
     "open": (PROCESS, lambda services: services.at("open", order=PageEvent(state="waiting"))),
     "number": (PROCESS, lambda services: services.at("open", order=_NUMBER)),
     "details": (PROCESS, lambda services: services.at("details", card=card())),
+    "letters": (PROCESS, lambda services: services.at("details", letters=_LETTERS)),
     "cancelled": (
         PROCESS,
         lambda services: services.at("open", state="cancelled", can_cancel=False, error=_ERROR),
@@ -62,7 +66,7 @@ SCENES: dict[str, tuple[str, Callable[[FakeServices], object]]] = {
 }
 _KINDS = ((WIDE, "light"), (NARROW, "dark"))
 _ALL_KINDS = ((WIDE, "light"), (WIDE, "dark"), (NARROW, "light"), (NARROW, "dark"))
-_IN_ALL_KINDS = frozenset({"open", "cards"})
+_IN_ALL_KINDS = frozenset({"open", "cards", "letters"})
 
 
 async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> None:

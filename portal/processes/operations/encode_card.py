@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from portal.model.objects import ObjectKind
-from portal.model.states import TemporaryCardState, VirtualSmartCardState
-from portal.processes import card_certificates, order_rows, proofs, tasks
+from portal.model.states import CardState, TemporaryCardState, VirtualSmartCardState
+from portal.processes import card_certificates, card_letters, order_rows, proofs, tasks
 from portal.processes.operations import physical_card
 from portal.store import audit
 from portal.store.tables import Card
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MAY_BE_ENCODED: Final = {
     ObjectKind.VIRTUAL_SMART_CARD.value: frozenset({VirtualSmartCardState.ACTIVE.value}),
+    ObjectKind.CARD.value: frozenset({CardState.APPROVED.value, CardState.FAILED.value}),
     ObjectKind.TEMPORARY_CARD.value: frozenset(
         {TemporaryCardState.ASSIGNED.value, TemporaryCardState.FAILED.value}
     ),
@@ -107,6 +108,7 @@ class EncodeCardOperation:
     async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
         """The task has failed; the card stays as it was, unless it is a physical one that was being changed."""
         await tasks.fail(context, tx, order, actor)
+        await card_letters.forget_of(tx, order.process_id)
         if order.changing_at is not None and _is_physical(order):
             await physical_card.half_done(context, tx, await _card(tx, order), order, actor)
 

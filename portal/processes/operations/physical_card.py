@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from portal.model.graphs import Why
-from portal.model.states import TemporaryCardState
-from portal.processes import card_certificates, management_keys, puks, tasks
+from portal.model.objects import ObjectKind
+from portal.model.states import CardState, TemporaryCardState
+from portal.processes import card_certificates, card_letters, cards, management_keys, puks, tasks
+from portal.store.tables import Process
 from portal.store.transitions import StateChange, change_state
 from protocol.errors import DecodeError
 
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
     from portal.processes.context import Context
     from portal.store.tables import Card, Order
     from protocol.messages import EncodeCard, Receipt
+
+_FAILED: Final = {
+    (ObjectKind.CARD.value, CardState.APPROVED.value): (CardState.FAILED, Why.PRODUCTION_FAILED),
+    (ObjectKind.TEMPORARY_CARD.value, TemporaryCardState.ASSIGNED.value): (
+        TemporaryCardState.FAILED,
+        Why.ENCODING_FAILED,
+    ),
+}
+"""Kind and state of a card that was being changed to what it is then, and why."""
 
 
 async def check_receipt(
@@ -42,8 +53,16 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     managed = await management_keys.managed_card(context, tx, card.id)
     managed.encoded_for, managed.pending_guid, managed.changed_at = card.owner_id, None, now
     card.guid = order.parameters["guid"]
-    change = StateChange(actor, now, Why.EXTENDED)
-    await change_state(tx, card, TemporaryCardState.ASSIGNED, change, valid_until=card.valid_until)
+    if card.kind == ObjectKind.TEMPORARY_CARD.value:
+        change = StateChange(actor, now, Why.EXTENDED)
+        await change_state(tx, card, TemporaryCardState.ASSIGNED, change, valid_until=card.valid_until)
+        return
+    change = StateChange(actor, now, Why.PRODUCED)
+    await change_state(tx, card, CardState.ISSUED, change, valid_until=card.valid_until)
+    process = await tx.get_one(Process, order.process_id)
+    # a card that took no PUK of its own has its maker's, which no letter tells
+    if process.variables["puk_delivery"] == cards.PRINT and card.sealed_puk is not None:
+        await card_letters.keep_puk(context, tx, card.id, process)
 
 
 async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str) -> None:
@@ -56,6 +75,7 @@ async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order
         managed.pending_guid, managed.changed_at = order.parameters["guid"], now
     slots = {item.slot for item in tasks.plan_of(order).certificates}
     await card_certificates.supersede(tx, card, order, slots, actor, now)
-    if card.state == TemporaryCardState.ASSIGNED:
-        change = StateChange(actor, now, Why.ENCODING_FAILED)
-        await change_state(tx, card, TemporaryCardState.FAILED, change, order=order.jti)
+    failed = _FAILED.get((card.kind, card.state))
+    if failed is not None:
+        state, why = failed
+        await change_state(tx, card, state, StateChange(actor, now, why), order=order.jti)

@@ -214,6 +214,13 @@ class FakeServices:
             raise WrongState("process", "finished", ["running"])
         return self.change(state=ProcessState.CANCELLED, can_next=False, can_cancel=False)
 
+    async def letter(self, session: Session, process_id: str, kind: str) -> bytes:
+        view = await self.process(session, process_id)
+        if all(letter.kind != kind for letter in view.letters):
+            raise InlayError("letter_gone")
+        self.done.append(f"letter {kind}")
+        return b"%PDF-1.4 a letter"
+
     async def new_code(self, session: Session, process_id: str) -> CodeView:
         view = await self.process(session, process_id)
         if view.step != "open":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from portal.model.states import CaState, ProcessState
+from portal.views import LetterView
 from protocol import link
 from protocol.messages import PageError, PageEvent, Step
 from tests.portal.web.fake_services import GET_CARD, NOW, FakeServices, card, certificate
@@ -31,7 +32,7 @@ async def test_what_is_not_there_or_is_somebody_elses_looks_the_same(
     assert "There is no such page." in page.text
 
 
-@pytest.mark.parametrize("action", ["next", "cancel", "code", "number", "completion"])
+@pytest.mark.parametrize("action", ["next", "cancel", "code", "number", "completion", "letters/pin"])
 async def test_another_process_can_not_be_moved(person: Visitor, services: FakeServices, action: str) -> None:
     before = services.at("open")
     page = await person.post(f"/processes/other/{action}", TOKEN | {"expected_version": "2"})
@@ -277,3 +278,28 @@ async def test_a_card_whose_old_file_came_back_is_to_be_replaced(
     services.card_views = [card(restored=True), card(id="card-2")]
     text = (await person.get("/cards")).text
     assert text.count("file is older than one that was seen before: replace the card.") == 1
+
+
+async def test_letters_are_printed_only_by_a_form_of_this_portal(
+    person: Visitor, services: FakeServices
+) -> None:
+    services.at("details", letters=[LetterView("pin", "PIN letter", 0, 3)])
+    for kind, form, status in (("pin", {}, 403), ("puk", TOKEN, 409), ("management", TOKEN, 404)):
+        assert (await person.post(f"{PROCESS}/letters/{kind}", form)).status == status
+    assert (await person.post(f"{PROCESS}/letters/pin", TOKEN, origin="https://evil.example")).status == 403
+    assert (await person.get(f"{PROCESS}/letters/pin")).status == 405
+    assert services.done == []
+
+
+async def test_a_letter_is_shown_and_stored_nowhere(person: Visitor, services: FakeServices) -> None:
+    services.at(
+        "details", letters=[LetterView("pin", "PIN letter", 1, 2), LetterView("puk", "PUK letter", 3, 0)]
+    )
+    page = await person.get(PROCESS)
+    assert page.html.count(f'action="{PROCESS}/letters/') == 1  # the other one was printed often enough
+    assert "Printed 1 time; 2 more possible" in page.text
+    letter = await person.post(f"{PROCESS}/letters/pin", TOKEN)
+    assert (letter.status, letter.headers["Content-Type"]) == (200, "application/pdf")
+    assert letter.headers["Cache-Control"] == "no-store"
+    assert letter.headers["Content-Disposition"].startswith("inline")
+    assert services.done == ["letter pin"]

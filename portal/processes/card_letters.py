@@ -1,0 +1,141 @@
+"""Letters with a card's PIN and PUK: kept until they are printed, printed a few times, and gone after that.
+
+A PIN is in the database sealed, from the moment before it leaves for the card until its letter was printed and that was
+said, or until the card isn't Issued any more, whatever comes first. A PUK stays with its card; its letter ends
+with the PIN's. That a letter was printed is in the audit log before it is shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import delete, select
+
+from portal.model.states import CardState
+from portal.processes import letter_pdf, tasks
+from portal.store import audit
+from portal.store.tables import Card, CardLetter, User
+from portal.views import LetterView
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.store.tables import Process
+
+PIN: Final = "pin"
+PUK: Final = "puk"
+MOST_PRINTS: Final = 3
+"""Of one letter: paper jams, and nobody needs a fourth one."""
+_PRINTED: Final = {PIN: "card.pin_letter", PUK: "card.puk_letter"}
+"""What the audit log calls it."""
+TITLES: Final = {PIN: "PIN letter", PUK: "PUK letter"}
+
+
+def _label(card_id: str) -> bytes:
+    """Associated data of a card's sealed PIN."""
+    return b"inlay-pin\0" + card_id.encode()
+
+
+async def keep_pin(
+    context: Context, tx: AsyncSession, card_id: str, process: Process, pin: bytearray
+) -> None:
+    """Store a PIN for its letter; one of an earlier order is forgotten."""
+    await forget(tx, card_id)
+    tx.add(
+        CardLetter(
+            card_id=card_id,
+            kind=PIN,
+            process_id=process.id,
+            sealed=context.keys.seal(pin, _label(card_id)),
+            prints=0,
+            created_at=context.clock(),
+        )
+    )
+    await tx.flush()
+
+
+async def keep_puk(context: Context, tx: AsyncSession, card_id: str, process: Process) -> None:
+    """From now on the letter with a card's PUK can be printed."""
+    if await tx.get(CardLetter, (card_id, PUK)) is None:
+        tx.add(
+            CardLetter(card_id=card_id, kind=PUK, process_id=process.id, prints=0, created_at=context.clock())
+        )
+
+
+async def forget(tx: AsyncSession, card_id: str) -> None:
+    """Delete what a card's letters would say: it isn't told any more."""
+    await tx.execute(delete(CardLetter).where(CardLetter.card_id == card_id))
+
+
+async def forget_of(tx: AsyncSession, process_id: str) -> None:
+    """Delete what one process's letters would say; those of a later one for the same card stay."""
+    await tx.execute(delete(CardLetter).where(CardLetter.process_id == process_id))
+
+
+async def of_process(tx: AsyncSession, process: Process) -> Sequence[LetterView]:
+    """The letters that a process may print."""
+    query = select(CardLetter).where(CardLetter.process_id == process.id).order_by(CardLetter.kind)
+    return [
+        LetterView(row.kind, TITLES[row.kind], row.prints, MOST_PRINTS - row.prints)
+        for row in await tx.scalars(query)
+    ]
+
+
+async def check_printed(tx: AsyncSession, process: Process) -> None:
+    """See that every letter of a process was printed.
+
+    Raises:
+        InlayError: ``letter_not_printed``.
+    """
+    if any(letter.prints == 0 for letter in await of_process(tx, process)):
+        raise InlayError("letter_not_printed")
+
+
+async def print_one(
+    context: Context, tx: AsyncSession, process: Process, card_id: str, kind: str, actor: str
+) -> bytes:
+    """Make a letter, in a writing transaction that counts it first.
+
+    Returns:
+        PDF.
+
+    Raises:
+        InlayError: ``letter_gone``: there is none, or the card isn't Issued; ``letter_used_up``.
+    """
+    card = await tx.get_one(Card, card_id, with_for_update=True, populate_existing=True)
+    letter = await tx.get(CardLetter, (card_id, kind), with_for_update=True, populate_existing=True)
+    if letter is None or letter.process_id != process.id or card.state != CardState.ISSUED:
+        raise InlayError("letter_gone")
+    if letter.prints >= MOST_PRINTS:
+        raise InlayError("letter_used_up", prints=MOST_PRINTS)
+    secret = _secret(context, card, letter)
+    try:
+        letter.prints += 1
+        holder = await tx.get_one(User, card.owner_id)
+        await audit.record(
+            tx,
+            at=context.clock(),
+            actor=actor,
+            action=_PRINTED[kind],
+            kind=card.kind,
+            object_id=card.id,
+            process=process.id,
+            prints=letter.prints,
+        )
+        return letter_pdf.letter(
+            kind, secret, card.label, card.serial, holder.name, holder.email, context.portal
+        )
+    finally:
+        secret[:] = bytes(len(secret))
+
+
+def _secret(context: Context, card: Card, letter: CardLetter) -> bytearray:
+    if letter.kind == PIN and letter.sealed is not None:
+        return context.keys.unseal(letter.sealed, _label(card.id))
+    if letter.kind == PUK and card.sealed_puk is not None:
+        return context.keys.unseal(card.sealed_puk, tasks.puk_label(card.id))
+    raise InlayError("letter_gone")

@@ -1,0 +1,221 @@
+"""``CardsProcIssue``: an operator encodes a card that was approved, and prints the letters with its PIN and PUK."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+from sqlalchemy import select
+
+from portal.encoding import binding
+from portal.errors import FieldErrors, WrongState
+from portal.model import states
+from portal.model.objects import CoreObject, ObjectKind
+from portal.model.options import Form, Option
+from portal.model.states import CardState, OrderState, ProcessState, Role, UserState
+from portal.processes import card_letters, card_orders, cards, encodings, temporary_cards
+from portal.processes.definition import OPEN, Definition, Step, finish, open_order
+from portal.processes.endings import DETAILS
+from portal.processes.extend_temporary_card import order_part
+from portal.processes.temporary_card_encoding import encoding_of
+from portal.store import objects
+from portal.store.tables import Card, Order
+from protocol.messages import CardIdentity, EncodeCard, ManagementKey
+from protocol.messages import Step as OrderStep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.context import Context
+    from portal.processes.definition import Parties, Turn
+    from portal.store.tables import Process
+    from portal.views import LetterView
+
+SERIAL: Final = Option(
+    "Serial",
+    "Serial number",
+    "As it stands on the card that you have in hand: digits and the letters A to F.",
+    "text",
+    "",
+    low=1,
+    high=40,
+)
+_LABEL_LENGTH: Final = 200
+
+
+class IssueCard(Definition):
+    """Approved or Failed to Issued: a Card Production task, and the letters."""
+
+    name = "CardsProcIssue"
+    title = "Issue card"
+    description = "Writes the card in your reader for this person, and prints the letters with PIN and PUK."
+    role = Role.OPERATOR
+    subject_states: ClassVar[frozenset[UserState]] = frozenset({UserState.ACTIVE})
+    target = cards.in_states((CardState.APPROVED, CardState.FAILED))
+    steps = (
+        Step("card", "Card", Form((SERIAL,))),
+        Step(OPEN, "Open Inlay"),
+        Step(DETAILS, "Letters", settled=True),
+        Step("done", "Done", settled=True),
+    )
+    progress = {  # noqa: RUF012  # read only
+        OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen."),
+        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.CARD: ("Card", "Put the card in the reader. It gets the PIN that the portal has drawn."),
+        OrderStep.KEYS: ("Keys", "The card's keys are made."),
+        OrderStep.CERTIFICATES: ("Certificates", "The portal has the certificates issued, on hold for now."),
+        OrderStep.WRITING: ("Writing", "The certificates are written. Leave the card in the reader."),
+        OrderStep.PROVING: ("Check", "Every key of the card proves itself."),
+        OrderStep.FINISHED: ("Done", "The card is issued."),
+    }
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def check(self, tx: AsyncSession, parties: Parties) -> None:
+        """PIN and PUK must get to the holder as the options say.
+
+        Raises:
+            InlayError: ``card_mail_missing``.
+        """
+        await cards.check_delivery(tx)
+
+    async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
+        """The card, its holder, and the options."""
+        options = await cards.options(tx)
+        return {
+            "card": objects.describe(temporary_cards.card_of(parties)),
+            "user_id": parties.user.email,
+            "holder": parties.subject.email,
+            "validity": options.encoding.validity,
+            "purposes": sorted(purpose.value for purpose in options.encoding.purposes),
+            "pin_length": options.pin_length,
+            "puk_length": options.puk_length,
+            "pin_delivery": options.pin_delivery,
+            "puk_delivery": options.puk_delivery,
+        }
+
+    async def advance(self, turn: Turn) -> None:
+        """Make the order; from *open* that moves the process. When all letters are printed their PIN is deleted.
+
+        Raises:
+            FieldErrors: the serial number won't do.
+            InlayError: ``letter_not_printed``.
+        """
+        match turn.process.step:
+            case "card":
+                await self._order(turn)
+            case "details":
+                await card_letters.check_printed(turn.tx, turn.process)
+                await card_letters.forget_of(turn.tx, turn.process.id)
+                finish(turn, "done")
+            case _:
+                state = turn.order.state if turn.order else "missing"
+                raise WrongState("order", state, (OrderState.FINISHED.value,))
+
+    async def cancelled(self, tx: AsyncSession, process: Process, actor: str) -> None:
+        """Whoever doesn't print the letters leaves no PIN behind."""
+        await card_letters.forget_of(tx, process.id)
+
+    async def letters(self, tx: AsyncSession, process: Process) -> Sequence[LetterView]:
+        """What can be printed at the step behind the order."""
+        if process.step != DETAILS or process.state != ProcessState.RUNNING:
+            return ()
+        return await card_letters.of_process(tx, process)
+
+    async def letter(self, tx: AsyncSession, process: Process, kind: str, actor: str) -> bytes:
+        """Print one."""
+        card = cast(CoreObject, process.variables["card"])
+        return await card_letters.print_one(self._context, tx, process, card.id, kind, actor)
+
+    def can_next(self, process: Process, order: Order | None) -> bool:
+        """At card and letters."""
+        return process.state == ProcessState.RUNNING and process.step != OPEN
+
+    def facts(self, process: Process) -> Mapping[str, str]:
+        """What is written, and how the holder learns PIN and PUK."""
+        known = process.variables
+        found = {
+            "Validity": f"{known['validity'] // temporary_cards.DAY} days from now",
+            "Certificates": ", ".join(known["purposes"]),
+            "PIN": _PIN[known["pin_delivery"]].format(digits=known["pin_length"]),
+            "PUK": _PUK[known["puk_delivery"]],
+        }
+        if serial := known.get(SERIAL.name):
+            found["Serial number"] = serial
+        return found
+
+    def cancel_effect(self, process: Process, order: Order | None) -> str:
+        """What Cancel does at this step."""
+        if process.step == DETAILS:
+            return (
+                "The card stays issued. A PIN that was not printed is deleted: its holder sets another one with "
+                "Unblock or change PIN."
+            )
+        if order is None or order.state == OrderState.WAITING:
+            return "Nothing was done yet. The card stays as it is."
+        if order.changing_at is None:
+            return "The card stays as it is. Certificates that were issued for it are revoked."
+        return (
+            "The card is being changed: it will be Failed, and its certificates are revoked. "
+            "Issue it again to finish it."
+        )
+
+    async def _order(self, turn: Turn) -> None:
+        card, now = temporary_cards.card_of(turn.parties), self._context.clock()
+        await card_orders.refuse_while_ordered(turn.tx, card)
+        card.serial = await self._serial(turn, card)
+        options = await cards.options(turn.tx)
+        known = turn.process.variables
+        known.update(await encoding_of(turn.tx, card, options.encoding))
+        plan = binding.plan(encodings.ISSUE_CARD, known)
+        operation = EncodeCard(
+            card=card.id,
+            driver="piv",
+            guid=known["guid"],
+            label=f"{card.label} for {turn.parties.subject.email}"[:_LABEL_LENGTH],
+            valid_until=now + cast(int, known["validity"]),
+            pin=encodings.pin_entry(plan),
+            new_puk=True,
+            keys=encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email),
+            steps=encodings.card_steps(plan),
+            identity=order_part(CardIdentity, known["identity"]),
+            management=order_part(ManagementKey, known["management"]),
+        )
+        made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
+        made.card_id = card.id
+
+    async def _serial(self, turn: Turn, card: Card) -> str:
+        """The serial number of the card in hand; a card that failed is finished, and no other in its place."""
+        serial = cast(str, turn.values[SERIAL.name]).replace(" ", "").lower()
+        if not set(serial) <= set("0123456789abcdef"):
+            raise FieldErrors({SERIAL.name: "Only digits and the letters A to F are possible."})
+        undoing = select(Order.jti).where(Order.card_id == card.id, Order.state == OrderState.UNDOING.value)
+        fixed = (
+            card.state == CardState.FAILED or (await turn.tx.scalars(undoing.limit(1))).first() is not None
+        )
+        if card.serial and serial != card.serial and fixed:
+            began = f"The card that was begun has the number {card.serial}."
+            raise FieldErrors({SERIAL.name: f"{began} Take that one, or abort it and request another."})
+        same = select(Card.label).where(
+            Card.id != card.id,
+            Card.serial == serial,
+            (Card.kind == ObjectKind.CARD.value) & Card.state.not_in(states.CARD.final)
+            | (Card.kind == ObjectKind.TEMPORARY_CARD.value) & Card.state.not_in(states.TEMPORARY_CARD.final),
+        )
+        if (other := (await turn.tx.scalars(same.limit(1))).first()) is not None:
+            raise FieldErrors({SERIAL.name: f"The card {other} has this serial number."})
+        return serial
+
+
+_PIN: Final = {
+    "print": "{digits} digits, drawn by the portal; a letter tells it",
+    "email": "{digits} digits, drawn by the portal; a mail tells it",
+    "nopin": "{digits} digits, drawn by the portal and told to nobody",
+}
+_PUK: Final = {
+    "nopuk": "drawn by the portal, which keeps it",
+    "print": "drawn by the portal, which keeps it; a letter tells it",
+    "email": "drawn by the portal, which keeps it; a mail tells it",
+}
