@@ -306,6 +306,9 @@ _ROWS: Final = (
     Cause("card_pin_unknown", 1921, "It is not known which PIN the card has.",
           "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
           "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."),
+    Cause("card_puk_other", 1922, "The card did not accept the portal's PUK.", "Its PUK is another; tries left: {tries}.",
+          "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, "
+          "or was encoded elsewhere. Its PIN, keys and certificates are as they were."),
     # readers with a PIN pad
     Cause("pad_missing", 1660, "The PIN can't be typed at the reader.", "The reader has no keys for it.",
           "Use a reader with a PIN pad, or have the portal allow the PIN in Inlay's window."),

@@ -27,7 +27,7 @@ from agent.handlers.card_writing import (
     write,
 )
 from agent.handlers.order_steps import account_line, agree, ask
-from agent.handlers.physical_card_pin import right_pin
+from agent.handlers.physical_card_pin import portals_puk, right_pin
 from agent.management_proof import ALGORITHMS, PortalKey
 from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC
@@ -57,6 +57,8 @@ _TEXTS: Final = {
 _BEFORE, _AFTER = Steps(_TEXTS), Steps(_TEXTS, can_cancel=False)
 """Before the point of no return, and after it."""
 _AT_CARD: Final = (list(_TEXTS).index(Step.CARD), len(_TEXTS))
+_PUK_REFUSED: Final = frozenset({"card_puk_other", "card_puk_blocked"})
+"""Nothing that is used is changed then, and starting again would cost tries."""
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
 
@@ -170,7 +172,8 @@ class _Encoding:
             finally:
                 wipe(pin)
         except InlayError as error:
-            raise (HalfDone(error) if self._steps is _AFTER else error) from None
+            half_done = self._steps is _AFTER and error.code not in _PUK_REFUSED
+            raise (HalfDone(error) if half_done else error) from None
 
     async def _encode(self, pin: bytearray) -> CardSummary:
         context, ordered, card = self._context, self._ordered, self._card
@@ -179,12 +182,13 @@ class _Encoding:
         if _changes_first(ordered):
             await self._change()
         await begin(context, Step.KEYS, self._steps)
-        if ordered.identity is not None:
-            giving = card.run(_give_identity, ordered.guid, ordered.valid_until)
-            await context.guard(context.record("identity", giving))
-            card.has_its_guid()
-        if CardStep.SET_PIN in ordered.steps:
-            await context.guard(context.record("set pin", self._set_pin(pin)))
+        # a card that has another PUK stays as it is; a blank one first gets what tells it from other blank ones
+        if card.told_apart:
+            await self._set_pin(pin)
+            await self._give_identity()
+        else:
+            await self._give_identity()
+            await self._set_pin(pin)
         asked = await requests(context, card, ordered.keys, pin)
         await context.send(Requests(guid=ordered.guid, serial=card.serial, requests=asked))
         await begin(context, Step.CERTIFICATES, self._steps)
@@ -208,13 +212,26 @@ class _Encoding:
         await self._context.send(Changing())
         await self._card.awaiting(self._context.delivered())
 
+    async def _give_identity(self) -> None:
+        ordered, context = self._ordered, self._context
+        if ordered.identity is not None:
+            giving = self._card.run(_give_identity, ordered.guid, ordered.valid_until)
+            await context.guard(context.record("identity", giving))
+            self._card.has_its_guid()
+
     async def _set_pin(self, pin: bytearray) -> None:
+        if CardStep.SET_PIN in self._ordered.steps:
+            await self._context.guard(self._context.record("set pin", self._set_pin_by_puk(pin)))
+
+    async def _set_pin_by_puk(self, pin: bytearray) -> None:
         token = self._agreed.puk
         if token is None:
             raise DecodeError("params_invalid", "$.puk")
         puk = self._context.decrypt(token)
         try:
             await self._card.set_pin(puk, pin)
+        except InlayError as error:
+            raise portals_puk(error) from None
         finally:
             wipe(puk)
 

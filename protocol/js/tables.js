@@ -568,6 +568,11 @@ export const CAUSES = Object.freeze({
     "why": "The card or Inlay was interrupted in the moment in which the PIN was changed, so it is the old one or the new one.",
     "next_step": "Have the PIN unblocked at the portal, which sets a new one. Trying which one it is may cost a try."
   },
+  "card_puk_other": {
+    "happened": "The card did not accept the portal's PUK.",
+    "why": "Its PUK is another; tries left: {tries}.",
+    "next_step": "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, or was encoded elsewhere. Its PIN, keys and certificates are as they were."
+  },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
     "why": "The reader has no keys for it.",
