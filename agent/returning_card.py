@@ -212,6 +212,12 @@ class ReturningCard:
             self._pad = self._card = None  # as before: another way may be asked for
             raise
 
+    @property
+    def told_apart(self) -> bool:
+        """Whether the card that was taken differs from every other before it has the order's GUID."""
+        taken = self._taken
+        return taken is not None and (taken.serial is not None or None not in taken.guids)
+
     def has_its_guid(self) -> None:
         """The order's GUID was written: from here on no card without it is the one."""
         if self._taken is not None:

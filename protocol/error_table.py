@@ -324,6 +324,9 @@ _ROWS: Final = (
           "Don't try any PUK. Give the card to your support: it has to be reset, and encoded from the beginning."),
     Cause("card_half_done", 1930, "The card is half done.", "Inlay was stopped while it changed the card.",
           "Start again from the page, which finishes it; don't use the card before."),
+    Cause("card_puk_other", 1923, "The card did not accept the portal's PUK.", "Its PUK is another; tries left: {tries}.",
+          "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, "
+          "or was encoded elsewhere. Its PIN, keys and certificates are as they were."),
     # readers with a PIN pad
     Cause("pad_missing", 1660, "The PIN can't be typed at the reader.", "The reader has no keys for it.",
           "Use a reader with a PIN pad, or have the portal allow the PIN in Inlay's window."),

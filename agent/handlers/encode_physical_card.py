@@ -28,7 +28,7 @@ from agent.handlers.card_writing import (
 )
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import account_line, agree, ask, secret
-from agent.handlers.physical_card_pin import right_pin
+from agent.handlers.physical_card_pin import portals_puk, right_pin
 from agent.management_proof import ALGORITHMS, PortalKey
 from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC
@@ -61,6 +61,8 @@ _BEFORE, _AFTER = Steps(_TEXTS), Steps(_TEXTS, can_cancel=False)
 """Before the point of no return, and after it."""
 _AT_CARD: Final = (list(_TEXTS).index(Step.CARD), len(_TEXTS))
 _CHANGING: Final = "changing"
+_PUK_REFUSED: Final = frozenset({"card_puk_other", "card_puk_blocked"})
+"""Nothing that is used is changed then, and starting again would cost tries."""
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
 
@@ -179,7 +181,8 @@ class _Encoding:
             finally:
                 wipe(pin)
         except InlayError as error:
-            raise (HalfDone(error) if self._steps is _AFTER else error) from None
+            half_done = self._steps is _AFTER and error.code not in _PUK_REFUSED
+            raise (HalfDone(error) if half_done else error) from None
 
     async def _pin(self) -> bytearray:
         """The PIN that the portal gives, or the card's own, typed and right; the caller wipes it."""
@@ -198,13 +201,13 @@ class _Encoding:
         if _changes_first(ordered):
             await self._change()
         await begin(context, Step.KEYS, self._steps)
-        if ordered.identity is not None:
-            giving = card.run(_give_identity, ordered.guid, ordered.valid_until)
-            await context.guard(context.record("identity", giving))
-            card.has_its_guid()
-        puk_replaced = ordered.new_puk and await replace_puk(context, card, self._agreed)
-        if CardStep.SET_PIN in ordered.steps:
-            await context.guard(context.record("set pin", self._set_pin(pin, replaced=puk_replaced)))
+        # a card that has another PUK stays as it is; a blank one first gets what tells it from other blank ones
+        if card.told_apart:
+            puk_replaced = await self._give_puk_and_pin(pin)
+            await self._give_identity()
+        else:
+            await self._give_identity()
+            puk_replaced = await self._give_puk_and_pin(pin)
         asked = await requests(context, card, ordered.keys, pin)
         await context.send(Requests(guid=ordered.guid, serial=card.serial, requests=asked))
         await begin(context, Step.CERTIFICATES, self._steps)
@@ -229,6 +232,26 @@ class _Encoding:
     async def _say_changing(self) -> None:
         await self._context.send(Changing())
         await self._card.awaiting(self._context.delivered())
+
+    async def _give_identity(self) -> None:
+        ordered, context = self._ordered, self._context
+        if ordered.identity is not None:
+            giving = self._card.run(_give_identity, ordered.guid, ordered.valid_until)
+            await context.guard(context.record("identity", giving))
+            self._card.has_its_guid()
+
+    async def _give_puk_and_pin(self, pin: bytearray) -> bool:
+        """A PUK of its own, and a new PIN by it, as far as the order wants them; whether the PUK was replaced."""
+        replaced = False
+        try:
+            if self._ordered.new_puk:
+                replaced = await replace_puk(self._context, self._card, self._agreed)
+            if CardStep.SET_PIN in self._ordered.steps:
+                setting = self._set_pin(pin, replaced=replaced)
+                await self._context.guard(self._context.record("set pin", setting))
+        except InlayError as error:
+            raise portals_puk(error) from None
+        return replaced
 
     async def _set_pin(self, pin: bytearray, *, replaced: bool) -> None:
         """By the PUK that the card has now."""

@@ -77,3 +77,8 @@ async def right_pin(
                 raise
         finally:
             answer.wipe()
+
+
+def portals_puk(error: InlayError) -> InlayError:
+    """An error of a PUK that nobody typed, because the portal brought it: ``card_puk_wrong`` is ``card_puk_other``."""
+    return InlayError("card_puk_other", **error.fields) if error.code == "card_puk_wrong" else error

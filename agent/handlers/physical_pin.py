@@ -11,6 +11,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Final, Literal
 
 from agent.handlers.order_steps import agree, ask, to_its_end
+from agent.handlers.physical_card_pin import portals_puk
 from agent.handlers.pin_questions import known_puk, tries_warning
 from agent.pcsc import piv_pin
 from agent.pcsc.piv_names import PIN, PUK
@@ -76,7 +77,7 @@ class PinWork:
             typed: the person has what the card wants to be told; else ``proceed`` brings the PUK.
 
         Raises:
-            InlayError: ``card_pin_blocked``, ``card_puk_blocked``, ``card_puk_wrong``, ``card_pin_unknown`` …
+            InlayError: ``card_pin_blocked``, ``card_puk_blocked``, ``card_puk_other``, ``card_pin_unknown`` …
         """
         self._typed_puk = typed
         await self._context.progress(Step.CONSENT)
@@ -105,7 +106,7 @@ class PinWork:
                 if error.code in _ASKED_AGAIN and self._typed_puk:
                     wrong = error.happened
                 elif error.code not in GONE:
-                    raise
+                    raise portals_puk(error) from None
                 elif await self._is_set_after_all(answer):
                     await self._context.record(self._step, _nothing())
                     return

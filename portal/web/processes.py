@@ -108,11 +108,9 @@ async def post_next(request: web.Request) -> web.Response:
         return _show(
             request, session, view, None
         )  # in this answer alone: a page that is loaded again hasn't it
-    finished = view.state is ProcessState.FINISHED and view.target is None
-    finished = (
-        finished and Role.SELF_SERVICE in session.user.roles
-    )  # who has cards sees the new one among them
-    raise web.HTTPSeeOther("/cards" if finished else f"/processes/{process_id}")
+    made = view.state is ProcessState.FINISHED and view.target is None and view.card is not None
+    own = made and Role.SELF_SERVICE in session.user.roles  # who has cards sees the new one among them
+    raise web.HTTPSeeOther("/cards" if own else f"/processes/{process_id}")
 
 
 async def post_cancel(request: web.Request) -> web.Response:

@@ -603,6 +603,11 @@ export const CAUSES = Object.freeze({
     "why": "Inlay was stopped while it changed the card.",
     "next_step": "Start again from the page, which finishes it; don't use the card before."
   },
+  "card_puk_other": {
+    "happened": "The card did not accept the portal's PUK.",
+    "why": "Its PUK is another; tries left: {tries}.",
+    "next_step": "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, or was encoded elsewhere. Its PIN, keys and certificates are as they were."
+  },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
     "why": "The reader has no keys for it.",

@@ -308,6 +308,24 @@ async def test_a_card_that_goes_in_the_moment_the_certificates_come_is_waited_fo
 # --- secrets that may have been counted
 
 
+@pytest.mark.parametrize("tries", [0, 3])
+async def test_a_card_that_has_another_puk_than_the_portal_is_left_alone(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, tries: int
+) -> None:
+    card = personalised(FULL)
+    card.puk, card.puk_left = b"87654321", tries
+    readers.put(card)
+    before = (dict(card.objects), dict(card.keys), card.pin)
+    first_encoding(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, NEW)]
+    assert await order(agent, portal) == ("card_puk_other" if tries else "card_puk_blocked")
+    assert (card.objects, card.keys, card.pin) == before
+    assert card.puk_left == max(tries - 1, 0)
+    error = window_of(agent).error
+    assert error is not None
+    assert "start again from the page" not in error.next_step.lower()
+
+
 async def test_a_wrong_puk_whose_answer_never_came_is_not_sent_again(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
 ) -> None:
@@ -319,7 +337,7 @@ async def test_a_wrong_puk_whose_answer_never_came_is_not_sent_again(
     readers.tear = lambda _number, apdu: "after" if apdu[1] == 0x2C else None
     first_encoding(portal, AUTHENTICATION)
     agent.windows.answers = [(None, NEW)]
-    assert await order(agent, portal) == "card_puk_wrong"
+    assert await order(agent, portal) == "card_puk_other"
     assert card.puk_left == full.puk_tries - 1
     assert window_of(agent).error is not None
 

@@ -115,7 +115,7 @@ async def test_a_card_with_another_puk_loses_one_try_and_is_told(
     readers.put(card)
     issue(portal)
     agent.windows.answers = [(None, None)]
-    assert await order(agent, portal) == "card_puk_wrong"
+    assert await order(agent, portal) == "card_puk_other"
     assert card.puk_left == card.profile.puk_tries - 1
     assert card.puk == b"11223344"
 
@@ -225,7 +225,7 @@ async def test_the_portal_gives_pin_and_puk_and_the_makers_puk_is_worth_nothing_
     portal.pin, portal.management_keys = b"864213", [NEW_KEY, FACTORY_KEY]
     first_encoding(portal, AUTHENTICATION, SIGNATURE, pin=PinEntry(kind="given"))
     agent.windows.answers = [(None, None)]
-    assert await order(agent, portal, OTHER_CODE) == "card_puk_wrong"
+    assert await order(agent, portal, OTHER_CODE) == "card_puk_other"
     assert card.pin == padded(GIVEN)
 
 

@@ -129,7 +129,7 @@ async def test_a_puk_of_the_portals_that_is_wrong_is_tried_once(
     unblock(portal, typed=False)
     portal.puk = b"99999999"
     agent.windows.answers = [CONSENT, (None, NEW)]
-    assert await order(agent, portal) == "card_puk_wrong"
+    assert await order(agent, portal) == "card_puk_other"
     assert sent(readers, 0x2C) == 1
     assert card.pin == padded(PIN)
 

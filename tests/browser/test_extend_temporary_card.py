@@ -12,7 +12,7 @@ import pytest
 from tests.browser.test_change_pin_and_delete import types
 from tests.cards.profiles import PROFILES
 from tests.cards.simulated import SimulatedCard
-from tests.support.person import DETAILS_TITLE, cursor_in_field
+from tests.support.person import DETAILS_TITLE, NUMBER_TITLE, cursor_in_field
 from tests.support.portal_process import Account
 from tests.support.stack import password
 from tests.support.wired_card import WiredCard
@@ -47,7 +47,7 @@ def holder(use_case: UseCase) -> Iterator[Account]:
 
 async def start(person: Person, process: str, *fields: str) -> None:
     """A process from the page that offers it, its form filled in by the keyboard, to its next page."""
-    await person.click(f"button:has-text('{process}')")
+    await person.click(f"button:text-is('{process}')")
     await person.page.wait_for_url("**/processes/*")
     for number, text in enumerate(fields):
         await person.page.locator("form input[type=text], form textarea").nth(number).fill(text)
@@ -77,20 +77,20 @@ async def assigned(person: Person, label: str, holder: Account) -> None:
     await person.see("Finished.")
 
 
-async def agree(person: Person) -> None:
-    """Press the window's *Encode*, which can be pressed a moment after it came; then the card's PIN is asked for."""
-    window = await person.window(TITLE)
+async def agree(person: Person, title: str = TITLE) -> None:
+    """Press the window's button, which can be pressed a moment after it came; then something is asked for."""
+    window = await person.window(title)
     shape = await asyncio.to_thread(person.display.xdotool, "getwindowgeometry", "--shell", window)
     sizes = dict(line.split("=") for line in shape.split())
     place = str(int(sizes["WIDTH"]) - 60), str(int(sizes["HEIGHT"]) - 30)
 
     def asked() -> bool:
-        if cursor_in_field(person.display):
+        if cursor_in_field(person.display) or person.display.windows(NUMBER_TITLE):
             return True
         person.display.xdotool("mousemove", "--window", window, *place, "click", "1")
         return False
 
-    await person.until(asked, "the question for the card's PIN")
+    await person.until(asked, "what the window asks for")
 
 
 async def test_the_card_is_put_in_when_inlay_asks_for_it(

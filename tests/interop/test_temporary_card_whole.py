@@ -43,13 +43,14 @@ from tests.support.processes import wait_until
 from tests.support.virtual_cards import FACTORY_KEY, PUK, InReader, factory_card
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
     from agent.vsc.card import VirtualCard
     from portal.views import ProcessView, Session
     from tests.support.attack_stage import Stage
     from tests.support.certificates import ThrowAwayCA
+    from tests.support.fake_windows import Answer
     from tests.support.pcscd import PrivatePcscd
 
 pytestmark = pytest.mark.interop
@@ -117,9 +118,7 @@ async def assigned(stage: Stage, olga: Session, ada: Session, serial: str) -> st
     return found
 
 
-async def extended(
-    stage: Stage, olga: Session, card: str, answers: list[tuple[bytes | None, bytes | None]], *, number: bool
-) -> str:
+async def extended(stage: Stage, olga: Session, card: str, answers: Sequence[Answer], *, number: bool) -> str:
     """Extend from the page, by link; how it ended."""
     view = await step(stage, olga, ExtendTemporaryCard.name, card, {})
     return await carried_out(stage, olga, view, answers, number=number)
@@ -129,7 +128,7 @@ async def carried_out(
     stage: Stage,
     session: Session,
     view: ProcessView,
-    answers: list[tuple[bytes | None, bytes | None]],
+    answers: Sequence[Answer],
     *,
     number: bool,
 ) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from portal.model.states import Role, UserState
 from portal.processes.lock_for_operator import LockForOperator
+from portal.processes.request_temporary_card import RequestTemporaryCard
 from tests.support.sample_processes import LockCard, OwnCard, TwoPersons
 from tests.support.stored_objects import put_card, put_certificate, state_of_card
 
@@ -160,6 +161,16 @@ async def test_the_second_person_finds_it_on_the_start_page(
     assert path not in (await approver.get("/start")).html
     finished = await operator.submit(await operator.get(path), f"{path}/next")
     assert finished.location == path
+
+
+async def test_an_operator_with_cards_who_enters_one_for_others_stays_with_the_process(desk: Desk) -> None:
+    visitor = await desk.person("eve@example.org", Role.OPERATOR, Role.SELF_SERVICE)
+    token = (await visitor.get("/start")).hidden("/logout")
+    begun = await visitor.post("/processes", token | {"name": RequestTemporaryCard.name})
+    page = await visitor.get(begun.location)
+    finished = await visitor.submit(page, f"{begun.location}/next", Label="Visitor 7", Serial="4711")
+    assert finished.location == begun.location
+    assert "Finished." in (await visitor.get(begun.location)).text
 
 
 async def test_own_cards_offer_what_is_possible(desk: Desk) -> None:
