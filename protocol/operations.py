@@ -187,6 +187,8 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     """a physical card that gets the order's GUID with a fresh CHUID; None: it has it"""
     management: ManagementKey | None = None
     """with the driver ``piv``"""
+    attest: Literal["no", "where_possible", "required"] = "no"
+    """whether the card states that it made the keys that are made on it; ``required``: of 10 keys at the most"""
 
     @property
     def certifies(self) -> bool:

@@ -80,6 +80,7 @@ export interface EncodeCard {
   steps?: CardStep[];
   identity?: CardIdentity | null;
   management?: ManagementKey | null;
+  attest?: "no" | "required" | "where_possible";
 }
 
 /**
@@ -550,6 +551,7 @@ export interface CertificateRequest {
   slot: string;
   csr?: string | null;
   public_key?: string | null;
+  attestation?: string | null;
 }
 
 /**
@@ -560,6 +562,7 @@ export interface Requests {
   serial: string | null;
   requests: CertificateRequest[];
   puk?: string | null;
+  attestation_issuer?: string | null;
 }
 
 /**

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from portal.model.graphs import Why
 from portal.model.states import TemporaryCardState
-from portal.processes import card_certificates, management_keys, tasks
+from portal.processes import attestation, card_certificates, management_keys, tasks
 from portal.store.transitions import StateChange, change_state
 from protocol.errors import DecodeError
 
@@ -38,6 +38,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     managed = await management_keys.managed_card(context, tx, card.id)
     managed.encoded_for, managed.pending_guid, managed.changed_at = card.owner_id, None, now
     card.guid = order.parameters["guid"]
+    await attestation.settle(tx, card, order, actor, now)
     change = StateChange(actor, now, Why.EXTENDED)
     await change_state(tx, card, TemporaryCardState.ASSIGNED, change, valid_until=card.valid_until)
 
@@ -45,6 +46,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
 async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str) -> None:
     """The card is Failed, unless it was taken from its holder meanwhile; what its keys had before is revoked."""
     now = context.clock()
+    card.attested = False  # nobody knows which keys it has
     managed = await management_keys.managed_card(context, tx, card.id)
     if order.parameters["guid"] != card.guid:
         managed.pending_guid, managed.changed_at = order.parameters["guid"], now
