@@ -277,6 +277,8 @@ async def test_a_card_that_proves_its_keys_is_attested_and_stays_so_with_the_key
     await complete(agent, stated(agent, requests))
     await done(kit, olga, view)
     assert await is_attested(kit, card)
+    page = await kit.portal.operator.object(olga, "temporary_card", card)
+    assert {fact.label: fact.text for fact in page.facts}["Keys kept"] == "on the card, attested"
     (entry,) = await audited(kit, "card.attested")
     assert (entry.object_id, entry.details["slots"], entry.details["firmware"]) == (card, ["9A"], ["5.7.1"])
     view, agent, requests = await begun(kit, olga, card, agent)
