@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -117,7 +118,7 @@ class PivCard:
         """
         try:
             private = serialization.load_der_private_key(bytes(pkcs8), None)
-        except ValueError:
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             raise InlayError("recovered_key_invalid", slot=slot) from None
         if not isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
             raise InlayError("recovered_key_invalid", slot=slot)
@@ -268,7 +269,7 @@ class PivCard:
             fits = _spki(x509.load_der_x509_certificate(der).public_key()) == _spki(
                 self._key(card, reference)
             )
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             fits = False
         if not fits:
             raise InlayError("card_check_failed", slot=slot)
@@ -296,7 +297,7 @@ def _present_key(card: CardConnection, slot: int) -> PublicKey:
     der = piv_objects.read_certificate(card, slot)
     try:
         public = None if der is None else x509.load_der_x509_certificate(der).public_key()
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         public = None
     if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         raise InlayError("card_key_missing", slot=slot_name(slot))

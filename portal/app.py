@@ -80,6 +80,7 @@ class Portal:
             portal=config.portal_id,
             origin=config.origin,
             factory=config.factory_secrets(),
+            roots=config.trusted_makers(),
         )
         self.accounts = Accounts(self.database, passwords or Passwords(), clock)
         self.key_sets = KeySets(self.database, keys, clock, config.portal_id, config.name)

@@ -10,7 +10,10 @@ from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
+from cryptography import x509
 
+from portal.ca import attestation
+from portal.ca.attestation import Roots
 from portal.model import certificate_model, relations
 from portal.model.certificate_model import CertificateModel, GraphSettings, State, TemplateSettings
 from portal.model.object_model import ObjectModel
@@ -105,6 +108,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         certificate_templates: name to certificate template.
         relation_types: types of relations between objects.
         factory_cards: what physical cards come with, where that isn't what most makers use.
+        attestation_roots: PEM file, or folder of such files (``*.pem``): certificates of the makers of cards whose word
+            on where a key was made is believed; what is self-signed is a root, what isn't has to lead to one.
     """
 
     origin: Text
@@ -127,6 +132,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relation_types: list[RelationType] = msgspec.field(default_factory=lambda: list(relations.BUILT_IN))
     pkcs11: Pkcs11 | None = None
     factory_cards: FactoryCards = FactoryCards()
+    attestation_roots: Text | None = None
 
     @property
     def portal_id(self) -> str:
@@ -150,6 +156,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if files.puk_file is not None:
             secrets = replace(secrets, puk=_factory_puk(Path(files.puk_file)))
         return secrets
+
+    def trusted_makers(self) -> Roots:
+        """Whose cards are believed when they say where a key was made.
+
+        Raises:
+            ConfigError: a file can't be read, or doesn't hold what it should.
+        """
+        return Roots() if self.attestation_roots is None else _makers(Path(self.attestation_roots))
 
     def model(self) -> ObjectModel:
         """What is configured of objects' lives.
@@ -210,6 +224,23 @@ def _factory_puk(path: Path) -> bytes:
     return puk
 
 
+def _makers(path: Path) -> Roots:
+    files = sorted(path.glob("*.pem")) if path.is_dir() else [path]
+    found: list[x509.Certificate] = []
+    for file in files:
+        try:
+            found += x509.load_pem_x509_certificates(file.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{file}", error.strerror or "can't be read") from None
+        except ValueError:
+            raise ConfigError(f"{file}", "certificates in PEM are needed") from None
+    try:
+        return attestation.roots(found)
+    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion):
+        problem = "certificates of authorities are needed, one of them self-signed at least"
+        raise ConfigError(f"{path}", problem) from None
+
+
 def _secret_in(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
@@ -237,6 +268,7 @@ def _absolute(config: Config, folder: Path) -> Config:
         factory_cards=FactoryCards(
             _below(folder, factory.management_key_file), _below(folder, factory.puk_file)
         ),
+        attestation_roots=_below(folder, config.attestation_roots),
     )
 
 

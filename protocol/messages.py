@@ -76,6 +76,7 @@ from protocol.words import (
     ShortText as ShortText,
     SlotName as SlotName,
     SmallBytes as SmallBytes,
+    Statement as Statement,
     Step as Step,
     StorageLevel as StorageLevel,
     Thumbprint as Thumbprint,
@@ -388,6 +389,8 @@ class CertificateRequest(Message, frozen=True):
     """PKCS#10; for every key that can sign"""
     public_key: Der | None = None
     """SubjectPublicKeyInfo; for EC key management keys, which can't sign: proved with the certificate"""
+    attestation: Statement | None = None
+    """the card's own certificate of a key that it made, where the order asks for it"""
 
 
 class Requests(Message, frozen=True):
@@ -400,6 +403,8 @@ class Requests(Message, frozen=True):
     requests: Annotated[list[CertificateRequest], Meta(max_length=24)]
     puk: CompactJwe | None = None
     """the card's PUK, to ``escrow_key``"""
+    attestation_issuer: Statement | None = None
+    """of the key that signed the attestations: what the card has as object 5FFF01"""
 
 
 class Challenge(Message, frozen=True):

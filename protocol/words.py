@@ -45,6 +45,7 @@ Sequence = Annotated[int, Meta(ge=1, le=1_000_000)]
 Number = Annotated[str, Meta(pattern=whole(r"[0-9]{3}"))]
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Der = Annotated[bytes, Meta(min_length=4, max_length=12_000)]
+Statement = Annotated[bytes, Meta(min_length=4, max_length=1_536)]
 SmallBytes = Annotated[bytes, Meta(min_length=4, max_length=1_400)]
 CipherBlock = Annotated[bytes, Meta(min_length=8, max_length=16)]
 """One block of the management key's cipher: 8 bytes with 3DES, 16 with AES."""

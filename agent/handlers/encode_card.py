@@ -174,6 +174,8 @@ def _check(ordered: EncodeCard) -> None:
     check_keys(ordered.keys, frozenset(KeySource))
     if ordered.driver != "virtual":
         raise InlayError("encoding_unsupported", what=f"a card by the driver {ordered.driver}")
+    if ordered.attest == "required":
+        raise InlayError("encoding_unsupported", what="attestation by a virtual card")
     others = [step.value for step in ordered.steps if step is not CardStep.SET_PIN]
     if others:
         raise InlayError("encoding_unsupported", what=f"the step {others[0]}")

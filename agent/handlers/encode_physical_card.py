@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 from typing import TYPE_CHECKING, Final
 
+from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
     Steps,
     begin,
@@ -198,6 +199,8 @@ class _Encoding:
     async def _encode(self, pin: bytearray) -> CardSummary:
         context, ordered, card = self._context, self._ordered, self._card
         _check_card(card, ordered)
+        attesting = Attesting(context, card, ordered)
+        await attesting.prepare()
         if _changes_first(ordered):
             await self._change()
         await begin(context, Step.KEYS, self._steps)
@@ -209,7 +212,8 @@ class _Encoding:
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
         asked = await requests(context, card, ordered.keys, pin)
-        await context.send(Requests(guid=ordered.guid, serial=card.serial, requests=asked))
+        asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked)
+        await context.send(await attesting.attested(asking))
         await begin(context, Step.CERTIFICATES, self._steps)
         issued = await certificates(context, ordered.keys, card.awaiting)
         await self._change()
@@ -324,6 +328,7 @@ def _changes_first(ordered: EncodeCard) -> bool:
 def _check(ordered: EncodeCard) -> None:
     """What this version can do with a physical card."""
     check_keys(ordered.keys, frozenset(KeySource))
+    check_attested(ordered)
     _management(ordered)
     others = [step.value for step in ordered.steps if step is not CardStep.SET_PIN]
     if others:

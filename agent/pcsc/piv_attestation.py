@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-from agent.pcsc import tlv
+from agent.pcsc import piv_select, tlv
 from agent.pcsc.apdu import Card, Command, malformed
 from agent.pcsc.piv_keys import PublicKey
 from agent.pcsc.piv_names import ATTESTATION, PinPolicy, TouchPolicy, slot_name
@@ -62,15 +62,36 @@ def attest(card: Card, slot: int) -> Statement:
         InlayError: ``card_feature_missing`` where the card can't, ``card_key_missing`` when the key wasn't made on the
             card or isn't there, ``card_answer_malformed``, ``card_refused``, ``pcsc_…``.
     """
+    said = statement(card, slot)
+    signer = read_certificate(card, ATTESTATION)
+    if signer is None:
+        raise malformed(Command(0xF9, slot, 0x00))
+    return Statement(said, signer)
+
+
+def statement(card: Card, slot: int) -> bytes:
+    """What the card states of a key; see `attest`."""
     command = Command(0xF9, slot, 0x00)
     answer = card.send(command)
     if answer.status in (NO_REFERENCE, NOT_FOUND, WRONG_DATA, WRONG_PARAMETERS):
         raise InlayError("card_key_missing", slot=slot_name(slot))
-    statement = require_ok(command, answer)
-    issuer = read_certificate(card, ATTESTATION)
-    if issuer is None:
-        raise malformed(command)
-    return Statement(statement, issuer)
+    return require_ok(command, answer)
+
+
+def issuer(card: Card) -> bytes | None:
+    """The certificate of the card's attestation key; None where the card can't attest, or has none. Changes nothing.
+
+    Raises:
+        InlayError: ``pcsc_…``, ``card_refused``.
+    """
+    if not piv_select.can_attest(card):
+        return None
+    try:
+        return read_certificate(card, ATTESTATION)
+    except InlayError as error:
+        if error.code != "card_answer_malformed":
+            raise
+        return None  # what can't be read proves nothing
 
 
 def verify(
@@ -96,7 +117,7 @@ def verify(
         _check_chain(leaf, issuer, roots, now)
         _check_said(leaf, expected)
         return _firmware(leaf)
-    except (ValueError, TypeError, UnsupportedAlgorithm, tlv.TlvError):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, tlv.TlvError):
         raise InlayError("card_attestation_invalid", check="chain") from None
 
 

@@ -83,12 +83,17 @@ def probe(card: Card) -> Capabilities:
         version=".".join(map(str, version.data)) if version.ok and len(version.data) == 3 else None,
         serial=int.from_bytes(serial.data, "big") if serial.ok and len(serial.data) == 4 else None,
         metadata=metadata.ok and bool(metadata.data),  # some have the command, and nothing to say
-        attestation=_knows(card, Command(0xF9, AUTHENTICATION, 0)),
+        attestation=can_attest(card),
         moving=_knows(card, Command(0xF6, 0x00, 0x00, answer=False)),
         importing=_knows(card, Command(0xFE, 0x00, 0x00, answer=False)),
         new_management_key=_knows(card, Command(0xFF, 0x00, 0x00, answer=False)),
         management=management_algorithms(card),
     )
+
+
+def can_attest(card: Card) -> bool:
+    """Whether a card has ATTEST."""
+    return _knows(card, Command(0xF9, AUTHENTICATION, 0))
 
 
 def management_algorithms(card: Card) -> tuple[ManagementAlgorithm, ...]:

@@ -164,6 +164,15 @@ TEMPORARY_CARDS_SCRIPT: Final = Script(
             choices=tuple(algorithm.value for algorithm in Algorithm),
         ),
         Option(
+            "TempCardsAttestation",
+            "Attestation",
+            "Whether the card proves that it made its keys itself. where_possible: if it can. "
+            "required: other cards are refused. Counts only with encoding.",
+            "choice",
+            "no",
+            choices=("no", "where_possible", "required"),
+        ),
+        Option(
             "TempCardsOnePerUser",
             "One for each person",
             "Yes: a person can have one assigned temporary card at a time.",

@@ -65,6 +65,7 @@ async def options(tx: AsyncSession) -> Options:
             new_keys=True,
             algorithm=Algorithm(cast(str, values["CardsKeyAlgorithm"])),
             one_per_person=not several,
+            attest="no",
         ),
         cast(int, values["CardsPINLength"]),
         cast(int, values["CardsPUKLength"]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from portal.ca.attestation import Roots
 
 if TYPE_CHECKING:
     from portal.ca.archive import Archive
@@ -35,6 +37,7 @@ class Context:
         origin: the portal's origin.
         ca_seconds: how long an answer of the CA is awaited.
         factory: what physical cards come with.
+        roots: makers of cards whose attestations are believed.
     """
 
     database: Database
@@ -46,3 +49,4 @@ class Context:
     origin: str
     ca_seconds: float = 30
     factory: FactorySecrets = FactorySecrets()
+    roots: Roots = field(default_factory=Roots)

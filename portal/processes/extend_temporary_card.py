@@ -9,7 +9,7 @@ from portal.errors import WrongState
 from portal.events import DEADLINES
 from portal.model.graphs import Why
 from portal.model.states import OrderState, ProcessState, Role, TemporaryCardState, UserState
-from portal.processes import card_orders, encodings, temporary_cards
+from portal.processes import attestation, card_orders, encodings, temporary_cards
 from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
@@ -36,6 +36,13 @@ PIN_POLICY: Final = PinPolicy(
     upper=Presence.DISALLOWED, lower=Presence.DISALLOWED, special=Presence.DISALLOWED
 )
 """Six to eight digits: what every PIV card takes, and every PIN pad."""
+
+
+_ATTEST: Final = {
+    "no": "not asked for",
+    "where_possible": "the card proves that it made its keys, if it can",
+    "required": "the card has to prove that it made its keys",
+}
 
 
 class ExtendTemporaryCard(Definition):
@@ -74,6 +81,7 @@ class ExtendTemporaryCard(Definition):
         """A card that failed is finished by encoding it, and by nothing else.
 
         Raises:
+            InlayError: ``attestation_no_roots``, ``attestation_no_serial``.
             WrongState: it failed, and nothing is encoded here, or it was never begun to be.
         """
         card, options = temporary_cards.card_of(parties), await temporary_cards.options(tx)
@@ -81,6 +89,8 @@ class ExtendTemporaryCard(Definition):
             begun = await tx.get(ManagedCard, card.id)
             if begun is None or not options.encodes:
                 raise WrongState("temporary_card", card.state, (TemporaryCardState.ASSIGNED.value,))
+        if options.encodes and options.attest == "required":
+            attestation.check_possible(self._context, card)
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card, until when it is valid now, by how much it is extended, and what is written on it."""
@@ -136,6 +146,7 @@ class ExtendTemporaryCard(Definition):
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
             new_puk=known["new_puk"],
+            attest=known.get("attest", "no"),  # a process of an earlier version has none
         )
         turn.process.variables["extended_until"] = until
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
@@ -158,6 +169,7 @@ class ExtendTemporaryCard(Definition):
         if known["encodes"]:
             found["New certificates"] = ", ".join(known["purposes"])
             found["Keys"] = known["keys"]
+            found["Attestation"] = _ATTEST[known.get("attest", "no")]
             found["PIN"] = "chosen anew by its holder" if known["first"] else "stays; its holder types it"
             found["Card"] = "has to be in a reader of this computer"
         return found

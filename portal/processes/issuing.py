@@ -17,6 +17,7 @@ from portal.ca.x509 import facts, verify_csr, verify_public_key
 from portal.model.states import CaState, OrderState
 from portal.model.virtual_card_options import HOLD_UNTIL_PROOF
 from portal.processes import (
+    attestation,
     card_certificates,
     certificates,
     order_rows,
@@ -46,6 +47,8 @@ from protocol.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.encoding.plan import PlannedCertificate
@@ -71,13 +74,14 @@ class Issuing:
 
         Raises:
             InlayError: the order has to be undone with this error: ``request_invalid``, ``params_invalid``,
-                ``ca_refused``, ``user_not_active``.
+                ``ca_refused``, ``user_not_active``, ``attestation_…``.
         """
         async with self._context.database.read() as tx:
             order = await order_rows.load(tx, jti)
             ordered = _certifying(order)
             holder = await order_rows.holder(tx, order)
-        keys = _checked(requests, ordered)
+            keys = _checked(requests, ordered)
+            attested = await attestation.judge(self._context, tx, ordered, requests, keys)
         requested = tasks.plan_of(order).requested
         for item in requested:
             if item.source == "import":
@@ -85,13 +89,20 @@ class Issuing:
                 algorithm = Algorithm(item.algorithm)
                 archived = await self._context.archive.make(request_id, holder.id, algorithm)
                 keys[item.slot] = archived[1]
-        if not await self._begin(jti, requests, ordered, keys):
+        if not await self._begin(jti, requests, ordered, keys, attested):
             return
         for item in requested:
             await self._issue(_request_id(jti, item.slot), item.template)
         await self._send(jti)
 
-    async def _begin(self, jti: str, requests: Requests, ordered: Certifying, keys: dict[str, bytes]) -> bool:
+    async def _begin(
+        self,
+        jti: str,
+        requests: Requests,
+        ordered: Certifying,
+        keys: dict[str, bytes],
+        attested: Mapping[str, str],
+    ) -> bool:
         """Store the card and the intents; False when the order isn't running any more."""
         async with self._context.database.write() as tx:
             order = await order_rows.load(tx, jti)
@@ -103,12 +114,19 @@ class Issuing:
                 return True
             await tasks.check(tx, order)
             await operation_of(order).register(self._context, tx, order, requests)
-            await self._intend(tx, order, keys, ordered.valid_until)
+            await self._intend(tx, order, keys, ordered.valid_until, attested)
             order.shown_step = Step.CERTIFICATES.value
             order_rows.changed(tx, order)
             return True
 
-    async def _intend(self, tx: AsyncSession, order: Order, keys: dict[str, bytes], valid_until: int) -> None:
+    async def _intend(
+        self,
+        tx: AsyncSession,
+        order: Order,
+        keys: dict[str, bytes],
+        valid_until: int,
+        attested: Mapping[str, str],
+    ) -> None:
         """Store what the CA will be asked for."""
         now, requested = self._context.clock(), tasks.plan_of(order).requested
         kept = {item.slot: keys[item.slot] for item in requested if item.source == "keep"}
@@ -119,6 +137,7 @@ class Issuing:
             request = _stored_request(user, user_id, item, keys[item.slot], valid_until)
             if not item.hold:  # what a step of the process releases stays on hold when it is proved
                 request["held_for"] = on_hold
+            request["attested_by"] = attested.get(item.slot)
             tx.add(
                 CaIntent(
                     request_id=_request_id(order.jti, item.slot),

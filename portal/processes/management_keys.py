@@ -123,7 +123,7 @@ async def managed_card(context: Context, tx: AsyncSession, card_id: str) -> Mana
 
 
 async def answer(context: Context, jti: str, question: ManagementQuestion) -> None:
-    """Answer a card's question, which its device has passed on.
+    """Answer a card's question, which its device has passed on: each number once.
 
     Raises:
         InlayError: the order is to be undone with it: ``card_management_wrong``: the card has refused every key that
@@ -139,6 +139,9 @@ async def answer(context: Context, jti: str, question: ManagementQuestion) -> No
             raise InlayError("message_unexpected")
         if question.number > MOST_QUESTIONS:
             raise InlayError("rate_limited")
+        if question.number <= order.questions:
+            return  # answered before; a device that asks under the same number again would ask without end
+        order.questions = question.number
         await order_rows.check_person(tx, order)
         managed = await managed_card(context, tx, ordered.card)
         candidate = _candidate(managed, question)

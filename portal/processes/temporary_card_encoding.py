@@ -31,7 +31,8 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
     managed = await tx.get(ManagedCard, card.id)
     fresh = managed is None or managed.encoded_for != card.owner_id
     sources = {purpose: KeySource.GENERATE for purpose in Purpose}
-    if not fresh and not options.new_keys:
+    unproved = options.attest == "required" and not card.attested
+    if not fresh and not options.new_keys and not unproved:
         sources |= dict.fromkeys(await _certified(tx, card), KeySource.KEEP)
     if sources[Purpose.ENCRYPTION] is KeySource.GENERATE:
         sources[Purpose.ENCRYPTION] = KeySource.IMPORT
@@ -44,6 +45,7 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
         "keys": _keys_text(options, sources, fresh=fresh),
         "resume_within": _RESUME_WITHIN,
+        "attest": options.attest,
     }
     for purpose in Purpose:
         found[f"with_{purpose.value}"] = purpose in options.purposes

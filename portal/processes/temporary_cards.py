@@ -6,7 +6,7 @@ who took it in, or the person it is assigned to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from portal import option_store
 from portal.model.card_options import TEMPORARY_CARDS
@@ -55,6 +55,7 @@ class Options(NamedTuple):
         new_keys: it gets new keys with them.
         algorithm: of new keys.
         one_per_person: a person can have one at a time.
+        attest: whether the card proves that it made its keys.
     """
 
     validity: int
@@ -63,6 +64,7 @@ class Options(NamedTuple):
     new_keys: bool
     algorithm: Algorithm
     one_per_person: bool
+    attest: Literal["no", "where_possible", "required"]
 
 
 async def options(tx: AsyncSession) -> Options:
@@ -75,6 +77,7 @@ async def options(tx: AsyncSession) -> Options:
         bool(values["TempCardsNewKeys"]),
         Algorithm(cast(str, values["TempCardsKeyAlgorithm"])),
         bool(values["TempCardsOnePerUser"]),
+        cast('Literal["no", "where_possible", "required"]', values["TempCardsAttestation"]),
     )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import and_, or_, select
 
 from portal import card_views
 from portal.errors import NotFound
-from portal.processes import certificates
+from portal.processes import certificates, tasks
 from portal.processes.ca_changes import PENDING, Change
 from portal.staff import timeline
 from portal.staff.times import moment
@@ -167,13 +167,18 @@ async def _card_facts(tx: AsyncSession, card: Card) -> list[Fact]:
         Fact("Valid until", moment(card.valid_until)),
         Fact("Made", moment(card.created_at)),
         Fact("Changed", moment(card.changed_at)),
-        Fact("Keys kept", f"{card.storage or 'unknown'}, {'attested' if card.attested else 'as claimed'}"),
+        Fact("Keys kept", f"{_place(card)}, {'attested' if card.attested else 'as claimed'}"),
         Fact("PUK", "kept by the portal, encrypted" if card.sealed_puk else "not kept by the portal"),
     ]
     device = await tx.get(Device, card.device_jkt) if card.device_jkt else None
     if device is not None:
         facts.append(Fact("Device", device.name, Link("device", device.jkt, device.name)))
     return facts
+
+
+def _place(card: Card) -> str:
+    """Where a card's keys are: what was told of a virtual one; a physical one has them itself."""
+    return "on the card" if card.kind in tasks.PHYSICAL else card.storage or "unknown"
 
 
 async def _certificate(tx: AsyncSession, key: str) -> Found:

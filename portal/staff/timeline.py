@@ -41,6 +41,8 @@ WHAT: Final = {
     "archived_key.delivered": "Its encryption key was taken from the archive",
     "archived_key.made": "Its encryption key was made and archived",
     "card.authenticated": "Authenticated to the portal",
+    "card.attested": "Proved that it made its keys",
+    "card.claimed": "Is said to have made its keys, and did not prove it",
     "card.encoded": "Got new keys and certificates",
     "card.encoding": "New keys and certificates were asked for",
     "card.management_proved": "The portal proved the management key",

@@ -279,6 +279,8 @@ class Order(Base):
     changed_at: Mapped[int]
     changing_at: Mapped[int | None]
     """when the device said that it begins to change a physical card: undone after that, the card is half done"""
+    questions: Mapped[int] = mapped_column(default=0, server_default="0")
+    """number of the last question of its card that was answered with the management key"""
 
 
 class OutgoingMessage(Base):

@@ -81,6 +81,7 @@ export interface EncodeCard {
   identity?: CardIdentity | null;
   management?: ManagementKey | null;
   new_puk?: boolean;
+  attest?: "no" | "required" | "where_possible";
 }
 
 /**
@@ -554,6 +555,7 @@ export interface CertificateRequest {
   slot: string;
   csr?: string | null;
   public_key?: string | null;
+  attestation?: string | null;
 }
 
 /**
@@ -564,6 +566,7 @@ export interface Requests {
   serial: string | null;
   requests: CertificateRequest[];
   puk?: string | null;
+  attestation_issuer?: string | null;
 }
 
 /**

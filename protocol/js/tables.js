@@ -608,6 +608,16 @@ export const CAUSES = Object.freeze({
     "why": "Its PUK is another; tries left: {tries}.",
     "next_step": "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, or was encoded elsewhere. Its PIN, keys and certificates are as they were."
   },
+  "card_attestation_missing": {
+    "happened": "The card can't be used for this.",
+    "why": "The portal wants proof that its keys were made on the card, and the card can't give any.",
+    "next_step": "Use a card that can (its maker calls it attestation), or ask your support. No key was made."
+  },
+  "card_attestation_refused": {
+    "happened": "The card did not prove where its key comes from.",
+    "why": "It made the key in slot {slot}, and did not say so when it was asked.",
+    "next_step": "Start again from the page; if it comes back, use another card."
+  },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
     "why": "The reader has no keys for it.",
@@ -742,6 +752,61 @@ export const CAUSES = Object.freeze({
     "happened": "This can't be done with this card yet.",
     "why": "Nothing was put on it for you so far, and no PIN of yours.",
     "next_step": "Have it encoded first: ask who gave it to you."
+  },
+  "attestation_missing": {
+    "happened": "The portal did not accept the key.",
+    "why": "There is no proof that the key in slot {slot} was made on the card.",
+    "next_step": "Use a card that can prove it, or ask your support."
+  },
+  "attestation_unreadable": {
+    "happened": "The portal did not accept the key.",
+    "why": "The proof that the key in slot {slot} was made on the card can't be read.",
+    "next_step": "Start again from the page; if it comes back, use another card."
+  },
+  "attestation_untrusted": {
+    "happened": "The portal did not accept the key.",
+    "why": "The proof of the key in slot {slot} does not come from a maker that the portal trusts.",
+    "next_step": "Don't use this card. Tell your support: the card may be a forgery, or its maker's certificate isn't configured."
+  },
+  "attestation_expired": {
+    "happened": "The portal did not accept the key.",
+    "why": "A certificate that the proof of the key in slot {slot} rests on is not valid now.",
+    "next_step": "Use another card, or ask your support."
+  },
+  "attestation_other_key": {
+    "happened": "The portal did not accept the key.",
+    "why": "The proof for slot {slot} is of another key than the one that was sent.",
+    "next_step": "Don't go on. Tell your support."
+  },
+  "attestation_other_slot": {
+    "happened": "The portal did not accept the key.",
+    "why": "The proof for slot {slot} is of a key in another slot.",
+    "next_step": "Don't go on. Tell your support."
+  },
+  "attestation_other_card": {
+    "happened": "The portal did not accept the key.",
+    "why": "The proof of the key in slot {slot} comes from a card with another serial number than the one at the portal.",
+    "next_step": "Put the right card in, or have the serial number at the portal corrected."
+  },
+  "attestation_policy": {
+    "happened": "The portal did not accept the key.",
+    "why": "The card lets the key in slot {slot} be used without asking for the PIN as often as it must.",
+    "next_step": "Use another card, or ask your support."
+  },
+  "attestation_firmware": {
+    "happened": "The portal did not accept the key.",
+    "why": "Keys like the one in slot {slot} can be computed by others when this card's firmware made them.",
+    "next_step": "Use another card."
+  },
+  "attestation_no_roots": {
+    "happened": "Cards can't be encoded now.",
+    "why": "The portal requires proof of where keys are made, and has no maker's certificate to check it by.",
+    "next_step": "Ask an administrator of the portal to configure attestation_roots."
+  },
+  "attestation_no_serial": {
+    "happened": "This card can't be encoded.",
+    "why": "The portal requires proof of where keys are made, and the card's serial number at the portal is not the decimal number that cards prove.",
+    "next_step": "Enter the card anew, with the serial number that it tells."
   },
   "keys_unavailable": {
     "happened": "The portal can't sign now.",

@@ -33,6 +33,7 @@ from tests.cards.profiles import (
     VERSION,
     Profile,
 )
+from tests.support.attesting_maker import Maker, der
 
 ATR = bytes.fromhex("3B80800101")
 PIN, PUK = b"123456", b"12345678"
@@ -111,6 +112,8 @@ class SimulatedCard:
         commands: every APDU that came, GET RESPONSE and pieces of chains included.
         random: gives its challenges and witnesses; a test may want them to be known.
         serial: what it answers to GET SERIAL, where it has that.
+        maker: signs what it states of its keys, where it has ATTEST; None: it has no attestation key.
+        imported: keys that were brought to it.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -129,6 +132,8 @@ class SimulatedCard:
         self.commands: list[bytes] = []
         self.random: Callable[[int], bytes] = os.urandom
         self.serial = b"\x01\x02\x03\x04"
+        self.maker: Maker | None = None
+        self.imported: set[int] = set()
         self.reset()
 
     def reset(self) -> None:
@@ -404,6 +409,7 @@ class SimulatedCard:
         if algorithm in (P_256, P_384):
             private = ec.generate_private_key(ec.SECP256R1() if algorithm == P_256 else ec.SECP384R1())
         self.keys[command.p2] = (algorithm, private)
+        self.imported.discard(command.p2)
         return tlv("7F49", self._public(algorithm, private))
 
     def _public(self, algorithm: int, private: Any) -> bytes:
@@ -446,6 +452,7 @@ class SimulatedCard:
         scalar = int.from_bytes(dict(read(command.data))[0x06], "big")
         curve = ec.SECP256R1() if command.p1 == P_256 else ec.SECP384R1()
         self.keys[command.p2] = (command.p1, ec.derive_private_key(scalar, curve))
+        self.imported.add(command.p2)
         return b""
 
     def _metadata(self, command: Apdu) -> bytes:
@@ -467,7 +474,17 @@ class SimulatedCard:
         return parts + tlv("04", self._public(algorithm, private))
 
     def _attest(self, command: Apdu) -> bytes:
-        raise Status(0x6A88 if command.p1 not in self.keys else 0x6A80)
+        if command.p1 not in self.keys:
+            raise Status(0x6A88)
+        if self.maker is None or command.p1 in self.imported:
+            raise Status(0x6A80)
+        public = self.keys[command.p1][1].public_key()
+        return self.maker.statement(f"{command.p1:02X}", public, serial=int.from_bytes(self.serial, "big"))
+
+    def attest_by(self, maker: Maker) -> None:
+        """Give it the attestation key of this maker's card, as it comes from the factory."""
+        self.maker = maker
+        self.objects[0x5FFF01] = tlv("70", der(maker.issuer)) + b"\x71\x01\x00\xfe\x00"
 
 
 class SimulatedLink:

@@ -91,6 +91,30 @@ async def test_a_certificate_of_another_key_is_not_written(card: PivCard, sessio
     assert (await card.facts()).certificates == {}
 
 
+def of_unknown_curve() -> bytes:
+    """A certificate whose key is on a curve that nobody knows."""
+    der = Issuer().issue(ec.generate_private_key(ec.SECP256R1()).public_key(), 0x9A)
+    known = bytes.fromhex("06082A8648CE3D030107")
+    head, tail = der.rsplit(known, 1)
+    return head + known[:-1] + b"\x77" + tail
+
+
+async def test_a_certificate_with_a_key_that_nobody_knows_is_none(
+    card: PivCard, session: CardSession, link: SimulatedLink
+) -> None:
+    """One that the portal sends, and one that lies on the card already."""
+    await authenticate(session)
+    der = of_unknown_curve()
+    link.card.objects[0x5FC10A] = piv_objects.certificate_object(der)
+    with pytest.raises(InlayError) as caught:
+        await card.sign("9C", b"m", bytearray(PIN))
+    assert caught.value.code == "card_key_missing"
+    await card.generate("9A", Algorithm.P_256)
+    with pytest.raises(InlayError) as caught:
+        await card.write_certificate("9A", der)
+    assert caught.value.code == "card_check_failed"
+
+
 async def test_another_card_is_refused(card: PivCard, session: CardSession, profile: Profile) -> None:
     with pytest.raises(InlayError) as caught:
         await card.require("00" * 16)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Final
 from portal.model.graphs import Why
 from portal.model.objects import ObjectKind
 from portal.model.states import CardState, TemporaryCardState
-from portal.processes import card_certificates, card_letters, cards, management_keys, puks, tasks
+from portal.processes import (
+    attestation,
+    card_certificates,
+    card_letters,
+    cards,
+    management_keys,
+    puks,
+    tasks,
+)
 from portal.store.tables import Process
 from portal.store.transitions import StateChange, change_state
 from protocol.errors import DecodeError
@@ -53,6 +61,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     managed = await management_keys.managed_card(context, tx, card.id)
     managed.encoded_for, managed.pending_guid, managed.changed_at = card.owner_id, None, now
     card.guid = order.parameters["guid"]
+    await attestation.settle(tx, card, order, actor, now)
     if card.kind == ObjectKind.TEMPORARY_CARD.value:
         change = StateChange(actor, now, Why.EXTENDED)
         await change_state(tx, card, TemporaryCardState.ASSIGNED, change, valid_until=card.valid_until)
@@ -68,6 +77,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
 async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str) -> None:
     """The card is Failed, unless it was taken from its holder meanwhile; what its keys had before is revoked."""
     now = context.clock()
+    card.attested = False  # nobody knows which keys it has
     managed = await management_keys.managed_card(context, tx, card.id)
     if order.parameters.get("new_puk") and managed.pending_puk is not None:
         managed.puk_unsure = True

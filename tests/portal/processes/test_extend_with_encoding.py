@@ -293,6 +293,19 @@ async def test_so_many_questions_are_no_cards(kit: Kit, olga: Session, ada: Sess
     assert await undone(agent) == "rate_limited"
 
 
+async def test_a_number_is_answered_once_so_that_a_device_cant_ask_without_end(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    _, agent, _ = await begun(kit, olga, await assigned(kit, olga, ada))
+    assert await proved(agent, FACTORY, question(2))
+    await agent.say(question(2))
+    await agent.say(question(1))
+    assert await proved(agent, FACTORY, question(3))  # what is heard next is of this number
+    async with kit.database.read() as tx:
+        query = select(AuditEntry).where(AuditEntry.action == "card.management_proved")
+        assert len(list(await tx.scalars(query))) == 2
+
+
 async def test_what_was_proved_is_in_the_cards_history_without_any_secret(
     kit: Kit, olga: Session, ada: Session
 ) -> None:
