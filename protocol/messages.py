@@ -79,6 +79,7 @@ from protocol.words import (
     Step as Step,
     StorageLevel as StorageLevel,
     Thumbprint as Thumbprint,
+    TokenSerial as TokenSerial,
     Transport as Transport,
     UnixTime as UnixTime,
     whole,
@@ -394,6 +395,8 @@ class Requests(Message, frozen=True):
     requests: Annotated[list[CertificateRequest], Meta(max_length=24)]
     puk: CompactJwe | None = None
     """the card's PUK, to ``escrow_key``"""
+    token: TokenSerial | None = None
+    """serial number of a card by the driver ``pkcs11``"""
 
 
 class Challenge(Message, frozen=True):

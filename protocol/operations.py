@@ -175,7 +175,7 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     driver: Literal["virtual", "piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
-    """which card: GUID of its CHUID; with ``identity`` the one that it has in the end"""
+    """which card: GUID of its CHUID (``pkcs11``: see `protocol.tokens`); with ``identity`` what it has in the end"""
     label: ShortText
     valid_until: UnixTime
     """end of the validity of its new certificates"""

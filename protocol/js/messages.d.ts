@@ -560,6 +560,7 @@ export interface Requests {
   serial: string | null;
   requests: CertificateRequest[];
   puk?: string | null;
+  token?: string | null;
 }
 
 /**
