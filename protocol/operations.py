@@ -202,7 +202,7 @@ class Authenticate(Message, frozen=True, tag="authenticate", tag_field="operatio
 
     card: Identifier
     """the portal's id of the card"""
-    driver: Literal["virtual", "piv"]
+    driver: Literal["virtual", "piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
     """which card: GUID of its CHUID"""
@@ -221,7 +221,7 @@ class Sign(Message, frozen=True, tag="sign", tag_field="operation"):
 
     card: Identifier
     """the portal's id of the card"""
-    driver: Literal["virtual", "piv"]
+    driver: Literal["virtual", "piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
     """which card: GUID of its CHUID"""

@@ -8,7 +8,7 @@
 export interface Authenticate {
   operation: "authenticate";
   card: string;
-  driver: "piv" | "virtual";
+  driver: "piv" | "pkcs11" | "virtual";
   guid: string;
   label: string;
   challenge: string;
@@ -116,7 +116,7 @@ export interface PinEntry {
 export interface Sign {
   operation: "sign";
   card: string;
-  driver: "piv" | "virtual";
+  driver: "piv" | "pkcs11" | "virtual";
   guid: string;
   label: string;
   document: string;
