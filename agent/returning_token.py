@@ -136,6 +136,21 @@ class ReturningToken:
         self._pin, self._logs_in = None, False
         await self.let_go()
 
+    async def change_pin(self, old: bytearray, new: bytearray) -> None:
+        """Change the PIN: sent once.
+
+        Raises:
+            InlayError: ``pkcs11_pin_wrong``, ``card_pin_form``; any of `UNKNOWN`: it is the old one or the new one.
+        """
+        await self.look()
+        driver = await self._present()
+        try:
+            await driver.change_pin(old, new)
+        except InlayError as error:
+            if error.code in UNKNOWN:
+                await self.let_go()
+            raise
+
     # --- as security officer
 
     async def prove_puk(self, puk: bytearray) -> None:

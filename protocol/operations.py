@@ -85,7 +85,7 @@ class ChangePin(Message, frozen=True, tag="change_pin", tag_field="operation"):
     label: ShortText
     pin_policy: PinPolicy
     """rules for the new PIN"""
-    driver: Literal["virtual", "piv"] = "virtual"
+    driver: Literal["virtual", "piv", "pkcs11"] = "virtual"
     """how the card is talked to"""
 
     @property
@@ -99,7 +99,7 @@ class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation")
 
     card: Identifier
     """the portal's id of the card"""
-    driver: Literal["piv"]
+    driver: Literal["piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
     """which card: GUID of its CHUID"""

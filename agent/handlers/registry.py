@@ -85,7 +85,11 @@ PAGE: Final[dict[str, PageHandler]] = {
 ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
     CreateVirtualCard: lambda cards, _care, _readers: CreateVirtualCardHandler(cards),
     ChangePin: lambda _cards, care, readers: ByDriver(
-        {"virtual": ChangePinHandler(care), "piv": ChangePhysicalPinHandler(readers)}
+        {
+            "virtual": ChangePinHandler(care),
+            "piv": ChangePhysicalPinHandler(readers),
+            "pkcs11": ChangePhysicalPinHandler(readers),
+        }
     ),
     UnblockPin: lambda _cards, _care, readers: UnblockPhysicalPinHandler(readers),
     DeleteVirtualCard: lambda _cards, care, _readers: DeleteVirtualCardHandler(care),

@@ -34,7 +34,7 @@ export interface ChangePin {
   guid: string;
   label: string;
   pin_policy: PinPolicy;
-  driver?: "piv" | "virtual";
+  driver?: "piv" | "pkcs11" | "virtual";
 }
 
 /**
@@ -129,7 +129,7 @@ export interface Sign {
 export interface UnblockPin {
   operation: "unblock_pin";
   card: string;
-  driver: "piv";
+  driver: "piv" | "pkcs11";
   guid: string;
   label: string;
   pin_policy: PinPolicy;
