@@ -13,7 +13,7 @@ from protocol import proofs
 from protocol.messages import Authenticate, Sign
 from protocol.tokens import token_guid
 from tests.agent.test_order_authenticate_sign import CHALLENGE, DIGEST, check, signature_of
-from tests.support import softhsm, token_readers
+from tests.support import token_readers
 from tests.support.agent_parts import OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION, RSA_KEYS, SIGNATURE
 from tests.support.fake_portal import FakePortal
@@ -24,19 +24,9 @@ from tests.support.token_readers import PIN, TokenReaders
 CONSENT = (None, None)
 
 
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shim")
-    token_readers.build(folder)
-    return folder
-
-
 @pytest.fixture
-def readers(tmp_path: Path, shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
-    for left in ("plan", "flags"):
-        (shim / left).unlink(missing_ok=True)
-    return TokenReaders(shim, monkeypatch)
+def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
+    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
 
 
 @pytest.fixture

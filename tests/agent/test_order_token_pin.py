@@ -10,7 +10,7 @@ import pytest
 
 from protocol.messages import ChangePin, PinPolicy, UnblockPin
 from protocol.tokens import token_guid
-from tests.support import softhsm, token_readers
+from tests.support import token_readers
 from tests.support.agent_parts import AgentParts
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import Answer
@@ -21,19 +21,9 @@ from tests.support.token_readers import PIN, SO_PIN, TokenReaders
 CONSENT: Answer = (None, None)
 
 
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shim")
-    token_readers.build(folder)
-    return folder
-
-
 @pytest.fixture
-def readers(tmp_path: Path, shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
-    for left in ("plan", "flags"):
-        (shim / left).unlink(missing_ok=True)
-    return TokenReaders(shim, monkeypatch)
+def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
+    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
 
 
 @pytest.fixture

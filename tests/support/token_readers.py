@@ -138,6 +138,14 @@ class TokenReaders:
         (folder / "present").touch()
         monkeypatch.setattr(card_map, "load", lambda _machine: CardMap(self._kinds(), ()))
 
+    @classmethod
+    def with_a_store(cls, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
+        """A reader whose token is in a store of this test's own; nothing is planned."""
+        monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
+        for left in ("plan", "flags"):
+            (folder / left).unlink(missing_ok=True)
+        return cls(folder, monkeypatch)
+
     def card_readers(self, machine: Path) -> CardReaders:
         """What the agent's core gets."""
         return CardReaders(ReaderWatch(self._monitor), machine, look=self._look_at)
