@@ -64,6 +64,13 @@ class CardReaders:
         """The card in a reader, to be opened."""
         return CardSession(lambda: self._connect(reader))
 
+    async def search(self, wanted: Criterion) -> CardSearch:
+        """Begin to look for a card; close the search in the end."""
+        cards = await asyncio.to_thread(card_map.load, self._machine)
+        return CardSearch(
+            self._watch, cards, wanted, counts=lambda reader: not self._own(reader), look=self._look
+        )
+
     async def wait(
         self, window: WindowSession, wanted: Criterion, label: str, show: WhatIsSeen, *, back: bool = False
     ) -> FoundCard:
@@ -76,10 +83,7 @@ class CardReaders:
             show: told what the window has to say, whenever it is something else.
             back: it was there already.
         """
-        cards = await asyncio.to_thread(card_map.load, self._machine)
-        search = CardSearch(
-            self._watch, cards, wanted, counts=lambda reader: not self._own(reader), look=self._look
-        )
+        search = await self.search(wanted)
         try:
             return await _found(search, window, label, show, back=back)
         finally:

@@ -80,6 +80,7 @@ from protocol.words import (
     Step as Step,
     StorageLevel as StorageLevel,
     Thumbprint as Thumbprint,
+    TokenSerial as TokenSerial,
     Transport as Transport,
     UnixTime as UnixTime,
     whole,
@@ -405,6 +406,8 @@ class Requests(Message, frozen=True):
     """the card's PUK, to ``escrow_key``"""
     attestation_issuer: Statement | None = None
     """of the key that signed the attestations: what the card has as object 5FFF01"""
+    token: TokenSerial | None = None
+    """serial number of a card by the driver ``pkcs11``"""
 
 
 class Challenge(Message, frozen=True):

@@ -85,7 +85,7 @@ class ChangePin(Message, frozen=True, tag="change_pin", tag_field="operation"):
     label: ShortText
     pin_policy: PinPolicy
     """rules for the new PIN"""
-    driver: Literal["virtual", "piv"] = "virtual"
+    driver: Literal["virtual", "piv", "pkcs11"] = "virtual"
     """how the card is talked to"""
 
     @property
@@ -99,7 +99,7 @@ class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation")
 
     card: Identifier
     """the portal's id of the card"""
-    driver: Literal["piv"]
+    driver: Literal["piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
     """which card: GUID of its CHUID"""
@@ -176,7 +176,7 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     driver: Literal["virtual", "piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
-    """which card: GUID of its CHUID; with ``identity`` the one that it has in the end"""
+    """which card: GUID of its CHUID (``pkcs11``: see `protocol.tokens`); with ``identity`` what it has in the end"""
     label: ShortText
     valid_until: UnixTime
     """end of the validity of its new certificates"""
@@ -207,7 +207,7 @@ class Authenticate(Message, frozen=True, tag="authenticate", tag_field="operatio
 
     card: Identifier
     """the portal's id of the card"""
-    driver: Literal["virtual", "piv"]
+    driver: Literal["virtual", "piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
     """which card: GUID of its CHUID"""
@@ -226,7 +226,7 @@ class Sign(Message, frozen=True, tag="sign", tag_field="operation"):
 
     card: Identifier
     """the portal's id of the card"""
-    driver: Literal["virtual", "piv"]
+    driver: Literal["virtual", "piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
     """which card: GUID of its CHUID"""

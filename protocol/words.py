@@ -52,7 +52,9 @@ CipherBlock = Annotated[bytes, Meta(min_length=8, max_length=16)]
 SlotName = Annotated[str, Meta(pattern=whole(r"(9[ACDE]|8[2-9A-F]|9[0-5])"))]
 """PIV key reference in hexadecimal: 9A, 9C, 9D, 9E, 82…95 (SP 800-73pt1-5, table 4b)."""
 CardGuid = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{32}"))]
-"""GUID of a card's CHUID (SP 800-73pt1-5, table 9)."""
+"""GUID of a card's CHUID (SP 800-73pt1-5, table 9); of a card by the driver ``pkcs11`` see `protocol.tokens`."""
+TokenSerial = Annotated[str, Meta(pattern=whole(r"[!-~]([ -~]{0,14}[!-~])?"))]
+"""Serial number of a PKCS#11 token: 1 to 16 printable characters (v3.1, section 3.2, CK_TOKEN_INFO)."""
 Generation = Annotated[int, Meta(ge=0, le=9_007_199_254_740_991)]
 """How often a card's file was saved: it only goes up, unless an old copy of the file was put back."""
 ErrorFields = dict[str, str | int]

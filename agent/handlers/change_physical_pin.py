@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from agent.handlers import physical_pin
 from agent.handlers.order_steps import account_line
 from agent.handlers.physical_pin import PinWork
+from agent.handlers.token_pin import TokenPinWork
 from agent.pin_rules import plain_rules
 from agent.ports import InteractionError, OrderPrompt
 from protocol.errors import DecodeError
@@ -27,7 +28,7 @@ CONSEQUENCES: Final = (
 
 
 class ChangePhysicalPinHandler:
-    """The operation *change PIN* by the driver ``piv``; see ``agent.order_ports.OrderHandler`` and ``GoesForward``."""
+    """The operation *change PIN* of cards in readers; see ``agent.order_ports.OrderHandler`` and ``GoesForward``."""
 
     def __init__(self, readers: CardReaders) -> None:
         """Change PINs of cards in these readers."""
@@ -56,7 +57,8 @@ class ChangePhysicalPinHandler:
         """From consent to the receipt."""
         ordered = _ordered(context.order)
         rules = plain_rules(ordered.pin_policy)
-        await PinWork(context, self._readers, ordered, rules, "PIN").carry_out()
+        work = PinWork if ordered.driver == "piv" else TokenPinWork
+        await work(context, self._readers, ordered, rules, "PIN").carry_out()
 
     async def finish(self, context: OrderContext) -> None:
         """The portal has it."""

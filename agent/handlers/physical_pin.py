@@ -38,10 +38,15 @@ _ASKED_AGAIN: Final = frozenset({"card_pin_wrong", "card_puk_wrong"})
 _TORN: Final = (
     "The card went away in the middle, so it isn't known whether its PIN is the old one or the new one."
 )
-_REFUSED: Final = "pin refused"
+REFUSED: Final = "pin refused"
 """Journalled once it is known that the card has the PIN that it had."""
 _FEW: Final = 2
 """With so few tries left, or fewer, nobody is asked to spend one only to find out."""
+
+
+def step_name(by: By) -> str:
+    """What the command is called in the journal."""
+    return f"set pin by {by}"
 
 
 class PinWork:
@@ -68,7 +73,7 @@ class PinWork:
         self._context, self._ordered, self._rules, self._by = context, ordered, rules, by
         self._card = ReturningCard(context, readers, which, _AT_CARD)
         self._typed_puk = True
-        self._step = f"set pin by {by}"
+        self._step = step_name(by)
 
     async def carry_out(self, *, typed: bool = True) -> None:
         """From consent to the receipt.
@@ -112,7 +117,7 @@ class PinWork:
                     return
                 else:
                     wrong = "The card has the PIN that it had."
-                await self._context.record(_REFUSED, _nothing())
+                await self._context.record(REFUSED, _nothing())
             else:
                 return
             finally:
@@ -203,8 +208,8 @@ async def receipt_after(guid: str, steps: Sequence[tuple[str, str]]) -> Message 
     Raises:
         InlayError: ``card_pin_unknown``: it was told, and its answer isn't known.
     """
-    told = [(step, moment) for step, moment in steps if step.startswith(("set pin by ", _REFUSED))]
-    if not told or told[-1][0] == _REFUSED:
+    told = [(step, moment) for step, moment in steps if step.startswith(("set pin by ", REFUSED))]
+    if not told or told[-1][0] == REFUSED:
         return None
     if told[-1][1] == "after":
         return Receipt(guid=guid)

@@ -33,6 +33,7 @@ from agent.handlers.create_virtual_card import CreateVirtualCardHandler
 from agent.handlers.delete_virtual_card import DeleteVirtualCardHandler
 from agent.handlers.encode_card import EncodeCardHandler
 from agent.handlers.encode_physical_card import EncodePhysicalCardHandler
+from agent.handlers.encode_token import EncodeTokenHandler
 from agent.handlers.sign import SignHandler
 from agent.handlers.unblock_physical_pin import UnblockPhysicalPinHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
@@ -84,12 +85,20 @@ PAGE: Final[dict[str, PageHandler]] = {
 ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
     CreateVirtualCard: lambda cards, _care, _readers: CreateVirtualCardHandler(cards),
     ChangePin: lambda _cards, care, readers: ByDriver(
-        {"virtual": ChangePinHandler(care), "piv": ChangePhysicalPinHandler(readers)}
+        {
+            "virtual": ChangePinHandler(care),
+            "piv": ChangePhysicalPinHandler(readers),
+            "pkcs11": ChangePhysicalPinHandler(readers),
+        }
     ),
     UnblockPin: lambda _cards, _care, readers: UnblockPhysicalPinHandler(readers),
     DeleteVirtualCard: lambda _cards, care, _readers: DeleteVirtualCardHandler(care),
     EncodeCard: lambda _cards, care, readers: ByDriver(
-        {"virtual": EncodeCardHandler(care), "piv": EncodePhysicalCardHandler(readers)}
+        {
+            "virtual": EncodeCardHandler(care),
+            "piv": EncodePhysicalCardHandler(readers),
+            "pkcs11": EncodeTokenHandler(readers),
+        }
     ),
     Authenticate: lambda _cards, care, readers: AuthenticateHandler(care, readers),
     Sign: lambda _cards, care, readers: SignHandler(care, readers),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent.handlers import physical_pin
 from agent.handlers.order_steps import account_line
 from agent.handlers.physical_pin import PinWork
+from agent.handlers.token_pin import TokenPinWork
 from agent.pin_rules import plain_rules
 from agent.ports import InteractionError, OrderPrompt
 from protocol.errors import DecodeError
@@ -57,8 +58,9 @@ class UnblockPhysicalPinHandler:
     async def perform(self, context: OrderContext) -> None:
         """From consent to the receipt."""
         ordered = _ordered(context.order)
-        work = PinWork(context, self._readers, ordered, plain_rules(ordered.pin_policy), "PUK")
-        await work.carry_out(typed=ordered.puk == "typed")
+        rules = plain_rules(ordered.pin_policy)
+        work = PinWork if ordered.driver == "piv" else TokenPinWork
+        await work(context, self._readers, ordered, rules, "PUK").carry_out(typed=ordered.puk == "typed")
 
     async def finish(self, context: OrderContext) -> None:
         """The portal has it."""

@@ -19,6 +19,7 @@ from agent.pcsc.pkcs11_process import Process
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from agent.pcsc.public_keys import PublicKey
@@ -32,8 +33,8 @@ _PAD, _WRITE_PROTECTED = 0x100, 0x2
 _PIN_LOW, _PIN_FINAL, _PIN_LOCKED = 0x10000, 0x20000, 0x40000
 _PUK_LOW, _PUK_FINAL, _PUK_LOCKED = 0x100000, 0x200000, 0x400000
 
-Use = Literal["sign", "decrypt"]
-"""What a key is for; an EC key for *decrypt* agrees."""
+Use = Literal["sign", "decrypt", "both"]
+"""What a key is for; an EC key for *decrypt* agrees. ``both``: an RSA key that signs its own request, too."""
 Tries = Literal["enough", "few", "last", "blocked"]
 """PKCS#11 counts no tries: it says that some were wrong, that the next is the last, or that there is none."""
 
@@ -83,6 +84,11 @@ class Driver:
         self._process = Process(module)
         self._session: tuple[int, int] | None = None
 
+    @property
+    def module(self) -> str:
+        """The module's file name."""
+        return self._process.path.name
+
     async def close(self) -> None:
         """Log out, and end the module's process."""
         self._session = None
@@ -125,11 +131,28 @@ class Driver:
 
     async def set_first_pin(self, so_pin: bytearray | None, pin: bytearray | None) -> None:
         """Set the user's PIN as security officer: on a new token, or to unblock it."""
-        await self._pin("login", so_pin, officer=True)
+        await self.verify_officer(so_pin)
         try:
-            await self._call("init_pin", pin=_typed(pin), seconds=PAD_SECONDS)
+            await self.set_pin_as_officer(pin)
         finally:
-            await self._leave()
+            await self.log_out()
+
+    async def verify_officer(self, so_pin: bytearray | None) -> None:
+        """Log in as security officer, until `log_out`.
+
+        Raises:
+            InlayError: ``pkcs11_pin_wrong``, ``card_puk_blocked``.
+        """
+        await self._pin("login", so_pin, officer=True)
+
+    async def set_pin_as_officer(self, pin: bytearray | None) -> None:
+        """Set the user's PIN; the security officer is logged in."""
+        await self._call("init_pin", pin=_typed(pin), seconds=PAD_SECONDS)
+
+    async def log_out(self) -> None:
+        """Log out; harmless when the session went with its process."""
+        if self._session is not None and self._session[0] == self._process.starts:
+            await self._process.call("logout")
 
     async def change_pin(self, old: bytearray | None, new: bytearray | None) -> None:
         """Change the user's PIN, knowing the old one."""
@@ -214,12 +237,20 @@ class Driver:
             known={"algorithm": algorithm},
         )
 
-    async def write_certificate(self, key: bytes, label: str, der: bytes) -> None:
+    async def write_certificate(self, key: bytes, label: str, der: bytes, *, beside: bool = False) -> None:
         """Write a key's certificate, read it back, and remove the one before.
+
+        Args:
+            key: the key's id.
+            label: for people.
+            der: the certificate.
+            beside: the one before stays, and one that is there already isn't written a second time.
 
         Raises:
             InlayError: ``card_check_failed``: what is read back differs; ``card_full`` …
         """
+        if beside and der in await self.certificates(key):
+            return
         certificate = x509.load_der_x509_certificate(der)
         await self._call(
             "write_certificate",
@@ -229,8 +260,10 @@ class Driver:
             subject=certificate.subject.public_bytes().hex(),
             issuer=certificate.issuer.public_bytes().hex(),
             serial=_integer(certificate.serial_number).hex(),
+            beside=beside,
         )
-        if await self.certificate(key) != der:
+        found = await self.certificates(key)
+        if der not in found or (len(found) > 1 and not beside):
             raise InlayError("card_check_failed", slot=key.hex().upper()[:2])
 
     async def certificate(self, key: bytes) -> bytes:
@@ -240,6 +273,14 @@ class Driver:
             InlayError: ``card_key_missing``.
         """
         return bytes.fromhex(await self._call("certificate", key=key.hex()))
+
+    async def certificates(self, key: bytes) -> list[bytes]:
+        """All certificates of a key, DER: more than one while one takes another's place."""
+        return [bytes.fromhex(der) for der in await self._call("certificates", key=key.hex())]
+
+    async def delete_certificates(self, key: bytes, ders: Iterable[bytes]) -> None:
+        """Remove those certificates of a key that are among these."""
+        await self._call("delete_certificates", key=key.hex(), ders=[der.hex() for der in ders])
 
     async def delete(self, key: bytes) -> bool:
         """Remove a key and its certificate; False when there was nothing."""
@@ -254,6 +295,12 @@ class Driver:
         mechanism, data = public_keys.to_sign(public, message)
         answer = bytes.fromhex(await self._call("sign", key=key.hex(), data=data.hex(), mechanism=mechanism))
         return answer if isinstance(public, rsa.RSAPublicKey) else public_keys.ecdsa_der(answer)
+
+    async def sign_digest(self, key: bytes, digest: bytes) -> bytes:
+        """Sign a SHA-256 digest: PKCS#1 v1.5, or ECDSA (DER)."""
+        mechanism, data = public_keys.digest_to_sign(await self.public_key(key), digest)
+        answer = bytes.fromhex(await self._call("sign", key=key.hex(), data=data.hex(), mechanism=mechanism))
+        return answer if mechanism == "rsa-pkcs1" else public_keys.ecdsa_der(answer)
 
     async def decrypt(self, key: bytes, ciphertext: bytes) -> bytes:
         """Decrypt RSAES-OAEP (SHA-256)."""
@@ -298,10 +345,6 @@ class Driver:
         if left == "blocked":
             return InlayError("card_puk_blocked" if officer else "card_pin_blocked")
         return InlayError("pkcs11_pin_wrong", left=_LEFT[left])
-
-    async def _leave(self) -> None:
-        if self._session is not None and self._session[0] == self._process.starts:
-            await self._process.call("logout")
 
 
 _LEFT: Final[dict[str, str]] = {

@@ -156,7 +156,11 @@ class Module:
     def certificate(self, key: str) -> str:
         """The certificate with an id, DER."""
         handle = self._one("certificate", key)
-        return _bytes(self._attributes(handle, [PyKCS11.CKA_VALUE])[0]).hex()
+        return self._value(handle)
+
+    def certificates(self, key: str) -> list[str]:
+        """All certificates with an id, DER."""
+        return [self._value(handle) for handle in self._find(_named("certificate", key))]
 
     def public_key(self, key: str) -> dict[str, str]:
         """The public key with an id: ``n`` and ``e``, or ``curve`` and ``point``."""
@@ -209,10 +213,10 @@ class Module:
             self._open.createObject(template)
 
     def write_certificate(
-        self, key: str, label: str, der: str, subject: str, issuer: str, serial: str
+        self, key: str, label: str, der: str, subject: str, issuer: str, serial: str, *, beside: bool = False
     ) -> None:
-        """Write a certificate; those with the same id go after it is there, so that there is always one."""
-        old = self._find(_named("certificate", key))
+        """Write a certificate; those with the same id go after it is there, or stay with ``beside``."""
+        old = [] if beside else self._find(_named("certificate", key))
         self.call = "C_CreateObject"
         self._open.createObject(
             [
@@ -229,6 +233,12 @@ class Module:
             ]
         )
         self._destroy(old)
+
+    def delete_certificates(self, key: str, ders: list[str]) -> int:
+        """Delete those of an id's certificates that are among these; how many objects those were."""
+        found = [handle for handle in self._find(_named("certificate", key)) if self._value(handle) in ders]
+        self._destroy(found)
+        return len(found)
 
     def delete(self, key: str, kinds: list[str]) -> int:
         """Delete what has an id, of some kinds; how many objects those were."""
@@ -285,10 +295,12 @@ class Module:
             set_pin,
             objects,
             certificate,
+            certificates,
             public_key,
             generate,
             import_key,
             write_certificate,
+            delete_certificates,
             delete,
             sign,
             decrypt,
@@ -314,6 +326,9 @@ class Module:
             raise NotThereError
         return found[0]
 
+    def _value(self, handle: Any) -> str:
+        return _bytes(self._attributes(handle, [PyKCS11.CKA_VALUE])[0]).hex()
+
     def _attributes(self, handle: Any, names: list[int]) -> list[Any]:
         self.call = "C_GetAttributeValue"
         return list(self._open.getAttributeValue(handle, names))
@@ -338,10 +353,12 @@ def _common(key: str, label: str, *, public: bool) -> Template:
 
 
 def _uses(algorithm: str, use: str, *, public: bool) -> Template:
+    signing = [(PyKCS11.CKA_VERIFY if public else PyKCS11.CKA_SIGN, _TRUE)]
     if use == "sign":
-        return [(PyKCS11.CKA_VERIFY if public else PyKCS11.CKA_SIGN, _TRUE)]
+        return signing
     if algorithm.startswith("RSA-"):
-        return [(PyKCS11.CKA_ENCRYPT if public else PyKCS11.CKA_DECRYPT, _TRUE)]
+        decrypting = [(PyKCS11.CKA_ENCRYPT if public else PyKCS11.CKA_DECRYPT, _TRUE)]
+        return decrypting + signing if use == "both" else decrypting
     return [] if public else [(PyKCS11.CKA_DERIVE, _TRUE)]
 
 

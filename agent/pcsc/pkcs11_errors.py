@@ -26,6 +26,7 @@ _CODES: Final[dict[int, str]] = {
     0xA3: "pkcs11_pin_expired",  # CKR_PIN_EXPIRED
     0xA4: "card_pin_blocked",  # CKR_PIN_LOCKED
     0xB0: "pcsc_card_removed",  # CKR_SESSION_CLOSED
+    0xB6: "pcsc_sharing",  # CKR_SESSION_EXISTS: C_InitToken while another program has one
     0xB3: "pcsc_card_removed",  # CKR_SESSION_HANDLE_INVALID
     0xE0: "pcsc_card_removed",  # CKR_TOKEN_NOT_PRESENT
     0xE1: "pkcs11_foreign_token",  # CKR_TOKEN_NOT_RECOGNIZED

@@ -58,10 +58,17 @@ def to_sign(key: PublicKey, message: bytes) -> tuple[str, bytes]:
 
     RSA: DigestInfo of SHA-256, which the module or host pads. EC: the hash that fits the curve.
     """
+    digest = hashlib.sha256
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.key_size > 256:
+        digest = hashlib.sha384
+    return digest_to_sign(key, digest(message).digest())
+
+
+def digest_to_sign(key: PublicKey, digest: bytes) -> tuple[str, bytes]:
+    """What a card signs for a digest, with RSA a SHA-256 one: mechanism and data, as `to_sign`."""
     if isinstance(key, rsa.RSAPublicKey):
-        return "rsa-pkcs1", _SHA256_INFO + hashlib.sha256(message).digest()
-    digest = hashlib.sha384 if key.curve.key_size > 256 else hashlib.sha256
-    return "ecdsa", digest(message).digest()
+        return "rsa-pkcs1", _SHA256_INFO + digest
+    return "ecdsa", digest
 
 
 def ecdsa_der(raw: bytes) -> bytes:

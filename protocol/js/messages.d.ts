@@ -8,7 +8,7 @@
 export interface Authenticate {
   operation: "authenticate";
   card: string;
-  driver: "piv" | "virtual";
+  driver: "piv" | "pkcs11" | "virtual";
   guid: string;
   label: string;
   challenge: string;
@@ -34,7 +34,7 @@ export interface ChangePin {
   guid: string;
   label: string;
   pin_policy: PinPolicy;
-  driver?: "piv" | "virtual";
+  driver?: "piv" | "pkcs11" | "virtual";
 }
 
 /**
@@ -118,7 +118,7 @@ export interface PinEntry {
 export interface Sign {
   operation: "sign";
   card: string;
-  driver: "piv" | "virtual";
+  driver: "piv" | "pkcs11" | "virtual";
   guid: string;
   label: string;
   document: string;
@@ -131,7 +131,7 @@ export interface Sign {
 export interface UnblockPin {
   operation: "unblock_pin";
   card: string;
-  driver: "piv";
+  driver: "piv" | "pkcs11";
   guid: string;
   label: string;
   pin_policy: PinPolicy;
@@ -567,6 +567,7 @@ export interface Requests {
   requests: CertificateRequest[];
   puk?: string | null;
   attestation_issuer?: string | null;
+  token?: string | null;
 }
 
 /**

@@ -673,6 +673,21 @@ export const CAUSES = Object.freeze({
     "why": "The card did not accept it. {left}",
     "next_step": "Type it again with care. If you don't know it, ask your support to unblock the card."
   },
+  "pkcs11_puk_wrong": {
+    "happened": "The PUK is wrong.",
+    "why": "The card did not accept the one that it was told. {left}",
+    "next_step": "Don't start again before the right one is known: after the last try the card has to be replaced. Ask your support."
+  },
+  "pkcs11_not_initialised": {
+    "happened": "The card can't be used yet.",
+    "why": "It has never been initialised.",
+    "next_step": "Ask your support: the order has to initialise it first. Nothing was changed."
+  },
+  "pkcs11_no_module": {
+    "happened": "This card can't be used.",
+    "why": "No module (PKCS#11) of the card's maker is configured for it on this computer.",
+    "next_step": "Have an administrator add the card with its module to Inlay's card map: inlay doctor prints the entry."
+  },
   "ca_refused": {
     "happened": "The certificate authority refused.",
     "why": "It did not issue the certificate for {purpose}.",

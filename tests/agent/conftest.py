@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import keys_system
+from tests.support import token_readers
 from tests.support.agent_parts import AgentParts, cheap_cards, running_agent
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
@@ -38,3 +39,11 @@ async def agent(
     async with running_agent(tmp_path / "home") as parts:
         parts.trust_portal(portal)
         yield parts
+
+
+@pytest.fixture(scope="session")
+def token_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a module that does what a test plans, see ``tests.support.token_readers``."""
+    folder = tmp_path_factory.mktemp("token-shim")
+    token_readers.build(folder)
+    return folder

@@ -62,7 +62,7 @@ async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"driver": "pkcs11"}, "encoding_unsupported"),
+        ({"driver": "pkcs11"}, "order_malformed"),  # it has no management key
         ({"steps": [CardStep.INITIALISE]}, "encoding_unsupported"),
         ({"steps": [CardStep.BLOCK]}, "encoding_unsupported"),
         (

@@ -14,8 +14,8 @@ from agent.card_search import FoundCard, Sight
 from agent.desktop.dialog_process import WindowProcess, Windows
 from agent.handlers.change_card_pin import CONSEQUENCES, NOTES
 from agent.handlers.encode_card import consequences
-from agent.handlers.encode_physical_card import HalfDone
-from agent.handlers.encode_physical_card import consequences as physical_consequences
+from agent.handlers.encode_in_reader import HalfDone
+from agent.handlers.encode_in_reader import consequences as physical_consequences
 from agent.ordered_card import what_is_seen
 from agent.pin_rules import PinRules
 from agent.ports import (

@@ -1,0 +1,238 @@
+"""What *encode card* has in common for all cards in readers: consent, its steps, its end, the point of no return."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Final
+
+from agent.handlers.card_writing import Steps, certificate_lines, day
+from agent.handlers.order_steps import account_line, agree, ask, secret
+from agent.pin_rules import keeps_rules, plain_rules
+from agent.ports import CardSummary, InteractionError, OrderPrompt, WindowFailed
+from protocol.errors import DecodeError, InlayError
+from protocol.messages import CardStep, Changing, EncodeCard, KeySource, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.order_ports import OrderContext
+    from agent.ordered_card import CardReaders
+    from agent.ports import Consented
+    from agent.returning_card import ReturningCard
+    from agent.returning_token import ReturningToken
+    from protocol.messages import IssuedCertificate, Message, Order, Proceed
+
+_TEXTS: Final = {
+    Step.BINDING: "Waiting for the page",
+    Step.CARD: "Looking for the card",
+    Step.KEYS: "Preparing the card's keys",
+    Step.CERTIFICATES: "Waiting for the certificates",
+    Step.WRITING: "Writing the certificates. Leave the card in the reader",
+    Step.PROVING: "Checking the card",
+    Step.FINISHED: "Waiting for the portal to confirm",
+}
+BEFORE, AFTER = Steps(_TEXTS), Steps(_TEXTS, can_cancel=False)
+"""Before the point of no return, and after it."""
+_CHANGING: Final = "changing"
+AT_CARD: Final = (list(_TEXTS).index(Step.CARD), len(_TEXTS))
+
+
+class HalfDone(InlayError):
+    """What ended an order after its point of no return: the person is told that the card needs another one."""
+
+    def __init__(self, error: InlayError) -> None:
+        super().__init__(error.code, **error.fields)
+
+    @property
+    def next_step(self) -> str:
+        """What to do now."""
+        return (
+            "The card is half done. Start again from the page, which finishes it; don't use the card before."
+        )
+
+
+class EncodeInReader(ABC):
+    """The operation *encode card* for a card in a reader; see ``agent.order_ports.OrderHandler``."""
+
+    def __init__(self, readers: CardReaders) -> None:
+        """Encode cards in these readers."""
+        self._readers = readers
+        self._done: dict[str, CardSummary] = {}
+
+    @abstractmethod
+    def _check(self, ordered: EncodeCard) -> None:
+        """See that this driver can do what is ordered.
+
+        Raises:
+            InlayError: ``encoding_unsupported``, ``pin_policy_unsatisfiable``, ``order_malformed``.
+        """
+
+    @abstractmethod
+    async def _encode(
+        self, context: OrderContext, ordered: EncodeCard, answer: Consented, agreed: Proceed
+    ) -> CardSummary:
+        """From the portal's word to the receipt; what the window shows in the end."""
+
+    def prompt(self, order: Order, portal_name: str) -> OrderPrompt:
+        """The consent page; a new PIN is chosen there, the card's own is asked for when the card is there.
+
+        Raises:
+            InlayError: ``encoding_unsupported``, ``pin_policy_unsatisfiable``, ``order_malformed``.
+        """
+        ordered = ordered_of(order)
+        self._check(ordered)
+        policy = ordered.pin.policy
+        return OrderPrompt(
+            portal_name=portal_name,
+            origin=order.origin,
+            account=account_line(order),
+            title="Encode a card",
+            consequences=consequences(ordered),
+            pin_policy=None if policy is None else plain_rules(policy),
+            confirm_label="Encode",
+            card=ordered.label,
+        )
+
+    async def perform(self, context: OrderContext) -> None:
+        """From consent to the receipt."""
+        ordered = ordered_of(context.order)
+        await context.progress(Step.CONSENT)
+        answer = await ask(context, context.prompt)
+        try:
+            if ordered.pin.policy is not None and (
+                answer.pin is None or not keeps_rules(plain_rules(ordered.pin.policy), answer.pin)
+            ):
+                raise WindowFailed(None)
+            agreed = await agree(context, total=len(_TEXTS))
+            self._done[context.order.jti] = await self._encode(context, ordered, answer, agreed)
+        finally:
+            answer.wipe()
+
+    async def finish(self, context: OrderContext) -> None:
+        """The portal has confirmed; nothing is left to be done to the card."""
+        details = self._done.pop(context.order.jti, None)
+        with contextlib.suppress(InteractionError):  # the card is encoded, with or without a window
+            if details is None:
+                await context.window.show_done("The card is encoded", ("It can be used now.",))
+            else:
+                await context.window.show_details(details)
+
+    async def undo(self, order: Order) -> None:
+        """A card that was not changed is as it was; one that was changed can't be put back: only on."""
+        self._done.pop(order.jti, None)
+
+    async def receipt_after(self, order: Order, steps: Sequence[tuple[str, str]]) -> Message | None:
+        """After a restart: there is never a receipt to send, and a card that was being changed is half done.
+
+        Raises:
+            InlayError: ``card_half_done``: the portal may know that the card is changed.
+        """
+        if any(step == _CHANGING for step, _ in steps):
+            raise InlayError("card_half_done")
+        return None
+
+
+class Encoding:
+    """One order's work, before and after its point of no return.
+
+    Attributes:
+        steps: what the window says now.
+    """
+
+    def __init__(
+        self,
+        context: OrderContext,
+        ordered: EncodeCard,
+        card: ReturningCard | ReturningToken,
+        agreed: Proceed,
+    ) -> None:
+        self.context, self.ordered, self._changes, self.agreed = context, ordered, card, agreed
+        self.steps = BEFORE
+
+    @property
+    def half_done(self) -> bool:
+        """Whether the point of no return was passed."""
+        return self.steps is AFTER
+
+    async def change(self) -> None:
+        """The point of no return: the portal has it on disk before the card is changed; said once."""
+        if not self.half_done:
+            await self.context.guard(self.context.record(_CHANGING, self._say_changing()))
+            self.steps, self._changes.changed = AFTER, True
+
+    async def _say_changing(self) -> None:
+        await self.context.send(Changing())
+        await self._wait_delivered()
+
+    async def _wait_delivered(self) -> None:
+        await self.context.delivered()
+
+    def puk(self) -> bytearray:
+        """The PUK that came with ``proceed``; the caller wipes it.
+
+        Raises:
+            DecodeError: ``params_invalid``: none came.
+        """
+        return secret(self.context, self.agreed.puk, "puk")
+
+    def summary(self, issued: Sequence[IssuedCertificate], serial: str | None) -> CardSummary:
+        """What the window shows in the end."""
+        lines = certificate_lines(self.ordered.keys, issued)
+        return CardSummary(self.ordered.label, serial or "not told", "card", lines)
+
+
+def check_pin_entry(ordered: EncodeCard, new: frozenset[str] = frozenset({"new"})) -> None:
+    """See that the PIN comes from where it can.
+
+    Args:
+        ordered: the order.
+        new: kinds of PIN entry by which a new PIN can come.
+
+    Raises:
+        InlayError: ``encoding_unsupported``, ``pin_policy_unsatisfiable``.
+    """
+    entry, sets = ordered.pin, CardStep.SET_PIN in ordered.steps
+    wanted = new if sets else frozenset({"verify"})
+    chosen = entry.kind == "new"
+    # the PUK of a new PIN comes from the portal: nobody could type it at the reader
+    if entry.kind not in wanted or (sets and entry.where == "pad") or (entry.policy is not None) != chosen:
+        raise InlayError("encoding_unsupported", what=f"the PIN entry {entry.kind} {entry.where}")
+    if entry.policy is not None:
+        plain_rules(entry.policy)
+
+
+def ordered_of(order: Order) -> EncodeCard:
+    """What is ordered.
+
+    Raises:
+        DecodeError: ``order_malformed``.
+    """
+    if not isinstance(order.parameters, EncodeCard):
+        raise DecodeError("order_malformed", "$.parameters.operation")
+    return order.parameters
+
+
+def consequences(ordered: EncodeCard) -> tuple[str, ...]:
+    """What an order does to the card, as consent shows it."""
+    made = [key.purpose.value for key in ordered.keys if key.source is KeySource.GENERATE]
+    kept = [key.purpose.value for key in ordered.keys if key.source is KeySource.KEEP]
+    lines = []
+    if CardStep.INITIALISE in ordered.steps:
+        lines.append("It erases the card: every key and certificate on it is gone.")
+    if made:
+        lines.append(f"The card gets new keys and certificates for {' and '.join(made)}; the old keys go.")
+    if kept:
+        lines.append(f"The card gets new certificates for the keys it has for {' and '.join(kept)}.")
+    if any(key.source is KeySource.IMPORT for key in ordered.keys):
+        lines.append("It gets encryption keys that the portal keeps a copy of.")
+    lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
+    if ordered.pin.kind == "given":
+        lines.append("The portal sets its first PIN, and tells its holder.")
+    elif CardStep.SET_PIN in ordered.steps:
+        lines.append("You choose its new PIN now; the old one is forgotten.")
+    else:
+        at = " at the keys of the reader" if ordered.pin.where == "pad" else ""
+        lines.append(f"Its PIN stays; you are asked for it{at} when the card is there.")
+    lines.append(f"You need the card, and a reader{' with keys' if ordered.pin.where == 'pad' else ''}.")
+    return tuple(lines)

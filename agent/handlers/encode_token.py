@@ -1,0 +1,144 @@
+"""*Encode card* by the driver ``pkcs11``: a card of any maker, through the module that an administrator configured.
+
+A token holds several keys at once, so new ones are made beside the old ones, certified and proved there; only then are
+the old ones deleted. Until that moment an order that ends leaves the card as it was. An order that erases the card or
+sets its PIN has its point of no return before that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.handlers.card_writing import begin, certificates, check_keys, prove, requests, show, wipe, write
+from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, HalfDone, check_pin_entry
+from agent.handlers.order_steps import to_its_end
+from agent.handlers.token_pin_entry import right_token_pin
+from agent.returning_card import PhysicalCard
+from agent.returning_token import ReturningToken
+from protocol.errors import DecodeError, InlayError
+from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
+
+if TYPE_CHECKING:
+    from agent.order_ports import OrderContext
+    from agent.pcsc.pkcs11 import Token
+    from agent.ports import CardSummary, Consented
+    from protocol.messages import EncodeCard, Proceed
+
+
+class EncodeTokenHandler(EncodeInReader):
+    """The operation *encode card* by the driver ``pkcs11``."""
+
+    def _check(self, ordered: EncodeCard) -> None:
+        check_keys(ordered.keys, frozenset(KeySource))
+        if ordered.management is not None or ordered.identity is not None:
+            raise DecodeError("order_malformed", "$.parameters.management")
+        steps = set(ordered.steps)
+        if CardStep.BLOCK in steps:
+            raise InlayError("encoding_unsupported", what="the step block")
+        if CardStep.INITIALISE in steps and CardStep.SET_PIN not in steps:
+            raise InlayError("encoding_unsupported", what="the step initialise without set_pin")
+        if CardStep.SET_LABEL in steps and CardStep.INITIALISE not in steps:
+            raise InlayError("encoding_unsupported", what="the step set_label without initialise")
+        if CardStep.INITIALISE in steps and any(key.source is KeySource.KEEP for key in ordered.keys):
+            raise InlayError("encoding_unsupported", what="a key that is kept, and the step initialise")
+        check_pin_entry(ordered)
+        if ordered.new_puk:
+            raise InlayError("encoding_unsupported", what="a new PUK")
+        if ordered.attest == "required":
+            raise InlayError("encoding_unsupported", what="attestation")
+
+    async def _encode(
+        self, context: OrderContext, ordered: EncodeCard, answer: Consented, agreed: Proceed
+    ) -> CardSummary:
+        which = PhysicalCard(ordered.driver, ordered.guid, ordered.label)
+        labels = {key.slot: key.purpose.value for key in ordered.keys}
+        card = ReturningToken(context, self._readers, which, AT_CARD, labels)
+        try:
+            return await _Encoding(context, ordered, card, agreed).carry_out(answer)
+        finally:
+            await card.close()
+
+
+class _Encoding(Encoding):
+    """One order's work on a token."""
+
+    def __init__(
+        self, context: OrderContext, ordered: EncodeCard, card: ReturningToken, agreed: Proceed
+    ) -> None:
+        super().__init__(context, ordered, card, agreed)
+        self._card = card
+        card.may_be_blank = CardStep.INITIALISE in ordered.steps
+
+    async def carry_out(self, answer: Consented) -> CardSummary:
+        """Up to the receipt; what the window shows in the end.
+
+        Raises:
+            HalfDone: it ended after the point of no return.
+            InlayError: it ended before, and what the order has put on the card is taken back.
+        """
+        pin: bytearray | None = None
+        try:
+            await begin(self.context, Step.CARD, self.steps)
+            token = _writable(await self.context.guard(self._card.look()))
+            if answer.pin is not None:
+                _check_length(token, answer.pin)
+                await self._prepare(answer.pin)
+            else:
+                pin = await right_token_pin(self.context, self._card, self._show, self.ordered.pin.where)
+            return await self._put_on(token, answer.pin or pin or bytearray())
+        except InlayError as error:
+            if self.half_done:
+                raise HalfDone(error) from None
+            await to_its_end(self._card.take_back())
+            raise
+        finally:
+            wipe(pin)
+
+    async def _show(self) -> None:
+        await show(self.context, Step.CARD, self.steps)
+
+    async def _prepare(self, pin: bytearray) -> None:
+        """Erase the card if that is ordered, and set its PIN: by the PUK, which is proved before."""
+        context, card, steps = self.context, self._card, self.ordered.steps
+        puk = self.puk()
+        try:
+            await context.guard(card.prove_puk(puk))
+            await self.change()
+            if CardStep.INITIALISE in steps:
+                label = self.ordered.label if CardStep.SET_LABEL in steps else None
+                await to_its_end(context.record("initialise", card.initialise(puk, label)))
+            await to_its_end(context.record("set pin", card.set_pin(puk, pin)))
+        finally:
+            wipe(puk)
+
+    async def _put_on(self, token: Token, pin: bytearray) -> CardSummary:
+        context, ordered, card = self.context, self.ordered, self._card
+        await begin(context, Step.KEYS, self.steps)
+        asked = await requests(context, card, ordered.keys, pin)
+        await context.send(Requests(guid=ordered.guid, serial=None, token=token.serial, requests=asked))
+        await begin(context, Step.CERTIFICATES, self.steps)
+        issued = await certificates(context, ordered.keys)
+        await write(context, card, issued, self.steps)
+        found = await prove(context, card, issued, pin, self.steps)
+        await self.change()
+        await context.guard(context.record("remove old", card.remove_old()))
+        await card.close()
+        await context.send(Receipt(guid=ordered.guid, proofs=found))
+        return self.summary(issued, token.serial)
+
+
+def _writable(token: Token) -> Token:
+    if not token.writable:
+        raise InlayError("pkcs11_write_protected")
+    return token
+
+
+def _check_length(token: Token, pin: bytearray) -> None:
+    """See that a card takes a new PIN, before anything is changed for it.
+
+    Raises:
+        InlayError: ``card_pin_form``.
+    """
+    shortest, longest = token.pin_length
+    if len(pin) < shortest or 0 < longest < len(pin):
+        raise InlayError("card_pin_form")

@@ -1,0 +1,123 @@
+"""The PIN of a card by the driver *pkcs11*, typed and right, before an order uses its keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, Literal
+
+from agent.handlers.order_steps import ask
+from agent.ports import KnownSecret, WindowFailed
+from agent.returning_token import UNKNOWN
+from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from agent.order_ports import OrderContext
+    from agent.pcsc.pkcs11 import Token
+    from agent.returning_token import ReturningToken
+
+LONGEST: Final = 64
+"""Bytes that a field takes where a module names no sensible end."""
+_TORN: Final = "The card went away while its PIN was checked: a try may have been spent."
+_FEW: Final = {
+    "few": "The card says that few tries are left.",
+    "last": "This is the last try: one more wrong PIN blocks the card, and only its PUK helps then.",
+}
+
+
+def known_pin(token: Token) -> KnownSecret:
+    """The field for the PIN that a card has now."""
+    shortest, longest = token.pin_length
+    return KnownSecret("PIN of the card", max(1, shortest), min(max(longest, 1), LONGEST))
+
+
+def warning_of(token: Token) -> str | None:
+    """What has to be read before a try of the PIN; None while there are plenty, as far as the card tells."""
+    return _FEW.get(token.pin)
+
+
+def see_that_pin_can_be_tried(token: Token) -> None:
+    """See that there is a PIN, and a try of it.
+
+    Raises:
+        InlayError: ``pkcs11_pin_not_set``, ``card_pin_blocked``.
+    """
+    if not token.pin_set:
+        raise InlayError("pkcs11_pin_not_set")
+    if token.pin == "blocked":
+        raise InlayError("card_pin_blocked")
+
+
+async def right_token_pin(
+    context: OrderContext,
+    card: ReturningToken,
+    typed: Callable[[], Awaitable[None]],
+    where: Literal["window", "pad", "auto"] = "window",
+) -> bytearray:
+    """Have the card's PIN typed until it is right; the card is logged in with it, and the caller wipes it.
+
+    Args:
+        context: the order, in whose window it is asked for.
+        card: the card; waited for where it isn't there.
+        typed: shows that something is done, once the person has typed.
+        where: where it is typed. At the reader where the card has a protected authentication path, with ``auto``, and
+            with ``window`` too where it has one: such a card takes no PIN from elsewhere.
+
+    Returns:
+        The PIN; nothing where it is typed at the reader.
+
+    Raises:
+        InlayError: ``card_pin_blocked``, ``pkcs11_pin_not_set``, ``pad_missing``, ``user_cancelled`` …
+    """
+    wrong = ""
+    while True:
+        token = await context.guard(card.look())
+        see_that_pin_can_be_tried(token)
+        if where == "pad" and not token.pad:
+            raise InlayError("pad_missing")
+        try:
+            if token.pad:
+                await _at_pad(context, card, token, wrong)
+                return bytearray()
+            return await _in_window(context, card, token, typed, wrong)
+        except InlayError as error:
+            if error.code == "pkcs11_pin_wrong":
+                wrong = error.happened
+            elif error.code in UNKNOWN:
+                wrong = _TORN
+            else:
+                raise
+
+
+async def _at_pad(context: OrderContext, card: ReturningToken, token: Token, wrong: str) -> None:
+    said = (wrong, warning_of(token), "Type the PIN of the card at the keys of the reader.")
+    text = " ".join(part for part in said if part)
+    await context.window.show_progress("pin", text, 1, 2)
+    await context.guard(card.verify(None))
+
+
+async def _in_window(
+    context: OrderContext,
+    card: ReturningToken,
+    token: Token,
+    typed: Callable[[], Awaitable[None]],
+    wrong: str,
+) -> bytearray:
+    warning = " ".join(part for part in (wrong, warning_of(token)) if part) or None
+    prompt = dataclasses.replace(
+        context.prompt, known=known_pin(token), warning=warning, confirm_label="Go on", pin_policy=None
+    )
+    answer = await ask(context, prompt)
+    try:
+        if answer.known is None:
+            raise WindowFailed(None)
+        await typed()
+        pin = bytearray(answer.known)
+        try:
+            await card.verify(pin)
+        except BaseException:
+            pin[:] = bytes(len(pin))
+            raise
+        return pin
+    finally:
+        answer.wipe()

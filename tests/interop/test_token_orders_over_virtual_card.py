@@ -1,0 +1,111 @@
+"""Orders by the driver *pkcs11* with OpenSC's module, over a virtual card in a real reader."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent import card_map
+from agent.card_map import CardKind, CardMap
+from agent.pcsc.pkcs11 import Driver
+from agent.vsc.card import VirtualCard
+from protocol import proofs
+from protocol.messages import Authenticate, Binding, ChangePin, PinPolicy
+from protocol.tokens import token_guid
+from tests.agent.test_order_authenticate_sign import CHALLENGE, check
+from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest, running_agent
+from tests.support.certificates import ThrowAwayCA
+from tests.support.fake_order import AUTHENTICATION
+from tests.support.fake_portal import FakePortal
+from tests.support.pcscd import PrivatePcscd
+from tests.support.physical_orders import order, window_of
+from tests.support.token_orders import encode
+from tests.support.virtual_cards import EC_KEYS, PIN, RSA_KEYS, InReader, full_card, store_in
+
+pytestmark = pytest.mark.interop
+
+MODULE = Path("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so")
+NEW, WRONG = b"135790", b"999999"
+_KIND = CardKind("PIV", "pkcs11", MODULE, None, b"", bytes.fromhex("A000000308"), frozenset(), "test")
+
+
+@pytest.fixture
+async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
+    async with FakePortal(https_ca) as running:
+        yield running
+
+
+@pytest.fixture(params=["rsa", "ec"])
+async def inserted(
+    request: pytest.FixtureRequest, pcscd: PrivatePcscd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[VirtualCard, str]]:
+    """A card in a reader, and its token's serial number as OpenSC tells it."""
+    monkeypatch.setattr(card_map, "load", lambda _machine: CardMap((_KIND,), ()))
+    card = full_card(store_in(tmp_path), RSA_KEYS if request.param == "rsa" else EC_KEYS)
+    with InReader(card, pcscd.vpcd_port):
+        driver = Driver(MODULE)
+        serial = (await driver.tokens())[0].serial
+        await driver.close()
+        yield card, serial
+
+
+@pytest.fixture
+async def agent(
+    inserted: tuple[VirtualCard, str], tmp_path: Path, portal: FakePortal
+) -> AsyncIterator[AgentParts]:
+    async with running_agent(tmp_path / "home", PcscReadersOfATest()) as running:
+        running.trust_portal(portal)
+        portal.binding = Binding.NONE
+        yield running
+
+
+async def test_what_the_module_can_not_do_leaves_the_card_as_it_is(
+    agent: AgentParts, portal: FakePortal, inserted: tuple[VirtualCard, str]
+) -> None:
+    card, serial = inserted
+    before = dataclasses.replace(card.details(), generation=0)
+    encode(portal, serial, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "card_feature_missing"
+    assert portal.orders[CODE].changing == 0
+    assert dataclasses.replace(card.details(), generation=0) == before
+
+
+async def test_a_wrong_pin_costs_the_try_that_it_is_and_the_last_is_announced(
+    agent: AgentParts, portal: FakePortal, inserted: tuple[VirtualCard, str]
+) -> None:
+    card, serial = inserted
+    portal.operation = Authenticate(
+        card="card-1", driver="pkcs11", guid=token_guid(serial), label="Card 7", challenge=CHALLENGE
+    )
+    agent.windows.answers = [(None, None), (WRONG, None), (WRONG, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    said = [str(prompt.warning) for prompt in window_of(agent).asked]
+    assert ["last try" in text for text in said] == [False, False, False, True]
+    assert card.details().pin_tries == 3
+    at = portal.orders[CODE].receipt
+    assert at is not None
+    assert at.signature is not None
+    message = proofs.authentication_input(portal.origin, CHALLENGE)
+    check(at.signature, hashlib.sha256(message).digest())
+
+
+async def test_a_changed_pin_is_the_one_that_signs(
+    agent: AgentParts, portal: FakePortal, inserted: tuple[VirtualCard, str]
+) -> None:
+    _, serial = inserted
+    guid = token_guid(serial)
+    portal.operation = ChangePin(
+        card="card-1", driver="pkcs11", guid=guid, label="Card 7", pin_policy=PinPolicy()
+    )
+    agent.windows.answers = [(None, None), (PIN, NEW)]
+    assert await order(agent, portal) == "finished"
+    portal.operation = Authenticate(
+        card="card-1", driver="pkcs11", guid=guid, label="Card 7", challenge=CHALLENGE
+    )
+    agent.windows.answers = [(None, None), (NEW, None)]
+    assert await order(agent, portal, OTHER_CODE) == "finished"

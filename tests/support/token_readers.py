@@ -1,0 +1,237 @@
+"""A reader with a card whose module is SoftHSM 2 behind a shim: it crashes, hangs, or loses its card as a test says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent import card_map
+from agent.card_map import CardKind, CardMap
+from agent.ordered_card import CardReaders
+from agent.pcsc.look import Evidence
+from agent.pcsc.reader_events import Look, ReaderLook
+from agent.reader_watch import ReaderWatch
+from protocol.errors import InlayError
+from tests.support import softhsm
+
+ATR = bytes.fromhex("3B021450")
+SO_PIN, PIN = b"87654321", b"246810"
+_SHIM = r"""
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef unsigned long W;
+typedef W (*F)();
+struct functions { unsigned char major, minor; F of[68]; };
+static struct functions table, *real;
+
+/* The plan is one line: number of the function, and what happens when it is called next; it happens once. */
+static const char *planned(int n)
+{
+    static char word[32];
+    int number;
+    FILE *f = fopen(FOLDER "/plan", "r");
+    if (!f) return "";
+    int read = fscanf(f, "%d %31s", &number, word);
+    fclose(f);
+    if (read != 2 || number != n) return "";
+    unlink(FOLDER "/plan");
+    return word;
+}
+
+static int there(void) { return access(FOLDER "/present", F_OK) == 0; }
+
+static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
+{
+    const char *what = planned(n);
+    if (!strcmp(what, "crash")) abort();
+    if (!strcmp(what, "hang")) for (;;) pause();
+    if (!strcmp(what, "full")) return 0x31;
+    if (!strcmp(what, "pull")) unlink(FOLDER "/present");
+    if (!there()) {
+        if (n == 4) { *(W *)c = 0; return 0; }   /* C_GetSlotList */
+        return 0x32;                             /* CKR_DEVICE_REMOVED */
+    }
+    W answer = real->of[n](a, b, c, d, e, f, g, h);
+    if (!strcmp(what, "after")) abort();
+    if (!strcmp(what, "lost")) { unlink(FOLDER "/present"); return 0x32; }
+    if (n == 6 && answer == 0) {                  /* C_GetTokenInfo: flags come after 32 + 32 + 16 + 16 characters */
+        FILE *more = fopen(FOLDER "/flags", "r");
+        W set, shortest;
+        int read = more ? fscanf(more, "%lx %lu", &set, &shortest) : 0;
+        if (more) fclose(more);
+        if (read >= 1) *(W *)((char *)b + 96) |= set;
+        if (read == 2) *(W *)((char *)b + 144) = shortest;
+    }
+    return answer;
+}
+
+#define W_(n) static W w##n(W a, W b, W c, W d, W e, W f, W g, W h) { return call(n, a, b, c, d, e, f, g, h); }
+WRAPPERS
+
+W C_GetFunctionList(struct functions **found)
+{
+    void *library = dlopen(MODULE, RTLD_NOW);
+    W (*get)(struct functions **) = dlsym(library, "C_GetFunctionList");
+    get(&real);
+    table = *real;
+    ENTRIES
+    *found = &table;
+    return 0;
+}
+"""
+_WRAPPED = range(4, 66)
+"""All functions but C_Initialize, C_Finalize, C_GetInfo and C_GetFunctionList, in the list's order (v2.40)."""
+FUNCTIONS = {
+    "C_GetSlotList": 4,
+    "C_GetTokenInfo": 6,
+    "C_InitToken": 9,
+    "C_InitPIN": 10,
+    "C_SetPIN": 11,
+    "C_OpenSession": 12,
+    "C_Login": 18,
+    "C_CreateObject": 20,
+    "C_DestroyObject": 22,
+    "C_FindObjectsInit": 26,
+    "C_Sign": 43,
+    "C_GenerateKeyPair": 59,
+}
+
+
+def build(folder: Path) -> Path:
+    """Build the shim; ``plan``, ``present`` and ``flags`` are read in the same folder."""
+    wrappers = "\n".join(f"W_({number})" for number in _WRAPPED)
+    entries = "\n".join(f"table.of[{number}] = w{number};" for number in _WRAPPED)
+    source, module = folder / "shim.c", folder / "shim.so"
+    source.write_text(_SHIM.replace("WRAPPERS", wrappers).replace("ENTRIES", entries))
+    macros = [f'-DFOLDER="{folder}"', f'-DMODULE="{softhsm.MODULE}"']
+    subprocess.run(
+        ["gcc", "-w", "-shared", "-fPIC", *macros, "-o", str(module), str(source), "-ldl"],
+        check=True,
+        timeout=60,
+    )
+    return module
+
+
+class TokenReaders:
+    """One reader, in which the token is; see ``tests.support.agent_parts.HasReaders``.
+
+    Attributes:
+        folder: of the shim.
+        module: what the card map says for the card; None: it knows none.
+        looks: how often a card was looked at.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.module: Path | None = folder / "shim.so"
+        self.looks = 0
+        self._count = 1
+        self._tell: Callable[[Look], None] = lambda _look: None
+        (folder / "present").touch()
+        monkeypatch.setattr(card_map, "load", lambda _machine: CardMap(self._kinds(), ()))
+
+    @classmethod
+    def with_a_store(cls, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
+        """A reader whose token is in a store of this test's own; nothing is planned."""
+        monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
+        for left in ("plan", "flags"):
+            (folder / left).unlink(missing_ok=True)
+        return cls(folder, monkeypatch)
+
+    def card_readers(self, machine: Path) -> CardReaders:
+        """What the agent's core gets."""
+        return CardReaders(ReaderWatch(self._monitor), machine, look=self._look_at)
+
+    def plan(self, function: str, what: str) -> None:
+        """What happens, once, at the next call of a function.
+
+        ``crash`` and ``hang`` before it was carried out, ``after``: it crashes when it was; ``pull`` and ``lost``: the
+        card is pulled out before and after; ``full``: there is no memory.
+        """
+        text = self.folder / "text"
+        text.write_text(f"{FUNCTIONS[function]} {what}\n")
+        text.rename(self.folder / "plan")
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether what was planned has not happened yet."""
+        return (self.folder / "plan").exists()
+
+    def flags(self, flags: int, shortest: int | None = None) -> None:
+        """Flags that the token shows besides its own, and another length of its shortest PIN."""
+        (self.folder / "flags").write_text(f"{flags:x} {'' if shortest is None else shortest}")
+
+    def take(self) -> None:
+        """The card is pulled out."""
+        (self.folder / "present").unlink(missing_ok=True)
+        self.show()
+
+    def put(self) -> None:
+        """The card is put in."""
+        (self.folder / "present").touch()
+        self._count += 2
+        self.show()
+
+    def show(self) -> None:
+        """Tell the watch how the reader stands."""
+        there = (self.folder / "present").exists()
+        self._tell(Look(None, (ReaderLook("One", there, ATR if there else b"", self._count),)))
+
+    def _kinds(self) -> tuple[CardKind, ...]:
+        if self.module is None:
+            return ()
+        return (CardKind("Token", "pkcs11", self.module, ATR, b"\xff" * len(ATR), None, frozenset(), "test"),)
+
+    def _monitor(self, tell: Callable[[Look], None]) -> _Monitor:
+        self._tell = tell
+        return _Monitor(self)
+
+    def _look_at(self, _reader: str, _aids: frozenset[bytes]) -> Evidence:
+        self.looks += 1
+        if not (self.folder / "present").exists():
+            raise InlayError("pcsc_card_removed")
+        return Evidence(ATR)
+
+
+class _Monitor:
+    """See ``agent.reader_watch.ReaderMonitor``."""
+
+    def __init__(self, readers: TokenReaders) -> None:
+        self._readers = readers
+
+    def start(self) -> None:
+        self._readers.show()
+
+    def stop(self) -> None:
+        pass
+
+
+def initialise(label: str = "before", pin: bytes | None = PIN) -> None:
+    """Initialise the store's blank token, with SoftHSM's own tool."""
+    pins = ["--pin", (pin or PIN).decode()]
+    command = [
+        "softhsm2-util",
+        "--init-token",
+        "--free",
+        "--label",
+        label,
+        "--so-pin",
+        SO_PIN.decode(),
+        *pins,
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=30, env=os.environ)
+
+
+def pkcs11_tool(*arguments: str, pin: bytes | None = PIN) -> str:
+    """What OpenSC's tool says of the token."""
+    login = [] if pin is None else ["--login", "--pin", pin.decode()]
+    command = ["pkcs11-tool", "--module", str(softhsm.MODULE), *login, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, timeout=30, text=True).stdout
