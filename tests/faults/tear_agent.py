@@ -24,8 +24,9 @@ from agent.reader_watch import ReaderWatch
 from protocol.errors import InlayError
 from protocol.messages import Transport
 from tests.cards.simulated import ATR
-from tests.support.agent_parts import running_agent
+from tests.support.agent_parts import PcscReadersOfATest, running_agent
 from tests.support.processes import wait_until
+from tests.support.wired_server import OVER_PCSC
 
 READER: Final = "One"
 
@@ -109,7 +110,8 @@ def _no_backend() -> object:
 async def main(home: Path, card: str, portal: str, code: str, answers: list[list[str | None]]) -> int:
     """Carry out the order behind a code, or without one bring to its end what is left; 0 when it is finished."""
     keys_system._trusted_backend = _no_backend  # type: ignore[assignment]
-    async with running_agent(home, _Readers(card)) as agent:
+    readers = PcscReadersOfATest() if card == OVER_PCSC else _Readers(card)
+    async with running_agent(home, readers) as agent:
         agent.windows.answers = [
             (None if known is None else known.encode(), None if fresh is None else fresh.encode())
             for known, fresh in answers

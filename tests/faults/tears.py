@@ -49,15 +49,17 @@ from protocol.messages import (
 )
 from tests.cards.profiles import PROFILES, SET_KEY
 from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard
-from tests.support.agent_parts import folders_in, running_agent
+from tests.support.agent_parts import HasReaders, folders_in, running_agent
 from tests.support.card_server import CardServer
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.simulated_readers import SimulatedReaders
+from tests.support.wired_server import WiredServer
 
 Answers = list[tuple[bytes | None, bytes | None]]
-MODES: Final = ("torn", "killed", "cut")
+TORN: Final = "torn"
+MODES: Final = (TORN, "killed", "cut")
 SIDES: Final = ("before", "after")
 GUID: Final = "0f" * 16
 NEW_PIN, LATER_PIN = b"135790", b"246801"
@@ -234,15 +236,22 @@ class Tears:
         return Card(card)
 
     async def _disturbed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
-        readers, loop = SimulatedReaders(), asyncio.get_running_loop()
+        readers = SimulatedReaders()
         readers.put(watched.card)
         readers.torn = lambda reader: readers.put(watched.card, reader)
+        disturbance = self._disturbance(at, watched)
+        readers.tear = lambda number, _apdu: disturbance(number)
+        return await self._ordered(readers, job, at)
 
-        def disturb(number: int, _apdu: bytes) -> str | None:
+    def _disturbance(self, at: Position, watched: Card) -> Callable[[int], str | None]:
+        """Called with an APDU's number: cuts the channel there, or says on which side the card is torn out."""
+        loop = asyncio.get_running_loop()
+
+        def disturb(number: int) -> str | None:
             watched.look()
             if number != at.apdu:
                 return None
-            if at.mode == "torn":
+            if at.mode == TORN:
                 return at.side
             if at.side == "before":
                 asyncio.run_coroutine_threadsafe(self._portal.cut(), loop).result(_SECONDS)
@@ -250,7 +259,9 @@ class Tears:
                 loop.call_soon_threadsafe(lambda: loop.create_task(self._portal.cut()))
             return None
 
-        readers.tear = disturb
+        return disturb
+
+    async def _ordered(self, readers: HasReaders, job: Job, at: Position) -> tuple[str, bool, Path]:
         async with self._agent(readers) as (agent, home):
             await self._order(agent, job)
             asked = [
@@ -262,13 +273,16 @@ class Tears:
 
     async def _killed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
         home = self._home()
-        with CardServer(watched.card, self._folder / f"card-{self._number}") as server:
+        with self._served(watched) as server:
             await self._process(home, server, job, at, watched)
             await self._process(home, server, None, at, watched)
         return self._ended(), self._at().changing > 0, home
 
+    def _served(self, watched: Card) -> CardServer | WiredServer:
+        return CardServer(watched.card, self._folder / f"card-{self._number}")
+
     async def _process(
-        self, home: Path, server: CardServer, job: Job | None, at: Position, watched: Card
+        self, home: Path, server: CardServer | WiredServer, job: Job | None, at: Position, watched: Card
     ) -> None:
         """The agent as a process; with a job it is killed at the position, without one it sees to what is left."""
         code = self._next_code(job) if job else ""
@@ -307,9 +321,7 @@ class Tears:
             return await self._order(agent, job._replace(answers=typed)) == "finished"
 
     @contextlib.asynccontextmanager
-    async def _agent(
-        self, readers: SimulatedReaders, home: Path | None = None
-    ) -> AsyncIterator[tuple[Any, Path]]:
+    async def _agent(self, readers: HasReaders, home: Path | None = None) -> AsyncIterator[tuple[Any, Path]]:
         home = home or self._home()
         async with running_agent(home, readers) as agent:
             yield agent, home
@@ -404,12 +416,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.tears")
     parser.add_argument("--jobs", nargs="+", choices=sorted(JOBS), default=list(JOBS))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument(
+        "--over", choices=["pcscd"], help="once for each instruction, over a real pcscd with vpcd"
+    )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth position")
     options = parser.parse_args()
     keys_system._trusted_backend = _no_backend  # type: ignore[assignment]
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a connection that was cut is no news
     with tempfile.TemporaryDirectory(prefix="tears-") as folder:
-        rows = asyncio.run(tear(options.jobs, options.modes, options.every, say, Path(folder)))
+        if options.over:
+            from tests.faults.tears_over_pcscd import run
+
+            rows = run(options.jobs, options.modes, options.every, say, Path(folder))
+        else:
+            rows = asyncio.run(tear(options.jobs, options.modes, options.every, say, Path(folder)))
     ends: dict[str, int] = {}
     for row in rows:
         ends[row.end] = ends.get(row.end, 0) + 1

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent import keys_system
+from tests.faults import tears_over_pcscd
 from tests.faults.tears import JOBS, MODES, positions, summary, tear
+from tests.support.pcscd import PrivatePcscd
 
 
 @pytest.mark.timeout(240)
@@ -22,6 +24,19 @@ async def test_nothing_is_lost_at_a_sample_of_positions(
     rows = await tear(list(JOBS), list(MODES), 23, said.append, tmp_path)
     assert {row.position.mode for row in rows} == set(MODES)
     assert {row.position.job for row in rows} == set(JOBS)
+    assert [str(row) for row in rows if row.faults] == [], summary(rows)
+
+
+async def test_nothing_is_lost_over_a_real_pcscd_at_a_handful_of_positions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pcscd: PrivatePcscd
+) -> None:
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    said: list[str] = []
+    rows = await tears_over_pcscd.tear(["encode"], list(MODES), 9, said.append, tmp_path, pcscd.vpcd_port)
+    assert len(rows) >= 4
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
 
 

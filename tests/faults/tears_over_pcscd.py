@@ -1,0 +1,108 @@
+"""`tests.faults.tears` over a real pcscd with vpcd: each instruction once, in the first job that has it.
+
+The number of an APDU says nothing there, because what looks for cards sends some, too: the first APDU of an instruction
+is disturbed, whoever sends it. The agent is killed there, or its channel cut; cards are torn out in the other mode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.faults.tears import JOBS, SIDES, TORN, Card, Job, Position, Row, Tears
+from tests.support import isolation
+from tests.support.agent_parts import PcscReadersOfATest
+from tests.support.certificates import ThrowAwayCA
+from tests.support.fake_portal import FakePortal
+from tests.support.pcscd import PrivatePcscd
+from tests.support.simulated_readers import SimulatedReaders
+from tests.support.wired_server import WiredServer
+
+
+class ByInstruction(Position):
+    """``apdu`` is an instruction here."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.mode} {self.side} INS {self.apdu:02X}"
+
+
+class OverPcscd(Tears):
+    """The card is behind pcscd while it is disturbed."""
+
+    def __init__(self, portal: FakePortal, folder: Path, port: int) -> None:
+        super().__init__(portal, folder)
+        self._port = port
+
+    async def instructions(self, name: str) -> list[int]:
+        """Which instructions a job has, undisturbed, in the order of their first use."""
+        job, readers = JOBS[name], SimulatedReaders()
+        watched = await self._card(job)
+        seen: dict[int, None] = {}
+        readers.put(watched.card)
+        readers.tear = lambda _number, apdu: seen.setdefault(apdu[1])
+        async with self._agent(readers) as (agent, _):
+            assert await self._order(agent, job) == "finished"
+        return list(seen)
+
+    async def _disturbed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
+        disturbance, done = self._disturbance(at, watched), False
+
+        def once(instruction: int, side: str) -> bool:
+            nonlocal done
+            watched.look()
+            if side == "before" and not done:
+                done = instruction == at.apdu
+                disturbance(instruction)
+            return False
+
+        server = WiredServer(watched.card, self._port)
+        server.disturb = once
+        await asyncio.to_thread(server.__enter__)
+        try:
+            return await self._ordered(PcscReadersOfATest(), job, at)
+        finally:
+            await asyncio.to_thread(server.__exit__)
+
+    def _served(self, watched: Card) -> WiredServer:
+        return WiredServer(watched.card, self._port)
+
+
+async def tear(
+    jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path, port: int
+) -> list[Row]:
+    """Run; what each position came to."""
+    rows: list[Row] = []
+    async with FakePortal(ThrowAwayCA(folder)) as portal:
+        tears = OverPcscd(portal, folder, port)
+        known: set[int] = set()
+        plan: list[Position] = []
+        for job in jobs:
+            fresh = [each for each in await tears.instructions(job) if each not in known]
+            known.update(fresh)
+            tell(f"{job}: instructions {' '.join(f'{each:02X}' for each in fresh) or 'all known'}")
+            plan += [
+                ByInstruction(job, each, side, mode)
+                for each in fresh
+                for side in SIDES
+                for mode in modes
+                if mode != TORN
+            ]
+        for number, at in enumerate(plan[::every]):
+            portal.ca.issued.clear()
+            row = await tears.run(at)
+            rows.append(row)
+            if row.faults or number % 10 == 0:
+                tell(str(row))
+    return rows
+
+
+def run(
+    jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path
+) -> list[Row]:
+    """Run with a pcscd of its own."""
+    isolation.enter()
+    with PrivatePcscd(folder) as pcscd:
+        return asyncio.run(tear(jobs, modes, every, tell, folder, pcscd.vpcd_port))
