@@ -228,7 +228,7 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
         lines.append("It gets encryption keys that the portal keeps a copy of.")
     lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
     if ordered.pin.kind == "given":
-        lines.append("The portal sets its first PIN, and tells its holder.")
+        lines.append("The portal sets its first PIN: nobody types one here.")
     elif CardStep.SET_PIN in ordered.steps:
         lines.append("You choose its new PIN now; the old one is forgotten.")
     else:

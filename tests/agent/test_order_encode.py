@@ -55,7 +55,7 @@ async def card(agent: AgentParts, portal: FakePortal) -> str:
     ("changes", "code"),
     [
         ({"guid": "ab" * 16}, "card_elsewhere"),
-        ({"driver": "pkcs11"}, "encoding_unsupported"),
+        ({"driver": "piv"}, "order_malformed"),
         ({"steps": [CardStep.INITIALISE]}, "encoding_unsupported"),
         ({"pin": PinEntry(kind="new")}, "encoding_unsupported"),
         ({"steps": [CardStep.SET_PIN]}, "encoding_unsupported"),
