@@ -17,6 +17,9 @@ from msgspec import UNSET, Meta, UnsetType
 # isort: off
 # what is passed on, a block each
 from protocol.operations import (
+    ReadCard as ReadCard,
+)
+from protocol.operations import (
     Authenticate as Authenticate,
     CardIdentity as CardIdentity,
     CardStep as CardStep,
@@ -458,10 +461,44 @@ class CardSignature(Message, frozen=True):
     """as RFC 7518 has it: ES256 is r and s, 32 bytes each"""
 
 
+class CertificateOnCard(Message, frozen=True):
+    """A certificate that was read."""
+
+    slot: SlotName
+    certificate: Der
+
+
+class CardReading(Message, frozen=True):
+    """What a card in a reader tells of itself without a PIN, for *read card*."""
+
+    kind: ShortText
+    """what the agent's card map calls it"""
+    guid: CardGuid | None = None
+    """None: it has no CHUID"""
+    serial: Annotated[str, Meta(pattern=whole(r"[0-9]{1,20}"))] | None = None
+    """decimal; None: it doesn't tell"""
+    version: Annotated[str, Meta(pattern=whole(r"[0-9]{1,3}(\.[0-9]{1,3}){2}"))] | None = None
+    """of the card's application"""
+    features: Annotated[
+        list[Literal["attestation", "importing", "metadata", "moving", "new_management_key"]],
+        Meta(max_length=5),
+    ] = msgspec.field(default_factory=list)
+    """what it turned out to have beyond the standard"""
+    pin_tries: Annotated[int, Meta(ge=0, le=255)] | None = None
+    """tries left of the PIN; None: it doesn't tell"""
+    puk_tries: Annotated[int, Meta(ge=0, le=255)] | None = None
+    certificates: Annotated[list[CertificateOnCard], Meta(max_length=24)] = msgspec.field(
+        default_factory=list
+    )
+    omitted: Annotated[int, Meta(ge=0, le=24)] = 0
+    """certificates that can't be read, or for which there was no room in the message"""
+
+
 class Receipt(Message, frozen=True):
     """Agent: everything was done, and what was certified is written, read back and proved."""
 
     guid: CardGuid
+    """of the card; of one without a CHUID that was read 32 zeros"""
     generation: Generation = 0
     """of a virtual card"""
     storage: StorageLevel | None = None
@@ -475,6 +512,8 @@ class Receipt(Message, frozen=True):
     """the card has the management key that ``proceed`` brought"""
     puk_replaced: bool = False
     """the card has the PUK that ``proceed`` brought"""
+    reading: CardReading | None = None
+    """of *read card*"""
 
 
 class Progress(Message, frozen=True):

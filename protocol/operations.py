@@ -199,6 +199,21 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
         return True
 
 
+class ReadCard(Message, frozen=True, tag="read_card", tag_field="operation"):
+    """Parameters of the operation *read card*: whatever card is in a reader, or the one that the person picks.
+
+    Nothing is changed, no PIN is asked for and no try spent; the receipt tells what was read.
+    """
+
+    driver: Literal["piv"]
+    """how the card is talked to"""
+
+    @property
+    def certifies(self) -> bool:
+        """Keys and certificates stay."""
+        return False
+
+
 class Authenticate(Message, frozen=True, tag="authenticate", tag_field="operation"):
     """Parameters of the operation *authenticate*: the card's authentication key (9A) signs for this origin alone.
 
@@ -242,5 +257,14 @@ class Sign(Message, frozen=True, tag="sign", tag_field="operation"):
         return False
 
 
-Operation = CreateVirtualCard | ChangePin | UnblockPin | DeleteVirtualCard | EncodeCard | Authenticate | Sign
+Operation = (
+    CreateVirtualCard
+    | ChangePin
+    | UnblockPin
+    | DeleteVirtualCard
+    | EncodeCard
+    | ReadCard
+    | Authenticate
+    | Sign
+)
 """Every operation; told apart by the field ``operation``."""

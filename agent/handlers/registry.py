@@ -34,6 +34,7 @@ from agent.handlers.delete_virtual_card import DeleteVirtualCardHandler
 from agent.handlers.encode_card import EncodeCardHandler
 from agent.handlers.encode_physical_card import EncodePhysicalCardHandler
 from agent.handlers.encode_token import EncodeTokenHandler
+from agent.handlers.read_card import ReadCardHandler
 from agent.handlers.sign import SignHandler
 from agent.handlers.unblock_physical_pin import UnblockPhysicalPinHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
@@ -45,6 +46,7 @@ from protocol.messages import (
     DeleteVirtualCard,
     EncodeCard,
     Message,
+    ReadCard,
     Sign,
     UnblockPin,
 )
@@ -100,6 +102,7 @@ ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
             "pkcs11": EncodeTokenHandler(readers),
         }
     ),
+    ReadCard: lambda _cards, _care, readers: ReadCardHandler(readers),
     Authenticate: lambda _cards, care, readers: AuthenticateHandler(care, readers),
     Sign: lambda _cards, care, readers: SignHandler(care, readers),
 }

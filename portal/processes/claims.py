@@ -28,6 +28,7 @@ from protocol.messages import (
     Confirmation,
     CreateVirtualCard,
     EncodeCard,
+    ReadCard,
     Transport,
     plain,
 )
@@ -245,7 +246,9 @@ async def _is_elsewhere(tx: AsyncSession, order: Order, device: str) -> bool:
     A card stays with its device, but a device that lost its key has a new one: the person says that it is theirs.
     """
     parameters = order_rows.parameters(order)
-    card = None if isinstance(parameters, CreateVirtualCard) else await tx.get(Card, parameters.card)
+    card = (
+        None if isinstance(parameters, CreateVirtualCard | ReadCard) else await tx.get(Card, parameters.card)
+    )
     return card is not None and card.device_jkt not in (None, device)
 
 

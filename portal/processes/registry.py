@@ -21,6 +21,7 @@ from portal.processes.lock_card import LockCard
 from portal.processes.lock_for_operator import LockForOperator
 from portal.processes.lock_temporary_card import LockTemporaryCard
 from portal.processes.reactivate_card import ReactivateCard
+from portal.processes.read_card import ReadCardInReader
 from portal.processes.renew_virtual_smart_card import RenewVirtualSmartCard
 from portal.processes.replace_virtual_smart_card import ReplaceVirtualSmartCard
 from portal.processes.request_card import RequestCard
@@ -50,6 +51,7 @@ def definitions(context: Context) -> list[Definition]:
         HandleIssued(context),
         LockForOperator(context),
         ShowPuk(context),
+        ReadCardInReader(context),
         RequestCard(context),
         IssueCard(context),
         AbortCard(context),

@@ -33,6 +33,7 @@ WHAT: Final = {
     "ca.revoked": "Revoked by the CA",
     "card.deleted": "Deleted by its holder",
     "card.pin_changed": "Its PIN was changed",
+    "card.read": "It was read in a reader",
     "card.pin_unblocked": "Its PIN was set anew by its PUK",
     "certificate.hold_asked": "Hold asked for",
     "certificate.release_asked": "Release asked for",

@@ -30,6 +30,8 @@ async def accept_receipt(
         raise DecodeError("params_invalid", "$.signature")
     if receipt.management_replaced:
         raise DecodeError("params_invalid", "$.management_replaced")
+    if receipt.reading is not None:
+        raise DecodeError("params_invalid", "$.reading")
     if receipt.puk_replaced:
         raise DecodeError("params_invalid", "$.puk_replaced")
     card.generation = max(card.generation or 0, receipt.generation)

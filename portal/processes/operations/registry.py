@@ -9,6 +9,7 @@ from portal.processes.operations.change_pin import ChangePinOperation
 from portal.processes.operations.create_virtual_card import CreateVirtualCardOperation
 from portal.processes.operations.delete_virtual_card import DeleteVirtualCardOperation
 from portal.processes.operations.encode_card import EncodeCardOperation
+from portal.processes.operations.read_card import ReadCardOperation
 from portal.processes.operations.sign import SignOperation
 from portal.processes.operations.unblock_pin import UnblockPinOperation
 
@@ -23,6 +24,7 @@ OPERATIONS: Final[dict[str, OrderOperation]] = {
     "encode_card": EncodeCardOperation(),
     "authenticate": AuthenticateOperation(),
     "sign": SignOperation(),
+    "read_card": ReadCardOperation(),
     "unblock_pin": UnblockPinOperation(),
 }
 
