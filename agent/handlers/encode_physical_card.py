@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from agent.pcsc.piv_names import ManagementAlgorithm
     from agent.ports import Consented
     from protocol.messages import IssuedCertificate, ManagementKey, Message, Order, Proceed
+    from protocol.messages import ManagementAlgorithm as Algorithm
 
 _TEXTS: Final = {
     Step.BINDING: "Waiting for the page",
@@ -239,17 +240,20 @@ class _Encoding:
         finally:
             wipe(puk)
 
-    async def _replace_key(self) -> bool:
-        """Give the card its own management key; False where it can't take one."""
-        wanted = _management(self._ordered).replace
-        if wanted is None:
-            return False
-        key = secret(self._context, self._agreed.management_key, "management_key")
-        try:
-            replacing = self._card.run(_set_key, ALGORITHMS[wanted], key)
-            return await self._context.guard(self._context.record("management key", replacing))
-        finally:
-            wipe(key)
+    async def _replace_key(self) -> Algorithm | None:
+        """Give the card its own management key, of the first algorithm that it takes; None where it takes none."""
+        wanted, tokens = _management(self._ordered).replace, self._agreed.management_keys
+        if len(tokens) != len(wanted):
+            raise DecodeError("params_invalid", "$.management_keys")
+        for algorithm, token in zip(wanted, tokens, strict=True):
+            key = self._context.decrypt(token)
+            try:
+                replacing = self._card.run(_set_key, ALGORITHMS[algorithm], key)
+                if await self._context.guard(self._context.record("management key", replacing)):
+                    return algorithm
+            finally:
+                wipe(key)
+        return None
 
     def _summary(self, issued: list[IssuedCertificate]) -> CardSummary:
         lines = certificate_lines(self._ordered.keys, issued)
@@ -275,7 +279,7 @@ def _set_key(card: CardConnection, algorithm: ManagementAlgorithm, key: bytearra
             raise
         return False
     except ValueError:
-        raise DecodeError("params_invalid", "$.management_key") from None
+        raise DecodeError("params_invalid", "$.management_keys") from None
     return True
 
 

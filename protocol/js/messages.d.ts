@@ -99,7 +99,7 @@ export interface KeyOrder {
  */
 export interface ManagementKey {
   algorithm?: ManagementAlgorithm | null;
-  replace?: ManagementAlgorithm | null;
+  replace?: ManagementAlgorithm[];
 }
 
 /**
@@ -512,7 +512,7 @@ export interface Consented {
  */
 export interface Proceed {
   puk?: string | null;
-  management_key?: string | null;
+  management_keys?: string[];
   pin?: string | null;
   new_puk?: string | null;
   puk_unsure?: boolean;
@@ -620,7 +620,7 @@ export interface Receipt {
   proofs?: SlotProof[];
   attested?: boolean;
   signature?: CardSignature | null;
-  management_replaced?: boolean;
+  management_replaced?: ManagementAlgorithm | null;
   puk_replaced?: boolean;
 }
 

@@ -276,7 +276,11 @@ async def test_torn_out_at_any_command_around_the_puks_only_a_person_spends_a_tr
         card = personalised(profile)
         lowest = watched(card)
         readers.trace.clear()
-        readers.tear = lambda count, _apdu, at=number: side if count == at else None
+
+        def tear(count: int, _apdu: bytes, at: int = number) -> str | None:
+            return side if count == at else None
+
+        readers.tear = tear
         readers.put(card)
         put_back(readers, card)
         issue(portal)

@@ -105,7 +105,7 @@ def _job(*keys: KeyOrder, first: bool = False) -> Job:
             "identity": CardIdentity(previous=None, blank=True, serial=None),
             "pin": PinEntry(kind="new", policy=PinPolicy()),
             "steps": [CardStep.SET_PIN],
-            "management": ManagementKey(replace=ManagementAlgorithm.AES_192),
+            "management": ManagementKey(replace=[ManagementAlgorithm.AES_192]),
             "new_puk": True,
         }
     answers: Answers = [(None, NEW_PIN)] if first else [(None, None), (NEW_PIN, None), (NEW_PIN, None)]
