@@ -341,8 +341,8 @@ class Proceed(Message, frozen=True):
 
     puk: CompactJwe | None = None
     """the card's PUK, to the order's ephemeral key, where the order sets a new PIN by it and nobody types it"""
-    management_key: CompactJwe | None = None
-    """the management key that the card gets (``ManagementKey.replace``), to the order's ephemeral key"""
+    management_keys: Annotated[list[CompactJwe], Meta(max_length=4)] = msgspec.field(default_factory=list)
+    """keys for ``ManagementKey.replace``, one of each algorithm, in its order, to the order's ephemeral key"""
     pin: CompactJwe | None = None
     """the PIN that the card gets, to the order's ephemeral key, where the portal gives it (``PinEntry``)"""
     new_puk: CompactJwe | None = None
@@ -508,8 +508,8 @@ class Receipt(Message, frozen=True):
     attested: bool = False
     signature: CardSignature | None = None
     """of *authenticate* and *sign*"""
-    management_replaced: bool = False
-    """the card has the management key that ``proceed`` brought"""
+    management_replaced: ManagementAlgorithm | None = None
+    """the card has the management key of this algorithm that ``proceed`` brought"""
     puk_replaced: bool = False
     """the card has the PUK that ``proceed`` brought"""
     reading: CardReading | None = None

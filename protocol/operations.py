@@ -161,8 +161,8 @@ class ManagementKey(Message, frozen=True):
 
     algorithm: ManagementAlgorithm | None = None
     """of the key that it has; None: the portal doesn't know, the card is asked"""
-    replace: ManagementAlgorithm | None = None
-    """it gets a key of its own, of this algorithm, which ``proceed`` brings; where it can't it keeps the old one"""
+    replace: Annotated[list[ManagementAlgorithm], Meta(max_length=4)] = field(default_factory=list)
+    """it gets a key of its own, of the first of these that it takes; ``proceed`` brings one of each, in this order"""
 
 
 class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation"):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from agent.pcsc.piv_names import ManagementAlgorithm
     from agent.ports import CardSummary, Consented
     from protocol.messages import EncodeCard, ManagementKey, Proceed
+    from protocol.messages import ManagementAlgorithm as Algorithm
 
 _PUK_REFUSED: Final = frozenset({"card_puk_other", "card_puk_blocked"})
 """Nothing that is used is changed then, and starting again would cost tries."""
@@ -176,17 +177,20 @@ class _Encoding(Encoding):
         finally:
             wipe(puk)
 
-    async def _replace_key(self) -> bool:
-        """Give the card its own management key; False where it can't take one."""
-        wanted = _management(self.ordered).replace
-        if wanted is None:
-            return False
-        key = secret(self.context, self.agreed.management_key, "management_key")
-        try:
-            replacing = self._card.run(_set_key, ALGORITHMS[wanted], key)
-            return await self.context.guard(self.context.record("management key", replacing))
-        finally:
-            wipe(key)
+    async def _replace_key(self) -> Algorithm | None:
+        """Give the card its own management key, of the first algorithm that it takes; None where it takes none."""
+        wanted, tokens = _management(self.ordered).replace, self.agreed.management_keys
+        if len(tokens) != len(wanted):
+            raise DecodeError("params_invalid", "$.management_keys")
+        for algorithm, token in zip(wanted, tokens, strict=True):
+            key = self.context.decrypt(token)
+            try:
+                replacing = self._card.run(_set_key, ALGORITHMS[algorithm], key)
+                if await self.context.guard(self.context.record("management key", replacing)):
+                    return algorithm
+            finally:
+                wipe(key)
+        return None
 
 
 def _give_identity(card: CardConnection, guid: str, valid_until: int) -> None:
@@ -208,7 +212,7 @@ def _set_key(card: CardConnection, algorithm: ManagementAlgorithm, key: bytearra
             raise
         return False
     except ValueError:
-        raise DecodeError("params_invalid", "$.management_key") from None
+        raise DecodeError("params_invalid", "$.management_keys") from None
     return True
 
 

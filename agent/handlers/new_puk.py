@@ -2,7 +2,8 @@
 
 The answer to that command may never come, or an earlier order may have sent it: then the card has the old PUK or the
 new one. Where the card tells whether its PUK is still the maker's that is believed. Elsewhere only a person may spend
-a try to find out, and nobody is asked to where two or fewer are known to be left.
+a try to find out, and nobody is asked to where two or fewer are known to be left. The new PUK is tried first: where it
+is right that costs nothing. The old one comes after it only where a try is left to lose.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _CANT: Final = frozenset({"card_feature_missing", "card_pin_form"})
 _CANT_STATUS: Final = frozenset({"6A86", "6A88", "6B00"})
 """What cards say whose PUK can't be changed: the standard leaves that to them (SP 800-73pt2-5, section 3.2.2)."""
 _FEW: Final = 2
+_BLIND: Final = 2
+"""So often a PUK that may be wrong goes to a card that doesn't tell how many tries are left."""
 
 
 async def replace_puk(context: OrderContext, card: ReturningCard, agreed: Proceed) -> bool:
@@ -51,45 +54,70 @@ class _Replacing:
 
     def __init__(self, context: OrderContext, card: ReturningCard, old: bytearray, new: bytearray) -> None:
         self._context, self._card, self._old, self._new = context, card, old, new
+        self._sent = 0
 
     async def carry_out(self, *, unsure: bool) -> bool:
         """See `replace_puk`; ``unsure``: the card may have the new one already."""
+        may_have = [self._new, self._old] if unsure else [self._old]
         while True:
-            has_old = await self._has_old() if unsure else True
-            if has_old is False:
+            may_have = await self._told_by_metadata(may_have)
+            if may_have == [self._new]:
                 return True
-            if has_old is None:
+            if len(may_have) > 1:
                 await self._agree_to_a_try()
+            before = await self._tries()
             try:
-                changing = self._card.change_puk(self._old, self._new)
+                self._sent += 1
+                changing = self._card.change_puk(may_have[0], self._new)
                 await self._context.guard(self._context.record(_STEP, changing))
             except InlayError as error:
-                if error.code in GONE:
-                    unsure = True
-                elif error.code == "card_puk_wrong" and has_old is None:
-                    return True  # it isn't the old one: the new PIN is set by the new one, which proves it
-                elif _is_refusal_to_change(error):
+                if len(may_have) == 1 and _is_refusal_to_change(error):
                     return False
-                else:
-                    raise
+                may_have = await self._after(error, may_have, before)
             else:
                 return True
 
-    async def _has_old(self) -> bool | None:
-        """Whether the card has the old PUK, asked without spending a try; None where it doesn't tell."""
-        if bytes(self._old) != _MAKERS:
-            return None
-        return await self._context.guard(self._card.run(piv_pin.is_makers, PUK))
+    async def _after(
+        self, error: InlayError, may_have: list[bytearray], before: int | None
+    ) -> list[bytearray]:
+        """Which PUKs the card may have after a command that ended so, the one that is tried first in front."""
+        left: object
+        if error.code == "card_puk_wrong":
+            left = error.fields.get("tries")
+        elif error.code in GONE:
+            left = await self._tries()
+            if left is None or before is None or left >= before:
+                return [self._new, self._old]
+        else:
+            raise error
+        if len(may_have) == 1:
+            raise InlayError("card_puk_wrong", **({} if left is None else {"tries": left}))
+        if isinstance(left, int) and left < _FEW:
+            raise InlayError("card_puk_unknown")  # neither may be right: the last try is nobody's to spend
+        return may_have[1:]
+
+    async def _told_by_metadata(self, may_have: list[bytearray]) -> list[bytearray]:
+        """Those that it may have, by whether it says that it has its maker's, asked without spending a try."""
+        if len(may_have) == 1 or bytes(self._old) != _MAKERS:
+            return may_have
+        makers = await self._context.guard(self._card.run(piv_pin.is_makers, PUK))
+        if makers is None:
+            return may_have
+        return [self._old if makers else self._new]
+
+    async def _tries(self) -> int | None:
+        return await self._context.guard(self._card.run(piv_pin.tries_left, PUK))
 
     async def _agree_to_a_try(self) -> None:
         """Ask the person whether a try may be spent.
 
         Raises:
-            InlayError: ``card_puk_unknown``; ``user_cancelled``.
+            InlayError: ``card_puk_blocked``, ``card_puk_unknown``; ``user_cancelled``.
         """
-        context = self._context
-        tries = await context.guard(self._card.run(piv_pin.tries_left, PUK))
-        if tries is not None and tries <= _FEW:
+        context, tries = self._context, await self._tries()
+        if tries == 0:
+            raise InlayError("card_puk_blocked")
+        if (tries is None and self._sent >= _BLIND) or (tries is not None and tries <= _FEW):
             raise InlayError("card_puk_unknown")
         await self._card.let_go()  # nobody is waited for with a card that something was proved to
         left = "the card doesn't tell how many there are" if tries is None else f"there are {tries}"

@@ -78,13 +78,15 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
         try:
             await order_rows.check_person(tx, order)
             puk = await tasks.puk_for(context, tx, order) or await unblock_pin.puk_for(context, tx, order)
-            key = await management_keys.new_key(context, tx, order)
+            keys = await management_keys.new_keys(context, tx, order)
             own = await puks.new_puk(context, tx, order)
             pin = await card_pins.given(context, tx, order)
         except InlayError as error:
             await endings.undo(context, tx, order, error, "portal")
         else:
-            secrets = Proceed(puk=puk, management_key=key, pin=pin, new_puk=own.token, puk_unsure=own.unsure)
+            secrets = Proceed(
+                puk=puk, management_keys=keys, pin=pin, new_puk=own.token, puk_unsure=own.unsure
+            )
             await outgoing.send(context, tx, order, secrets)
 
 

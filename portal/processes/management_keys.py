@@ -85,31 +85,32 @@ def derive(secret: bytes, card_id: str, algorithm: ManagementAlgorithm, generati
     return key if algorithm is not ManagementAlgorithm.TRIPLE_DES else _odd(key)
 
 
-async def new_key(context: Context, tx: AsyncSession, order: Order) -> str | None:
-    """The management key that an order gives its card, for the device alone; None where it gives none.
+async def new_keys(context: Context, tx: AsyncSession, order: Order) -> list[str]:
+    """The management keys of which an order gives its card one, for the device alone; none where it gives none.
 
-    Noted before it leaves: from now on the card may have it.
+    Noted before they leave: from now on the card may have any of them.
 
     Returns:
-        Compact JWE to the order's ephemeral key.
+        Compact JWE to the order's ephemeral key, one of each algorithm, in the order's own sequence.
     """
     ordered = order_rows.parameters(order)
     if not isinstance(ordered, EncodeCard) or ordered.management is None:
-        return None
+        return []
     managed = await managed_card(context, tx, ordered.card)
     wanted = ordered.management.replace
-    if wanted is None:
-        return None
-    if managed.pending_generation is None or managed.pending_algorithm != wanted.value:
-        managed.pending_generation = max(managed.key_generation, managed.pending_generation or 0) + 1
-        managed.pending_algorithm, managed.changed_at = wanted.value, context.clock()
+    if not wanted:
+        return []
+    if managed.pending_generation is None:
+        managed.pending_generation = managed.key_generation + 1
+    managed.pending_algorithm = _joined(managed.pending_algorithm, wanted)
+    managed.changed_at = context.clock()
     secret = await _secret(context, tx)
     try:
-        key = derive(bytes(secret), ordered.card, wanted, managed.pending_generation)
+        keys = [derive(bytes(secret), ordered.card, each, managed.pending_generation) for each in wanted]
     finally:
         secret[:] = bytes(len(secret))
     recipient = codec.convert(order.encryption_key, PublicJwk, malformed="internal")
-    return jose.encrypt(key, recipient)
+    return [jose.encrypt(key, recipient) for key in keys]
 
 
 async def managed_card(context: Context, tx: AsyncSession, card_id: str) -> ManagedCard:
@@ -150,10 +151,10 @@ async def answer(context: Context, jti: str, question: ManagementQuestion) -> No
         await _note(context, tx, order, ordered.card, candidate.generation)
 
 
-def settle(managed: ManagedCard, now: int) -> None:
-    """The card has the key that was sent."""
+def settle(managed: ManagedCard, algorithm: ManagementAlgorithm, now: int) -> None:
+    """The card has the key of this algorithm that was sent."""
     if managed.pending_generation is not None:
-        managed.key_generation, managed.key_algorithm = managed.pending_generation, managed.pending_algorithm
+        managed.key_generation, managed.key_algorithm = managed.pending_generation, algorithm.value
         managed.pending_generation = managed.pending_algorithm = None
         managed.changed_at = now
 
@@ -162,13 +163,19 @@ def _candidate(managed: ManagedCard, question: ManagementQuestion) -> _Candidate
     """The key that is tried after so many were refused: the one in use, the one that was sent, the factory's."""
     known = [_Candidate(managed.key_generation, managed.key_algorithm)]
     if managed.pending_generation is not None:
-        known.append(_Candidate(managed.pending_generation, managed.pending_algorithm))
+        sent = (managed.pending_algorithm or "").split()
+        known += [_Candidate(managed.pending_generation, each) for each in sent]
     if managed.key_generation > 0:
         known.append(_Candidate(0, None))  # the card may have been reset by its maker's tool
     fitting = [item for item in known if item.algorithm in (None, question.algorithm.value)]
     if question.refused >= len(fitting):
         raise InlayError("card_management_wrong")
     return fitting[question.refused]
+
+
+def _joined(pending: str | None, wanted: list[ManagementAlgorithm]) -> str:
+    """Algorithms of which a key was sent: those of an order before, which the card may have, too, and these."""
+    return " ".join(dict.fromkeys([*(pending or "").split(), *(each.value for each in wanted)]))
 
 
 async def _key(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from portal.processes.temporary_cards import Options
     from portal.store.tables import Card
 
-OWN_KEY: Final = ManagementAlgorithm.AES_192
-"""Of the management key that a card gets: known to every card that takes a new one, as far as ours do."""
+OWN_KEY: Final = (ManagementAlgorithm.AES_192, ManagementAlgorithm.TRIPLE_DES)
+"""Of the management key that a card gets, the first that it takes: some know 3DES alone."""
 _RESUME_WITHIN: Final = 3600
 
 
@@ -74,7 +74,7 @@ def _identity(card: Card, managed: ManagedCard | None) -> dict[str, Any]:
 
 def _management(managed: ManagedCard | None) -> ManagementKey:
     if managed is None or managed.key_generation == 0:
-        return ManagementKey(replace=OWN_KEY)
+        return ManagementKey(replace=list(OWN_KEY))
     known = managed.key_algorithm
     return ManagementKey(algorithm=None if known is None else ManagementAlgorithm(known))
 

@@ -104,6 +104,7 @@ class ManagedCard(Base):
     pending_generation: Mapped[int | None]
     """of a key that was sent and not confirmed: the card has the one or the other"""
     pending_algorithm: Mapped[str | None] = mapped_column(Word)
+    """of each key that was sent, with a space between: it took one of them, or none"""
     pending_guid: Mapped[str | None] = mapped_column(Word)
     """GUID that an order which ended half done may have written"""
     pending_puk: Mapped[bytes | None]

@@ -110,7 +110,7 @@ export interface KeyOrder {
  */
 export interface ManagementKey {
   algorithm?: ManagementAlgorithm | null;
-  replace?: ManagementAlgorithm | null;
+  replace?: ManagementAlgorithm[];
 }
 
 /**
@@ -523,7 +523,7 @@ export interface Consented {
  */
 export interface Proceed {
   puk?: string | null;
-  management_key?: string | null;
+  management_keys?: string[];
   pin?: string | null;
   new_puk?: string | null;
   puk_unsure?: boolean;
@@ -657,7 +657,7 @@ export interface Receipt {
   proofs?: SlotProof[];
   attested?: boolean;
   signature?: CardSignature | null;
-  management_replaced?: boolean;
+  management_replaced?: ManagementAlgorithm | null;
   puk_replaced?: boolean;
   reading?: CardReading | null;
 }

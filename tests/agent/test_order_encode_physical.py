@@ -13,13 +13,15 @@ import pytest
 from agent.ports import UserCancelled
 from protocol.messages import (
     CardStep,
+    ManagementAlgorithm,
+    ManagementKey,
     ManagementProof,
     ManagementQuestion,
     OrderState,
     PinEntry,
     PinPolicy,
 )
-from tests.cards.profiles import IMPORT, PROFILES, RSA_2048, SET_KEY, Profile
+from tests.cards.profiles import IMPORT, PROFILES, RSA_2048, SET_KEY, TDES, Profile
 from tests.cards.simulated import FACTORY_KEY, PIN, SimulatedCard
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE, OrderAtPortal
@@ -440,3 +442,30 @@ async def test_a_first_encoding_and_two_further_ones(
     assert card.puk_left == profile.puk_tries
     assert portal.orders[last].state is OrderState.FINISHED
     assert NEW not in agent.everything_written()
+
+
+async def test_a_card_that_knows_3des_alone_gets_a_3des_key_of_its_own(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = personalised(dataclasses.replace(PROFILES[0], yubico=frozenset({SET_KEY})))
+    readers.put(card)
+    wanted = [ManagementAlgorithm.AES_192, ManagementAlgorithm.TRIPLE_DES]
+    first_encoding(portal, AUTHENTICATION, management=ManagementKey(replace=wanted))
+    agent.windows.answers = [(None, NEW)]
+    assert await order(agent, portal) == "finished"
+    receipt = portal.orders[CODE].receipt
+    assert receipt is not None
+    assert receipt.management_replaced is ManagementAlgorithm.TRIPLE_DES
+    assert card.keys_by_algorithm == {TDES: NEW_KEY}
+
+
+async def test_as_many_keys_as_were_announced_or_none_is_set(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = personalised(dataclasses.replace(PROFILES[0], yubico=frozenset({SET_KEY})))
+    readers.put(card)
+    first_encoding(portal, AUTHENTICATION)
+    portal.new_key = None
+    agent.windows.answers = [(None, NEW)]
+    assert await order(agent, portal) == "params_invalid"
+    assert card.keys_by_algorithm == {TDES: FACTORY_KEY}

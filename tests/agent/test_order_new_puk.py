@@ -67,6 +67,19 @@ def tear_at_change(readers: SimulatedReaders, card: SimulatedCard, side: str, ti
     put_back(readers, card)
 
 
+def watched(card: SimulatedCard) -> list[int]:
+    """The lowest number of tries that the card's PUK ever has from now on."""
+    lowest, done = [card.puk_left], card.transmit
+
+    def transmit(raw: bytes) -> bytes:
+        answer = done(raw)
+        lowest[0] = min(lowest[0], card.puk_left)
+        return answer
+
+    card.transmit = transmit  # type: ignore[method-assign]
+    return lowest
+
+
 def padded(pin: bytes) -> bytes:
     return pin.ljust(8, b"\xff")
 
@@ -182,6 +195,105 @@ async def test_with_two_tries_left_nobody_is_asked_to_spend_one(
     agent.windows.answers = [(None, None)]
     assert await order(agent, portal) == "card_puk_unknown"
     assert card.puk_left == 2
+
+
+@pytest.mark.parametrize("tells", [False, True])
+async def test_a_wrong_puk_whose_answer_never_came_never_costs_the_last_try(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, tells: bool
+) -> None:
+    """Neither PUK is the card's. Where it tells, the lost try says so; where not, its next answer does."""
+    card = personalised(TELLS if tells else SILENT)
+    card.puk = b"11223344"
+    lowest = watched(card)
+    readers.put(card)
+    tear_at_change(readers, card, "after")
+    issue(portal)
+    agent.windows.answers = [(None, None), (None, None)]
+    assert await order(agent, portal) == ("card_puk_other" if tells else "card_puk_unknown")
+    assert lowest == [card.profile.puk_tries - (1 if tells else 2)] != [0]
+    assert card.pin == padded(b"123456")
+
+
+async def test_a_card_that_does_not_tell_is_sent_a_puk_that_may_be_wrong_twice_at_the_most(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = personalised(SILENT)
+    readers.put(card)
+    tear_at_change(readers, card, "before", times=9)
+    issue(portal)
+    agent.windows.answers = [(None, None)] * 4
+    assert await order(agent, portal) == "card_puk_unknown"
+    assert [apdu[1] for apdu in readers.trace].count(0x24) == 2
+
+
+async def test_a_blocked_puk_is_called_so_and_nobody_is_asked(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = personalised(TELLS)
+    card.puk, card.puk_left, portal.puk = b"55667788", 0, b"55667788"
+    readers.put(card)
+    portal.puk_unsure = True
+    issue(portal)
+    agent.windows.answers = [(None, None)]
+    assert await order(agent, portal) == "card_puk_blocked"
+    assert len(window_of(agent).asked) == 1
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_another_card_that_is_put_in_is_not_told_any_puk(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, side: str
+) -> None:
+    card, other = personalised(SILENT), personalised(SILENT, guid="ab" * 16)
+    readers.put(card)
+    tear_at_change(readers, card, side)
+    readers.torn = lambda _reader: readers.put(other, "Two")
+    issue(portal)
+    agent.windows.answers = [(None, None), (None, None)]
+    ending = asyncio.create_task(order(agent, portal))
+    window = await agent.windows.first()
+    await window.until_said("another one")
+    readers.put(card)
+    assert await ending == "finished"
+    assert (other.puk, other.puk_left, other.pin) == (PUK, SILENT.puk_tries, padded(b"123456"))
+    assert (card.pin, card.puk) == (padded(GIVEN), OWN)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("tells", [False, True])
+async def test_torn_out_at_any_command_around_the_puks_only_a_person_spends_a_try(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, tells: bool, side: str
+) -> None:
+    profile = TELLS if tells else SILENT
+    readers.put(personalised(profile))
+    issue(portal)
+    agent.windows.answers = [(None, None)]
+    assert await order(agent, portal) == "finished"
+    first = next(at for at, apdu in enumerate(readers.trace) if (apdu[1], apdu[3]) == CHANGE_PUK)
+    last = next(at for at, apdu in enumerate(readers.trace) if apdu[1] == 0x2C)
+    readers.take()
+    portal.management_keys = [FACTORY_KEY, NEW_KEY]
+    for number in range(first - 1, last + 3):
+        card = personalised(profile)
+        lowest = watched(card)
+        readers.trace.clear()
+
+        def tear(count: int, _apdu: bytes, at: int = number) -> str | None:
+            return side if count == at else None
+
+        readers.tear = tear
+        readers.put(card)
+        put_back(readers, card)
+        issue(portal)
+        agent.windows.answers = [(None, None), (None, None)]
+        code = f"{number:02d}cdefghijklmnopqrstuv"
+        assert await order(agent, portal, code) == "finished", (number, portal.orders[code].undone)
+        in_doubt = (readers.trace[number - 1][1], readers.trace[number - 1][3]) == CHANGE_PUK and not tells
+        assert len(window_of(agent).asked) == (2 if in_doubt else 1), number
+        spent = 1 if in_doubt and side == "before" else 0
+        assert lowest == [profile.puk_tries - spent], number
+        assert (card.pin, card.puk) == (padded(GIVEN), OWN)
+        readers.tear = lambda _number, _apdu: None
+        readers.take()
 
 
 # --- a fresh order after one that was cut off there

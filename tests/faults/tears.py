@@ -64,6 +64,7 @@ SIDES: Final = ("before", "after")
 GUID: Final = "0f" * 16
 NEW_PIN, LATER_PIN = b"135790", b"246801"
 NEW_KEY: Final = bytes(range(1, 25))
+OWN_PUK: Final = b"97531864"
 PROFILE: Final = next(each for each in PROFILES if SET_KEY in each.yubico and each.chuid)
 _ENCRYPTION: Final = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
 _SECONDS: Final = 60.0
@@ -106,7 +107,8 @@ def _job(*keys: KeyOrder, first: bool = False) -> Job:
             "identity": CardIdentity(previous=None, blank=True, serial=None),
             "pin": PinEntry(kind="new", policy=PinPolicy()),
             "steps": [CardStep.SET_PIN],
-            "management": ManagementKey(replace=ManagementAlgorithm.AES_192),
+            "management": ManagementKey(replace=[ManagementAlgorithm.AES_192]),
+            "new_puk": True,
         }
     answers: Answers = [(None, NEW_PIN)] if first else [(None, None), (NEW_PIN, None), (NEW_PIN, None)]
     return Job(not first, EncodeCard(**fields), answers)
@@ -130,7 +132,7 @@ JOBS: Final = {
     "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
     "extend": _job(_kept(AUTHENTICATION), _kept(SIGNATURE)),
     "change PIN": _pin_job(ChangePin, NEW_PIN),
-    "unblock": _pin_job(UnblockPin, PUK, puk="typed"),
+    "unblock": _pin_job(UnblockPin, OWN_PUK, puk="typed"),
 }
 
 
@@ -203,6 +205,7 @@ class Tears:
     async def run(self, at: Position) -> Row:
         """Disturb a job at a position, and judge."""
         job = JOBS[at.job]
+        self._portal.puk_unsure = False
         watched = await self._card(job)
         self._spent = 0
         if at.mode == "killed":
@@ -213,6 +216,7 @@ class Tears:
         unknown = self._unknown()
         if end == "undone" and not changing and not unknown and watched.state() != watched.start:
             faults.append("it was undone before it said that it changes the card, and the card is changed")
+        self._portal.puk_unsure = changing and not job.encoded
         if end == "undone":
             fresh = job if not job.encoded else JOBS["re-encode" if changing else "unblock"]
             finished = await self._fresh(fresh, watched, home)
@@ -221,6 +225,8 @@ class Tears:
         watched.look()
         if watched.lowest != (PROFILE.pin_tries - self._spent, PROFILE.puk_tries):
             faults.append(f"tries went down to {watched.lowest}, and the person spent {self._spent}")
+        if watched.card.puk != OWN_PUK:
+            faults.append("the card hasn't a PUK of its own")
         faults += _incomplete(watched.card, self._portal)
         return Row(at, end, faults)
 
@@ -348,7 +354,7 @@ class Tears:
     def _next_code(self, job: Job) -> str:
         self._number += 1
         self._portal.operation = job.operation
-        self._portal.new_key = NEW_KEY
+        self._portal.new_key, self._portal.new_puk = NEW_KEY, OWN_PUK
         self._code = f"{self._number:022d}"
         return self._code
 

@@ -36,6 +36,7 @@ from protocol.messages import (
     Consented,
     CreateVirtualCard,
     Empty,
+    EncodeCard,
     Envelope,
     ErrorData,
     Finished,
@@ -399,18 +400,20 @@ class FakePortal:
 
         return Empty(), go_on
 
-    def _proceed(self, key: PublicJwk) -> Proceed:
+    def _proceed(self, operation: Operation, key: PublicJwk) -> Proceed:
         """What the order needs, for the device alone."""
         secrets = (self.puk, self.new_key, self.pin, self.new_puk)
         puk, new_key, pin, new_puk = (None if each is None else jose.encrypt(each, key) for each in secrets)
-        return Proceed(puk=puk, management_key=new_key, pin=pin, new_puk=new_puk, puk_unsure=self.puk_unsure)
+        management = operation.management if isinstance(operation, EncodeCard) else None
+        keys = [] if management is None or new_key is None else [new_key] * len(management.replace)
+        return Proceed(puk=puk, management_keys=keys, pin=pin, new_puk=new_puk, puk_unsure=self.puk_unsure)
 
     def _react(self, at: OrderAtPortal, body: Message) -> Message | None:
         """What the portal says to a message."""
         match body:
             case Consented():
                 at.consented = body
-                return self._proceed(body.encryption_key) if self.number_given else None
+                return self._proceed(at.order.parameters, body.encryption_key) if self.number_given else None
             case ManagementQuestion():
                 at.questions.append(body)
                 if body.refused >= len(self.management_keys):

@@ -14,7 +14,15 @@ from portal.processes.issue_card import IssueCard
 from portal.processes.request_card import RequestCard
 from portal.store.tables import Card, CardLetter, Certificate, Process
 from portal.views import ObjectRef
-from protocol.messages import Certificates, Changing, EncodeCard, Finished, Proceed, Receipt
+from protocol.messages import (
+    Certificates,
+    Changing,
+    EncodeCard,
+    Finished,
+    ManagementAlgorithm,
+    Proceed,
+    Receipt,
+)
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session
@@ -146,7 +154,7 @@ def receipt(work: Begun, answer: Certificates) -> Receipt:
     return Receipt(
         guid=work.agent.card.guid,
         proofs=proofs,
-        management_replaced=work.proceed.management_key is not None,
+        management_replaced=ManagementAlgorithm.AES_192 if work.proceed.management_keys else None,
         puk_replaced=work.proceed.new_puk is not None,
     )
 

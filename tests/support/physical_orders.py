@@ -78,7 +78,7 @@ def first_encoding(portal: FakePortal, *keys: KeyOrder, **changes: Any) -> None:
             "identity": CardIdentity(previous=GUID, blank=True),
             "pin": PinEntry(kind="new", policy=PinPolicy()),
             "steps": [CardStep.SET_PIN],
-            "management": ManagementKey(replace=ManagementAlgorithm.AES_192),
+            "management": ManagementKey(replace=[ManagementAlgorithm.AES_192]),
             **changes,
         },
     )

@@ -28,7 +28,7 @@ async def accept_receipt(
         raise DecodeError("params_invalid", "$.proofs")
     if receipt.signature is not None:
         raise DecodeError("params_invalid", "$.signature")
-    if receipt.management_replaced:
+    if receipt.management_replaced is not None:
         raise DecodeError("params_invalid", "$.management_replaced")
     if receipt.reading is not None:
         raise DecodeError("params_invalid", "$.reading")

@@ -45,15 +45,17 @@ async def check_receipt(
     Raises:
         DecodeError: ``params_invalid``: a key or a PUK was replaced that wasn't to be.
     """
-    replaces = ordered.management is not None and ordered.management.replace is not None
-    if receipt.management_replaced and not replaces:
+    offered = [] if ordered.management is None else ordered.management.replace
+    replaced = receipt.management_replaced
+    if replaced is not None and replaced not in offered:
         raise DecodeError("params_invalid", "$.management_replaced")
     if receipt.puk_replaced and not ordered.new_puk:
         raise DecodeError("params_invalid", "$.puk_replaced")
     if ordered.new_puk:
         await puks.settle(context, tx, card, replaced=receipt.puk_replaced)
-    if receipt.management_replaced:
-        management_keys.settle(await management_keys.managed_card(context, tx, card.id), context.clock())
+    if replaced is not None:
+        managed = await management_keys.managed_card(context, tx, card.id)
+        management_keys.settle(managed, replaced, context.clock())
 
 
 async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str, now: int) -> None:

@@ -180,7 +180,7 @@ async def certified(agent: SoftwareAgent) -> Certificates:
     return answer
 
 
-async def complete(agent: SoftwareAgent, *, replaced: bool = False) -> None:
+async def complete(agent: SoftwareAgent, *, replaced: ManagementAlgorithm | None = None) -> None:
     """To the portal's end."""
     answer = await certified(agent)
     assert agent.order is not None
@@ -199,8 +199,8 @@ async def encoded(kit: Kit, olga: Session, card: str, device: SoftwareAgent | No
     """A card that was encoded for its holder, with a management key of its own."""
     view, agent, proceed = await begun(kit, olga, card, device)
     assert await proved(agent, FACTORY, question())
-    assert proceed.management_key is not None
-    await complete(agent, replaced=True)
+    assert len(proceed.management_keys) == 2
+    await complete(agent, replaced=ManagementAlgorithm.AES_192)
     await done(kit, olga, view)
     return agent
 
@@ -328,20 +328,40 @@ async def test_the_new_key_is_the_cards_own_and_comes_for_this_device_alone(
 ) -> None:
     card = await assigned(kit, olga, ada)
     view, agent, proceed = await begun(kit, olga, card)
-    assert proceed.management_key is not None
-    key = bytes(agent.ephemeral.decrypt(proceed.management_key))
+    assert len(proceed.management_keys) == 2
+    key = bytes(agent.ephemeral.decrypt(proceed.management_keys[0]))
     assert len(key) == 24
     assert key != FACTORY
     assert await proved(agent, FACTORY, question(1))
     assert await proved(agent, key, own(2, 1))  # torn out after it took it: it is the other one that is right
-    await complete(agent, replaced=True)
+    await complete(agent, replaced=ManagementAlgorithm.AES_192)
     await done(kit, olga, view)
     known = await managed(kit, card)
     assert (known.key_generation, known.key_algorithm, known.pending_generation) == (1, "AES-192", None)
     _, again, proceed = await begun(kit, olga, card, agent)
     assert ordered(again).management is not None
-    assert proceed.management_key is None
+    assert proceed.management_keys == []
     assert await proved(again, key, own(1))
+
+
+async def test_a_card_that_knows_3des_alone_has_a_3des_key_of_its_own(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    """Until the receipt says which key it took it may have any of them, or the factory's."""
+    card = await assigned(kit, olga, ada)
+    view, agent, proceed = await begun(kit, olga, card)
+    key = bytes(agent.ephemeral.decrypt(proceed.management_keys[1]))
+    assert key != bytes(agent.ephemeral.decrypt(proceed.management_keys[0]))
+    assert all(bin(byte).count("1") % 2 for byte in key)
+    assert await proved(agent, FACTORY, question(1))
+    assert await proved(agent, key, question(2, 1))  # torn out after it took it
+    await complete(agent, replaced=ManagementAlgorithm.TRIPLE_DES)
+    await done(kit, olga, view)
+    known = await managed(kit, card)
+    assert (known.key_generation, known.key_algorithm, known.pending_algorithm) == (1, "3DES", None)
+    _, again, proceed = await begun(kit, olga, card, agent)
+    assert proceed.management_keys == []
+    assert await proved(again, key, question(1))
 
 
 async def test_a_card_that_took_no_new_key_is_asked_by_the_old_one(
@@ -350,11 +370,11 @@ async def test_a_card_that_took_no_new_key_is_asked_by_the_old_one(
     card = await assigned(kit, olga, ada)
     view, agent, _ = await begun(kit, olga, card)
     assert await proved(agent, FACTORY, question())
-    await complete(agent, replaced=False)
+    await complete(agent)
     await done(kit, olga, view)
     assert (await managed(kit, card)).key_generation == 0
     _, again, proceed = await begun(kit, olga, card, agent)
-    assert proceed.management_key is not None
+    assert len(proceed.management_keys) == 2
     assert await proved(again, FACTORY, question())
 
 
@@ -392,11 +412,13 @@ async def test_a_receipt_of_another_card_or_with_a_key_that_nobody_sent(
     card = await assigned(kit, olga, ada)
     agent = await encoded(kit, olga, card)
     _, agent, proceed = await begun(kit, olga, card, agent)
-    assert proceed.management_key is None
+    assert proceed.management_keys == []
     answer = await certified(agent)
     assert agent.order is not None
     proofs = [agent.card.prove(agent.order, item, agent.ephemeral) for item in answer.certificates]
-    await agent.say(Receipt(guid=agent.card.guid, proofs=proofs, management_replaced=True))
+    await agent.say(
+        Receipt(guid=agent.card.guid, proofs=proofs, management_replaced=ManagementAlgorithm.AES_192)
+    )
     assert await undone(agent) == "params_invalid"
     assert await state_of_card(kit, card) == TemporaryCardState.FAILED
 
@@ -555,7 +577,7 @@ async def test_a_first_encoding_gives_pin_guid_keys_and_certificates_of_the_hold
     assert agent.order.account.user_id == "olga@example.org"
     assert await proved(agent, FACTORY, question())
     kit.clock.now += DAY
-    await complete(agent, replaced=True)
+    await complete(agent, replaced=ManagementAlgorithm.AES_192)
     (certificate,) = await certificates(kit)
     async with kit.database.read() as tx:
         holder = (await tx.scalars(select(User).where(User.email == "ada@example.org"))).one()
@@ -581,7 +603,7 @@ async def test_an_extension_certifies_the_keys_anew_and_the_old_certificates_are
     view, agent, proceed = await begun(kit, olga, card, agent)
     wanted = ordered(agent)
     assert (wanted.pin.kind, wanted.steps, wanted.identity) == ("verify", [], None)
-    assert (proceed.puk, proceed.management_key) == (None, None)
+    assert (proceed.puk, proceed.management_keys) == (None, [])
     assert [key.source for key in wanted.keys] == [KeySource.KEEP]
     await complete(agent)
     await done(kit, olga, view)

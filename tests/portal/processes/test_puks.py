@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from protocol.messages import ErrorData, Finished, Receipt, Undone
+from protocol.messages import ErrorData, Finished, ManagementAlgorithm, Receipt, Undone
 from tests.portal.processes.test_extend_with_encoding import (
     FACTORY,
     ada,
@@ -45,7 +45,12 @@ async def receipted(agent: SoftwareAgent, *, puk_replaced: bool) -> object:
     assert agent.order is not None
     proofs = [agent.card.prove(agent.order, item, agent.ephemeral) for item in answer.certificates]
     await agent.say(
-        Receipt(guid=agent.card.guid, proofs=proofs, management_replaced=True, puk_replaced=puk_replaced)
+        Receipt(
+            guid=agent.card.guid,
+            proofs=proofs,
+            management_replaced=ManagementAlgorithm.AES_192,
+            puk_replaced=puk_replaced,
+        )
     )
     return await agent.hear()
 

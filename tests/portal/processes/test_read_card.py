@@ -64,7 +64,7 @@ async def test_it_is_for_operators(kit: Kit, ada: Session, olga: Session) -> Non
         Receipt(guid=GUID),
         Receipt(guid=GUID, reading=CardReading(kind="PIV card")),
         Receipt(guid=GUID, reading=CardReading(kind="PIV card", guid="f" * 32)),
-        Receipt(guid=GUID, reading=CardReading(kind="PIV card", guid=GUID), management_replaced=True),
+        Receipt(guid=GUID, reading=CardReading(kind="PIV card", guid=GUID), puk_replaced=True),
     ],
     ids=["nothing read", "no identity", "another identity", "a key replaced"],
 )

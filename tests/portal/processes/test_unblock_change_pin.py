@@ -21,6 +21,7 @@ from protocol.messages import (
     ChangePin,
     ErrorData,
     Finished,
+    ManagementAlgorithm,
     Proceed,
     Receipt,
     SlotProof,
@@ -125,7 +126,7 @@ async def test_what_is_not_that_cards_receipt_undoes_the_order(
     wrong = {
         "guid": Receipt(guid="ab" * 16),
         "proofs": Receipt(guid=agent.card.guid, proofs=[proof]),
-        "management": Receipt(guid=agent.card.guid, management_replaced=True),
+        "management": Receipt(guid=agent.card.guid, management_replaced=ManagementAlgorithm.AES_192),
     }
     await agent.say(wrong[fault])
     undo = await agent.hear()
