@@ -34,8 +34,11 @@ _PIN_POLICIES: Final = {
 }
 _OTHER_PIN_POLICIES: Final = (_ONCE, _ALWAYS, _MATCH_ONCE, _MATCH_ALWAYS)
 _TOUCH_POLICIES: Final = (1, 2, 3)
-_WEAK_RSA: Final = ((4, 2, 6), (4, 3, 5))
-"""Firmware from, and before which RSA keys can be factored (CVE-2017-15361, Yubico's advisory YSA-2017-01)."""
+_WEAK_RSA: Final = ((4, 0, 0), (4, 3, 5))
+"""Firmware from, and before which RSA keys can be factored (CVE-2017-15361).
+
+Yubico's advisory YSA-2017-01 names the first good version, 4.3.5, and the series 4, but no first bad one.
+"""
 _LEAST_RSA_BITS: Final = 2048
 _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _UNDERSTOOD: Final = (x509.BasicConstraints, x509.KeyUsage)

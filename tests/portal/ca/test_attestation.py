@@ -147,7 +147,7 @@ def test_a_key_that_works_without_the_pin(slot: str, policy: bytes) -> None:
     assert refused(MAKER.statement(slot, KEY, policy=policy), slot=slot) == "attestation_policy"
 
 
-@pytest.mark.parametrize("firmware", [b"\4\2\6", b"\4\3\4"])
+@pytest.mark.parametrize("firmware", [b"\4\1\0", b"\4\2\6", b"\4\3\4"])
 def test_rsa_keys_of_firmware_that_makes_weak_ones(firmware: bytes) -> None:
     weak = rsa.generate_private_key(65537, 2048).public_key()
     assert refused(MAKER.statement("9A", weak, firmware=firmware), public=weak) == "attestation_firmware"
