@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills tears crash-matrix soak restarts encode-speed argon2 fuzz search-speed requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills tears crash-matrix soak restarts encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,10 @@ restarts: ## kill and restart pcscd 100 times under a watching process with a ca
 encode-speed: ## one encoding by Inlay, by yubikit and replayed: APDUs and time
 	@packaging/setup test
 	@.venv/bin/python -m bench.encode
+
+card-speed: ## change PIN, unblock, sign and so on by Inlay, yubikit, ykman, OpenSC and replayed: APDUs and time
+	@packaging/setup test
+	@.venv/bin/python -m bench.card_jobs
 
 argon2: ## what opening a card costs on this machine
 	@packaging/setup test

@@ -27,7 +27,6 @@ from agent.pcsc.piv_names import (
     SIGNATURE,
     SLOTS,
     KeyAlgorithm,
-    PinPolicy,
     slot_name,
 )
 from protocol.errors import DecodeError, InlayError
@@ -74,14 +73,14 @@ class PivCard:
         """
         self._session, self._pad = session, pad
         self._public: dict[int, PublicKey] = {}
-        self._verified = False
+        self._verified = self._fresh = False
         self._salt = os.urandom(16)
         self._refused: dict[bytes, InlayError] = {}
 
     def move_to(self, session: CardSession) -> None:
         """Go on in another session of the same card, in which no PIN was verified yet."""
         if session is not self._session:
-            self._session, self._verified = session, False
+            self._session, self._verified, self._fresh = session, False, False
 
     async def facts(self) -> PivCardFacts:
         """What may be said of it now; spends no try.
@@ -159,7 +158,7 @@ class PivCard:
             InlayError: ``card_puk_wrong``, ``card_puk_blocked``, ``card_pin_form``, ``pcsc_…``.
         """
         await self._session.run(piv_pin.unblock, puk, pin)
-        self._verified = False
+        self._verified = self._fresh = False
         self._refused.clear()
 
     async def write_certificate(self, slot: str, der: bytes) -> None:
@@ -169,6 +168,14 @@ class PivCard:
             InlayError: ``card_check_failed``; ``card_object_too_large``, ``card_management_needed``, ``pcsc_…``.
         """
         await self._session.run(self._write, slot, der)
+
+    async def certificate(self, slot: str) -> bytes | None:
+        """A slot's certificate, DER, whose key is the slot's until something else is known; None when there is none.
+
+        Raises:
+            InlayError: ``card_answer_malformed``, ``card_refused``, ``pcsc_…``.
+        """
+        return await self._session.run(self._certificate, _reference(slot))
 
     async def sign(self, slot: str, message: bytes, pin: bytearray) -> bytes:
         """Sign a message: PKCS#1 v1.5 with SHA-256, or ECDSA (DER) with the hash that fits the curve.
@@ -218,26 +225,30 @@ class PivCard:
         pin: bytearray,
         work: Callable[[CardConnection, int, PublicKey], T],
     ) -> T:
-        """Use a key: the PIN goes before it where it hasn't yet, and where this key wants it each time.
+        """Use a key: the PIN goes before it where it hasn't yet, and before each use of the signature key.
 
-        Some cards forget a PIN that was right, with the use of the signature key or after a while: it goes again.
+        Other keys may want it each time, too, and some cards forget a PIN that was right, with the use of a key, with
+        any command that comes between or after a while: those say so, and it goes again. Which they are isn't asked
+        for: that would cost every other key a command.
         """
         public = self._key(card, slot)
-        if slot != CARD_AUTHENTICATION and (not self._verified or self._wants_pin_each_time(card, slot)):
+        if slot != CARD_AUTHENTICATION and not (self._fresh if slot == SIGNATURE else self._verified):
             self._verify(card, pin)
+        self._fresh = False
         try:
             return work(card, slot, public)
         except InlayError as error:
             if error.code != "card_pin_needed":
                 raise
         self._verify(card, pin)
+        self._fresh = False
         return work(card, slot, public)
 
     def _verify(self, card: CardConnection, pin: bytearray) -> None:
         if self._pad is not None:
-            self._verified = False
+            self._verified = self._fresh = False
             self._pad.verify(card)
-            self._verified = True
+            self._verified = self._fresh = True
             return
         mark = hmac.digest(self._salt, bytes(pin), hashlib.sha256)
         if mark in self._refused:
@@ -245,23 +256,24 @@ class PivCard:
         try:
             piv_pin.verify(card, pin)
         except InlayError as error:
-            self._verified = False
+            self._verified = self._fresh = False
             if error.code in ("card_pin_wrong", "card_pin_blocked", "card_pin_form"):
                 self._refused[mark] = error
             raise
-        self._verified = True
-
-    def _wants_pin_each_time(self, card: CardConnection, slot: int) -> bool:
-        if slot == SIGNATURE:
-            return True
-        told = piv_keys.metadata(card, slot)
-        return told is not None and told.pin_policy is PinPolicy.ALWAYS
+        self._verified = self._fresh = True
 
     def _key(self, card: CardConnection, slot: int) -> PublicKey:
         """A slot's public key: as it was made or imported, as the card tells, or as its certificate has it."""
         if slot not in self._public:
             self._public[slot] = _present_key(card, slot)
         return self._public[slot]
+
+    def _certificate(self, card: CardConnection, slot: int) -> bytes | None:
+        der = piv_objects.read_certificate(card, slot)
+        public = _key_in(der)
+        if public is not None:
+            self._public.setdefault(slot, public)
+        return der
 
     def _write(self, card: CardConnection, slot: str, der: bytes) -> None:
         reference = _reference(slot)
@@ -294,14 +306,19 @@ def _present_key(card: CardConnection, slot: int) -> PublicKey:
     told = piv_keys.metadata(card, slot)
     if told is not None and told.public is not None:
         return told.public
-    der = piv_objects.read_certificate(card, slot)
+    public = _key_in(piv_objects.read_certificate(card, slot))
+    if public is None:
+        raise InlayError("card_key_missing", slot=slot_name(slot))
+    return public
+
+
+def _key_in(der: bytes | None) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None:
+    """The key of a certificate; None when there is none, or none of these kinds."""
     try:
         public = None if der is None else x509.load_der_x509_certificate(der).public_key()
     except (ValueError, UnsupportedAlgorithm):
-        public = None
-    if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-        raise InlayError("card_key_missing", slot=slot_name(slot))
-    return public
+        return None
+    return public if isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else None
 
 
 def _signing(message: bytes) -> Callable[[CardConnection, int, PublicKey], bytes]:

@@ -184,7 +184,7 @@ class ReturningCard:
         Raises:
             InlayError: ``card_pin_…``; any of `GONE`: a try may have been spent.
         """
-        await self.run(CardConnection.keep_alive)  # one that went while the person typed is waited for before
+        await self.run(CardConnection.hold)  # one that went while the person typed is waited for before
         session = await self._present()
         try:
             await self._on(session).verify(pin)
@@ -276,7 +276,7 @@ class ReturningCard:
             InlayError: ``card_puk_wrong``, ``card_puk_blocked``, ``card_refused`` …; any of `GONE`: it isn't known
                 whether it was done.
         """
-        await self.run(CardConnection.keep_alive)
+        await self.run(CardConnection.hold)
         session = await self._present()
         try:
             await session.run(piv_pin.change, PUK, old, new)
@@ -288,6 +288,10 @@ class ReturningCard:
     async def write_certificate(self, slot: str, der: bytes) -> None:
         """Write a certificate, and read it back."""
         await self._piv(lambda card: card.write_certificate(slot, der))
+
+    async def certificate(self, slot: str) -> bytes | None:
+        """A slot's certificate, DER."""
+        return await self._piv(lambda card: card.certificate(slot))
 
     async def sign(self, slot: str, message: bytes, pin: bytearray) -> bytes:
         """Sign a message."""

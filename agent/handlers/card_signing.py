@@ -18,7 +18,6 @@ from agent.handlers.order_steps import account_line, agree, ask
 from agent.handlers.physical_card_pin import right_pin
 from agent.handlers.pin_questions import known_pin, tries_warning
 from agent.handlers.token_pin_entry import right_token_pin
-from agent.pcsc import piv_objects
 from agent.pin_rules import LONGEST_PIN, PIV_PIN_MINIMUM
 from agent.ports import InteractionError, KnownSecret, OrderPrompt, WindowFailed
 from agent.returning_card import PhysicalCard, ReturningCard
@@ -154,7 +153,7 @@ async def _by_piv(
     try:
         pin = await right_pin(context, card, lambda: _show_signing(context))
         await context.progress(Step.PROVING)
-        der = await context.guard(card.run(piv_objects.read_certificate, int(slot, 16)))
+        der = await context.guard(card.certificate(slot))
         certificate = certificate_in({} if der is None else {slot: der}, slot)
         return card_signature(certificate, await context.guard(card.sign_digest(slot, digest, pin)))
     finally:

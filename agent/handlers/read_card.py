@@ -126,7 +126,7 @@ class ReadCardHandler:
         if seen is None or able is None or found.kind is None:
             raise InlayError("card_not_supported", atr="")
         async with self._readers.session(found.reader) as session:
-            read: _Objects = await session.run(_objects)
+            read: _Objects = await session.run(read_objects)
         told: dict[str, Any] = {} if able.serial is None else {"serial": str(able.serial)}
         return CardReading(
             kind=found.kind.name[:200],
@@ -141,7 +141,7 @@ class ReadCardHandler:
         )
 
 
-def _objects(card: CardConnection) -> _Objects:
+def read_objects(card: CardConnection) -> _Objects:
     """Read the certificates, as many as there is room for; what can't be read is counted."""
     piv_select.select(card)
     certificates, omitted, room = [], 0, _ROOM

@@ -155,6 +155,16 @@ class CardConnection:
         """
         self._exchange(_HARMLESS)
 
+    def hold(self) -> None:
+        """Keep other programs off the card until `release`, and see that the card is there: one command.
+
+        Raises:
+            InlayError: ``pcsc_…``.
+        """
+        if self._held:
+            self.keep_alive()
+        self._begin()
+
     @contextlib.contextmanager
     def held(self) -> Iterator[Self]:
         """Keep other programs off the card; afterwards it is reset if anything was proved to it.

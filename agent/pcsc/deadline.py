@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Set
 from typing import TypeVar
 
 from agent.pcsc import scard
@@ -39,7 +39,7 @@ def within(seconds: float, work: Callable[[], T]) -> T | None:
     return result
 
 
-def look_at(reader: str, aids: Collection[bytes]) -> Evidence:
+def look_at(reader: str, aids: Set[bytes]) -> Evidence:
     """Look at the card in a reader, by a context of its own; may take as long as another program keeps the card.
 
     Raises:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.pcsc import piv_objects, piv_pin, piv_select
@@ -40,7 +40,7 @@ class Evidence:
         return frozenset(name for name in FEATURES if getattr(self.capabilities, name, False))
 
 
-def look(card: CardConnection, aids: Collection[bytes]) -> Evidence:
+def look(card: CardConnection, aids: Set[bytes]) -> Evidence:
     """Look at a card. Nothing is changed and no try is spent; other programs wait meanwhile.
 
     Args:
@@ -51,15 +51,15 @@ def look(card: CardConnection, aids: Collection[bytes]) -> Evidence:
         InlayError: ``pcsc_…``, ``card_answer_malformed``.
     """
     with card.held():
-        answering = frozenset(aid for aid in aids if card.send(Command(0xA4, 0x04, 0x00, aid)).ok)
+        piv = frozenset(aid for aid in aids if AID.startswith(aid))  # some take the longer names alone
+        answering = _answering(card, aids - piv)
         evidence = Evidence(card.atr(), answering)
         try:
             piv_select.select(card)
         except InlayError as error:
             if error.code != "card_not_supported":
                 raise
-            return evidence
-        piv = frozenset(aid for aid in aids if AID.startswith(aid))  # some take the longer names alone
+            return replace(evidence, aids=answering | _answering(card, piv))
         chuid = piv_objects.read_chuid(card)
         return Evidence(
             evidence.atr,
@@ -68,3 +68,8 @@ def look(card: CardConnection, aids: Collection[bytes]) -> Evidence:
             None if chuid is None else chuid.guid.hex(),
             piv_pin.tries_left(card),
         )
+
+
+def _answering(card: CardConnection, aids: Set[bytes]) -> frozenset[bytes]:
+    """Of these names, those that the card answers to."""
+    return frozenset(aid for aid in aids if card.send(Command(0xA4, 0x04, 0x00, aid)).ok)

@@ -44,7 +44,6 @@ class Capabilities:
         moving: MOVE KEY, which deletes keys, too.
         importing: IMPORT KEY.
         new_management_key: SET MANAGEMENT KEY.
-        management: algorithms of the management key that the card takes up.
     """
 
     version: str | None
@@ -54,7 +53,6 @@ class Capabilities:
     moving: bool
     importing: bool
     new_management_key: bool
-    management: tuple[ManagementAlgorithm, ...]
 
 
 def select(card: Card) -> Application:
@@ -87,7 +85,6 @@ def probe(card: Card) -> Capabilities:
         moving=_knows(card, Command(0xF6, 0x00, 0x00, answer=False)),
         importing=_knows(card, Command(0xFE, 0x00, 0x00, answer=False)),
         new_management_key=_knows(card, Command(0xFF, 0x00, 0x00, answer=False)),
-        management=management_algorithms(card),
     )
 
 

@@ -135,7 +135,7 @@ def test_a_card_that_is_no_piv_card_is_looked_at_all_the_same(tmp_path: Path) ->
     assert (evidence.capabilities, evidence.features) == (None, frozenset())
     link.before = lambda _number: (_ for _ in ()).throw(InlayError("pcsc_card_removed"))
     with pytest.raises(InlayError):
-        look(CardConnection(link, "Reader"), ())
+        look(CardConnection(link, "Reader"), frozenset())
 
 
 @given(st.text(max_size=200))

@@ -23,7 +23,7 @@ ONE, OTHER = "11" * 16, "22" * 16
 
 
 def card(guid: str, serial: int | None = None) -> Evidence:
-    has = Capabilities("5.7.1", serial, True, True, True, True, True, ())
+    has = Capabilities("5.7.1", serial, True, True, True, True, True)
     return Evidence(b"\x3b\x80", PIV, has, guid, 3)
 
 

@@ -74,6 +74,27 @@ async def test_a_wrong_pin_costs_one_try_however_often_it_is_used(
     assert (await card.request("9A", "CN=A", bytearray(PIN), signs=True)).csr is not None
 
 
+async def test_the_signature_key_gets_the_pin_once_for_each_use(
+    card: PivCard, session: CardSession, link: SimulatedLink
+) -> None:
+    """A right PIN is not sent again before the first use; it is before the next one, and to a card that forgot it."""
+    await authenticate(session)
+    await card.generate("9C", Algorithm.P_256)
+
+    def verified() -> int:
+        return sum(apdu[1] == 0x20 and len(apdu) > 5 for apdu in link.card.commands)
+
+    pin = bytearray(PIN)
+    await card.verify(pin)
+    for expected in (1, 2):
+        await card.sign("9C", b"m", pin)
+        assert verified() == expected
+    await card.verify(pin)
+    link.card.pin_ok = False  # some do with any other command
+    await card.sign("9C", b"m", pin)
+    assert verified() == 4
+
+
 async def test_a_slot_without_a_key_is_named(card: PivCard) -> None:
     with pytest.raises(InlayError) as caught:
         await card.sign("9A", b"m", bytearray(PIN))

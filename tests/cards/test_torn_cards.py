@@ -84,7 +84,7 @@ async def test_an_encoding_torn_anywhere_is_told_and_goes_through_when_begun_aga
     profile: Profile, answered: bool
 ) -> None:
     count = await positions(profile, encode)
-    assert count > 15
+    assert count > 12
     for at in range(1, count + 1):
         card = SimulatedCard(profile)
         with pytest.raises(InlayError) as caught:

@@ -114,7 +114,7 @@ def _attest(card: CardConnection, slot: str) -> list[str]:
 def _probe(card: CardConnection) -> list[object]:
     found = piv_select.probe(card)
     has = [name for name in FEATURES if getattr(found, name)]
-    return [found.version, found.serial, has, [each.name for each in found.management]]
+    return [found.version, found.serial, has]
 
 
 def _point(public: ec.EllipticCurvePublicKey) -> str:
