@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DEADLINES = "deadlines"
 REVOCATIONS = "revocations"
+MAILS = "mails"
 
 
 def order_topic(jti: str) -> str:
