@@ -1,7 +1,7 @@
 """Mails that wait to be sent: stored in the transaction that makes what they tell about, gone when they were sent.
 
-A mail with a secret has its text sealed, until it is sent, given up, dropped with its card, or too late. What is refused for good,
-or was tried too often, stays for an administrator, who has it tried again or gives it up.
+A mail with a secret has its text sealed, until it is sent, given up, dropped with its card, or too late. What is
+refused for good, or was tried too often, stays for an administrator, who has it tried again or gives it up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Sends what the outbox holds, one mail after the other over one connection.
 
-A try is counted on disk before the mail goes out, and the row goes when the server has answered. Whoever kills the portal
-between the two makes it send the mail a second time, with the same ``Message-ID``; none is lost, and none is sent without end.
+A try is counted on disk before the mail goes out, and the row goes when the server has answered. Whoever kills the
+portal between the two makes it send the mail a second time, with the same ``Message-ID``; none is lost, and none is
+sent without end.
 """
 
 from __future__ import annotations

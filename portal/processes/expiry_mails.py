@@ -1,7 +1,7 @@
 """Mails to who has a temporary card whose days are nearly over: on some days before, then every day.
 
-Which day was told last is stored with the mail. After a time in which the portal didn't run one mail tells where it stands; days
-that went by are not caught up with. A day counts when it comes after the card was assigned or extended.
+Which day was told last is stored with the mail. After a time in which the portal didn't run one mail tells where it
+stands; days that went by are not caught up with. A day counts when it comes after the card was assigned or extended.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class ExpiryMails:
             text=(
                 f"{holder.name},\n\nyour temporary card {card.label} (serial number {card.serial}) is valid until\n"
                 f"{date_text(card.valid_until)}. After that it can't be used any more.\n\n"
-                f"If you need it longer, have it extended before that day. If not, give it back.\n\n{self._context.origin}\n"
+                f"If you need it longer, have it extended before that day. If not, give it back.\n\n"
+                f"{self._context.origin}\n"
             ),
             about=objects.describe(card),
             until=min(card.valid_until, now + _DAY),

@@ -33,7 +33,7 @@ _SAID: Final = {"again": "It is tried again now.", "given-up": "It was given up.
 def told(error: str | None) -> str:
     """What became of the last try; behind it the server's codes."""
     if error is None:
-        return "–"
+        return "Not tried yet."
     word, _, code = error.partition(" ")
     text = _WORDS.get(word, _WORDS["internal"])
     return f"{text} ({code})." if code else text
