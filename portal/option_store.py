@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import select
 
 from portal.errors import NotFound, StalePage
-from portal.events import DEADLINES
+from portal.events import EXPIRY_MAILS
 from portal.model import archive_options, card_options, virtual_card_options
 from portal.store import audit
 from portal.store.database import notify
@@ -99,5 +99,5 @@ async def save(
         version=row.version,
         changed=changed,
     )
-    notify(tx, DEADLINES)  # on which days something is due
+    notify(tx, EXPIRY_MAILS)  # on which days they are made
     return Saved(row.version, values, by, now)

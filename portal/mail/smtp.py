@@ -1,7 +1,7 @@
-"""One connection to the mail server that the portal is configured with (RFC 5321; STARTTLS by RFC 3207, TLS by RFC 8314).
+"""One connection to the mail server that is configured (RFC 5321; STARTTLS by RFC 3207, TLS by RFC 8314).
 
-Nothing is ever said before the connection is encrypted and the server's certificate is checked. What goes wrong is one word for
-the store, a log and a page; nothing that the server says in its own words gets on.
+No mail and no password goes out before the connection is encrypted and the server's certificate is checked. What goes
+wrong is one word for the store, a log and a page; nothing that the server says in its own words gets on.
 """
 
 from __future__ import annotations

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final, cast
 from sqlalchemy import func, select
 
 from portal import option_store
-from portal.events import DEADLINES
+from portal.events import EXPIRY_MAILS
 from portal.mail import outbox
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import TemporaryCardState
 from portal.processes.days import date_text
 from portal.store import objects
+from portal.store.database import notify
 from portal.store.tables import Card, ExpiryNotice, User
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _ASSIGNED: Final = (
 class ExpiryMails:
     """See ``portal.processes.alarm.Work``. A portal without a mail server makes none."""
 
-    topic = DEADLINES
+    topic = EXPIRY_MAILS
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -113,6 +114,7 @@ class ExpiryMails:
 async def forget(context: Context, tx: AsyncSession, card_id: str) -> None:
     """The card was extended or taken back: a mail that waits isn't right any more."""
     await outbox.drop(tx, context, card_id, KIND)
+    notify(tx, EXPIRY_MAILS)
 
 
 async def _days(tx: AsyncSession) -> Sequence[int]:

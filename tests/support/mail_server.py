@@ -37,7 +37,7 @@ class MailServer:
         """The end of a mail."""
         answer = self.answers.pop(0) if self.answers else "250 2.0.0 accepted"
         if answer == "cut":
-            assert server.transport is not None
+            assert isinstance(server.transport, asyncio.WriteTransport)
             server.transport.abort()
         if answer.startswith("250"):
             assert isinstance(envelope.content, bytes)

@@ -46,7 +46,12 @@ async def sender(kit: Kit, server: MailServer) -> MailSender:
 
 
 def sender_to(kit: Kit, port: int, ca: ThrowAwayCA, **changes: Any) -> MailSender:
-    settings = {"host": "127.0.0.1", "sender": "portal@example.org", "ca_file": str(ca.ca_file), "seconds": 5}
+    settings: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "sender": "portal@example.org",
+        "ca_file": str(ca.ca_file),
+        "seconds": 5,
+    }
     config = Config(
         origin="https://portal.test",
         name="Example portal",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from portal.processes.definition import Definition
     from portal.views import Session
     from tests.support.portal_kit import Kit
 
@@ -74,7 +75,9 @@ async def test_no_mail_of_a_day_that_was_over_when_the_card_was_assigned(mailing
 
 
 @pytest.mark.parametrize("end", [WithdrawTemporaryCard, LockTemporaryCard, ExtendTemporaryCard])
-async def test_a_mail_that_waits_is_dropped_when_it_isnt_so_any_more(mailing: Kit, end: type) -> None:
+async def test_a_mail_that_waits_is_dropped_when_it_isnt_so_any_more(
+    mailing: Kit, end: type[Definition]
+) -> None:
     kit, ada = mailing, await mailing.person()
     card = await assigned(kit, ada)
     assert await made(kit, 7) == 1
