@@ -18,6 +18,7 @@ from portal.channel.server import ChannelServer
 from portal.clock import system_clock
 from portal.events import ChangeBus
 from portal.key_sets import KeySets
+from portal.mail.sender import MailSender
 from portal.passwords import Passwords
 from portal.processes import registry
 from portal.processes.alarm import Alarm
@@ -25,6 +26,7 @@ from portal.processes.claims import Claims
 from portal.processes.context import Context
 from portal.processes.engine import Engine
 from portal.processes.expiry import Expiry
+from portal.processes.expiry_mails import ExpiryMails
 from portal.processes.incoming import Incoming
 from portal.processes.issuing import Issuing
 from portal.processes.reconcile import Reconciler
@@ -71,6 +73,7 @@ class Portal:
         builtin = BuiltinCa(self.database, keys, clock, config.origin, config.ca_name)
         self.ca = ca or builtin
         self.ca_service = CaService(self.ca, OcspResponder(builtin, keys, clock), clock)
+        mail_server = config.mail_server()
         self.context = Context(
             database=self.database,
             keys=keys,
@@ -81,6 +84,7 @@ class Portal:
             origin=config.origin,
             factory=config.factory_secrets(),
             roots=config.trusted_makers(),
+            mails=mail_server is not None,
         )
         self.accounts = Accounts(self.database, passwords or Passwords(), clock)
         self.key_sets = KeySets(self.database, keys, clock, config.portal_id, config.name)
@@ -91,7 +95,16 @@ class Portal:
         bus = self.database.bus
         self._heads = HeadExport(self.database, keys, config.portal_id, clock, config.audit_heads_file)
         self.expiry = Expiry(self.context)
-        works = (self.reconciler, self.revocations, self._heads, self.expiry)
+        self.expiry_mails = ExpiryMails(self.context)
+        self.mail_sender = MailSender(self.context, mail_server)
+        works = (
+            self.reconciler,
+            self.revocations,
+            self._heads,
+            self.expiry,
+            self.expiry_mails,
+            self.mail_sender,
+        )
         self._alarms = [Alarm(work, bus, clock) for work in works]
         self.channel = ChannelParts(self.context, Claims(self.context), self.incoming, self.key_sets)
         self.engine = Engine(self.context, registry.definitions(self.context))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,6 +15,8 @@ from cryptography import x509
 
 from portal.ca import attestation
 from portal.ca.attestation import Roots
+from portal.mail.addresses import usable
+from portal.mail.smtp import MailServer
 from portal.model import certificate_model, relations
 from portal.model.certificate_model import CertificateModel, GraphSettings, State, TemplateSettings
 from portal.model.object_model import ObjectModel
@@ -88,6 +91,28 @@ class FactoryCards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     puk_file: Text | None = None
 
 
+class Mail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The mail server that the portal's mails are handed over to; its certificate is always checked.
+
+    Attributes:
+        security: ``starttls``, or ``tls`` from the first byte (port 465).
+        sender: address that mails come from.
+        user: to log in with; needs ``password_file``.
+        password_file: nobody but its owner may read it.
+        ca_file: PEM file of the server's CA, where the system doesn't know it.
+        seconds: how long connecting, and handing over one mail, may take.
+    """
+
+    host: Text
+    sender: Text
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 587
+    security: Literal["starttls", "tls"] = "starttls"
+    user: Text | None = None
+    password_file: Text | None = None
+    ca_file: Text | None = None
+    seconds: Annotated[float, msgspec.Meta(gt=0, le=50)] = 30.0
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The configuration file.
 
@@ -110,6 +135,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         factory_cards: what physical cards come with, where that isn't what most makers use.
         attestation_roots: PEM file, or folder of such files (``*.pem``): certificates of the makers of cards whose word
             on where a key was made is believed; what is self-signed is a root, what isn't has to lead to one.
+        mail: the mail server; None: this portal sends no mail.
     """
 
     origin: Text
@@ -133,6 +159,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pkcs11: Pkcs11 | None = None
     factory_cards: FactoryCards = FactoryCards()
     attestation_roots: Text | None = None
+    mail: Mail | None = None
 
     @property
     def portal_id(self) -> str:
@@ -164,6 +191,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ConfigError: a file can't be read, or doesn't hold what it should.
         """
         return Roots() if self.attestation_roots is None else _makers(Path(self.attestation_roots))
+
+    def mail_server(self) -> MailServer | None:
+        """Where mails go; None: nowhere.
+
+        Raises:
+            ConfigError: the sender is no address, user or password is missing, or a file can't be used.
+        """
+        return None if self.mail is None else _mail_server(self.mail, self.name)
 
     def model(self) -> ObjectModel:
         """What is configured of objects' lives.
@@ -241,6 +276,30 @@ def _makers(path: Path) -> Roots:
         raise ConfigError(f"{path}", problem) from None
 
 
+def _mail_server(mail: Mail, name: str) -> MailServer:
+    if not usable(mail.sender) or not name.isprintable():
+        raise ConfigError(
+            "mail: sender", "a plain e-mail address, and a portal's name on one line, are needed"
+        )
+    if (mail.user is None) != (mail.password_file is None):
+        raise ConfigError("mail", "user and password_file are needed, or neither")
+    password = None
+    if mail.password_file is not None:
+        try:
+            password = _secret_in(Path(mail.password_file)).decode()
+        except UnicodeDecodeError:
+            password = ""
+        if not password:
+            raise ConfigError(mail.password_file, "the password is needed, in UTF-8")
+    try:
+        tls = ssl.create_default_context(cafile=mail.ca_file)
+    except (OSError, ssl.SSLError):
+        raise ConfigError(f"{mail.ca_file}", "certificates in PEM are needed") from None
+    return MailServer(
+        mail.host, mail.port, mail.security, mail.sender, name, tls, mail.user, password, mail.seconds
+    )
+
+
 def _secret_in(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
@@ -269,6 +328,13 @@ def _absolute(config: Config, folder: Path) -> Config:
             _below(folder, factory.management_key_file), _below(folder, factory.puk_file)
         ),
         attestation_roots=_below(folder, config.attestation_roots),
+        mail=None
+        if config.mail is None
+        else msgspec.structs.replace(
+            config.mail,
+            password_file=_below(folder, config.mail.password_file),
+            ca_file=_below(folder, config.mail.ca_file),
+        ),
     )
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DEADLINES = "deadlines"
 REVOCATIONS = "revocations"
+MAILS = "mails"
+EXPIRY_MAILS = "expiry_mails"
 
 
 def order_topic(jti: str) -> str:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import select
 
 from portal.errors import NotFound, StalePage
+from portal.events import EXPIRY_MAILS
 from portal.model import archive_options, card_options, virtual_card_options
 from portal.store import audit
+from portal.store.database import notify
 from portal.store.tables import ScriptOptions
 
 if TYPE_CHECKING:
@@ -97,4 +99,5 @@ async def save(
         version=row.version,
         changed=changed,
     )
+    notify(tx, EXPIRY_MAILS)  # on which days they are made
     return Saved(row.version, values, by, now)

@@ -53,7 +53,7 @@ class AbortCard(Definition):
         change = StateChange(actor.email, now, Why.ABORTED, note)
         await change_state(turn.tx, card, CardState.ABORTED, change)
         await temporary_cards.end_certificates(turn.tx, card, Reason.CESSATION_OF_OPERATION, actor.email, now)
-        await card_letters.forget(turn.tx, card.id)
+        await card_letters.end(self._context, turn.tx, card.id)
         finish(turn, "done")
 
     def facts(self, process: Process) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from sqlalchemy import select
 
 from portal.errors import FieldErrors
-from portal.events import DEADLINES
+from portal.events import DEADLINES, EXPIRY_MAILS
 from portal.model.graphs import Why
 from portal.model.options import Form, Option
 from portal.model.states import Role, TemporaryCardState, UserState
@@ -71,7 +71,7 @@ class AssignTemporaryCard(Definition):
             holder=person.email,
             valid_until=card.valid_until,
         )
-        notify(turn.tx, DEADLINES)
+        notify(turn.tx, DEADLINES, EXPIRY_MAILS)
         finish(turn, "done")
 
     async def _person(self, turn: Turn) -> User:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, select
 
+from portal.mail import outbox
 from portal.model.states import CardState
 from portal.processes import letter_pdf, tasks
 from portal.store import audit
@@ -32,6 +33,8 @@ MOST_PRINTS: Final = 3
 """Of one letter: paper jams, and nobody needs a fourth one."""
 _PRINTED: Final = {PIN: "card.pin_letter", PUK: "card.puk_letter"}
 """What the audit log calls it."""
+MAILS: Final = ("card_pin", "card_puk")
+"""Kinds of mails that tell the same."""
 TITLES: Final = {PIN: "PIN letter", PUK: "PUK letter"}
 
 
@@ -44,7 +47,7 @@ async def keep_pin(
     context: Context, tx: AsyncSession, card_id: str, process: Process, pin: bytearray
 ) -> None:
     """Store a PIN for its letter; one of an earlier order is forgotten."""
-    await forget(tx, card_id)
+    await end(context, tx, card_id)
     tx.add(
         CardLetter(
             card_id=card_id,
@@ -69,6 +72,12 @@ async def keep_puk(context: Context, tx: AsyncSession, card_id: str, process: Pr
 async def forget(tx: AsyncSession, card_id: str) -> None:
     """Delete what a card's letters would say: it isn't told any more."""
     await tx.execute(delete(CardLetter).where(CardLetter.card_id == card_id))
+
+
+async def end(context: Context, tx: AsyncSession, card_id: str) -> None:
+    """The card is at its end, or gets another PIN: neither its letters nor mails that wait tell anything any more."""
+    await forget(tx, card_id)
+    await outbox.drop(tx, context, card_id, *MAILS)
 
 
 async def forget_of(tx: AsyncSession, process_id: str) -> None:
@@ -112,7 +121,7 @@ async def print_one(
         raise InlayError("letter_gone")
     if letter.prints >= MOST_PRINTS:
         raise InlayError("letter_used_up", prints=MOST_PRINTS)
-    secret = _secret(context, card, letter)
+    secret = secret_of(context, card, letter)
     try:
         letter.prints += 1
         holder = await tx.get_one(User, card.owner_id)
@@ -133,7 +142,12 @@ async def print_one(
         secret[:] = bytes(len(secret))
 
 
-def _secret(context: Context, card: Card, letter: CardLetter) -> bytearray:
+def secret_of(context: Context, card: Card, letter: CardLetter) -> bytearray:
+    """What a letter tells; the caller wipes it.
+
+    Raises:
+        InlayError: ``letter_gone``.
+    """
     if letter.kind == PIN and letter.sealed is not None:
         return context.keys.unseal(letter.sealed, _label(card.id))
     if letter.kind == PUK and card.sealed_puk is not None:

@@ -46,7 +46,7 @@ def trivial(pin: bytes | bytearray) -> bool:
 async def given(context: Context, tx: AsyncSession, order: Order) -> str | None:
     """The PIN that an order gives its card, for the device alone; None where it gives none.
 
-    Where a letter will tell it, it is stored sealed before it leaves; else it is nowhere but on the card.
+    Where a letter or a mail will tell it, it is stored sealed before it leaves; else it is nowhere but on the card.
 
     Returns:
         Compact JWE to the order's ephemeral key.
@@ -57,7 +57,7 @@ async def given(context: Context, tx: AsyncSession, order: Order) -> str | None:
     process = await tx.get_one(Process, order.process_id)
     pin = draw(process.variables["pin_length"])
     try:
-        if process.variables["pin_delivery"] == cards.PRINT:
+        if process.variables["pin_delivery"] in (cards.PRINT, cards.EMAIL):
             await card_letters.keep_pin(context, tx, ordered.card, process, pin)
         return jose.encrypt(bytes(pin), codec.convert(order.encryption_key, PublicJwk, malformed="internal"))
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from sqlalchemy import select
 
 from portal import option_store
+from portal.mail.addresses import usable
 from portal.model.card_options import CARDS
 from portal.model.objects import ObjectKind
 from portal.model.states import CardState, CaState, CertificateState
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from portal.processes.context import Context
     from portal.store.tables import Certificate
 
 EMAIL: Final = "email"
@@ -80,16 +82,17 @@ def in_states(states: Iterable[CardState], *, own: bool = False) -> Target:
     return Target(frozenset({ObjectKind.CARD}), frozenset(state.value for state in states), own)
 
 
-async def check_delivery(tx: AsyncSession) -> None:
+def check_delivery(context: Context, pin_delivery: str, puk_delivery: str, holder: User) -> None:
     """See that PIN and PUK can be delivered as the options say, before a card has them.
 
     Raises:
-        InlayError: ``card_mail_missing``.
+        InlayError: ``card_mail_missing``, ``card_mail_address``.
     """
-    found = await options(tx)
-    for option, way in (("CardsPINDelivery", found.pin_delivery), ("CardsPUKDelivery", found.puk_delivery)):
-        if way == EMAIL:
+    for option, way in (("CardsPINDelivery", pin_delivery), ("CardsPUKDelivery", puk_delivery)):
+        if way == EMAIL and not context.mails:
             raise InlayError("card_mail_missing", option=option)
+        if way == EMAIL and not usable(holder.email):
+            raise InlayError("card_mail_address", option=option)
 
 
 async def check_only_active(tx: AsyncSession, card: Card) -> None:

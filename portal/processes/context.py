@@ -38,6 +38,7 @@ class Context:
         ca_seconds: how long an answer of the CA is awaited.
         factory: what physical cards come with.
         roots: makers of cards whose attestations are believed.
+        mails: this portal sends mail.
     """
 
     database: Database
@@ -50,3 +51,4 @@ class Context:
     ca_seconds: float = 30
     factory: FactorySecrets = FactorySecrets()
     roots: Roots = field(default_factory=Roots)
+    mails: bool = False

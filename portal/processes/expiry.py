@@ -11,7 +11,7 @@ from portal.events import DEADLINES
 from portal.model import states
 from portal.model.graphs import Why
 from portal.model.states import CardState, OrderState, TemporaryCardState
-from portal.processes import card_letters, temporary_cards
+from portal.processes import card_letters, expiry_mails, temporary_cards
 from portal.store.tables import Card, Order
 from portal.store.transitions import StateChange, change_state
 
@@ -55,7 +55,8 @@ class Expiry:
                 return
             change = StateChange("portal", now, Why.EXPIRED)
             await change_state(tx, card, _EXPIRED[card.kind], change)
-            await card_letters.forget(tx, card.id)
+            await card_letters.end(self._context, tx, card.id)
+            await expiry_mails.forget(self._context, tx, card.id)
             await temporary_cards.end_certificates(tx, card, Reason.CESSATION_OF_OPERATION, "portal", now)
 
 

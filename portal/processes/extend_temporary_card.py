@@ -9,7 +9,7 @@ from portal.errors import WrongState
 from portal.events import DEADLINES
 from portal.model.graphs import Why
 from portal.model.states import OrderState, ProcessState, Role, TemporaryCardState, UserState
-from portal.processes import attestation, card_orders, encodings, temporary_cards
+from portal.processes import attestation, card_orders, encodings, expiry_mails, temporary_cards
 from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
@@ -123,6 +123,7 @@ class ExtendTemporaryCard(Definition):
         turn.process.variables["extended_until"] = card.valid_until
         change = StateChange(turn.parties.user.email, now, Why.EXTENDED)
         await change_state(turn.tx, card, TemporaryCardState.ASSIGNED, change, valid_until=card.valid_until)
+        await expiry_mails.forget(self._context, turn.tx, card.id)
         notify(turn.tx, DEADLINES)
         finish(turn, "done")
 

@@ -77,9 +77,10 @@ class IssueCard(Definition):
         """PIN and PUK must get to the holder as the options say.
 
         Raises:
-            InlayError: ``card_mail_missing``.
+            InlayError: ``card_mail_missing``, ``card_mail_address``.
         """
-        await cards.check_delivery(tx)
+        found = await cards.options(tx)
+        cards.check_delivery(self._context, found.pin_delivery, found.puk_delivery, parties.subject)
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card, its holder, and the options."""
@@ -151,7 +152,7 @@ class IssueCard(Definition):
         if process.step == DETAILS:
             return (
                 "The card stays issued. A PIN that was not printed is deleted: its holder sets another one with "
-                "Unblock or change PIN."
+                "Unblock or change PIN. A mail with PIN or PUK is sent all the same."
             )
         if order is None or order.state == OrderState.WAITING:
             return "Nothing was done yet. The card stays as it is."
@@ -168,6 +169,8 @@ class IssueCard(Definition):
         card.serial = await self._serial(turn, card)
         options = await cards.options(turn.tx)
         known = turn.process.variables
+        subject = turn.parties.subject
+        cards.check_delivery(self._context, known["pin_delivery"], known["puk_delivery"], subject)
         known.update(await encoding_of(turn.tx, card, options.encoding))
         plan = binding.plan(encodings.ISSUE_CARD, known)
         operation = EncodeCard(

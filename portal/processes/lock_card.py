@@ -22,4 +22,4 @@ class LockCard(LockForOperator):
     async def advance(self, turn: Turn) -> None:
         """Lock, ask for the revocations, and forget what its letters would say."""
         await super().advance(turn)
-        await card_letters.forget(turn.tx, temporary_cards.card_of(turn.parties).id)
+        await card_letters.end(self._context, turn.tx, temporary_cards.card_of(turn.parties).id)

@@ -8,7 +8,7 @@ from portal.ca.authority import Reason
 from portal.model import states
 from portal.model.graphs import Why
 from portal.model.states import Role, TemporaryCardState
-from portal.processes import temporary_cards
+from portal.processes import expiry_mails, temporary_cards
 from portal.processes.definition import Definition, Step, finish
 from portal.store.transitions import StateChange, change_state
 
@@ -54,6 +54,7 @@ class LockTemporaryCard(Definition):
             turn.tx, card, TemporaryCardState.LOCKED, change, holder=turn.parties.subject.email
         )
         await temporary_cards.end_certificates(turn.tx, card, Reason.UNSPECIFIED, actor.email, now)
+        await expiry_mails.forget(self._context, turn.tx, card.id)
         finish(turn, "done")
 
     def facts(self, process: Process) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from portal.ca.authority import Reason
 from portal.model.graphs import Why
 from portal.model.states import Role, TemporaryCardState
-from portal.processes import temporary_cards
+from portal.processes import expiry_mails, temporary_cards
 from portal.processes.definition import Definition, Step, finish
 from portal.store.transitions import StateChange, change_state
 
@@ -53,6 +53,7 @@ class WithdrawTemporaryCard(Definition):
             turn.tx, card, TemporaryCardState.UNASSIGNED, change, holder=turn.parties.subject.email
         )
         await temporary_cards.end_certificates(turn.tx, card, Reason.CESSATION_OF_OPERATION, actor.email, now)
+        await expiry_mails.forget(self._context, turn.tx, card.id)
         card.owner_id = actor.id  # who has it in hand now
         card.valid_until = min(card.valid_until, now)
         finish(turn, "done")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from portal import option_store
 from portal.accounts import user_view
 from portal.errors import NotFound
+from portal.mail import outbox
 from portal.model.states import Role
 from portal.processes import ca_changes
 from portal.rate_limits import RateLimit
@@ -16,6 +17,7 @@ from portal.staff.access import require
 from portal.staff.objects import TITLES
 from portal.staff.views import (
     Graph,
+    MailsView,
     OptionChange,
     OptionHistory,
     OptionVersion,
@@ -42,6 +44,7 @@ _QUEUE_PAGE: Final = 50
 _MOST_VERSIONS: Final = 100
 _VERIFICATIONS: Final = (6, 600)
 _RETRIES: Final = (6, 60)
+_MAIL_RETRIES: Final = (30, 60)
 _FAULTS_KEPT: Final = 20
 """Of what a check of the audit log found, so many are written to it."""
 
@@ -58,6 +61,7 @@ class Administrator:
         self._verifying = asyncio.Lock()
         self._verifications = RateLimit(*_VERIFICATIONS, context.clock)
         self._retries = RateLimit(*_RETRIES, context.clock)
+        self._mail_retries = RateLimit(*_MAIL_RETRIES, context.clock)
 
     # --- options ---
 
@@ -122,6 +126,40 @@ class Administrator:
         self._retries.take(session.user.id)
         async with self._context.database.write() as tx:
             return await ca_changes.retry_now(tx, session.user.email, self._context.clock())
+
+    # --- mails ---
+
+    async def mails(self, session: Session, after: str = "") -> MailsView:
+        """Mails that aren't sent; ``after`` is the last one of the page before."""
+        require(session, Role.ADMINISTRATOR)
+        async with self._context.database.read() as tx:
+            summary = await outbox.summary(tx)
+            found = await outbox.unsent(tx, _QUEUE_PAGE + 1, after)
+        shown = found[:_QUEUE_PAGE]
+        following = shown[-1].id if len(found) > _QUEUE_PAGE else ""
+        return MailsView(summary, shown, self._context.mails, following)
+
+    async def retry_mail(self, session: Session, mail_id: str) -> None:
+        """Have a mail tried again now.
+
+        Raises:
+            NotFound: it was sent or given up meanwhile.
+            InlayError: ``rate_limited``.
+        """
+        require(session, Role.ADMINISTRATOR)
+        self._mail_retries.take(session.user.id)
+        async with self._context.database.write() as tx:
+            await outbox.retry(tx, mail_id, session.user.email, self._context.clock())
+
+    async def give_up_mail(self, session: Session, mail_id: str) -> None:
+        """Forget a mail.
+
+        Raises:
+            NotFound: it was sent or given up meanwhile.
+        """
+        require(session, Role.ADMINISTRATOR)
+        async with self._context.database.write() as tx:
+            await outbox.give_up(tx, mail_id, session.user.email, self._context.clock())
 
     # --- the audit log ---
 

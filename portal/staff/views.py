@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from portal.mail import outbox
     from portal.model.graphs import StateGraph
     from portal.model.options import OptionValue
     from portal.processes.ca_changes import Summary, Waiting
@@ -206,6 +207,20 @@ class QueueView:
 
     summary: Summary
     waiting: Sequence[Waiting]
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MailsView:
+    """Mails that aren't sent; ``after`` asks for the next page, empty when there is none.
+
+    Attributes:
+        configured: this portal has a mail server.
+    """
+
+    summary: outbox.Summary
+    mails: Sequence[outbox.Unsent]
+    configured: bool
     after: str = ""
 
 

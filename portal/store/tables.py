@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, false
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint, false
+from sqlalchemy.orm import Mapped, mapped_column
 
+from portal.store.base import Base as Base
+from portal.store.base import Hash, Id, Word
 from portal.store.columns import audit_details, process_variables
-
-Id = String(64)
-Word = String(64)
-Hash = String(64)
-"""SHA-256 in hexadecimal."""
-
-
-class Base(DeclarativeBase):
-    """Base of all tables."""
-
-    type_annotation_map = {int: BigInteger, dict[str, Any]: JSON, list[str]: JSON, bytes: LargeBinary}  # noqa: RUF012
+from portal.store.mail_tables import ExpiryNotice as ExpiryNotice
+from portal.store.mail_tables import Mail as Mail
 
 
 class User(Base):

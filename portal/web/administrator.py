@@ -30,7 +30,8 @@ async def get_home(request: web.Request) -> web.Response:
     desk = request.app[ADMINISTRATOR]
     scripts = await desk.scripts(session)
     queue = await desk.queue(session)
-    return page(request, "admin.html", session, scripts=scripts, summary=queue.summary)
+    mails = await desk.mails(session)
+    return page(request, "admin.html", session, scripts=scripts, summary=queue.summary, mails=mails)
 
 
 async def get_option_history(request: web.Request) -> web.Response:

@@ -450,8 +450,13 @@ export const CAUSES = Object.freeze({
   },
   "card_mail_missing": {
     "happened": "The card can't be issued.",
-    "why": "The option {option} says email, and this portal sends no mail.",
-    "next_step": "An administrator sets {option} to print, or to something else that is possible."
+    "why": "The option {option} says email, and this portal has no mail server.",
+    "next_step": "An administrator configures one (mail), or sets {option} to print or something else."
+  },
+  "card_mail_address": {
+    "happened": "The card can't be issued.",
+    "why": "The option {option} says email, and its holder has no address that a mail can be sent to.",
+    "next_step": "An administrator sets {option} to print or something else, or the person gets an account with an address."
   },
   "letter_gone": {
     "happened": "The letter can't be printed any more.",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from sqlalchemy import select
 
+from portal.mail import outbox
+from portal.model.objects import CoreObject, ObjectKind
 from portal.model.states import Role, VirtualSmartCardState
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
@@ -19,7 +21,7 @@ from portal.processes.issue_temporary_card import IssueTemporaryCard
 from portal.processes.lock_for_operator import LockForOperator
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store import audit
-from portal.store.tables import Card, Certificate
+from portal.store.tables import Card, Certificate, Mail, User
 from portal.views import ObjectRef
 from portal.web import setup, setup_staff
 from tests.support import isolation
@@ -93,7 +95,25 @@ async def set_stage(kit: Kit, staff: Session) -> Stage:
             object_id=pending,
             reason="keyCompromise",
         )
+    await _mails(kit, holder.user.id)
     return Stage(holder.user.id, card.id, pending, *await _processes(kit, staff, card.id, others[0]))
+
+
+async def _mails(kit: Kit, person: str) -> None:
+    """One that waits, and one that was refused."""
+    async with kit.database.write() as tx:
+        user = await tx.get_one(User, person)
+        about = CoreObject(ObjectKind.USER, user.id)
+        for subject, state, error in (
+            ("Your temporary card expires soon", "waiting", "unavailable"),
+            ("PIN of your card", "refused", "recipient 550 5.1.1"),
+        ):
+            await outbox.add(
+                tx, kit.portal.context, to=user, kind="test", subject=subject, text="", about=about
+            )
+            mail = (await tx.scalars(select(Mail).where(Mail.subject == subject))).one()
+            mail.state, mail.last_error, mail.tries = state, error, 1
+            mail.next_try_at += 60
 
 
 async def _processes(kit: Kit, staff: Session, card: str, other: Session) -> Iterator[str]:
@@ -156,6 +176,7 @@ def scenes(stage: Stage) -> dict[str, str]:
         "options-history": f"{_OPTIONS}/history",
         "graphs": "/admin/graphs",
         "queue": "/admin/queue",
+        "mails": "/admin/mails",
         "audit": "/admin/audit",
         "cards-processes": "/cards",
         "user": f"/admin/users/{stage.person}",

@@ -11,7 +11,9 @@ from portal.processes import (
     attestation,
     card_certificates,
     card_letters,
+    card_mails,
     cards,
+    expiry_mails,
     management_keys,
     puks,
     tasks,
@@ -61,6 +63,7 @@ async def check_receipt(
 async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str, now: int) -> None:
     """The card has the order's GUID and its holder's keys, and is good until the day that the order named."""
     managed = await management_keys.managed_card(context, tx, card.id)
+    await expiry_mails.forget(context, tx, card.id)
     managed.encoded_for, managed.pending_guid, managed.changed_at = card.owner_id, None, now
     card.guid = order.parameters["guid"]
     await attestation.settle(tx, card, order, actor, now)
@@ -74,6 +77,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     # a card that took no PUK of its own has its maker's, which no letter tells
     if process.variables["puk_delivery"] == cards.PRINT and card.sealed_puk is not None:
         await card_letters.keep_puk(context, tx, card.id, process)
+    await card_mails.tell(context, tx, card, process)
 
 
 async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str) -> None:

@@ -10,25 +10,33 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select, text
 
+from portal.config import Mail
 from portal.errors import FieldErrors, NotFound, WrongState
+from portal.mail import outbox
 from portal.model.states import ProcessState, Role, UserState
 from portal.processes import card_letters, card_pins, tasks
 from portal.processes.abort_card import AbortCard
 from portal.processes.activate_card import ActivateCard
 from portal.processes.lock_card import LockCard
 from portal.store.tables import AuditEntry, Card, ManagedCard, ObjectRelation
+from portal.store.tables import Mail as Row
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import CardStep, Changing, KeySource, Receipt, Undo, Undone
 from tests.support import issued_cards as cards
 from tests.support.databases import BACKENDS
 from tests.support.issued_cards import ISSUE, SERIAL, Begun, Staff
+from tests.support.portal_kit import running_portal
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
     from portal.views import ProcessView, Session
     from tests.support.portal_kit import Kit
 
+AWAY = Mail(host="127.0.0.1", sender="portal@example.org", port=1)
 on_both = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
@@ -42,6 +50,13 @@ async def people(kit: Kit) -> Staff:
 async def ada(kit: Kit) -> Session:
     """Who gets the card."""
     return await kit.person()
+
+
+@pytest.fixture
+async def mailing(tmp_path: Path, database_url: str) -> AsyncIterator[Kit]:
+    """A portal with a mail server that is away."""
+    async with running_portal(tmp_path, database=database_url, mail=AWAY) as running:
+        yield running
 
 
 async def refused(waited: Any) -> str:
@@ -139,6 +154,17 @@ async def test_a_portal_without_mail_names_the_option(
     with pytest.raises(InlayError) as caught:
         await cards.step(kit, people.olga, ISSUE, card, {"Serial": [SERIAL]})
     assert (caught.value.code, caught.value.fields["option"]) == ("card_mail_missing", option)
+    assert await state_of_card(kit, card) == "Approved"
+
+
+async def test_a_holder_without_an_address_gets_none_by_mail(mailing: Kit) -> None:
+    kit, people = mailing, await cards.staff(mailing)
+    ada = await kit.person("ada@example..org")  # an account's name, and no address
+    card = await cards.approved(kit, people, ada)
+    await cards.options(kit, people.root, CardsPINDelivery=["email"])
+    assert (
+        await refused(cards.step(kit, people.olga, ISSUE, card, {"Serial": [SERIAL]})) == "card_mail_address"
+    )
     assert await state_of_card(kit, card) == "Approved"
 
 
@@ -459,3 +485,48 @@ async def test_an_issued_card_has_pin_keys_and_certificates_on_hold(
     view = await kit.services.process(people.olga, work.view.id)
     assert "letter" in view.facts["PIN"]
     assert work.pin not in repr(view)
+
+
+# --- mails
+
+
+async def mails(kit: Kit) -> list[Row]:
+    async with kit.database.read() as tx:
+        return list(await tx.scalars(select(Row).order_by(Row.kind)))
+
+
+def text_of(kit: Kit, mail: Row) -> str:
+    assert mail.sealed is not None
+    return kit.portal.context.keys.unseal(mail.sealed, outbox.label(mail.id)).decode()
+
+
+async def test_no_mail_before_the_card_is_issued_and_none_when_it_is_undone(mailing: Kit) -> None:
+    kit, people = mailing, await cards.staff(mailing)
+    await cards.options(kit, people.root, CardsPINDelivery=["email"], CardsPUKDelivery=["email"])
+    card = await cards.approved(kit, people, await kit.person())
+    work = await cards.begun(kit, people.olga, card)
+    assert [letter.kind for letter in await cards.letters(kit)] == ["pin"]
+    assert await mails(kit) == []
+    await cancel(kit, people, work)
+    await undone(work)
+    assert (await cards.letters(kit), await mails(kit)) == ([], [])
+
+
+@on_both
+async def test_pin_and_puk_are_two_sealed_mails_and_gone_with_the_card(mailing: Kit) -> None:
+    kit, people = mailing, await cards.staff(mailing)
+    await cards.options(kit, people.root, CardsPINDelivery=["email"], CardsPUKDelivery=["email"])
+    ada = await kit.person()
+    card, work = await cards.issued(kit, people, ada)
+    pin, puk = await mails(kit)
+    assert (pin.kind, puk.kind, pin.address, pin.plain) == ("card_pin", "card_puk", "ada@example.org", None)
+    assert work.pin in text_of(kit, pin)
+    assert work.pin not in text_of(kit, puk)
+    assert await cards.letters(kit) == []
+    assert await refused(kit.services.letter(people.olga, work.view.id, "pin")) == "letter_gone"
+    view = await kit.services.process(people.olga, work.view.id)
+    assert (await kit.services.next(people.olga, view.id, view.version)).state is ProcessState.FINISHED
+    await cards.step(kit, ada, ActivateCard.name, card)
+    assert len(await mails(kit)) == 2
+    await cards.step(kit, people.olga, LockCard.name, card, {"Reason": ["stolen"]})
+    assert await mails(kit) == []

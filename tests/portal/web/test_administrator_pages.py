@@ -9,9 +9,11 @@ import pytest
 from sqlalchemy import select, text
 
 from portal import option_store
+from portal.mail import outbox
+from portal.model.objects import CoreObject, ObjectKind
 from portal.model.states import Role, UserState
 from portal.store import audit
-from portal.store.tables import AuditEntry, User
+from portal.store.tables import AuditEntry, Mail, User
 from tests.support.portal_kit import PASSWORD
 from tests.support.staff_seed import certificate, revocation, user
 
@@ -25,6 +27,7 @@ _PAGES = [
     "/admin",
     "/admin/graphs",
     "/admin/queue",
+    "/admin/mails",
     "/admin/audit",
     "/admin/users/new",
     OPTIONS,
@@ -41,6 +44,8 @@ def posts(user_id: str) -> dict[str, dict[str, str]]:
     """Every form of an administrator, with what it would do."""
     return {
         "/admin/queue/retry": {},
+        "/admin/mails/x/retry": {},
+        "/admin/mails/x/give-up": {},
         "/admin/audit/verify": {},
         "/admin/users/new": {
             "email": "new@example.org",
@@ -321,3 +326,27 @@ async def test_two_administrators_can_t_take_the_role_from_each_other_at_once(
     assert sorted(answer.status for answer in answers) in ([303, 403], [303, 422])
     left = [await stored(desk, email) for email in ("root@example.org", "second@example.org")]
     assert sorted(user.roles for user in left) == [["administrator"], ["self-service"]]
+
+
+async def test_mails_are_shown_without_what_they_say(desk: Desk, root: Visitor) -> None:
+    me, context = await stored(desk, "root@example.org"), desk.kit.portal.context
+    about = CoreObject(ObjectKind.USER, me.id)
+    async with desk.kit.database.write() as tx:
+        for kind in ("card_pin", "card_puk"):
+            await outbox.add(
+                tx, context, to=me, kind=kind, subject=HOSTILE, text="283917", about=about, secret=True
+            )
+        first, second = list(await tx.scalars(select(Mail).order_by(Mail.id)))
+        first.state, first.last_error = "refused", "recipient 550 5.1.1"
+    page = await root.get("/admin/mails")
+    assert "283917" not in page.html
+    assert HOSTILE not in page.html
+    assert "The mail server refused the recipient (550 5.1.1)." in page.html
+    done = await root.submit(page, f"/admin/mails/{first.id}/retry")
+    assert done.location == "/admin/mails?done=again"
+    done = await root.submit(page, f"/admin/mails/{second.id}/give-up")
+    assert done.location == "/admin/mails?done=given-up"
+    async with desk.kit.database.read() as tx:
+        assert [(row.id, row.state) for row in await tx.scalars(select(Mail))] == [(first.id, "waiting")]
+    assert (await root.submit(page, f"/admin/mails/{second.id}/retry")).status == 404
+    assert [entry.details["mail"] for entry in await logged(desk, "mail.given_up")] == [second.kind]
