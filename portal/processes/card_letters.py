@@ -33,7 +33,8 @@ MOST_PRINTS: Final = 3
 """Of one letter: paper jams, and nobody needs a fourth one."""
 _PRINTED: Final = {PIN: "card.pin_letter", PUK: "card.puk_letter"}
 """What the audit log calls it."""
-MAILS: Final = ("card_pin", "card_puk")
+PIN_MAIL: Final = "card_pin"
+MAILS: Final = (PIN_MAIL, "card_puk")
 """Kinds of mails that tell the same."""
 TITLES: Final = {PIN: "PIN letter", PUK: "PUK letter"}
 

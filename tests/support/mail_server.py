@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, AuthResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,6 +22,7 @@ class MailServer:
     Attributes:
         answers: to the next mails, one each; ``cut`` cuts the connection. Without one a mail is accepted.
         mails: what was accepted.
+        arrived: set once a mail was accepted.
         commands: what was asked for at first, STARTTLS or MAIL.
     """
 
@@ -31,6 +32,7 @@ class MailServer:
         self.answers: list[str] = []
         self.mails: list[bytes] = []
         self.commands: list[str] = []
+        self.arrived = asyncio.Event()
         self.server: asyncio.Server | None = None
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
@@ -42,6 +44,7 @@ class MailServer:
         if answer.startswith("250"):
             assert isinstance(envelope.content, bytes)
             self.mails.append(envelope.content)
+            self.arrived.set()
         return answer
 
     def handle_STARTTLS(self, server: SMTP, session: Session, envelope: Envelope) -> bool:
@@ -71,20 +74,33 @@ class _Smtp(SMTP):
         await super().smtp_STARTTLS(arg)
 
 
+def _authenticate(_server: SMTP, _session: Session, _envelope: Envelope, _way: str, data: Any) -> AuthResult:
+    return AuthResult(success=(data.login, data.password) == (b"portal", b"right"), handled=False)
+
+
 @asynccontextmanager
-async def mail_server(ca: ThrowAwayCA, *, plain: bool = False) -> AsyncIterator[MailServer]:
-    """A server with this CA's certificate, that takes nothing before STARTTLS; or a plain one."""
+async def mail_server(
+    ca: ThrowAwayCA, *, plain: bool = False, tls: bool = False
+) -> AsyncIterator[MailServer]:
+    """A server with this CA's certificate, that takes nothing before STARTTLS; a plain one, or TLS from the first byte.
+
+    It takes the user "portal" with the password "right".
+    """
     running, context = MailServer(ca), ca.server_context()
 
     def made() -> SMTP:
         return _Smtp(
             running,
-            tls_context=None if plain else context,
-            require_starttls=not plain,
+            tls_context=None if plain or tls else context,
+            require_starttls=not (plain or tls),
+            authenticator=_authenticate,
+            auth_require_tls=not tls,
             loop=asyncio.get_running_loop(),
         )
 
-    running.server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+    running.server = await asyncio.get_running_loop().create_server(
+        made, "127.0.0.1", 0, ssl=context if tls else None
+    )
     running.port = running.server.sockets[0].getsockname()[1]
     try:
         yield running

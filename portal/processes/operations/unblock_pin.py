@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portal.processes import order_rows, tasks
+from portal.mail import outbox
+from portal.processes import card_letters, order_rows, tasks
 from portal.processes.operations.existing_card import accept_receipt
 from portal.store import audit, objects
 from portal.store.tables import Card
@@ -43,6 +44,7 @@ class UnblockPinOperation:
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
         """The card stays as it is; that its PIN was unblocked is in its history."""
         card = await tx.get_one(Card, order_rows.parameters_as(order, UnblockPin).card)
+        await outbox.drop(tx, context, card.id, card_letters.PIN_MAIL)  # it tells the PIN of before
         await audit.record(
             tx,
             at=context.clock(),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from email import message_from_bytes
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select
 
-from portal.config import Config
+from portal.config import Config, ConfigError
 from portal.config import Mail as MailConfig
 from portal.mail import outbox
 from portal.mail.addresses import usable
@@ -18,6 +19,7 @@ from portal.store.tables import AuditEntry, Mail, User
 from tests.support.certificates import ThrowAwayCA
 from tests.support.databases import BACKENDS
 from tests.support.mail_server import MailServer, mail_server
+from tests.support.portal_kit import running_portal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -195,6 +197,43 @@ async def test_a_secret_is_sealed_and_erased_when_it_is_too_late(kit: Kit, sende
     assert (row.state, row.last_error, row.sealed) == ("refused", "too_late", None)
 
 
+@pytest.mark.parametrize(
+    ("rights", "changes"),
+    [
+        (0o644, {"user": "portal", "password_file": True}),  # readable by everybody
+        (0o600, {"user": "portal"}),
+        (0o600, {"password_file": True}),
+        (0o600, {"sender": "portal@example.org\r\nBcc: eve@example.org"}),
+        (0o600, {"ca_file": "missing.pem"}),
+    ],
+)
+def test_settings_that_wont_do(tmp_path: Path, rights: int, changes: dict[str, Any]) -> None:
+    password = tmp_path / "password"
+    password.touch(mode=rights)
+    password.write_bytes(b"right")
+    if "password_file" in changes:
+        changes = changes | {"password_file": str(password)}
+    settings: dict[str, Any] = {"host": "127.0.0.1", "sender": "portal@example.org"}
+    mail = MailConfig(**(settings | changes))
+    config = Config(origin="https://portal.test", name="P", database="", key_file="", mail=mail)
+    with pytest.raises(ConfigError):
+        config.mail_server()
+
+
+@pytest.mark.parametrize("word", ["wrong", "right"])
+async def test_a_log_in_over_tls(kit: Kit, ca: ThrowAwayCA, tmp_path: Path, word: str) -> None:
+    await kit.person()
+    await put(kit)
+    password = tmp_path / "password"
+    password.touch(mode=0o600)
+    password.write_text(word)
+    async with mail_server(ca, tls=True) as server:
+        sender = sender_to(kit, server.port, ca, security="tls", user="portal", password_file=str(password))
+        await sender.run_due()
+    left = [row.last_error for row in await rows(kit)]
+    assert (left, len(server.mails)) == ((["login"], 0) if word == "wrong" else ([], 1))
+
+
 # --- disturbed
 
 
@@ -244,6 +283,19 @@ async def test_cut_off_in_the_middle_the_next_one_goes_over_a_new_connection(
 
 
 # --- as it should go
+
+
+async def test_the_portal_sends_by_itself_what_was_just_committed(
+    tmp_path: Path, database_url: str, ca: ThrowAwayCA, server: MailServer
+) -> None:
+    settings = MailConfig(
+        host="127.0.0.1", port=server.port, sender="portal@example.org", ca_file=str(ca.ca_file)
+    )
+    async with running_portal(tmp_path, database=database_url, mail=settings) as kit:
+        await kit.person()
+        await put(kit)
+        async with asyncio.timeout(10):
+            await server.arrived.wait()
 
 
 async def test_it_says_what_was_meant_and_its_text_is_gone(
