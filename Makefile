@@ -35,7 +35,6 @@ kills: ## kill agent, PIN window, portal and pcscd at every boundary of both jou
 tears: ## tear a physical card out, kill the agent and cut its channel at every APDU of every job; TEARS="--jobs extend --modes torn"
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.tears $(TEARS)
-	@.venv/bin/python -m tests.faults.tears --over pcscd
 
 crash-matrix: ## kill the portal and cut its database at every step of issuing, and make the CA fail in every way
 	@packaging/setup test

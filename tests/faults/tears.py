@@ -1,6 +1,6 @@
 """Tears a physical card out, kills the agent, and cuts its channel, before and after every APDU of every job.
 
-``python -m tests.faults.tears [--jobs …] [--modes …] [--every N]``
+``python -m tests.faults.tears [--jobs …] [--modes …] [--over …] [--every N]``
 
 First each job runs undisturbed, and its APDUs are counted. Then each of them is disturbed on both sides: before the
 card has it, and after the card has carried it out. The card is torn out and put back; the agent, a process of its own
@@ -21,142 +21,49 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from agent import keys_system
 from agent.trust import TrustStore
 from protocol.errors import InlayError
 from protocol.messages import (
-    Algorithm,
     Binding,
-    CardIdentity,
-    CardStep,
-    ChangePin,
-    EncodeCard,
-    KeyOrder,
-    KeySource,
-    ManagementAlgorithm,
-    ManagementKey,
     OrderState,
-    PinEntry,
-    PinPolicy,
-    Purpose,
     UnblockPin,
 )
-from tests.cards.profiles import PROFILES, SET_KEY
 from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard
+from tests.faults.tear_jobs import (
+    JOBS,
+    MODES,
+    NEW_KEY,
+    OWN_PUK,
+    PROFILE,
+    SIDES,
+    TORN,
+    Answers,
+    Job,
+    Position,
+    Row,
+)
+from tests.support import isolation
 from tests.support.agent_parts import HasReaders, folders_in, running_agent
 from tests.support.card_server import CardServer
 from tests.support.certificates import ThrowAwayCA
-from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.simulated_readers import SimulatedReaders
 from tests.support.wired_server import WiredServer
 
-Answers = list[tuple[bytes | None, bytes | None]]
-TORN: Final = "torn"
-MODES: Final = (TORN, "killed", "cut")
-SIDES: Final = ("before", "after")
-GUID: Final = "0f" * 16
-NEW_PIN, LATER_PIN = b"135790", b"246801"
-NEW_KEY: Final = bytes(range(1, 25))
-OWN_PUK: Final = b"97531864"
-PROFILE: Final = next(each for each in PROFILES if SET_KEY in each.yubico and each.chuid)
-_ENCRYPTION: Final = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
 _SECONDS: Final = 60.0
-
+OVER: Final = ("simulated", "pcscd")
 
 _UNDONE: Final = {
     "before": "undone, card as it was",
     "changing": "undone, card half done, finished by a fresh order",
     "unknown": "undone, PIN unknown and said so, set by a fresh order",
 }
-
-
-class Job(NamedTuple):
-    """Something that is ordered of a card.
-
-    Attributes:
-        encoded: the card was encoded before.
-        operation: what is ordered.
-        answers: what the person types.
-    """
-
-    encoded: bool
-    operation: EncodeCard | ChangePin | UnblockPin
-    answers: Answers
-
-
-def _job(*keys: KeyOrder, first: bool = False) -> Job:
-    fields: dict[str, Any] = {
-        "card": "card-1",
-        "driver": "piv",
-        "guid": GUID,
-        "label": "Card 7",
-        "valid_until": int(time.time()) + 10_000_000,
-        "pin": PinEntry(kind="verify"),
-        "keys": list(keys),
-        "management": ManagementKey(),
-    }
-    if first:
-        fields |= {
-            "identity": CardIdentity(previous=None, blank=True, serial=None),
-            "pin": PinEntry(kind="new", policy=PinPolicy()),
-            "steps": [CardStep.SET_PIN],
-            "management": ManagementKey(replace=[ManagementAlgorithm.AES_192]),
-            "new_puk": True,
-        }
-    answers: Answers = [(None, NEW_PIN)] if first else [(None, None), (NEW_PIN, None), (NEW_PIN, None)]
-    return Job(not first, EncodeCard(**fields), answers)
-
-
-def _kept(key: KeyOrder) -> KeyOrder:
-    return KeyOrder(key.slot, key.purpose, key.algorithm, KeySource.KEEP, key.subject)
-
-
-def _pin_job(operation: type[ChangePin] | type[UnblockPin], known: bytes, **more: Any) -> Job:
-    """Change or unblock: where the answer never came the person says that it is the new PIN, and tries anew if not."""
-    ordered = operation(
-        card="card-1", driver="piv", guid=GUID, label="Card 7", pin_policy=PinPolicy(), **more
-    )
-    typed = (known, LATER_PIN)
-    return Job(True, ordered, [(None, None), typed, (LATER_PIN, None), typed])
-
-
-JOBS: Final = {
-    "encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION, first=True),
-    "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
-    "extend": _job(_kept(AUTHENTICATION), _kept(SIGNATURE)),
-    "change PIN": _pin_job(ChangePin, NEW_PIN),
-    "unblock": _pin_job(UnblockPin, OWN_PUK, puk="typed"),
-}
-
-
-class Position(NamedTuple):
-    """Where a job is disturbed, and how."""
-
-    job: str
-    apdu: int
-    side: str
-    mode: str
-
-    def __str__(self) -> str:
-        return f"{self.job} {self.mode} {self.side} APDU {self.apdu}"
-
-
-class Row(NamedTuple):
-    """How a position ended; no faults: nothing was lost."""
-
-    position: Position
-    end: str
-    faults: list[str]
-
-    def __str__(self) -> str:
-        return "\n    ".join([f"{self.position!s:40} {self.end}", *self.faults])
 
 
 @dataclass
@@ -423,19 +330,28 @@ def main() -> int:
     parser.add_argument("--jobs", nargs="+", choices=sorted(JOBS), default=list(JOBS))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument(
-        "--over", choices=["pcscd"], help="once for each instruction, over a real pcscd with vpcd"
+        "--over",
+        nargs="+",
+        choices=OVER,
+        default=list(OVER),
+        help="at each APDU of simulated readers; once for each instruction over a real pcscd with vpcd",
     )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth position")
     options = parser.parse_args()
+    if "pcscd" in options.over:
+        isolation.enter()  # before there is a thread
     keys_system._trusted_backend = _no_backend  # type: ignore[assignment]
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a connection that was cut is no news
     with tempfile.TemporaryDirectory(prefix="tears-") as folder:
-        if options.over:
+        rows: list[Row] = []
+        if "simulated" in options.over:
+            rows += asyncio.run(tear(options.jobs, options.modes, options.every, say, Path(folder)))
+        if "pcscd" in options.over:
             from tests.faults.tears_over_pcscd import run
 
-            rows = run(options.jobs, options.modes, options.every, say, Path(folder))
-        else:
-            rows = asyncio.run(tear(options.jobs, options.modes, options.every, say, Path(folder)))
+            below = Path(folder) / "pcscd"
+            below.mkdir()
+            rows += run(options.jobs, options.modes, options.every, say, below)
     ends: dict[str, int] = {}
     for row in rows:
         ends[row.end] = ends.get(row.end, 0) + 1

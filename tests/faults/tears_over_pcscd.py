@@ -1,7 +1,8 @@
 """`tests.faults.tears` over a real pcscd with vpcd: each instruction once, in the first job that has it.
 
 The number of an APDU says nothing there, because what looks for cards sends some, too: the first APDU of an instruction
-is disturbed, whoever sends it. The agent is killed there, or its channel cut; cards are torn out in the other mode.
+is disturbed, whoever sends it. A card that was torn out is put back once pcscd has seen that it went, as by a hand: see
+`tests.support.wired_server`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults.tears import JOBS, SIDES, TORN, Card, Job, Position, Row, Tears
-from tests.support import isolation
+from tests.faults.tear_jobs import JOBS, SIDES, Job, Position, Row
+from tests.faults.tears import Card, Tears
 from tests.support.agent_parts import PcscReadersOfATest
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
@@ -50,16 +51,19 @@ class OverPcscd(Tears):
     async def _disturbed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
         disturbance, done = self._disturbance(at, watched), False
 
-        def once(instruction: int, side: str) -> bool:
+        def once(instruction: int) -> str | None:
             nonlocal done
+            if done or instruction != at.apdu:
+                return None
+            done = True
+            return disturbance(instruction)
+
+        def look(_instruction: int, _side: str) -> bool:
             watched.look()
-            if side == "before" and not done:
-                done = instruction == at.apdu
-                disturbance(instruction)
             return False
 
         server = WiredServer(watched.card, self._port)
-        server.disturb = once
+        server.tear, server.disturb = once, look
         await asyncio.to_thread(server.__enter__)
         try:
             return await self._ordered(PcscReadersOfATest(), job, at)
@@ -84,11 +88,7 @@ async def tear(
             known.update(fresh)
             tell(f"{job}: instructions {' '.join(f'{each:02X}' for each in fresh) or 'all known'}")
             plan += [
-                ByInstruction(job, each, side, mode)
-                for each in fresh
-                for side in SIDES
-                for mode in modes
-                if mode != TORN
+                ByInstruction(job, each, side, mode) for each in fresh for side in SIDES for mode in modes
             ]
         for number, at in enumerate(plan[::every]):
             portal.ca.issued.clear()
@@ -102,7 +102,6 @@ async def tear(
 def run(
     jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path
 ) -> list[Row]:
-    """Run with a pcscd of its own."""
-    isolation.enter()
+    """Run with a pcscd of its own; the test run's namespaces have been entered."""
     with PrivatePcscd(folder) as pcscd:
         return asyncio.run(tear(jobs, modes, every, tell, folder, pcscd.vpcd_port))

@@ -1,9 +1,18 @@
-"""A simulated card in a slot of vpcd that tells of every instruction before and after the card has carried it out."""
+"""A simulated card in a slot of vpcd that tells of every instruction before and after the card has carried it out.
+
+A card that is torn out comes back only when pcscd has told that it went. pcscd asks vpcd every 400 ms, and vpcd takes a
+connection that waits for the next card: one that comes sooner is in pcscd's eyes a card that never went. Where a reset
+of the card has failed meanwhile pcscd shows an empty reader at once, but counts no event until it has asked; one that
+is there again by then isn't shown at all.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Final, Self
+
+from smartcard import scard as pcsc
 
 from agent.pcsc import scard
 from tests.cards.simulated import SimulatedCard
@@ -22,14 +31,17 @@ class WiredServer:
         path: see `OVER_PCSC`.
         disturb: called with each instruction and its side, ``before`` and ``after``; what it says yes to before
             doesn't reach the card.
+        tear: asked at each instruction on which side of it the card is torn out, ``before`` or ``after``; None: it
+            stays. It is put back by itself.
     """
 
     path = OVER_PCSC
 
     def __init__(self, card: SimulatedCard, port: int) -> None:
-        self._card = card
-        self._wired = WiredCard.simulated(port, card)
-        self._wired.answer = self._answer
+        self._card, self._port = card, port
+        self._wired = self._wire()
+        self._hand: threading.Thread | None = None
+        self.tear: Callable[[int], str | None] = lambda _instruction: None
         self.disturb: Callable[[int, str], bool] = lambda _instruction, _side: False
 
     def __enter__(self) -> Self:
@@ -38,16 +50,54 @@ class WiredServer:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        if self._hand is not None:
+            self._hand.join()
         self._wired.__exit__()
         wait_until(lambda: _present() == 0, "an empty reader")
 
-    def _answer(self, apdu: bytes) -> bytes:
+    def _wire(self) -> WiredCard:
+        wired = WiredCard.simulated(self._port, self._card)
+        wired.answer = self._answer
+        return wired
+
+    def _answer(self, apdu: bytes) -> bytes | None:
+        torn = self.tear(apdu[1])
+        if torn == "before":
+            self._tear_out()
+            return None
         if self.disturb(apdu[1], "before"):
             return _NEVER_HEARD
         answer = self._card.transmit(apdu)
         self.disturb(apdu[1], "after")
-        return answer
+        if torn is None:
+            return answer
+        self._tear_out()
+        return None
+
+    def _tear_out(self) -> None:
+        self._card.reset()
+        self._hand = threading.Thread(target=self._put_back, args=(_events(),))
+        self._hand.start()
+
+    def _put_back(self, events: int) -> None:
+        wait_until(lambda: _events() > events and _present() == 0, "an empty reader")
+        self._wired.__exit__()
+        self._wired = self._wire()
+        self._wired.__enter__()
 
 
 def _present() -> int:
     return sum(reader.present for reader in scard.list_readers())
+
+
+def _events() -> int:
+    """How often cards have come and gone, as pcscd counts it: the upper half of each reader's state."""
+    _, context = pcsc.SCardEstablishContext(pcsc.SCARD_SCOPE_USER)
+    try:
+        _, names = pcsc.SCardListReaders(context, [])
+        _, states = pcsc.SCardGetStatusChange(
+            context, 0, [(name, pcsc.SCARD_STATE_UNAWARE) for name in names]
+        )
+        return sum(event >> 16 for _, event, _ in states)
+    finally:
+        pcsc.SCardReleaseContext(context)

@@ -1,0 +1,122 @@
+"""What `tests.faults.tears` disturbs: the jobs, the positions in them, and how each of those ended.
+
+`JOBS` is the one place where a job is registered: an operation on a physical card, whether the card was encoded before,
+and what the person types.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, NamedTuple
+
+from protocol.messages import (
+    Algorithm,
+    CardIdentity,
+    CardStep,
+    ChangePin,
+    EncodeCard,
+    KeyOrder,
+    KeySource,
+    ManagementAlgorithm,
+    ManagementKey,
+    Operation,
+    PinEntry,
+    PinPolicy,
+    Purpose,
+    UnblockPin,
+)
+from tests.cards.profiles import PROFILES, SET_KEY
+from tests.support.fake_order import AUTHENTICATION, SIGNATURE
+
+Answers = list[tuple[bytes | None, bytes | None]]
+TORN: Final = "torn"
+MODES: Final = (TORN, "killed", "cut")
+SIDES: Final = ("before", "after")
+GUID: Final = "0f" * 16
+NEW_PIN, LATER_PIN = b"135790", b"246801"
+NEW_KEY: Final = bytes(range(1, 25))
+OWN_PUK: Final = b"97531864"
+PROFILE: Final = next(each for each in PROFILES if SET_KEY in each.yubico and each.chuid)
+_ENCRYPTION: Final = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
+
+
+class Job(NamedTuple):
+    """Something that is ordered of a card.
+
+    Attributes:
+        encoded: the card was encoded before.
+        operation: what is ordered.
+        answers: what the person types.
+    """
+
+    encoded: bool
+    operation: Operation
+    answers: Answers
+
+
+def _job(*keys: KeyOrder, first: bool = False) -> Job:
+    fields: dict[str, Any] = {
+        "card": "card-1",
+        "driver": "piv",
+        "guid": GUID,
+        "label": "Card 7",
+        "valid_until": int(time.time()) + 10_000_000,
+        "pin": PinEntry(kind="verify"),
+        "keys": list(keys),
+        "management": ManagementKey(),
+    }
+    if first:
+        fields |= {
+            "identity": CardIdentity(previous=None, blank=True, serial=None),
+            "pin": PinEntry(kind="new", policy=PinPolicy()),
+            "steps": [CardStep.SET_PIN],
+            "management": ManagementKey(replace=[ManagementAlgorithm.AES_192]),
+            "new_puk": True,
+        }
+    answers: Answers = [(None, NEW_PIN)] if first else [(None, None), (NEW_PIN, None), (NEW_PIN, None)]
+    return Job(not first, EncodeCard(**fields), answers)
+
+
+def _kept(key: KeyOrder) -> KeyOrder:
+    return KeyOrder(key.slot, key.purpose, key.algorithm, KeySource.KEEP, key.subject)
+
+
+def _pin_job(operation: type[ChangePin] | type[UnblockPin], known: bytes, **more: Any) -> Job:
+    """Change or unblock: where the answer never came the person says that it is the new PIN, and tries anew if not."""
+    ordered = operation(
+        card="card-1", driver="piv", guid=GUID, label="Card 7", pin_policy=PinPolicy(), **more
+    )
+    typed = (known, LATER_PIN)
+    return Job(True, ordered, [(None, None), typed, (LATER_PIN, None), typed])
+
+
+JOBS: Final = {
+    "encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION, first=True),
+    "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
+    "extend": _job(_kept(AUTHENTICATION), _kept(SIGNATURE)),
+    "change PIN": _pin_job(ChangePin, NEW_PIN),
+    "unblock": _pin_job(UnblockPin, OWN_PUK, puk="typed"),
+}
+
+
+class Position(NamedTuple):
+    """Where a job is disturbed, and how."""
+
+    job: str
+    apdu: int
+    side: str
+    mode: str
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.mode} {self.side} APDU {self.apdu}"
+
+
+class Row(NamedTuple):
+    """How a position ended; no faults: nothing was lost."""
+
+    position: Position
+    end: str
+    faults: list[str]
+
+    def __str__(self) -> str:
+        return "\n    ".join([f"{self.position!s:40} {self.end}", *self.faults])
