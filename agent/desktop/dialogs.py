@@ -124,14 +124,13 @@ class Dialogs:
         self._shell.settle()
         if not same_page:
             self._appear()
-        elif kind == "choose":
-            self._tell({"event": "shown", "page": kind})
 
     def _show_choice(self, message: messages.Choose, *, anew: bool) -> None:
         if anew or self._choice is None or message["note"] is None:
             self._choice = card_pages.ChoosePage(self._shell, message, self._chosen, self._leave)
         else:
             self._choice.show(message)
+            self._tell({"event": "shown", "page": self._page})
 
     def _appear(self) -> None:
         """Map the window; pages that a person must act upon come to the front."""
