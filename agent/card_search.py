@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.pcsc.deadline import look_at
@@ -56,6 +56,10 @@ class Wanted:
             and (self.driver is None or kind.driver == self.driver)
         )
 
+    def is_named_by(self, shown: Evidence) -> bool:
+        """Whether a card that meets it can't be another one."""
+        return self.guid is not None or self.serial is not None
+
 
 @dataclass(frozen=True, slots=True)
 class WantedIdentity:
@@ -75,11 +79,19 @@ class WantedIdentity:
         """Whether a card is the one."""
         return kind.driver == self.driver and (shown.guid == self.guid or self._is_to_get_it(shown))
 
+    def is_named_by(self, shown: Evidence) -> bool:
+        """Whether a card that meets it can't be another one: by its GUID, or by the serial number printed on it."""
+        wanted = self.identity
+        if shown.guid == self.guid or wanted is None:
+            return True
+        by_serial = wanted.serial is not None and _serial(shown) == wanted.serial
+        return by_serial or (wanted.previous is not None and shown.guid == wanted.previous)
+
     def _is_to_get_it(self, shown: Evidence) -> bool:
-        wanted, has = self.identity, shown.capabilities
+        wanted = self.identity
         if wanted is None:
             return False
-        serial = None if has is None or has.serial is None else str(has.serial)
+        serial = _serial(shown)
         if serial is not None and wanted.serial is not None:
             return serial == wanted.serial  # it is printed on the card: nothing else tells more
         return (wanted.previous is not None and shown.guid == wanted.previous) or (
@@ -110,12 +122,24 @@ class WantedAgain:
             and (self.serial is None or (has is not None and has.serial == self.serial))
         )
 
+    def is_named_by(self, shown: Evidence) -> bool:
+        """Whether a card that meets it can't be another one."""
+        return self.serial is not None or shown.guid is not None
+
 
 class Criterion(Protocol):
     """Which card it has to be."""
 
     def is_met_by(self, shown: Evidence, kind: CardKind) -> bool:
         """Whether a card is the one."""
+
+    def is_named_by(self, shown: Evidence) -> bool:
+        """Whether a card that meets it can't be another one, so that nobody has to say which."""
+
+
+def _serial(shown: Evidence) -> str | None:
+    has = shown.capabilities
+    return None if has is None or has.serial is None else str(has.serial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +151,31 @@ class FoundCard:
         shown: what it showed; None when it couldn't be looked at.
         kind: which entry of the card map it is of; None when it is of none.
         problem: why it isn't the one: ``card_other``, ``card_not_supported``, ``pcsc_…``; None when it is.
+        named: what is wanted names this very card.
+        inserted: how often a card had been put into the reader when this one was, since somebody watches.
+        count: PC/SC's count of the reader's events then; None: not known.
+        picked: a person has said that it is the one.
     """
 
     reader: str
     shown: Evidence | None
     kind: CardKind | None
     problem: InlayError | None
+    named: bool = False
+    inserted: int = 0
+    count: int | None = None
+    picked: bool = False
+
+    @property
+    def place(self) -> str:
+        """Stands for this card until it is taken out, and never for another."""
+        return f"{self.inserted}.{self.count} {self.reader}"
 
     @property
     def told(self) -> tuple[object, ...]:
         """What is told of it: two findings that tell the same are the same."""
-        return self.reader, self.shown, self.kind, None if self.problem is None else self.problem.code
+        problem = None if self.problem is None else self.problem.code
+        return self.reader, self.shown, self.kind, problem, self.inserted, self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +196,11 @@ class Sight:
     def fitting(self) -> tuple[FoundCard, ...]:
         """The cards that are the one; with several, a person has to choose."""
         return tuple(card for card in self.cards if card.problem is None)
+
+    @property
+    def candidates(self) -> tuple[FoundCard, ...]:
+        """Of those that fit the ones that are named; all of them where none is."""
+        return tuple(card for card in self.fitting if card.named) or self.fitting
 
 
 Look = Callable[[str, frozenset[bytes]], "Evidence"]
@@ -255,7 +298,11 @@ class CardSearch:
         known = self._known.get(reader.name)
         if known is not None and known[0] == mark:
             return known[1]
-        found = await self._examine(reader, mark)
+        found = replace(
+            await self._examine(reader, mark),
+            inserted=seen.insertions.get(reader.name, 0),
+            count=reader.count,
+        )
         self._known[reader.name] = (mark, found)
         return found
 
@@ -277,7 +324,8 @@ class CardSearch:
             unknown = InlayError("card_not_supported", atr=shown.atr.hex().upper())
             return FoundCard(reader.name, shown, None, unknown)
         fits = self._wanted.is_met_by(shown, chosen[0])
-        return FoundCard(reader.name, shown, chosen[0], None if fits else InlayError("card_other"))
+        named = fits and self._wanted.is_named_by(shown)
+        return FoundCard(reader.name, shown, chosen[0], None if fits else InlayError("card_other"), named)
 
     def _begin_to_look(self, reader: str) -> asyncio.Future[Evidence]:
         """Look in a thread that nobody has to wait for: another program may keep the card for hours."""

@@ -117,14 +117,16 @@ class CardChoice:
     """One card to choose from.
 
     Attributes:
-        card: name of its file.
+        card: what the answer names it by: the name of its file, or of a card in a reader until it is taken out.
         label: what it is called.
         detail: what tells it from others: serial, account, or why it can't be used.
+        usable: it can be chosen; else it is only shown.
     """
 
     card: str
     label: str
     detail: str
+    usable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +259,15 @@ class WindowSession(Protocol):
             WindowFailed: the window's process died.
         """
 
-    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
+    async def choose(self, title: str, cards: Sequence[CardChoice], note: str | None = None) -> str:
         """Let the person choose one of several cards; its name.
+
+        Args:
+            title: heading of the page.
+            cards: what there is.
+            note: with one, the list follows what is there: none is chosen beforehand, and when this is called again
+                the list changes in its place and keeps what was chosen while that is there. An answer to an earlier
+                list may come: see that what it names is there.
 
         Raises:
             UserCancelled: Cancel, Escape, or the window closed.

@@ -32,7 +32,7 @@ class QuietWindow:
         """
         raise NoDisplay
 
-    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
+    async def choose(self, title: str, cards: Sequence[CardChoice], note: str | None = None) -> str:
         """Nobody can be asked.
 
         Raises:

@@ -97,7 +97,7 @@ class ReturningCard:
         self._card: PivCard | None = None
         self._pad: PadEntry | None = None
         self._taken: WantedAgain | None = None
-        self._waited = False
+        self._waited = self._picked = False
         self.serial: str | None = None
         """what the card says its serial number is, decimal"""
         self.changed = False
@@ -345,20 +345,25 @@ class ReturningCard:
         ordered, seconds = self._ordered, self._context.order.resume_within
         wanted: Criterion = self._taken or WantedIdentity(ordered.guid, ordered.identity, ordered.driver)
         window, back = self._context.window, self._taken is not None
-        waiting = self._readers.wait(window, wanted, ordered.label, self._say_seen, back=back)
+        ask = self._picked and not self.told_apart  # it may be another one: who has picked it says so again
+        waiting = self._readers.wait(window, wanted, ordered.label, self._say_seen, back=back, ask=ask)
         try:
             async with asyncio.timeout(seconds):
-                return await self._context.guard(waiting)
+                found = await self._context.guard(waiting)
         except TimeoutError:
             raise InlayError("timeout", seconds=seconds) from None
+        self._picked = self._picked or found.picked
+        self._waited = self._waited or found.picked
+        return found
 
     async def _open(self, found: FoundCard) -> InlayError | None:
         """Take the card up; why it went again, or None."""
         seen, guid = found.shown, self._ordered.guid
         has = None if seen is None else seen.guid
-        session = self._readers.session(found.reader)
+        session = self._readers.session(found)
         try:
-            await self._show("The card is there. Leave it in the reader.", can_cancel=not self.changed)
+            there = f"The card “{self._ordered.label}” is in the reader “{found.reader}”. Leave it there."
+            await self._show(there, can_cancel=not self.changed)
             await session.open()
             application = await session.run(piv_select.select)
             await _see_that_it_is(session, {guid, has})

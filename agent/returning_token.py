@@ -364,7 +364,9 @@ class ReturningToken:
         return self._driver
 
     async def _take(self, driver: Driver, token: Token) -> None:
-        await self._show("The card is there. Leave it in the reader.", can_cancel=not self.changed)
+        await self._show(
+            f"The card “{self._ordered.label}” is there. Leave it in the reader.", can_cancel=not self.changed
+        )
         if not token.initialised:
             if not self.may_be_blank:
                 raise InlayError("pkcs11_not_initialised")

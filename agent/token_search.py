@@ -27,6 +27,10 @@ class HasModule:
         """Whether a card may be the one."""
         return kind.driver == "pkcs11"
 
+    def is_named_by(self, shown: Evidence) -> bool:
+        """Only its module knows which card it is."""
+        return False
+
 
 async def find_token(
     search: CardSearch, guid: str, label: str, show: WhatIsSeen, *, back: bool = False

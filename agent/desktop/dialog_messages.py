@@ -99,13 +99,15 @@ class ChoiceFields(TypedDict):
     card: str
     label: str
     detail: str
+    usable: bool
 
 
 class Choose(TypedDict):
-    """Cards to choose one from, at least one."""
+    """Cards to choose one from; with a ``note`` the list follows what is there, else there is at least one."""
 
     show: Literal["choose"]
     title: str
+    note: str | None
     cards: list[ChoiceFields]
 
 

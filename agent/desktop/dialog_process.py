@@ -198,9 +198,9 @@ class WindowProcess:
         """See `agent.ports.WindowSession.ask`."""
         return await self._consented(page_messages.consent_message(prompt))
 
-    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
-        """See `agent.ports.CardWindow.choose`."""
-        return str(await self._answered(page_messages.choose_message(title, cards)))
+    async def choose(self, title: str, cards: Sequence[CardChoice], note: str | None = None) -> str:
+        """See `agent.ports.WindowSession.choose`."""
+        return str(await self._answered(page_messages.choose_message(title, cards, note)))
 
     async def show_card(self, sheet: CardSheet) -> str | None:
         """See `agent.ports.CardWindow.show_card`."""

@@ -51,6 +51,7 @@ class Dialogs:
         self._working = ""
         self._can_cancel = True
         self._progress: pages.ProgressPage | None = None
+        self._choice: card_pages.ChoosePage | None = None
         self._shell = Shell(root, theme)
         root.protocol("WM_DELETE_WINDOW", self._leave)
         root.tk.createfilehandler(control, tk.READABLE, lambda _file, _mask: self._readable())
@@ -111,7 +112,7 @@ class Dialogs:
         elif kind == "details":
             pages.DetailsPage(self._shell, message, self._receive_puk(message["has_puk"]), self._leave)
         elif kind == "choose":
-            card_pages.ChoosePage(self._shell, message, self._chosen, self._leave)
+            self._show_choice(message, anew=not same_page)
         elif kind == "card":
             card_pages.CardPage(self._shell, message, self._acted, self._leave)
         elif kind == "done":
@@ -123,6 +124,13 @@ class Dialogs:
         self._shell.settle()
         if not same_page:
             self._appear()
+
+    def _show_choice(self, message: messages.Choose, *, anew: bool) -> None:
+        if anew or self._choice is None or message["note"] is None:
+            self._choice = card_pages.ChoosePage(self._shell, message, self._chosen, self._leave)
+        else:
+            self._choice.show(message)
+            self._tell({"event": "shown", "page": self._page})
 
     def _appear(self) -> None:
         """Map the window; pages that a person must act upon come to the front."""

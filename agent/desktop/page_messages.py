@@ -77,13 +77,20 @@ def failure_message(error: InlayError) -> messages.Failure:
     }
 
 
-def choose_message(title: str, cards: Sequence[CardChoice]) -> messages.Choose:
+def choose_message(title: str, cards: Sequence[CardChoice], note: str | None = None) -> messages.Choose:
     """The message of the page where a card is chosen."""
     return {
         "show": "choose",
         "title": clean(title),
+        "note": _clean(note),
         "cards": [
-            {"card": item.card, "label": clean(item.label), "detail": clean(item.detail)} for item in cards
+            {
+                "card": item.card,
+                "label": clean(item.label),
+                "detail": clean(item.detail),
+                "usable": item.usable,
+            }
+            for item in cards
         ],
     }
 

@@ -40,6 +40,7 @@ class TerminalSession:
     def __init__(self, consent: messages.Consent | None, tty: int) -> None:
         self._consent = consent
         self._tty = tty
+        self._numbers: dict[str, int] = {}
         self._closed = asyncio.Event()
         self._failure: InteractionError | None = None
 
@@ -113,19 +114,24 @@ class TerminalSession:
         if bytes(answer).strip().lower() != word.encode():
             raise self._cancelled("consent")
 
-    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
-        """See `agent.ports.CardWindow.choose`."""
+    async def choose(self, title: str, cards: Sequence[CardChoice], note: str | None = None) -> str:
+        """See `agent.ports.WindowSession.choose`; no number ever stands for another card than it did before."""
         self._check()
-        message = page_messages.choose_message(title, cards)
-        self._write("", f"  {message['title']}", "")
-        for number, card in enumerate(message["cards"], 1):
-            self._write(f"  {number:3}  {card['label']}", f"       {card['detail']}")
+        message = page_messages.choose_message(title, cards, note)
+        self._write("", f"  {message['title']}", *([f"  {message['note']}"] if message["note"] else []), "")
+        numbered: dict[int, str] = {}
+        for card in message["cards"]:
+            number = ""
+            if card["usable"]:
+                given = self._numbers.setdefault(card["card"], len(self._numbers) + 1)
+                numbered[given], number = card["card"], str(given)
+            self._write(f"  {number:>3}  {card['label']}", f"       {card['detail']}")
         while True:
             answer = bytes(await self._ask("  Which card? Type its number (an empty line cancels): ")).strip()
             if not answer:
                 raise self._cancelled("choose")
-            if answer.isdigit() and len(answer) < 4 and 1 <= int(answer) <= len(cards):
-                return cards[int(answer) - 1].card
+            if answer.isdigit() and len(answer) < 4 and int(answer) in numbered:
+                return numbered[int(answer)]
             self._write("  There is no such number.")
 
     async def show_card(self, sheet: CardSheet) -> str | None:

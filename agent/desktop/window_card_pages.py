@@ -15,24 +15,64 @@ FIELD_WIDTH = 12
 
 
 class ChoosePage:
-    """Several cards, one of which is meant."""
+    """Several cards, one of which is meant; a list with a note follows what is there, and can be shown anew."""
 
     def __init__(
         self, shell: Shell, message: messages.Choose, choose: Callable[[str], None], cancel: Action
     ) -> None:
         shell.clear(f"{message['title']} - Inlay")
+        self._shell = shell
         column = Column(shell, shell.body)
         column.heading(message["title"])
-        column.text("Which card?", colour=shell.theme.palette.quiet, below=6)
-        chosen = tk.StringVar(shell.root, message["cards"][0]["card"])
-        buttons = [_choice(shell, column, card, chosen) for card in message["cards"]]
-        for key, step in (("<Down>", 1), ("<Up>", -1)):
-            for place, button in enumerate(buttons):
-                target = buttons[(place + step) % len(buttons)]
-                button.bind(key, partial(_choose_next, target))
+        self._note = column.text("", colour=shell.theme.palette.quiet, below=6)
+        frame = tk.Frame(column.parent, background=column.parent["background"])
+        self._list = Column(shell, frame, margin=0)
+        column.add(frame)
         column.text("", below=10)
-        shell.buttons(escape=("Cancel", cancel), default=("Continue", lambda: choose(chosen.get())))
-        shell.first = buttons[0]
+        self._chosen = tk.StringVar(shell.root)
+        self._buttons: dict[str, ttk.Radiobutton] = {}
+        self._leave, self._go_on = shell.buttons(
+            escape=("Cancel", cancel), default=("Continue", lambda: choose(self._chosen.get()))
+        )
+        self._chosen.trace_add("write", lambda *_: self._allow())
+        if message["note"] is None:
+            self._chosen.set(
+                message["cards"][0]["card"]
+            )  # what was put in by nobody just now can be proposed
+        self.show(message)
+
+    def show(self, message: messages.Choose) -> None:
+        """Show what is there now. What was chosen stays chosen while it is there, and nothing is in its place."""
+        focused = self._shell.root.focus_get()
+        held = next((card for card, button in self._buttons.items() if button is focused), None)
+        inside = held is not None or not self._buttons
+        for widget in self._list.parent.winfo_children():
+            widget.destroy()
+        self._note.configure(text=message["note"] or "Which card?")
+        self._buttons = {}
+        for card in message["cards"]:
+            button = _choice(self._shell, self._list, card, self._chosen)
+            if button is not None:
+                self._buttons[card["card"]] = button
+        for key, step in (("<Down>", 1), ("<Up>", -1)):
+            for button in self._buttons.values():
+                button.bind(key, partial(self._move, step, button))
+        if self._chosen.get() not in self._buttons:
+            self._chosen.set("")
+        self._allow()
+        first = self._buttons.get(held or self._chosen.get()) or next(iter(self._buttons.values()), None)
+        self._shell.first = first or self._leave
+        if inside or focused is self._go_on:
+            self._shell.first.focus_set()
+
+    def _allow(self) -> None:
+        self._go_on.state(["!disabled" if self._chosen.get() else "disabled"])
+
+    def _move(self, step: int, here: ttk.Radiobutton, event: tk.Event[tk.Misc]) -> str:
+        """To the next card; the first time to the one that has the focus."""
+        buttons = list(self._buttons.values())
+        target = buttons[(buttons.index(here) + step) % len(buttons)] if self._chosen.get() else here
+        return _choose_next(target, event)
 
 
 class CardPage:
@@ -93,23 +133,36 @@ def certificate_panel(shell: Shell, column: Column, certificate: messages.Certif
 
 def _choice(
     shell: Shell, column: Column, card: messages.ChoiceFields, chosen: tk.StringVar
-) -> ttk.Radiobutton:
-    """One card to choose: its button, and label and detail beside it, which choose it, too."""
+) -> ttk.Radiobutton | None:
+    """One card: its button, and label and detail beside it, which choose it, too; no button where it can't be used."""
     ground = column.parent["background"]
     frame = tk.Frame(column.parent, background=ground)
     frame.columnconfigure(1, weight=1)
+    quiet = shell.theme.palette.quiet
     button = ttk.Radiobutton(frame, variable=chosen, value=card["card"])
-    button.grid(row=0, column=0, sticky="n", padx=(0, shell.theme.px(4)))
+    if card["usable"]:
+        button.grid(row=0, column=0, sticky="n", padx=(0, shell.theme.px(4)))
+    else:
+        frame.columnconfigure(0, minsize=button.winfo_reqwidth() + shell.theme.px(4))
     texts = tk.Frame(frame, background=ground)
     texts.grid(row=0, column=1, sticky="ew")
     beside = Column(shell, texts, margin=0)
     for label in (
-        beside.text(card["label"], font="SunValleyBodyStrongFont", above=4),
-        beside.text(card["detail"], colour=shell.theme.palette.quiet),
+        beside.text(
+            card["label"],
+            font="SunValleyBodyStrongFont",
+            colour=None if card["usable"] else quiet,
+            above=4,
+        ),
+        beside.text(card["detail"], colour=quiet),
     ):
-        label.bind("<Button-1>", partial(_choose_next, button))
+        if card["usable"]:
+            label.bind("<Button-1>", partial(_choose_next, button))
     column.add(frame, above=6, below=6)
-    return button
+    if card["usable"]:
+        return button
+    button.destroy()
+    return None
 
 
 def _choose_next(button: ttk.Radiobutton, _event: tk.Event[tk.Misc]) -> str:

@@ -57,6 +57,10 @@ class _AnyCard(NamedTuple):
         """Whether a card is one."""
         return kind.driver == self.driver and shown.capabilities is not None
 
+    def is_named_by(self, shown: Evidence) -> bool:
+        """Any will do: with several the person says which."""
+        return False
+
 
 class ReadCardHandler:
     """The operation *read card*; see ``agent.order_ports.OrderHandler``."""
@@ -112,7 +116,7 @@ class ReadCardHandler:
 
         for attempt in range(_IN_A_ROW):
             found = await self._readers.wait(context.window, _AnyCard(driver), "that is to be read", show)
-            await show("Reading the card. Leave it in the reader.")
+            await show(f"Reading the card in the reader “{found.reader}”. Leave it there.")
             try:
                 return await self._reading(found)
             except InlayError as error:
@@ -125,7 +129,7 @@ class ReadCardHandler:
         able = None if seen is None else seen.capabilities
         if seen is None or able is None or found.kind is None:
             raise InlayError("card_not_supported", atr="")
-        async with self._readers.session(found.reader) as session:
+        async with self._readers.session(found) as session:
             read: _Objects = await session.run(read_objects)
         told: dict[str, Any] = {} if able.serial is None else {"serial": str(able.serial)}
         return CardReading(

@@ -92,6 +92,14 @@ class Context:
             for name, event, atr in states
         ]
 
+    def event_count(self, reader: str) -> int | None:
+        """See the function of this name."""
+        code, states = scard.SCardGetStatusChange(self._handle, 0, [(reader, scard.SCARD_STATE_UNAWARE)])
+        if code in _NO_READERS:
+            return None
+        _check(code)
+        return int(states[0][1]) >> 16
+
     def connect(self, reader: str, *, owned: bool = False) -> Connection:
         """Connect to the card in a reader, shared with other programs.
 
@@ -289,6 +297,16 @@ def connect(reader: str) -> Connection:
     except BaseException:
         context.close()
         raise
+
+
+def event_count(reader: str) -> int | None:
+    """PC/SC's count of a reader's events: it moves with each card that comes or goes; None: there is no such reader.
+
+    Raises:
+        InlayError: ``pcsc_no_service``, ``pcsc_failed``.
+    """
+    with Context() as context:
+        return context.event_count(reader)
 
 
 def list_readers() -> list[ReaderState]:

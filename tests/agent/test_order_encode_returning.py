@@ -264,7 +264,7 @@ async def test_once_the_card_is_back_the_window_says_so_and_before_it_what_closi
     readers.put(card)
     assert await ending == "finished"
     after = window.texts[window.texts.index(waiting) + 1 :]
-    assert "is there" in after[0]
+    assert "is in the reader “One”" in after[0]
     assert not any(window.cancellable[-len(after) :])
 
 

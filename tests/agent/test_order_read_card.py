@@ -112,3 +112,17 @@ async def test_every_kind_of_card_tells_what_it_is_and_no_try_is_spent(
     receipt = portal.orders[CODE].receipt
     assert receipt is not None
     assert receipt.guid == (GUID if profile.chuid else "0" * 32)
+
+
+async def test_with_several_cards_the_person_says_which_is_read(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.readers.append("Three")
+    readers.put(personalised(), "One")
+    readers.put(personalised(guid="ee" * 16), "Two")
+    agent.windows.choice = 1
+    assert await order(agent, portal) == "finished"
+    assert reading(portal).guid == "ee" * 16
+    rows = agent.windows.opened[-1].choices[0]
+    assert [(row.label, row.usable) for row in rows] == [("One", True), ("Two", True), ("Three", False)]
+    assert rows[2].detail == "No card is in it."

@@ -87,7 +87,7 @@ class _Readers:
         def connect(reader: str) -> CardConnection:
             return CardConnection(_Link(self._path, "session"), reader)
 
-        return CardReaders(ReaderWatch(_Monitor), machine, look=look_at, connect=connect)
+        return CardReaders(ReaderWatch(_Monitor), machine, look=look_at, connect=connect, count=None)
 
 
 class _Monitor:

@@ -52,6 +52,8 @@ class FakeWindow:
     given: list[Consented] = field(default_factory=list)
     choices: list[tuple[CardChoice, ...]] = field(default_factory=list)
     choice: int = 0
+    picks: asyncio.Queue[str] | None = None
+    """what the person picks, when; None: `choice` at once"""
     sheets: list[CardSheet] = field(default_factory=list)
     action: str | None = None
     done: tuple[str, tuple[str, ...]] | None = None
@@ -84,10 +86,14 @@ class FakeWindow:
         self.given.append(given)
         return given
 
-    async def choose(self, title: str, cards: Sequence[CardChoice]) -> str:
+    async def choose(self, title: str, cards: Sequence[CardChoice], note: str | None = None) -> str:
         self.choices.append(tuple(cards))
+        if note is not None:
+            self.texts.append(note)
         await self._show("choose")
-        return cards[self.choice].card
+        if self.picks is None:
+            return cards[self.choice].card
+        return await self.picks.get()
 
     async def show_card(self, sheet: CardSheet) -> str | None:
         self.sheets.append(sheet)

@@ -120,7 +120,13 @@ class SimulatedReaders:
 
     def card_readers(self, machine: Path) -> CardReaders:
         """What the agent's core gets."""
-        return CardReaders(ReaderWatch(self._monitor), machine, look=self._look_at, connect=self._connect)
+        return CardReaders(
+            ReaderWatch(self._monitor),
+            machine,
+            look=self._look_at,
+            connect=self._connect,
+            count=self.insertions.get,
+        )
 
     def card_in(self, reader: str) -> SimulatedCard:
         """The card in a reader."""

@@ -117,6 +117,37 @@ async def test_a_card_is_chosen_by_arrows(person: Person, keys: tuple[str, ...],
     assert await asyncio.wait_for(choosing, 20) == CHOICES[chosen].card
 
 
+async def test_a_list_that_follows_readers_keeps_a_choice_only_while_its_card_is_there(
+    person: Person,
+) -> None:
+    def rows(one: str, two: str) -> list[CardChoice]:
+        return [
+            CardChoice(one, "One", "PIV card, serial 1"),
+            CardChoice("- Three", "Three", "No card is in it.", usable=False),
+            CardChoice(two, "Two", "PIV card, blank"),
+        ]
+
+    async def showing(cards: list[CardChoice]) -> asyncio.Task[str]:
+        person.window._page = None
+        task = asyncio.create_task(person.window.choose("Which card is it?", cards, "Pick the card."))
+        await person.sees("choose")
+        return task
+
+    choosing = await showing(rows("1 One", "2 Two"))
+    await person.presses("Return", "Down", "Down")  # Return chooses nothing: nothing is chosen beforehand
+    choosing.cancel()
+    choosing = await showing(rows("3 One", "2 Two"))
+    await person.presses("Return")
+    assert await asyncio.wait_for(choosing, 20) == "2 Two"
+    choosing = await showing(rows("3 One", "4 Two"))
+    await person.presses("Return", "Up", "Down", "Return")  # what was chosen went: the first key chooses anew
+    assert await asyncio.wait_for(choosing, 20) == "4 Two"
+    choosing = await showing([replace(row, usable=False) for row in rows("3 One", "4 Two")])
+    await person.presses("Return", "Escape")
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(choosing, 20)
+
+
 async def test_nothing_is_chosen_by_closing(person: Person) -> None:
     choosing = asyncio.create_task(person.window.choose("Delete a card", CHOICES))
     await person.sees("choose")

@@ -281,6 +281,27 @@ async def test_a_card_is_chosen_by_its_number(terminal: Terminal) -> None:
     assert session.failure is not None
 
 
+async def test_a_number_never_stands_for_another_card_than_before(terminal: Terminal) -> None:
+    session = await Windows().open_cards(UserEnvironment({}, tty=terminal.theirs))
+    stays = CardChoice("2 Two", "Two", "PIV card, blank")
+    empty = CardChoice("- Three", "Three", "No card is in it.", usable=False)
+    first = [CardChoice("1 One", "One", "PIV card, blank"), stays, empty]
+    choosing = asyncio.create_task(session.choose("Which card is it?", first, "Pick the card."))
+    await terminal.sees("Pick the card.")
+    await terminal.sees("Type its number")
+    choosing.cancel()
+    await asyncio.gather(choosing, return_exceptions=True)
+    again = [CardChoice("3 One", "One", "PIV card, blank"), stays, empty]
+    choosing = asyncio.create_task(session.choose("Which card is it?", again, "Pick the card."))
+    await terminal.sees("3  One")
+    await terminal.sees("Type its number")
+    terminal.types("1\n")
+    await terminal.sees("There is no such number.")
+    await terminal.sees("Type its number")
+    terminal.types("2\n")
+    assert await asyncio.wait_for(choosing, 10) == "2 Two"
+
+
 async def test_a_card_is_shown_whole(terminal: Terminal) -> None:
     session = await Windows().open_cards(UserEnvironment({}, tty=terminal.theirs))
     sheet = CardSheet("Card", (("Serial", "4711"),), "The PIN is blocked.", CARD.certificates)

@@ -295,6 +295,16 @@ async def choose(window: WindowProcess) -> object:
     return await window.choose("Change the PIN of a card", CHOICES)
 
 
+async def pick_reader(window: WindowProcess) -> object:
+    rows = (
+        CardChoice("1", "Example reader 00 00", "PIV card, serial 1193427561"),
+        CardChoice("2", "Example reader 01 00", "PIV card, blank"),
+        CardChoice("3", "Example reader 02 00", "No card is in it.", usable=False),
+        CardChoice("4", "Example reader 03 00", str(InlayError("pcsc_card_mute")), usable=False),
+    )
+    return await window.choose("Which card is it?", rows, f"Pick the card for “{ENCODED.label}”.")
+
+
 async def done(window: WindowProcess) -> object:
     await window.show_done("The PIN is changed", NOTES)
     await window.wait_closed()
@@ -308,6 +318,7 @@ CARD_SCENES: dict[str, CardScene] = {
     "delete": delete,
     "renew": renew,
     "choose": choose,
+    "pick-reader": pick_reader,
     "encode": encode,
     "another-card": another_card,
     "half-done": half_done,
