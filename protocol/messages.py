@@ -21,9 +21,11 @@ from protocol.operations import (
 )
 from protocol.operations import (
     Authenticate as Authenticate,
+    BlockCard as BlockCard,
     CardIdentity as CardIdentity,
     CardStep as CardStep,
     ChangePin as ChangePin,
+    ChangePuk as ChangePuk,
     CreateVirtualCard as CreateVirtualCard,
     DeleteVirtualCard as DeleteVirtualCard,
     EncodeCard as EncodeCard,
@@ -33,6 +35,7 @@ from protocol.operations import (
     PinEntry as PinEntry,
     Sign as Sign,
     UnblockPin as UnblockPin,
+    VerifyPin as VerifyPin,
 )
 from protocol.page_messages import (
     CompletionParams as CompletionParams,
@@ -346,7 +349,7 @@ class Proceed(Message, frozen=True):
     pin: CompactJwe | None = None
     """the PIN that the card gets, to the order's ephemeral key, where the portal gives it (``PinEntry``)"""
     new_puk: CompactJwe | None = None
-    """the PUK that the card gets (``EncodeCard.new_puk``), to the order's ephemeral key"""
+    """the PUK that the card gets (``EncodeCard.new_puk``, ``ChangePuk``), to the order's ephemeral key"""
     puk_unsure: bool = False
     """an earlier order may have given the card ``new_puk`` already; else it has ``puk``"""
 
