@@ -29,7 +29,9 @@ class BlockCardInReader(CardProcess):
 
     name = "CardsProcBlock"
     title = "Block card"
-    description = "Makes PIN and PUK of this Locked card unusable on the card itself. Only encoding it anew undoes that."
+    description = (
+        "Makes PIN and PUK of this card unusable on the card itself. Only encoding it anew undoes that."
+    )
     role = Role.OPERATOR
     target = Target(
         frozenset({ObjectKind.CARD, ObjectKind.TEMPORARY_CARD}),

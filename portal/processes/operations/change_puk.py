@@ -1,4 +1,4 @@
-"""The operation *change PUK* of a physical card: the portal draws another, and keeps the one that the card has in the end.
+"""The operation *change PUK* of a physical card: the portal draws another, and keeps what the card has in the end.
 
 Until an order has ended well it keeps both (``puks``).
 """
