@@ -7,8 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from agent.handlers.block_physical_card import BlockPhysicalCardHandler
+from agent.handlers.change_physical_puk import ChangePhysicalPukHandler
+from agent.order_ports import GoesForward
 from agent.ports import UserCancelled
-from protocol.messages import BlockCard, ChangePuk, VerifyPin
+from protocol.errors import InlayError
+from protocol.messages import (
+    Account,
+    Binding,
+    BlockCard,
+    ChangePuk,
+    Confirmation,
+    Order,
+    Receipt,
+    VerifyPin,
+)
 from tests.cards.profiles import METADATA, PROFILES, Profile
 from tests.cards.simulated import PIN, PUK
 from tests.support.agent_parts import CODE, AgentParts
@@ -45,6 +58,23 @@ async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -
 def typed(readers: SimulatedReaders) -> int:
     """How many PINs went to the card."""
     return sum(apdu[1] == VERIFY and len(apdu) > 5 for apdu in readers.trace)
+
+
+def fake_order(parameters: BlockCard | ChangePuk) -> Order:
+    return Order(
+        iss="portal.test",
+        aud="inlay",
+        jti="order-1",
+        iat=0,
+        exp=1,
+        cnf=Confirmation(jkt="A" * 43),
+        nonce="A" * 43,
+        origin="https://portal.test",
+        account=Account(id="7", name="Alex Example", user_id="alex@example.org"),
+        binding=Binding.NONE,
+        resume_within=60,
+        parameters=parameters,
+    )
 
 
 def verify(portal: FakePortal) -> None:
@@ -177,6 +207,24 @@ async def test_torn_in_the_middle_it_goes_on_where_it_was(
     assert (card.pin_left, card.puk_left) == (0, 0)
     spent = TELLING.pin_tries + TELLING.puk_tries + (1 if side == "before" else 0)
     assert typed(readers) + instructions(readers).count(RESET_RETRY) == spent
+
+
+@pytest.mark.parametrize("operation", [BlockCard, ChangePuk])
+async def test_killed_in_the_middle_the_card_is_half_done_and_afterwards_it_is_done(
+    operation: type[BlockCard | ChangePuk], readers: SimulatedReaders, tmp_path: Path
+) -> None:
+    at = readers.card_readers(tmp_path)
+    handler: GoesForward = BlockPhysicalCardHandler(at)
+    step = "block card"
+    if operation is ChangePuk:
+        handler, step = ChangePhysicalPukHandler(at), "new puk"
+    ordered = fake_order(operation(card="card-1", driver="piv", guid=GUID, label="Card 7"))
+    assert await handler.receipt_after(ordered, []) is None
+    with pytest.raises(InlayError) as caught:
+        await handler.receipt_after(ordered, [(step, "before")])
+    assert caught.value.code == "card_half_done"
+    receipt = await handler.receipt_after(ordered, [(step, "before"), (step, "after")])
+    assert receipt == Receipt(guid=GUID, puk_replaced=operation is ChangePuk)
 
 
 # --- change PUK
