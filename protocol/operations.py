@@ -115,6 +115,63 @@ class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation")
         return False
 
 
+class ChangePuk(Message, frozen=True, tag="change_puk", tag_field="operation"):
+    """Parameters of the operation *change PUK* of a physical card: ``proceed`` brings the PUK and the one to come.
+
+    Nobody types a PUK. The receipt tells whether the card has the new one (``Receipt.puk_replaced``).
+    """
+
+    card: Identifier
+    """the portal's id of the card"""
+    driver: Literal["piv"]
+    """how the card is talked to"""
+    guid: CardGuid
+    """which card: GUID of its CHUID"""
+    label: ShortText
+
+    @property
+    def certifies(self) -> bool:
+        """Keys and certificates stay."""
+        return False
+
+
+class VerifyPin(Message, frozen=True, tag="verify_pin", tag_field="operation"):
+    """Parameters of the operation *verify PIN* of a physical card: the receipt tells that the person's PIN is right."""
+
+    card: Identifier
+    """the portal's id of the card"""
+    driver: Literal["piv", "pkcs11"]
+    """how the card is talked to"""
+    guid: CardGuid
+    """which card: GUID of its CHUID"""
+    label: ShortText
+
+    @property
+    def certifies(self) -> bool:
+        """Keys and certificates stay."""
+        return False
+
+
+class BlockCard(Message, frozen=True, tag="block_card", tag_field="operation"):
+    """Parameters of the operation *block card*: PIN and PUK of a physical card that is Locked are made unusable.
+
+    Only encoding anew makes the card usable after that. A card that is blocked already is a success.
+    """
+
+    card: Identifier
+    """the portal's id of the card"""
+    driver: Literal["piv"]
+    """how the card is talked to"""
+    guid: CardGuid
+    """which card: GUID of its CHUID; no other card is ever told a wrong PIN"""
+    label: ShortText
+
+    @property
+    def certifies(self) -> bool:
+        """Keys and certificates stay."""
+        return False
+
+
 class DeleteVirtualCard(Message, frozen=True, tag="delete_virtual_card", tag_field="operation"):
     """Parameters of the operation *delete virtual card*: the card is removed after the portal's ``finished``."""
 
@@ -261,6 +318,9 @@ Operation = (
     CreateVirtualCard
     | ChangePin
     | UnblockPin
+    | ChangePuk
+    | VerifyPin
+    | BlockCard
     | DeleteVirtualCard
     | EncodeCard
     | ReadCard

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 from agent.handlers import physical_pin
-from agent.handlers.order_steps import account_line
+from agent.handlers.card_in_reader import CardInReaderHandler, Telling
 from agent.handlers.physical_pin import PinWork
 from agent.handlers.token_pin import TokenPinWork
 from agent.pin_rules import plain_rules
-from agent.ports import InteractionError, OrderPrompt
-from protocol.errors import DecodeError
 from protocol.messages import ChangePin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.order_ports import OrderContext
-    from agent.ordered_card import CardReaders
     from protocol.messages import Message, Order
 
 CONSEQUENCES: Final = (
@@ -27,53 +23,27 @@ CONSEQUENCES: Final = (
 )
 
 
-class ChangePhysicalPinHandler:
+class ChangePhysicalPinHandler(CardInReaderHandler[ChangePin]):
     """The operation *change PIN* of cards in readers; see ``agent.order_ports.OrderHandler`` and ``GoesForward``."""
 
-    def __init__(self, readers: CardReaders) -> None:
-        """Change PINs of cards in these readers."""
-        self._readers = readers
+    kind = ChangePin
 
-    def prompt(self, order: Order, portal_name: str) -> OrderPrompt:
-        """The consent page; PINs are asked for when the card is there.
-
-        Raises:
-            InlayError: ``pin_policy_unsatisfiable``.
-        """
-        ordered = _ordered(order)
+    def _told(self, ordered: ChangePin) -> Telling:
         plain_rules(ordered.pin_policy)
-        return OrderPrompt(
-            portal_name=portal_name,
-            origin=order.origin,
-            account=account_line(order),
-            title="Change the PIN of your card",
-            consequences=CONSEQUENCES,
-            pin_policy=None,
-            confirm_label="Go on",
-            card=ordered.label,
+        return Telling(
+            "Change the PIN of your card",
+            CONSEQUENCES,
+            "The PIN is changed",
+            "The card has its new PIN.",
         )
 
     async def perform(self, context: OrderContext) -> None:
         """From consent to the receipt."""
-        ordered = _ordered(context.order)
+        ordered = self._ordered(context.order)
         rules = plain_rules(ordered.pin_policy)
         work = PinWork if ordered.driver == "piv" else TokenPinWork
         await work(context, self._readers, ordered, rules, "PIN").carry_out()
 
-    async def finish(self, context: OrderContext) -> None:
-        """The portal has it."""
-        with contextlib.suppress(InteractionError):
-            await context.window.show_done("The PIN is changed", ("The card has its new PIN.",))
-
-    async def undo(self, order: Order) -> None:
-        """Nothing was made that could be removed."""
-
     async def receipt_after(self, order: Order, steps: Sequence[tuple[str, str]]) -> Message | None:
         """See `agent.handlers.physical_pin.receipt_after`."""
-        return await physical_pin.receipt_after(_ordered(order).guid, steps)
-
-
-def _ordered(order: Order) -> ChangePin:
-    if not isinstance(order.parameters, ChangePin):
-        raise DecodeError("order_malformed", "$.parameters.operation")
-    return order.parameters
+        return await physical_pin.receipt_after(self._ordered(order).guid, steps)

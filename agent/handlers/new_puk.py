@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.returning_card import ReturningCard
     from protocol.messages import Proceed
 
-_STEP: Final = "new puk"
+STEP: Final = "new puk"
 _MAKERS: Final = b"12345678"
 """The PUK that cards with GET METADATA call the default one."""
 _CANT: Final = frozenset({"card_feature_missing", "card_pin_form"})
@@ -69,7 +69,7 @@ class _Replacing:
             try:
                 self._sent += 1
                 changing = self._card.change_puk(may_have[0], self._new)
-                await self._context.guard(self._context.record(_STEP, changing))
+                await self._context.guard(self._context.record(STEP, changing))
             except InlayError as error:
                 if len(may_have) == 1 and _is_refusal_to_change(error):
                     return False

@@ -26,8 +26,10 @@ from agent.handlers import (
     watch_readers,
 )
 from agent.handlers.authenticate import AuthenticateHandler
+from agent.handlers.block_physical_card import BlockPhysicalCardHandler
 from agent.handlers.by_driver import ByDriver
 from agent.handlers.change_physical_pin import ChangePhysicalPinHandler
+from agent.handlers.change_physical_puk import ChangePhysicalPukHandler
 from agent.handlers.change_pin import ChangePinHandler
 from agent.handlers.create_virtual_card import CreateVirtualCardHandler
 from agent.handlers.delete_virtual_card import DeleteVirtualCardHandler
@@ -37,11 +39,14 @@ from agent.handlers.encode_token import EncodeTokenHandler
 from agent.handlers.read_card import ReadCardHandler
 from agent.handlers.sign import SignHandler
 from agent.handlers.unblock_physical_pin import UnblockPhysicalPinHandler
+from agent.handlers.verify_physical_pin import VerifyPhysicalPinHandler
 from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
 from agent.ordered_card import CardReaders
 from protocol.messages import (
     Authenticate,
+    BlockCard,
     ChangePin,
+    ChangePuk,
     CreateVirtualCard,
     DeleteVirtualCard,
     EncodeCard,
@@ -49,6 +54,7 @@ from protocol.messages import (
     ReadCard,
     Sign,
     UnblockPin,
+    VerifyPin,
 )
 
 PrivateHandler = Callable[[Services, PrivateRequest], Awaitable[dict[str, Any] | Ending | Conversation]]
@@ -94,6 +100,9 @@ ORDERS: Final[dict[type[Message], OrderHandlerMaker]] = {
         }
     ),
     UnblockPin: lambda _cards, _care, readers: UnblockPhysicalPinHandler(readers),
+    ChangePuk: lambda _cards, _care, readers: ChangePhysicalPukHandler(readers),
+    VerifyPin: lambda _cards, _care, readers: VerifyPhysicalPinHandler(readers),
+    BlockCard: lambda _cards, _care, readers: BlockPhysicalCardHandler(readers),
     DeleteVirtualCard: lambda _cards, care, _readers: DeleteVirtualCardHandler(care),
     EncodeCard: lambda _cards, care, readers: ByDriver(
         {

@@ -5,77 +5,47 @@ By the PUK and nothing else: RESET RETRY COUNTER of a PIV card takes no manageme
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from agent.handlers import physical_pin
-from agent.handlers.order_steps import account_line
+from agent.handlers.card_in_reader import CardInReaderHandler, Telling
 from agent.handlers.physical_pin import PinWork
 from agent.handlers.token_pin import TokenPinWork
 from agent.pin_rules import plain_rules
-from agent.ports import InteractionError, OrderPrompt
-from protocol.errors import DecodeError
 from protocol.messages import UnblockPin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.order_ports import OrderContext
-    from agent.ordered_card import CardReaders
     from protocol.messages import Message, Order
 
 
-class UnblockPhysicalPinHandler:
+class UnblockPhysicalPinHandler(CardInReaderHandler[UnblockPin]):
     """The operation *unblock PIN*; see ``agent.order_ports.OrderHandler`` and ``GoesForward``."""
 
-    def __init__(self, readers: CardReaders) -> None:
-        """Unblock cards in these readers."""
-        self._readers = readers
+    kind = UnblockPin
 
-    def prompt(self, order: Order, portal_name: str) -> OrderPrompt:
-        """The consent page; PUK and new PIN are asked for when the card is there.
-
-        Raises:
-            InlayError: ``pin_policy_unsatisfiable``.
-        """
-        ordered = _ordered(order)
+    def _told(self, ordered: UnblockPin) -> Telling:
         plain_rules(ordered.pin_policy)
         by = "You type its PUK" if ordered.puk == "typed" else "The portal tells the card its PUK"
-        return OrderPrompt(
-            portal_name=portal_name,
-            origin=order.origin,
-            account=account_line(order),
-            title="Unblock your card",
-            consequences=(
+        return Telling(
+            "Unblock your card",
+            (
                 f"{by}, and you choose a new PIN; the old one is good no more.",
                 "You need the card, and a reader. Keys and certificates stay as they are.",
             ),
-            pin_policy=None,
-            confirm_label="Go on",
-            card=ordered.label,
+            "The card is unblocked",
+            "It has its new PIN.",
         )
 
     async def perform(self, context: OrderContext) -> None:
         """From consent to the receipt."""
-        ordered = _ordered(context.order)
+        ordered = self._ordered(context.order)
         rules = plain_rules(ordered.pin_policy)
         work = PinWork if ordered.driver == "piv" else TokenPinWork
         await work(context, self._readers, ordered, rules, "PUK").carry_out(typed=ordered.puk == "typed")
 
-    async def finish(self, context: OrderContext) -> None:
-        """The portal has it."""
-        with contextlib.suppress(InteractionError):
-            await context.window.show_done("The card is unblocked", ("It has its new PIN.",))
-
-    async def undo(self, order: Order) -> None:
-        """Nothing was made that could be removed."""
-
     async def receipt_after(self, order: Order, steps: Sequence[tuple[str, str]]) -> Message | None:
         """See `agent.handlers.physical_pin.receipt_after`."""
-        return await physical_pin.receipt_after(_ordered(order).guid, steps)
-
-
-def _ordered(order: Order) -> UnblockPin:
-    if not isinstance(order.parameters, UnblockPin):
-        raise DecodeError("order_malformed", "$.parameters.operation")
-    return order.parameters
+        return await physical_pin.receipt_after(self._ordered(order).guid, steps)

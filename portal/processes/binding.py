@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from portal.errors import WrongState
 from portal.model.states import OrderState
-from portal.processes import card_pins, endings, management_keys, order_rows, outgoing, puks, tasks
+from portal.processes import card_pins, endings, management_keys, order_rows, outgoing, puks
 from portal.processes.codes import digest
-from portal.processes.operations import unblock_pin
 from portal.store import audit
 from portal.views import NumberResult
 from protocol.errors import InlayError
@@ -77,7 +76,7 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
         order.shown_step = _first_step(order).value
         try:
             await order_rows.check_person(tx, order)
-            puk = await tasks.puk_for(context, tx, order) or await unblock_pin.puk_for(context, tx, order)
+            puk = await puks.known_puk(context, tx, order)
             keys = await management_keys.new_keys(context, tx, order)
             own = await puks.new_puk(context, tx, order)
             pin = await card_pins.given(context, tx, order)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, cast
 
-from portal.errors import WrongState
 from portal.model.objects import CoreObject
-from portal.model.states import OrderState, ProcessState, Role
+from portal.model.states import ProcessState, Role
 from portal.processes import card_orders
-from portal.processes.definition import OPEN, Definition, Step, finish
+from portal.processes.card_process import CardProcess
 from portal.processes.endings import DETAILS
 from portal.processes.operations.card_signing import SIGNATURE
-from portal.store.tables import Card
 from protocol.messages import Authenticate
 from protocol.messages import Step as OrderStep
 
@@ -21,12 +19,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
-    from portal.store.tables import Order, Process
+    from portal.store.tables import Card, Order, Process
 
 
-class CheckCard(Definition):
+class CheckCard(CardProcess):
     """Orders *authenticate* with a challenge of its own."""
 
     name = "CardsSelfServiceProcCheck"
@@ -34,12 +31,6 @@ class CheckCard(Definition):
     description = "Shows whether this card works: it signs once, with its PIN, and the portal checks it."
     role = Role.SELF_SERVICE
     target = card_orders.USABLE
-    steps = (
-        Step("information", "Information"),
-        Step(OPEN, "Open Inlay"),
-        Step(DETAILS, "Details", settled=True),
-        Step("done", "Done", settled=True),
-    )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen, and asks for the PIN."),
         OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
@@ -48,35 +39,19 @@ class CheckCard(Definition):
         OrderStep.FINISHED: ("Done", "The portal has checked the card's signature."),
     }
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def check(self, tx: AsyncSession, parties: Parties) -> None:
-        """A card in a reader has to have been encoded for its holder."""
-        await card_orders.check_usable(tx, cast(Card, parties.target))
-
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card and the account."""
         return await card_orders.variables(self._context, tx, parties)
 
-    async def advance(self, turn: Turn) -> None:
-        """Make the order; from *open* it moves the process itself."""
-        match turn.process.step:
-            case "information":
-                card = cast(Card, turn.parties.target)
-                wanted = Authenticate(
-                    card=card.id,
-                    driver=card_orders.driver_of(card),
-                    guid=card.guid,
-                    label=card.label,
-                    challenge=secrets.token_urlsafe(32),
-                )
-                await card_orders.order(self._context, turn, wanted)
-            case "details":
-                finish(turn, "done")
-            case _:
-                state = turn.order.state if turn.order else "missing"
-                raise WrongState("order", state, (OrderState.FINISHED.value,))
+    def wanted(self, turn: Turn, card: Card) -> Authenticate:
+        """The order."""
+        return Authenticate(
+            card=card.id,
+            driver=card_orders.driver_of(card),
+            guid=card.guid,
+            label=card.label,
+            challenge=secrets.token_urlsafe(32),
+        )
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what was found."""

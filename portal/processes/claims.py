@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 BEGIN_SECONDS: Final = 300
 """How long after the claim an order may be begun."""
-ALWAYS_BOUND: Final = frozenset({"authenticate", "sign", "unblock_pin", "activate_card"})
+ALWAYS_BOUND: Final = frozenset(
+    {"authenticate", "sign", "unblock_pin", "change_puk", "verify_pin", "block_card", "activate_card"}
+)
 """Operations that a link or typed code never starts without the number, known device or not."""
 _FAILURES: Final = (5, 300)
 _LINK_FAILURES: Final = (1000, 300)

@@ -64,7 +64,8 @@ async def check_person(tx: AsyncSession, order: Order) -> None:
     """Check, before something is made or given out for an order, that its person still may have it.
 
     An administrator who locks an account ends its log-in sessions; its device is connected all the same. With an
-    operator's order there are two who must be active: the operator, and who is going to have the card.
+    operator's order there are two who must be active: the operator, and who is going to have the card. A card is
+    blocked whatever became of its holder.
 
     Raises:
         InlayError: ``user_not_active``; ``holder_not_active``: the other one isn't.
@@ -73,7 +74,7 @@ async def check_person(tx: AsyncSession, order: Order) -> None:
     if user.state != UserState.ACTIVE:
         raise InlayError("user_not_active", state=user.state)
     who = await holder(tx, order)
-    if who.id != user.id and who.state != UserState.ACTIVE:
+    if order.operation != "block_card" and who.id != user.id and who.state != UserState.ACTIVE:
         raise InlayError("holder_not_active", state=who.state)
 
 

@@ -1,7 +1,8 @@
 """PUKs of physical cards: each card gets its own when it is first encoded, which the portal keeps sealed.
 
 Until then a card has its maker's, which the portal is set up with. A card may be torn out while it takes its own: until
-an order has ended well the portal keeps both, and says so to the device (``Proceed.puk_unsure``).
+an order has ended well the portal keeps both, and says so to the device (``Proceed.puk_unsure``). A card may be given
+another one later (*change PUK*), in the same way.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from portal.model.objects import CoreObject
 from portal.processes import management_keys, order_rows, tasks
-from portal.store.tables import Process
+from portal.store import audit
+from portal.store.tables import Card, Process
 from protocol import codec, jose
-from protocol.messages import EncodeCard, PublicJwk
+from protocol.errors import InlayError
+from protocol.messages import ChangePuk, EncodeCard, PublicJwk, UnblockPin
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
-    from portal.store.tables import Card, Order
+    from portal.store.tables import Order
 
 _DIGITS: Final = 8
 LENGTH: Final = "puk_length"
@@ -37,13 +41,81 @@ class NewPuk(NamedTuple):
     unsure: bool = False
 
 
+async def known_puk(context: Context, tx: AsyncSession, order: Order) -> str | None:
+    """The PUK that an order needs of what the portal has, for the device alone; None where it needs none.
+
+    An encoding's description names it as a field; the variable holds the descriptor of the card whose PUK is in escrow,
+    never the PUK itself.
+
+    Returns:
+        Compact JWE to the order's ephemeral key.
+
+    Raises:
+        InlayError: ``puk_not_in_escrow``.
+    """
+    ordered = order_rows.parameters(order)
+    if isinstance(ordered, ChangePuk) or (isinstance(ordered, UnblockPin) and ordered.puk == "escrow"):
+        card = await tx.get_one(Card, ordered.card)
+        if card.kind not in tasks.PHYSICAL:
+            raise InlayError("puk_not_in_escrow")
+        return await _delivered(context, tx, order, card)
+    return await _of_task(context, tx, order)
+
+
+async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | None:
+    """The PUK by which a task sets a card's new PIN."""
+    if order.task is None or not tasks.plan_of(order).set_pin or tasks.plan_of(order).initialise:
+        return None
+    reference = tasks.plan_of(order).puk
+    if reference is None:
+        return None
+    if reference.startswith("#"):
+        return jose.encrypt(reference[1:].encode(), _recipient(order))
+    process = await tx.get_one(Process, order.process_id)
+    held = process.variables.get(reference)
+    card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
+    if card is not None and card.sealed_puk is None and card.kind in tasks.PHYSICAL:
+        return jose.encrypt(context.factory.puk, _recipient(order))
+    holder = process.subject_id or order.user_id  # an operator issues a card for somebody else
+    if card is None or card.sealed_puk is None or card.owner_id != holder:
+        raise InlayError("puk_not_in_escrow")
+    return await _delivered(context, tx, order, card)
+
+
+async def _delivered(context: Context, tx: AsyncSession, order: Order, card: Card) -> str:
+    """A card's own PUK, or its maker's as long as it has none; that it was given out is in the card's history."""
+    if card.sealed_puk is None:
+        token = jose.encrypt(context.factory.puk, _recipient(order))
+    else:
+        puk = context.keys.unseal(card.sealed_puk, tasks.puk_label(card.id))
+        try:
+            token = jose.encrypt(puk, _recipient(order))
+        finally:
+            puk[:] = bytes(len(puk))
+    await audit.record(
+        tx,
+        at=context.clock(),
+        actor=f"device:{order.device_jkt}",
+        action="card.puk_delivered",
+        kind=card.kind,
+        object_id=card.id,
+        order=order.jti,
+    )
+    return token
+
+
+def _recipient(order: Order) -> PublicJwk:
+    return codec.convert(order.encryption_key, PublicJwk, malformed="internal")
+
+
 async def new_puk(context: Context, tx: AsyncSession, order: Order) -> NewPuk:
     """The PUK that an order gives its card, for the device alone.
 
     Noted before it leaves; an order that comes after one that ended badly brings the same again.
     """
     ordered = order_rows.parameters(order)
-    if not isinstance(ordered, EncodeCard) or not ordered.new_puk:
+    gives = isinstance(ordered, ChangePuk) or (isinstance(ordered, EncodeCard) and ordered.new_puk)
+    if not gives or not isinstance(ordered, ChangePuk | EncodeCard):
         return NewPuk()
     managed = await management_keys.managed_card(context, tx, ordered.card)
     label = tasks.puk_label(ordered.card)
@@ -54,10 +126,9 @@ async def new_puk(context: Context, tx: AsyncSession, order: Order) -> NewPuk:
             managed.pending_puk, managed.changed_at = context.keys.seal(drawn, label), context.clock()
         finally:
             drawn[:] = bytes(len(drawn))
-    recipient = codec.convert(order.encryption_key, PublicJwk, malformed="internal")
     puk = context.keys.unseal(managed.pending_puk, label)
     try:
-        return NewPuk(jose.encrypt(puk, recipient), managed.puk_unsure)
+        return NewPuk(jose.encrypt(puk, _recipient(order)), managed.puk_unsure)
     finally:
         puk[:] = bytes(len(puk))
 

@@ -8,7 +8,9 @@ from portal.processes.abort_card import AbortCard
 from portal.processes.activate_card import ActivateCard
 from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.assign_temporary_card import AssignTemporaryCard
+from portal.processes.block_card import BlockCardInReader
 from portal.processes.change_pin import ChangeCardPin
+from portal.processes.change_puk import ChangeCardPuk
 from portal.processes.check_card import CheckCard
 from portal.processes.deactivate_card import DeactivateCard
 from portal.processes.delete_virtual_card import DeleteCard
@@ -29,6 +31,7 @@ from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.show_puk import ShowPuk
 from portal.processes.sign_text import SignText
 from portal.processes.unblock_change_pin import UnblockChangePin
+from portal.processes.verify_pin import VerifyCardPin
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ def definitions(context: Context) -> list[Definition]:
         CheckCard(context),
         SignText(context),
         UnblockChangePin(context),
+        VerifyCardPin(context),
         RenewVirtualSmartCard(context),
         ReplaceVirtualSmartCard(context),
         DeleteCard(context),
@@ -65,4 +69,6 @@ def definitions(context: Context) -> list[Definition]:
         ExtendTemporaryCard(context),
         WithdrawTemporaryCard(context),
         LockTemporaryCard(context),
+        ChangeCardPuk(context),
+        BlockCardInReader(context),
     ]

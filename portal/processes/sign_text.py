@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from portal.errors import WrongState
 from portal.model.objects import CoreObject
 from portal.model.options import Form, Option
-from portal.model.states import OrderState, ProcessState, Role
+from portal.model.states import ProcessState, Role
 from portal.processes import card_orders
-from portal.processes.definition import OPEN, Definition, Step, finish
+from portal.processes.card_process import CardProcess
+from portal.processes.definition import OPEN, Step
 from portal.processes.endings import DETAILS
 from portal.processes.operations.card_signing import SIGNATURE
-from portal.store.tables import Card
 from protocol.messages import Sign
 from protocol.messages import Step as OrderStep
 
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
-    from portal.store.tables import Order, Process
+    from portal.store.tables import Card, Order, Process
 
 TEXT: Final = Option(
     "Text",
@@ -38,7 +36,7 @@ TEXT: Final = Option(
 _SHOWN: Final = 100
 
 
-class SignText(Definition):
+class SignText(CardProcess):
     """Orders *sign* for the SHA-256 of the text in UTF-8."""
 
     name = "CardsSelfServiceProcSign"
@@ -63,36 +61,21 @@ class SignText(Definition):
         OrderStep.FINISHED: ("Done", "The portal has checked the signature."),
     }
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def check(self, tx: AsyncSession, parties: Parties) -> None:
-        """A card in a reader has to have been encoded for its holder."""
-        await card_orders.check_usable(tx, cast(Card, parties.target))
-
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card and the account."""
         return await card_orders.variables(self._context, tx, parties)
 
-    async def advance(self, turn: Turn) -> None:
-        """Make the order; from *open* it moves the process itself."""
-        match turn.process.step:
-            case "text":
-                card, text = cast(Card, turn.parties.target), cast(str, turn.values[TEXT.name])
-                wanted = Sign(
-                    card=card.id,
-                    driver=card_orders.driver_of(card),
-                    guid=card.guid,
-                    label=card.label,
-                    document=text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…",
-                    digest=hashlib.sha256(text.encode()).digest(),
-                )
-                await card_orders.order(self._context, turn, wanted)
-            case "details":
-                finish(turn, "done")
-            case _:
-                state = turn.order.state if turn.order else "missing"
-                raise WrongState("order", state, (OrderState.FINISHED.value,))
+    def wanted(self, turn: Turn, card: Card) -> Sign:
+        """The order."""
+        text = cast(str, turn.values[TEXT.name])
+        return Sign(
+            card=card.id,
+            driver=card_orders.driver_of(card),
+            guid=card.guid,
+            label=card.label,
+            document=text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…",
+            digest=hashlib.sha256(text.encode()).digest(),
+        )
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, what was signed, and the signature."""

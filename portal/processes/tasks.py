@@ -26,13 +26,11 @@ from portal.encoding.plan import Plan, PlannedCertificate, TaskKind
 from portal.model.graphs import Why
 from portal.model.objects import CARD_KINDS, CoreObject, ObjectKind
 from portal.processes import certificates
-from portal.store import audit, objects, relations
+from portal.store import objects, relations
 from portal.store.database import model_of
 from portal.store.tables import Card, Certificate, Process
 from portal.store.transitions import StateChange, change_state, is_final
-from protocol import codec, jose
 from protocol.errors import InlayError
-from protocol.messages import PublicJwk
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -88,51 +86,6 @@ async def check(tx: AsyncSession, order: Order) -> None:
     wanted = any(item.relation == "always" for item in plan.certificates)
     if wanted and plan.kind is TaskKind.OPERATION and await _card_of(tx, order, plan) is None:
         raise InlayError("relation_without_card")
-
-
-async def puk_for(context: Context, tx: AsyncSession, order: Order) -> str | None:
-    """The PUK by which a task sets a card's new PIN, for the device alone; None where the order sets none by it.
-
-    A description names it as a field; the variable holds the descriptor of the card whose PUK is in escrow, never the
-    PUK itself.
-
-    Returns:
-        Compact JWE to the order's ephemeral key.
-
-    Raises:
-        InlayError: ``puk_not_in_escrow``.
-    """
-    if order.task is None or not plan_of(order).set_pin or plan_of(order).initialise:
-        return None
-    reference = plan_of(order).puk
-    if reference is None:
-        return None
-    recipient = codec.convert(order.encryption_key, PublicJwk, malformed="internal")
-    if reference.startswith("#"):
-        return jose.encrypt(reference[1:].encode(), recipient)
-    process = await tx.get_one(Process, order.process_id)
-    held = process.variables.get(reference)
-    card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
-    if card is not None and card.sealed_puk is None and card.kind in PHYSICAL:
-        return jose.encrypt(context.factory.puk, recipient)
-    holder = process.subject_id or order.user_id  # an operator issues a card for somebody else
-    if card is None or card.sealed_puk is None or card.owner_id != holder:
-        raise InlayError("puk_not_in_escrow")
-    puk = context.keys.unseal(card.sealed_puk, puk_label(card.id))
-    try:
-        token = jose.encrypt(puk, recipient)
-    finally:
-        puk[:] = bytes(len(puk))
-    await audit.record(
-        tx,
-        at=context.clock(),
-        actor=f"device:{order.device_jkt}",
-        action="card.puk_delivered",
-        kind=card.kind,
-        object_id=card.id,
-        order=order.jti,
-    )
-    return token
 
 
 def puk_label(card_id: str) -> bytes:

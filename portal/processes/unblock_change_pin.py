@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from portal.errors import WrongState
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
-from portal.processes import card_orders, temporary_cards
-from portal.processes.definition import OPEN, Definition, Step, Target, finish
+from portal.processes.card_process import CardProcess
+from portal.processes.definition import OPEN, Step, Target
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import PIN_POLICY
-from portal.store import objects
 from protocol.messages import ChangePin, UnblockPin
 from protocol.messages import Step as OrderStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncSession
-
-    from portal.processes.context import Context
-    from portal.processes.definition import Parties, Turn
-    from portal.store.tables import Order, Process
+    from portal.processes.definition import Turn
+    from portal.store.tables import Card, Order, Process
 
 _CHANGE, _UNBLOCK = "change", "unblock"
 ACTION: Final = Option(
@@ -34,10 +29,9 @@ ACTION: Final = Option(
     _CHANGE,
     choices=(_CHANGE, _UNBLOCK),
 )
-_RESUME_WITHIN: Final = 3600
 
 
-class UnblockChangePin(Definition):
+class UnblockChangePin(CardProcess):
     """Orders *change PIN* or *unblock PIN* of a card in a reader; the portal never sees a PIN."""
 
     name = "CardsSelfServiceProcUnblockChangePIN"
@@ -62,45 +56,17 @@ class UnblockChangePin(Definition):
         OrderStep.FINISHED: ("Done", "The card has its new PIN."),
     }
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def check(self, tx: AsyncSession, parties: Parties) -> None:
-        """The card must have been encoded for this person: before, it has no PIN of theirs.
-
-        Raises:
-            InlayError: ``card_not_encoded``.
-        """
-        await temporary_cards.check_encoded(tx, temporary_cards.card_of(parties))
-
-    async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
-        """The card and the account."""
-        return {
-            "card": objects.describe(temporary_cards.card_of(parties)),
-            "user_id": parties.subject.email,
-            "resume_within": _RESUME_WITHIN,
+    def wanted(self, turn: Turn, card: Card) -> ChangePin | UnblockPin:
+        """The order."""
+        known: dict[str, Any] = {
+            "card": card.id,
+            "driver": "piv",
+            "guid": card.guid,
+            "label": card.label,
+            "pin_policy": PIN_POLICY,
         }
-
-    async def advance(self, turn: Turn) -> None:
-        """Make the order; from *open* it moves the process itself."""
-        match turn.process.step:
-            case "action":
-                card = temporary_cards.card_of(turn.parties)
-                known: dict[str, Any] = {
-                    "card": card.id,
-                    "driver": "piv",
-                    "guid": card.guid,
-                    "label": card.label,
-                    "pin_policy": PIN_POLICY,
-                }
-                changes = turn.values[ACTION.name] == _CHANGE
-                wanted = ChangePin(**known) if changes else UnblockPin(**known, puk="escrow")
-                await card_orders.order(self._context, turn, wanted)
-            case "details":
-                finish(turn, "done")
-            case _:
-                state = turn.order.state if turn.order else "missing"
-                raise WrongState("order", state, (OrderState.FINISHED.value,))
+        changes = turn.values[ACTION.name] == _CHANGE
+        return ChangePin(**known) if changes else UnblockPin(**known, puk="escrow")
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what is done."""

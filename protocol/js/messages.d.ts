@@ -25,6 +25,19 @@ export interface Authenticate {
 }
 
 /**
+ * Parameters of the operation *block card*: PIN and PUK of a physical card that is Locked are made unusable.
+ *
+ * Only encoding anew makes the card usable after that. A card that is blocked already is a success.
+ */
+export interface BlockCard {
+  operation: "block_card";
+  card: string;
+  driver: "piv";
+  guid: string;
+  label: string;
+}
+
+/**
  * Which physical card an order is about that doesn't have the order's GUID yet: one of which any of these holds.
  *
  * A card that has the order's GUID is the one in any case: an earlier order may have got as far as that.
@@ -45,6 +58,19 @@ export interface ChangePin {
   label: string;
   pin_policy: PinPolicy;
   driver?: "piv" | "pkcs11" | "virtual";
+}
+
+/**
+ * Parameters of the operation *change PUK* of a physical card: ``proceed`` brings the PUK and the one to come.
+ *
+ * Nobody types a PUK. The receipt tells whether the card has the new one (``Receipt.puk_replaced``).
+ */
+export interface ChangePuk {
+  operation: "change_puk";
+  card: string;
+  driver: "piv";
+  guid: string;
+  label: string;
 }
 
 /**
@@ -146,6 +172,17 @@ export interface UnblockPin {
   label: string;
   pin_policy: PinPolicy;
   puk: "escrow" | "typed";
+}
+
+/**
+ * Parameters of the operation *verify PIN* of a physical card: the receipt tells that the person's PIN is right.
+ */
+export interface VerifyPin {
+  operation: "verify_pin";
+  card: string;
+  driver: "piv" | "pkcs11";
+  guid: string;
+  label: string;
 }
 
 /**
@@ -495,7 +532,7 @@ export interface Order {
   account: Account;
   binding: Binding;
   resume_within: number;
-  parameters: CreateVirtualCard | ChangePin | UnblockPin | DeleteVirtualCard | EncodeCard | ReadCard | Authenticate | Sign;
+  parameters: CreateVirtualCard | ChangePin | UnblockPin | ChangePuk | VerifyPin | BlockCard | DeleteVirtualCard | EncodeCard | ReadCard | Authenticate | Sign;
   completion?: string | null;
 }
 

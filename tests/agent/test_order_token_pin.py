@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages import ChangePin, PinPolicy, UnblockPin
+from protocol.messages import ChangePin, PinPolicy, UnblockPin, VerifyPin
 from protocol.tokens import token_guid
 from tests.support import token_readers
 from tests.support.agent_parts import AgentParts
@@ -133,3 +133,14 @@ async def test_the_card_has_its_new_pin_for_other_programs(
     assert await order(agent, portal) == "finished"
     assert token_readers.pkcs11_tool("--list-objects", pin=NEW) is not None
     assert NEW not in agent.everything_written()
+
+
+async def test_whether_a_pin_is_right_is_asked_until_it_is(agent: AgentParts, portal: FakePortal) -> None:
+    await begin(portal, "change")
+    guid = token_guid(await token_serial())
+    portal.operation = VerifyPin(card="card-1", driver="pkcs11", guid=guid, label="Card 7")
+    agent.windows.answers = [CONSENT, (WRONG, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    assert "is wrong" in str(window_of(agent).asked[2].warning)
+    secrets = [given.known for given in window_of(agent).given]
+    assert not any(any(secret) for secret in secrets if secret is not None)

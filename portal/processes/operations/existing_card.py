@@ -10,11 +10,23 @@ from protocol.errors import DecodeError
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from protocol.messages import ChangePin, DeleteVirtualCard, Receipt, UnblockPin
+    from protocol.messages import (
+        BlockCard,
+        ChangePin,
+        ChangePuk,
+        DeleteVirtualCard,
+        Receipt,
+        UnblockPin,
+        VerifyPin,
+    )
 
 
 async def accept_receipt(
-    tx: AsyncSession, ordered: ChangePin | UnblockPin | DeleteVirtualCard, receipt: Receipt
+    tx: AsyncSession,
+    ordered: BlockCard | ChangePin | ChangePuk | DeleteVirtualCard | UnblockPin | VerifyPin,
+    receipt: Receipt,
+    *,
+    may_replace_puk: bool = False,
 ) -> None:
     """Check that a receipt is of the card that was ordered, and keep how often its file was saved.
 
@@ -32,6 +44,6 @@ async def accept_receipt(
         raise DecodeError("params_invalid", "$.management_replaced")
     if receipt.reading is not None:
         raise DecodeError("params_invalid", "$.reading")
-    if receipt.puk_replaced:
+    if receipt.puk_replaced and not may_replace_puk:
         raise DecodeError("params_invalid", "$.puk_replaced")
     card.generation = max(card.generation or 0, receipt.generation)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from portal.processes.operations.authenticate import AuthenticateOperation
+from portal.processes.operations.block_card import BlockCardOperation
 from portal.processes.operations.change_pin import ChangePinOperation
+from portal.processes.operations.change_puk import ChangePukOperation
 from portal.processes.operations.create_virtual_card import CreateVirtualCardOperation
 from portal.processes.operations.delete_virtual_card import DeleteVirtualCardOperation
 from portal.processes.operations.encode_card import EncodeCardOperation
 from portal.processes.operations.read_card import ReadCardOperation
 from portal.processes.operations.sign import SignOperation
 from portal.processes.operations.unblock_pin import UnblockPinOperation
+from portal.processes.operations.verify_pin import VerifyPinOperation
 
 if TYPE_CHECKING:
     from portal.processes.operation import OrderOperation
@@ -26,6 +29,9 @@ OPERATIONS: Final[dict[str, OrderOperation]] = {
     "sign": SignOperation(),
     "read_card": ReadCardOperation(),
     "unblock_pin": UnblockPinOperation(),
+    "change_puk": ChangePukOperation(),
+    "verify_pin": VerifyPinOperation(),
+    "block_card": BlockCardOperation(),
 }
 
 

@@ -1,0 +1,82 @@
+"""*Block card*: PIN and PUK of a Locked card in a reader are made unusable on the card itself.
+
+Torn out in the middle it goes on where it was, for each wrong try counts. An agent that is stopped in the middle says
+that the card is half done, and another order goes on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from agent.handlers.card_in_reader import AT_CARD, STEPS, CardInReaderHandler, Telling, begin, card_of, tell
+from agent.pcsc import piv_block
+from agent.returning_card import ReturningCard
+from protocol.errors import InlayError
+from protocol.messages import BlockCard, Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.order_ports import OrderContext
+    from protocol.messages import Message, Order
+
+STEP: Final = "block card"
+"""What running the tries down is called in the journal."""
+
+
+class BlockPhysicalCardHandler(CardInReaderHandler[BlockCard]):
+    """The operation *block card*; see ``agent.order_ports.GoesForward``, too."""
+
+    kind = BlockCard
+
+    def _told(self, ordered: BlockCard) -> Telling:
+        return Telling(
+            "Block the card for good",
+            (
+                "PIN and PUK of this card are made unusable: wrong ones are sent to it until no try is left.",
+                "This can't be undone. Only encoding the card anew makes it usable again.",
+                "You need the card, and a reader. You are asked for no PIN.",
+            ),
+            "The card is blocked",
+            "Nobody can use its keys any more.",
+            "Block",
+        )
+
+    async def perform(self, context: OrderContext) -> None:
+        """From consent to the receipt.
+
+        Raises:
+            InlayError: ``card_other``: nothing was sent to it; ``card_refused``; ``timeout``, ``user_cancelled`` …
+        """
+        ordered = self._ordered(context.order)
+        await begin(context)
+        card = ReturningCard(context, self._readers, card_of(ordered), AT_CARD)
+
+        async def block() -> None:
+            card.changed = True
+            await context.window.show_progress("pin", "Blocking the card", 2, STEPS, can_cancel=False)
+            await card.run(piv_block.block, ordered.guid)
+
+        try:
+            await context.guard(card.run(_nothing))  # waited for before the point of no return
+            await context.record(STEP, block())
+        finally:
+            await card.close()
+        await tell(context, Receipt(guid=ordered.guid))
+
+    async def receipt_after(self, order: Order, steps: Sequence[tuple[str, str]]) -> Message | None:
+        """After a restart: the receipt when the card is blocked, None when it was told nothing.
+
+        Raises:
+            InlayError: ``card_half_done``: some tries may be spent.
+        """
+        told = [moment for step, moment in steps if step == STEP]
+        if not told:
+            return None
+        if told[-1] == "after":
+            return Receipt(guid=self._ordered(order).guid)
+        raise InlayError("card_half_done")
+
+
+def _nothing(_card: object) -> None:
+    return

@@ -1,0 +1,73 @@
+"""``CardsProcBlock``: an operator makes PIN and PUK of a Locked card unusable on the card itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portal.model.objects import ObjectKind
+from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
+from portal.processes import temporary_cards
+from portal.processes.card_process import CardProcess
+from portal.processes.definition import Target
+from portal.processes.endings import DETAILS
+from portal.store.tables import ManagedCard
+from protocol.errors import InlayError
+from protocol.messages import BlockCard
+from protocol.messages import Step as OrderStep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.definition import Parties, Turn
+    from portal.store.tables import Card, Order, Process
+
+
+class BlockCardInReader(CardProcess):
+    """Orders *block card* of a card in a reader."""
+
+    name = "CardsProcBlock"
+    title = "Block card"
+    description = (
+        "Makes PIN and PUK of this card unusable on the card itself. Only encoding it anew undoes that."
+    )
+    role = Role.OPERATOR
+    target = Target(
+        frozenset({ObjectKind.CARD, ObjectKind.TEMPORARY_CARD}),
+        frozenset({CardState.LOCKED.value, TemporaryCardState.LOCKED.value}),
+    )
+    progress = {  # noqa: RUF012  # read only
+        OrderStep.CONSENT: ("Consent", "Inlay's window says what will happen."),
+        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.CARD: ("Card", "Put the card in the reader of this computer."),
+        OrderStep.FINISHED: ("Done", "PIN and PUK of the card are unusable."),
+    }
+
+    async def check(self, tx: AsyncSession, parties: Parties) -> None:
+        """A card that was never encoded has nothing on it by which it could be told from another.
+
+        Raises:
+            InlayError: ``card_not_encoded``.
+        """
+        if await tx.get(ManagedCard, temporary_cards.card_of(parties).id) is None:
+            raise InlayError("card_not_encoded")
+
+    def wanted(self, turn: Turn, card: Card) -> BlockCard:
+        """The order."""
+        return BlockCard(card=card.id, driver="piv", guid=card.guid, label=card.label)
+
+    def facts(self, process: Process) -> Mapping[str, str]:
+        """Which card, and what became of it."""
+        found = dict(super().facts(process))
+        if process.step in (DETAILS, "done"):
+            found["Result"] = "PIN and PUK are blocked on the card."
+        return found
+
+    def cancel_effect(self, process: Process, order: Order | None) -> str:
+        """What *Cancel* leaves."""
+        if process.state != ProcessState.RUNNING or process.step == DETAILS:
+            return "This process is closed. The card stays blocked."
+        if order is None or order.state == OrderState.WAITING:
+            return "Nothing was changed. The card is as it was."
+        return "Some tries of the card may be spent. Start again to block it."

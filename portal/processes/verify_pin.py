@@ -1,0 +1,56 @@
+"""``CardsSelfServiceProcVerifyPIN``: whoever has a card sees whether the PIN that they know is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from portal.model.objects import ObjectKind
+from portal.model.states import CardState, Role, TemporaryCardState
+from portal.processes.card_process import CardProcess
+from portal.processes.definition import Target
+from portal.processes.endings import DETAILS
+from protocol.messages import Step as OrderStep
+from protocol.messages import VerifyPin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from portal.processes.definition import Turn
+    from portal.store.tables import Card, Order, Process
+
+
+class VerifyCardPin(CardProcess):
+    """Orders *check pin* of a card in a reader."""
+
+    name = "CardsSelfServiceProcVerifyPIN"
+    title = "Check PIN"
+    description = (
+        "Shows whether the PIN that you know is this card's. Nothing is changed; a wrong one costs a try."
+    )
+    role = Role.SELF_SERVICE
+    target = Target(
+        frozenset({ObjectKind.CARD, ObjectKind.TEMPORARY_CARD}),
+        frozenset({CardState.ACTIVE.value, TemporaryCardState.ASSIGNED.value}),
+        own=True,
+    )
+    progress = {  # noqa: RUF012  # read only
+        OrderStep.CONSENT: ("Consent", "Inlay's window says what will happen."),
+        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.CARD: ("Card", "Put the card in the reader, and type its PIN in Inlay's window."),
+        OrderStep.FINISHED: ("Done", "The PIN is right."),
+    }
+
+    def wanted(self, turn: Turn, card: Card) -> VerifyPin:
+        """The order."""
+        return VerifyPin(card=card.id, driver="piv", guid=card.guid, label=card.label)
+
+    def facts(self, process: Process) -> Mapping[str, str]:
+        """Which card, and what became of it."""
+        found = dict(super().facts(process))
+        if process.step in (DETAILS, "done"):
+            found["Result"] = "The PIN is right."
+        return found
+
+    def cancel_effect(self, process: Process, order: Order | None) -> str:
+        """What *Cancel* leaves."""
+        return "This process is closed. The card is as it was."
