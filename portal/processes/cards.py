@@ -43,6 +43,7 @@ class Options(NamedTuple):
         pin_delivery: ``print``, ``email`` or ``nopin``.
         puk_delivery: ``nopuk``, ``print`` or ``email``.
         several: a person may have more than one active card.
+        activation_proves: a card becomes Active by its own signature.
     """
 
     encoding: temporary_cards.Options
@@ -51,6 +52,7 @@ class Options(NamedTuple):
     pin_delivery: str
     puk_delivery: str
     several: bool
+    activation_proves: bool
 
 
 async def options(tx: AsyncSession) -> Options:
@@ -72,6 +74,7 @@ async def options(tx: AsyncSession) -> Options:
         cast(str, values["CardsPINDelivery"]),
         cast(str, values["CardsPUKDelivery"]),
         several,
+        bool(values["CardsActivationNeedsCard"]),
     )
 
 

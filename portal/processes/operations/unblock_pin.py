@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portal.processes import order_rows, tasks
+from portal.processes import card_letters, order_rows, tasks
 from portal.processes.operations.existing_card import accept_receipt
 from portal.store import audit, objects
 from portal.store.tables import Card
@@ -41,7 +41,7 @@ class UnblockPinOperation:
         await accept_receipt(tx, order_rows.parameters_as(order, UnblockPin), receipt)
 
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
-        """The card stays as it is; that its PIN was unblocked is in its history."""
+        """The card stays as it is; that its PIN was unblocked is in its history. No letter tells another PIN."""
         card = await tx.get_one(Card, order_rows.parameters_as(order, UnblockPin).card)
         await audit.record(
             tx,
@@ -52,6 +52,7 @@ class UnblockPinOperation:
             object_id=card.id,
             order=order.jti,
         )
+        await card_letters.forget(tx, card.id)
 
     async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
         """Nothing of it is valid or not."""
