@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 PROVES: Final = "activates"
 """Process variable: its order *authenticate* activates the card; read once, when the process starts."""
-PIN_UNTOLD: Final = "pin_untold"
-"""Process variable of *Issue card*: it ended before the PIN's letter was printed."""
+UNTOLD: Final = "untold"
+"""Process variable of *Issue card*: kinds of the letters that weren't printed when it was cancelled."""
 SLOT: Final = "9A"
 """The key that *authenticate* uses."""
 
@@ -51,9 +51,10 @@ async def told(tx: AsyncSession, card: Card) -> Told:
     )
     process = (await tx.scalars(query.limit(1))).first()
     known = {} if process is None else process.variables
-    pin = known.get("pin_delivery") in (cards.PRINT, cards.EMAIL) and not known.get(PIN_UNTOLD)
-    puk = known.get("puk_delivery") in (cards.PRINT, cards.EMAIL) and card.sealed_puk is not None
-    return Told(pin, puk)
+    ways, untold = (cards.PRINT, cards.EMAIL), known.get(UNTOLD, [])
+    pin = known.get("pin_delivery") in ways and card_letters.PIN not in untold
+    puk = known.get("puk_delivery") in ways and card_letters.PUK not in untold
+    return Told(pin, puk and card.sealed_puk is not None)
 
 
 async def check_can_prove(tx: AsyncSession, card: Card) -> None:

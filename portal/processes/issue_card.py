@@ -117,8 +117,7 @@ class IssueCard(Definition):
     async def cancelled(self, tx: AsyncSession, process: Process, actor: str) -> None:
         """Whoever doesn't print the letters leaves no PIN behind: its holder may set one."""
         letters = await card_letters.of_process(tx, process)
-        if any(letter.kind == card_letters.PIN and letter.prints == 0 for letter in letters):
-            process.variables[activation.PIN_UNTOLD] = True
+        process.variables[activation.UNTOLD] = [letter.kind for letter in letters if letter.prints == 0]
         await card_letters.forget_of(tx, process.id)
 
     async def letters(self, tx: AsyncSession, process: Process) -> Sequence[LetterView]:
@@ -153,7 +152,9 @@ class IssueCard(Definition):
         """What Cancel does at this step."""
         if process.step == DETAILS:
             if process.variables["pin_delivery"] == "nopin":
-                return "The card stays issued. A letter that was not printed can't be printed any more."
+                return (
+                    "The card stays issued. Its holder sets a PIN with Set PIN, before activating the card."
+                )
             return (
                 "The card stays issued. A PIN that was not printed is deleted: its holder sets another one with "
                 "Set PIN, before activating the card."
