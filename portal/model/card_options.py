@@ -24,12 +24,23 @@ def _warn_nothing(_values: Values) -> dict[str, str]:
 def _unread_pin(values: Values) -> dict[str, str]:
     if values["CardsPINDelivery"] == "nopin":
         return {"CardsPINDelivery": "Nobody is told the PIN: the holder has to set one with the PUK."}
+    if not values["CardsActivationNeedsCard"]:
+        return {
+            "CardsActivationNeedsCard": "Whoever knows the holder's password activates the card, wherever it is."
+        }
     return {}
 
 
 def _unusable(values: Values) -> dict[str, str]:
     nothing = values["CardsPINDelivery"] == "nopin" and values["CardsPUKDelivery"] == "nopuk"
-    return {"CardsPUKDelivery": "With neither PIN nor PUK nobody could use the card."} if nothing else {}
+    if nothing:
+        return {"CardsPUKDelivery": "With neither PIN nor PUK nobody could use the card."}
+    authenticates = Purpose.AUTHENTICATION.value in cast(list[str], values["CardsCertificates"])
+    if values["CardsActivationNeedsCard"] and not authenticates:
+        return {
+            "CardsActivationNeedsCard": "This needs the certificate for authentication: the card signs with it."
+        }
+    return {}
 
 
 CARDS_SCRIPT: Final = Script(
@@ -104,6 +115,13 @@ CARDS_SCRIPT: Final = Script(
             "Yes: a person may have more than one active card. No: activating one needs the other to be locked first.",
             "bool",
             False,
+        ),
+        Option(
+            "CardsActivationNeedsCard",
+            "Activation needs the card",
+            "Yes: the holder shows by card and PIN that they have it. No: they say so in Self-Service, with no reader.",
+            "bool",
+            True,
         ),
     ),
     _unusable,

@@ -1,16 +1,18 @@
-"""``CardsProcActivate``: whoever has got a card says so, and can use it from then on."""
+"""``CardsProcActivate``: whoever has got a card shows that by its PIN, and can use it from then on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import secrets
+from typing import TYPE_CHECKING, Any, cast
 
-from portal.model.graphs import Why
-from portal.model.states import CardState, Role
-from portal.processes import card_letters, cards, temporary_cards
+from portal.errors import WrongState
+from portal.model.states import CardState, OrderState, ProcessState, Role
+from portal.processes import activation, card_orders, cards, temporary_cards
 from portal.processes.days import date_text
-from portal.processes.definition import Definition, Step, finish
-from portal.store import objects
-from portal.store.transitions import StateChange, change_state
+from portal.processes.definition import OPEN, Definition, Step, finish
+from portal.processes.endings import DETAILS
+from protocol.messages import Authenticate
+from protocol.messages import Step as OrderStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,48 +25,93 @@ if TYPE_CHECKING:
 
 
 class ActivateCard(Definition):
-    """Issued to Active; the CA takes its certificates off hold."""
+    """Issued to Active, by an order *authenticate* where the option says so; the CA takes its certificates off hold."""
 
     name = "CardsProcActivate"
     title = "Activate card"
-    description = "Says that you have got this card; its certificates are valid from then on."
+    description = "Shows that you have got this card and its PIN; its certificates are valid from then on."
     role = Role.SELF_SERVICE
     target = cards.in_states((CardState.ISSUED,), own=True)
-    steps = (Step("information", "Information"), Step("done", "Done", settled=True))
+    steps = (
+        Step("information", "Information"),
+        Step(OPEN, "Open Inlay"),
+        Step(DETAILS, "Details", settled=True),
+        Step("done", "Done", settled=True),
+    )
+    progress = {  # noqa: RUF012  # read only
+        OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen."),
+        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.CARD: ("Card", "Put the card in the reader, and type its PIN in Inlay's window."),
+        OrderStep.PROVING: ("Check", "The card signs for this portal."),
+        OrderStep.FINISHED: ("Done", "The card is active."),
+    }
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     async def check(self, tx: AsyncSession, parties: Parties) -> None:
-        """One active card at a time, where the option says so.
+        """One active card at a time, where the option says so; and a PIN that its holder knows.
 
         Raises:
-            InlayError: ``card_other_active``.
+            InlayError: ``card_other_active``, ``card_without_authentication``.
         """
-        await cards.check_only_active(tx, temporary_cards.card_of(parties))
+        card = temporary_cards.card_of(parties)
+        await cards.check_only_active(tx, card)
+        if (await cards.options(tx)).activation_proves:
+            await activation.check_can_prove(tx, card)
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
-        """The card, as it has to be in the person's hand."""
+        """The card, as it has to be in the person's hand, and whether it has to prove itself."""
         card = temporary_cards.card_of(parties)
-        return {"card": objects.describe(card), "serial": card.serial, "valid_until": card.valid_until}
+        return {
+            **await card_orders.variables(self._context, tx, parties),
+            "serial": card.serial,
+            "valid_until": card.valid_until,
+            "pin_told": (await activation.told(tx, card)).pin,
+            activation.PROVES: (await cards.options(tx)).activation_proves,
+        }
 
     async def advance(self, turn: Turn) -> None:
-        """Card, the CA's queue and audit log change together; what was to be printed isn't any more."""
-        card, actor, now = (
-            temporary_cards.card_of(turn.parties),
-            turn.parties.user.email,
-            self._context.clock(),
-        )
-        await change_state(turn.tx, card, CardState.ACTIVE, StateChange(actor, now, Why.ACTIVATED))
-        await cards.release(turn.tx, card, actor, now)
-        await card_letters.forget(turn.tx, card.id)
-        finish(turn, "done")
+        """Make the order, whose receipt activates the card (``operations.authenticate``); without proof, do it now."""
+        card, proves = temporary_cards.card_of(turn.parties), turn.process.variables[activation.PROVES]
+        match turn.process.step:
+            case "information" if proves:
+                wanted = Authenticate(
+                    card=card.id,
+                    driver="piv",
+                    guid=card.guid,
+                    label=card.label,
+                    challenge=secrets.token_urlsafe(32),
+                )
+                await card_orders.order(self._context, turn, wanted)
+            case "information":
+                await activation.activate(self._context, turn.tx, card, turn.parties.user.email)
+                finish(turn, "done")
+            case "details":
+                finish(turn, "done")
+            case _:
+                state = turn.order.state if turn.order else "missing"
+                raise WrongState("order", state, (OrderState.FINISHED.value,))
 
     def facts(self, process: Process) -> Mapping[str, str]:
-        """Which card: what is printed on it, and until when it is valid."""
+        """Which card: what is printed on it, until when it is valid, and which PIN is asked for."""
         known = process.variables
-        return {"Serial number": known["serial"], "Valid until": date_text(known["valid_until"])}
+        found = {
+            "Serial number": cast(str, known["serial"]),
+            "Valid until": date_text(known["valid_until"]),
+        }
+        if process.step in (DETAILS, "done"):
+            return found | {"Result": "The card is active."}
+        if known[activation.PROVES]:
+            found["PIN"] = (
+                "Inlay asks for the one that came with the card"
+                if known["pin_told"]
+                else "Inlay asks for the one that you have chosen with Set PIN: do that first"
+            )
+        return found
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:
-        """Nothing was done before the only *Next*."""
+        """Nothing is done before the card has signed."""
+        if process.state != ProcessState.RUNNING or process.step == DETAILS:
+            return "This process is closed. The card is active."
         return "Nothing was done yet. The card can't be used before it is activated."

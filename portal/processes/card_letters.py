@@ -137,7 +137,14 @@ async def print_one(
             prints=letter.prints,
         )
         return letter_pdf.letter(
-            kind, secret, card.label, card.serial, holder.name, holder.email, context.portal
+            kind,
+            secret,
+            card.label,
+            card.serial,
+            holder.name,
+            holder.email,
+            context.portal,
+            pin_told=process.variables["pin_delivery"] != "nopin",
         )
     finally:
         secret[:] = bytes(len(secret))

@@ -45,6 +45,7 @@ class Options(NamedTuple):
         pin_delivery: ``print``, ``email`` or ``nopin``.
         puk_delivery: ``nopuk``, ``print`` or ``email``.
         several: a person may have more than one active card.
+        activation_proves: a card becomes Active by its own signature.
     """
 
     encoding: temporary_cards.Options
@@ -53,6 +54,7 @@ class Options(NamedTuple):
     pin_delivery: str
     puk_delivery: str
     several: bool
+    activation_proves: bool
 
 
 async def options(tx: AsyncSession) -> Options:
@@ -74,6 +76,7 @@ async def options(tx: AsyncSession) -> Options:
         cast(str, values["CardsPINDelivery"]),
         cast(str, values["CardsPUKDelivery"]),
         several,
+        bool(values["CardsActivationNeedsCard"]),
     )
 
 

@@ -12,7 +12,7 @@ from portal.model import states
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, UserState
-from portal.processes import card_letters, card_orders, cards, encodings, temporary_cards
+from portal.processes import activation, card_letters, card_orders, cards, encodings, temporary_cards
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import order_part
@@ -49,7 +49,7 @@ class IssueCard(Definition):
 
     name = "CardsProcIssue"
     title = "Issue card"
-    description = "Writes the card in your reader for this person, and prints the letters with PIN and PUK."
+    description = "Writes the card in your reader for this person, and prints its letters."
     role = Role.OPERATOR
     subject_states: ClassVar[frozenset[UserState]] = frozenset({UserState.ACTIVE})
     target = cards.in_states((CardState.APPROVED, CardState.FAILED))
@@ -116,7 +116,9 @@ class IssueCard(Definition):
                 raise WrongState("order", state, (OrderState.FINISHED.value,))
 
     async def cancelled(self, tx: AsyncSession, process: Process, actor: str) -> None:
-        """Whoever doesn't print the letters leaves no PIN behind."""
+        """Whoever doesn't print the letters leaves no PIN behind: its holder may set one."""
+        letters = await card_letters.of_process(tx, process)
+        process.variables[activation.UNTOLD] = [letter.kind for letter in letters if letter.prints == 0]
         await card_letters.forget_of(tx, process.id)
 
     async def letters(self, tx: AsyncSession, process: Process) -> Sequence[LetterView]:
@@ -150,9 +152,13 @@ class IssueCard(Definition):
     def cancel_effect(self, process: Process, order: Order | None) -> str:
         """What Cancel does at this step."""
         if process.step == DETAILS:
+            if process.variables["pin_delivery"] == "nopin":
+                return (
+                    "The card stays issued. Its holder sets a PIN with Set PIN, before activating the card."
+                )
             return (
                 "The card stays issued. A PIN that was not printed is deleted: its holder sets another one with "
-                "Unblock or change PIN. A mail with PIN or PUK is sent all the same."
+                "Set PIN, before activating the card. A mail with PIN or PUK is sent all the same."
             )
         if order is None or order.state == OrderState.WAITING:
             return "Nothing was done yet. The card stays as it is."
@@ -215,7 +221,7 @@ class IssueCard(Definition):
 _PIN: Final = {
     "print": "{digits} digits, drawn by the portal; a letter tells it",
     "email": "{digits} digits, drawn by the portal; a mail tells it",
-    "nopin": "{digits} digits, drawn by the portal and told to nobody",
+    "nopin": "{digits} digits, drawn by the portal and told to nobody; the holder sets another one with Set PIN",
 }
 _PUK: Final = {
     "nopuk": "drawn by the portal, which keeps it",

@@ -22,13 +22,25 @@ _TEXTS: Final = {
         "This is the PUK of your new card. With it the card gets a new PIN when the PIN is blocked or forgotten.",
         "Keep this letter locked up, and apart from the card.",
     ),
+    "first puk": (
+        "This is the PUK of your new card, which has no PIN that you could know. Choose one in Self-Service, under",
+        "Cards, with Set PIN and this PUK. Then activate the card. Keep this letter locked up, apart from the card.",
+    ),
 }
 _LEFT: Final = 25 * mm
 _LINE: Final = 6 * mm
 
 
 def letter(
-    kind: str, secret: bytes | bytearray, label: str, serial: str, name: str, email: str, portal: str
+    kind: str,
+    secret: bytes | bytearray,
+    label: str,
+    serial: str,
+    name: str,
+    email: str,
+    portal: str,
+    *,
+    pin_told: bool = True,
 ) -> bytes:
     """One letter.
 
@@ -40,6 +52,7 @@ def letter(
         name: the holder's; left out where the letter's font hasn't its characters.
         email: the holder's address.
         portal: the portal's id.
+        pin_told: the holder learns the PIN as well.
 
     Returns:
         PDF. The text is compressed and not encrypted: whoever has it can read it.
@@ -54,7 +67,7 @@ def letter(
     canvas.drawString(_LEFT, top - 40 * mm, f"{word} of your card")
     facts = [f"Card: {_printable(label) or 'your new card'}", f"Serial number: {serial}", f"Portal: {portal}"]
     _lines(canvas, top - 52 * mm, 11, facts)
-    _lines(canvas, top - 78 * mm, 11, _TEXTS[kind])
+    _lines(canvas, top - 78 * mm, 11, _TEXTS[kind if pin_told or kind == "pin" else "first puk"])
     canvas.rect(_LEFT, top - 125 * mm, 80 * mm, 25 * mm)
     canvas.setFont("Courier-Bold", 28)
     canvas.drawString(_LEFT + 8 * mm, top - 116 * mm, secret.decode("ascii"))

@@ -28,6 +28,7 @@ from portal.processes.renew_virtual_smart_card import RenewVirtualSmartCard
 from portal.processes.replace_virtual_smart_card import ReplaceVirtualSmartCard
 from portal.processes.request_card import RequestCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
+from portal.processes.set_first_pin import SetFirstPin
 from portal.processes.show_puk import ShowPuk
 from portal.processes.sign_text import SignText
 from portal.processes.unblock_change_pin import UnblockChangePin
@@ -59,6 +60,7 @@ def definitions(context: Context) -> list[Definition]:
         RequestCard(context),
         IssueCard(context),
         AbortCard(context),
+        SetFirstPin(context),
         ActivateCard(context),
         DeactivateCard(context),
         ReactivateCard(context),

@@ -461,7 +461,7 @@ export const CAUSES = Object.freeze({
   "letter_gone": {
     "happened": "The letter can't be printed any more.",
     "why": "What it says is deleted: the card isn't Issued any more, or it was said that the letters are printed.",
-    "next_step": "The holder sets a new PIN with Unblock or change PIN, once the card is active."
+    "next_step": "The holder sets a new PIN: with Set PIN before the card is activated, with Unblock or change PIN after that."
   },
   "letter_used_up": {
     "happened": "The letter can't be printed again.",
@@ -472,6 +472,16 @@ export const CAUSES = Object.freeze({
     "happened": "This was not done.",
     "why": "A letter was not printed yet.",
     "next_step": "Print every letter of this page first: it can't be made later."
+  },
+  "card_pin_told": {
+    "happened": "The PIN can't be set now.",
+    "why": "This card's PIN was told to you, and its PUK was not: before the card is active it is used with that PIN.",
+    "next_step": "Activate the card with its PIN. If you don't have it, or it is blocked, ask for another card."
+  },
+  "card_without_authentication": {
+    "happened": "The card can't be activated.",
+    "why": "It has no certificate for authentication, with which it could show that you have it.",
+    "next_step": "Ask your support to issue another card."
   },
   "pcsc_card_removed": {
     "happened": "The card is gone.",

@@ -23,6 +23,7 @@ from protocol.messages import (
     Proceed,
     Receipt,
 )
+from tests.support.card_signatures import authentication
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session
@@ -176,10 +177,38 @@ async def issued(kit: Kit, people: Staff, person: Session, serial: str = SERIAL)
 
 async def active(kit: Kit, people: Staff, person: Session, serial: str = SERIAL) -> str:
     """A card that its holder has activated."""
-    card, _ = await issued(kit, people, person, serial)
-    await step(kit, person, ActivateCard.name, card)
+    card, work = await issued(kit, people, person, serial)
+    await activate(kit, person, card, work)
     await kit.portal.revocations.run_due()
     return card
+
+
+async def activating(
+    kit: Kit, person: Session, card: str, work: Begun, process: str = ActivateCard.name
+) -> tuple[ProcessView, SoftwareAgent, Proceed]:
+    """A process of the holder's whose order the device with the card has claimed and agreed to; bound."""
+    view = await step(kit, person, process, card)
+    code = await kit.services.new_code(person, view.id)
+    agent = await kit.agent()
+    agent.device, agent.card = work.agent.device, work.agent.card
+    await agent.claim(code.code)
+    assert agent.order is not None
+    assert agent.order.binding == "number"
+    await agent.consent(number="417")
+    await kit.bind(person, view.id, "417")
+    proceed = await agent.hear()
+    assert isinstance(proceed, Proceed), proceed
+    return view, agent, proceed
+
+
+async def activate(kit: Kit, person: Session, card: str, work: Begun) -> ProcessView:
+    """The holder activates the card by its signature; the process at its end."""
+    view, agent, _ = await activating(kit, person, card, work)
+    await agent.say(Receipt(guid=agent.card.guid, signature=authentication(agent)))
+    heard = await agent.hear()
+    assert isinstance(heard, Finished), heard
+    view = await kit.services.process(person, view.id)
+    return await kit.services.next(person, view.id, view.version)
 
 
 async def card_row(kit: Kit, card: str) -> Card:

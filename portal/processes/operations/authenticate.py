@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from portal.processes import order_rows
+from portal.processes import activation, order_rows
 from portal.processes.operations import card_signing
 from protocol import proofs
 from protocol.errors import DecodeError, InlayError
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from portal.processes.context import Context
     from portal.store.tables import Order
     from protocol.messages import Consented, Receipt, Requests
-
-_SLOT: Final = "9A"
 
 
 class AuthenticateOperation:
@@ -42,10 +40,16 @@ class AuthenticateOperation:
         ordered = order_rows.parameters_as(order, Authenticate)
         message = proofs.authentication_input(context.origin, ordered.challenge)
         digest = hashlib.sha256(message).digest()
-        await card_signing.accept(context, tx, order, ordered, receipt, slot=_SLOT, digest=digest)
+        activates = await activation.is_ordered(tx, order)
+        takes = card_signing.ISSUED if activates else card_signing.IN_USE
+        card = await card_signing.accept(
+            context, tx, order, ordered, receipt, slot=activation.SLOT, digest=digest, takes=takes
+        )
+        if activates:
+            await activation.by_order(context, tx, order, card)
 
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
-        """The card stays as it is."""
+        """Nothing is left to do: a card that this has activated is Active since its receipt."""
         card = order_rows.parameters_as(order, Authenticate).card
         await card_signing.note(context, tx, order, card, action="card.authenticated")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from portal.ca.x509 import facts
 from portal.card_signatures import verifies
@@ -25,9 +25,23 @@ if TYPE_CHECKING:
 
 SIGNATURE: Final = "signature"
 """Process variable: algorithm, signature and certificate as base64, and the certificate's serial number."""
-_USABLE: Final = frozenset(
-    {CardState.ACTIVE.value, TemporaryCardState.ASSIGNED.value, VirtualSmartCardState.ACTIVE.value}
+
+
+class Takes(NamedTuple):
+    """Whose signature counts: the states of the card, and of its certificate in the CA."""
+
+    card: frozenset[str]
+    ca: frozenset[CaState]
+
+
+IN_USE: Final = Takes(
+    frozenset(
+        {CardState.ACTIVE.value, TemporaryCardState.ASSIGNED.value, VirtualSmartCardState.ACTIVE.value}
+    ),
+    frozenset({CaState.GOOD}),
 )
+ISSUED: Final = Takes(frozenset({CardState.ISSUED.value}), frozenset({CaState.HELD, CaState.GOOD}))
+"""A card that its holder is going to activate: until then its certificates are on hold."""
 
 
 async def accept(
@@ -39,7 +53,8 @@ async def accept(
     *,
     slot: str,
     digest: bytes,
-) -> None:
+    takes: Takes = IN_USE,
+) -> Card:
     """Check that a receipt's signature is of the ordered card's key, whose certificate is good, and keep it.
 
     Args:
@@ -50,6 +65,10 @@ async def accept(
         receipt: the receipt.
         slot: the key that has to have signed.
         digest: what was to be signed, SHA-256.
+        takes: the states that count.
+
+    Returns:
+        The card, locked for this transaction.
 
     Raises:
         InlayError: ``proof_invalid``, ``card_certificate_unusable``, ``card_ended``, ``user_not_active``.
@@ -61,9 +80,9 @@ async def accept(
         raise DecodeError("params_invalid", "$.guid")
     if receipt.proofs or receipt.signature is None:
         raise DecodeError("params_invalid", "$.signature")
-    if card.state not in _USABLE:
+    if card.state not in takes.card:
         raise InlayError("card_ended", state=card.state.lower())
-    await _check_certificate(tx, card, receipt.signature.certificate, slot, context.clock())
+    await _check_certificate(tx, card, receipt.signature.certificate, slot, context.clock(), takes.ca)
     if not verifies(receipt.signature, digest):
         raise InlayError("proof_invalid", slot=slot)
     card.generation = max(card.generation or 0, receipt.generation)
@@ -74,6 +93,7 @@ async def accept(
         "serial": facts(receipt.signature.certificate).serial,
     }
     await tasks.set_variables(tx, order, {SIGNATURE: kept})
+    return card
 
 
 async def note(context: Context, tx: AsyncSession, order: Order, card_id: str, *, action: str) -> None:
@@ -90,12 +110,14 @@ async def note(context: Context, tx: AsyncSession, order: Order, card_id: str, *
     )
 
 
-async def _check_certificate(tx: AsyncSession, card: Card, der: bytes, slot: str, now: int) -> None:
-    """It must be one that this portal has for the card, valid at the portal and good at the CA."""
+async def _check_certificate(
+    tx: AsyncSession, card: Card, der: bytes, slot: str, now: int, ca: frozenset[CaState]
+) -> None:
+    """It must be one that this portal has for the card, valid at the portal and not revoked by the CA."""
     for known in await card_certificates.related(tx, card):
         if known.der == der and known.slot == slot:
             graph = model_of(tx).certificates.graph(known.profile)
-            good = known.state == graph.valid and known.ca_state == CaState.GOOD
+            good = known.state == graph.valid and known.ca_state in ca
             if good and known.not_before <= now < known.not_after:
                 return
     raise InlayError("card_certificate_unusable", slot=slot)

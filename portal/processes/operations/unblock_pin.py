@@ -23,6 +23,8 @@ class UnblockPinOperation(CardStays[UnblockPin]):
     action = "card.pin_unblocked"
 
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
-        """That its PIN was unblocked is in the card's history. No mail that waits tells the PIN of before."""
+        """That its PIN was unblocked is in the card's history. No letter and no mail tells the PIN of before."""
         await super().finish(context, tx, order)
-        await outbox.drop(tx, context, self.ordered(order).card, card_letters.PIN_MAIL)
+        card = self.ordered(order).card
+        await card_letters.forget(tx, card)
+        await outbox.drop(tx, context, card, card_letters.PIN_MAIL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import subprocess
 import sys
@@ -13,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import select
 
@@ -25,7 +21,6 @@ from portal.processes.check_card import CheckCard
 from portal.processes.sign_text import TEXT, SignText
 from portal.store.tables import AuditEntry, Card, Certificate
 from portal.views import ObjectRef
-from protocol import proofs
 from protocol.messages import (
     Algorithm,
     Authenticate,
@@ -35,11 +30,11 @@ from protocol.messages import (
     Proceed,
     Progress,
     Receipt,
-    Sign,
     SlotProof,
     Step,
     Undo,
 )
+from tests.support.card_signatures import digest_of, signed
 from tests.support.portal_kit import P256, Kit
 from tests.support.software_agent import make_key
 from tests.support.stored_objects import put_card
@@ -48,20 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from portal.views import CardView, ProcessView, Session
-    from tests.support.software_agent import PrivateKey, SoftwareAgent
+    from tests.support.software_agent import SoftwareAgent
 
 VERIFIER = Path(__file__).resolve().parents[3] / "docs" / "examples" / "verify_card_signature.py"
 WORDS = "Ich schulde Dir nichts: 0 €."
-
-
-def signed(key: PrivateKey, certificate: bytes, digest: bytes) -> CardSignature:
-    """What a card's key signs, by another implementation than the agent's."""
-    if isinstance(key, rsa.RSAPrivateKey):
-        value = key.sign(digest, padding.PKCS1v15(), Prehashed(hashes.SHA256()))
-        return CardSignature(certificate=certificate, algorithm="RS256", signature=value)
-    r, s = decode_dss_signature(key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256()))))
-    value = r.to_bytes(32, "big") + s.to_bytes(32, "big")
-    return CardSignature(certificate=certificate, algorithm="ES256", signature=value)
 
 
 async def made_card(kit: Kit, session: Session, **options: Any) -> tuple[CardView, SoftwareAgent]:
@@ -85,18 +70,6 @@ async def claimed(kit: Kit, session: Session, agent: SoftwareAgent, name: str, c
     await kit.bind(session, view.id, "417")  # a link never begins this without it, known device or not
     assert isinstance(await agent.hear(), Proceed)
     return view
-
-
-def digest_of(agent: SoftwareAgent, origin: str | None = None) -> bytes:
-    """What the order wants signed."""
-    assert agent.order is not None
-    wanted = agent.order.parameters
-    if isinstance(wanted, Sign):
-        return wanted.digest
-    assert isinstance(wanted, Authenticate)
-    return hashlib.sha256(
-        proofs.authentication_input(origin or agent.order.origin, wanted.challenge)
-    ).digest()
 
 
 def slot_of(name: str) -> str:

@@ -115,12 +115,12 @@ async def test_a_second_active_card_only_where_the_option_allows_it(
     kit: Kit, people: Staff, ada: Session
 ) -> None:
     first = await cards.active(kit, people, ada, "1")
-    second, _ = await cards.issued(kit, people, ada, "2")
+    second, work = await cards.issued(kit, people, ada, "2")
     with pytest.raises(InlayError) as caught:
         await cards.step(kit, ada, ActivateCard.name, second)
     assert (caught.value.code, caught.value.fields["label"]) == ("card_other_active", "Badge")
     await cards.step(kit, people.olga, DeactivateCard.name, first, REASON)
-    await cards.step(kit, ada, ActivateCard.name, second)
+    await cards.activate(kit, ada, second, work)
     with pytest.raises(InlayError):
         await cards.step(kit, people.olga, ReactivateCard.name, first, REASON)
     await cards.options(kit, people.root, CardsMultipleActive=["true"])
@@ -148,7 +148,7 @@ async def test_from_the_request_to_the_lock(kit: Kit, people: Staff, ada: Sessio
         with pytest.raises(WrongState):
             await kit.services.start_process(ada, own.name, ObjectRef("card", card))
     assert [item.state for item in await kit.services.cards(ada)] == ["Issued"]
-    await cards.step(kit, ada, ActivateCard.name, card)
+    await cards.activate(kit, ada, card, work)
     assert await cards.certificate_states(kit) == [("Valid", "good")]
     with pytest.raises(WrongState):
         await cards.step(kit, ada, ActivateCard.name, card)

@@ -368,10 +368,10 @@ async def test_the_pin_is_gone_from_the_database_once_its_letter_is_delivered(
 async def test_a_card_that_isnt_issued_any_more_has_no_letters(
     kit: Kit, people: Staff, ada: Session, end: str
 ) -> None:
-    card, _, view = await at_letters(kit, people, ada)
+    card, work, view = await at_letters(kit, people, ada)
     match end:
         case "activated":
-            await cards.step(kit, ada, ActivateCard.name, card)
+            await cards.activate(kit, ada, card, work)
         case "locked":
             await cards.step(kit, people.olga, LockCard.name, card, {"Reason": ["stolen"]})
         case "expired":

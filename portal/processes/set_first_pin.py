@@ -1,0 +1,70 @@
+"""``CardsSelfServiceProcSetPIN``: whoever has got a card and not its PIN chooses one before it is activated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from portal.model.states import CardState, Role
+from portal.processes import activation, cards, temporary_cards
+from portal.processes.definition import OPEN, Step
+from portal.processes.extend_temporary_card import PIN_POLICY
+from portal.processes.unblock_change_pin import UnblockChangePin
+from protocol.errors import InlayError
+from protocol.messages import UnblockPin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.model.objects import CoreObject
+    from portal.processes.definition import Parties, Turn
+    from portal.store.tables import Card, Process
+
+
+class SetFirstPin(UnblockChangePin):
+    """Orders *unblock PIN* of a card that is Issued; by the PUK that a letter has told, where one has."""
+
+    name = "CardsSelfServiceProcSetPIN"
+    title = "Set PIN"
+    description = "Lets you choose the PIN of a card that you got without one, before you activate it."
+    role = Role.SELF_SERVICE
+    target = cards.in_states((CardState.ISSUED,), own=True)
+    steps = (Step("information", "Information"), *UnblockChangePin.steps[1:])
+
+    async def check(self, tx: AsyncSession, parties: Parties) -> None:
+        """A card whose PIN was told, and whose PUK wasn't, is activated by that PIN and no other way.
+
+        Raises:
+            InlayError: ``card_not_encoded``, ``card_pin_told``.
+        """
+        await super().check(tx, parties)
+        told = await activation.told(tx, temporary_cards.card_of(parties))
+        if told.pin and not told.puk:
+            raise InlayError("card_pin_told")
+
+    async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
+        """The card, the account, and who has the PUK."""
+        told = await activation.told(tx, temporary_cards.card_of(parties))
+        return {**await super().variables(tx, parties), "puk": "typed" if told.puk else "escrow"}
+
+    def wanted(self, turn: Turn, card: Card) -> UnblockPin:
+        """The order."""
+        return UnblockPin(
+            card=card.id,
+            driver="piv",
+            guid=card.guid,
+            label=card.label,
+            pin_policy=PIN_POLICY,
+            puk=turn.process.variables["puk"],
+        )
+
+    def facts(self, process: Process) -> Mapping[str, str]:
+        """Which card, by what, and what comes then."""
+        known = process.variables
+        typed = known["puk"] == "typed"
+        by = "the one in your PUK letter; Inlay asks for it" if typed else "the portal tells it the card"
+        label = cast("CoreObject", known["card"]).label
+        if process.step in (self.steps[0].name, OPEN):
+            return {"Card": label, "PUK": by}
+        return {"Card": label, "Result": "The card has the PIN that you chose. Activate it now."}
