@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from agent.handlers import physical_pin
 from agent.handlers.order_steps import account_line
 from agent.handlers.physical_pin import PinWork
+from agent.handlers.pin_at_pad import see_that_it_can_be_typed
 from agent.handlers.token_pin import TokenPinWork
 from agent.pin_rules import plain_rules
 from agent.ports import InteractionError, OrderPrompt
@@ -38,9 +39,10 @@ class ChangePhysicalPinHandler:
         """The consent page; PINs are asked for when the card is there.
 
         Raises:
-            InlayError: ``pin_policy_unsatisfiable``.
+            InlayError: ``pin_policy_unsatisfiable``, ``encoding_unsupported``.
         """
         ordered = _ordered(order)
+        see_that_it_can_be_typed(ordered)
         plain_rules(ordered.pin_policy)
         return OrderPrompt(
             portal_name=portal_name,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent.handlers import physical_pin
 from agent.handlers.order_steps import account_line
 from agent.handlers.physical_pin import PinWork
+from agent.handlers.pin_at_pad import see_that_it_can_be_typed
 from agent.handlers.token_pin import TokenPinWork
 from agent.pin_rules import plain_rules
 from agent.ports import InteractionError, OrderPrompt
@@ -36,9 +37,10 @@ class UnblockPhysicalPinHandler:
         """The consent page; PUK and new PIN are asked for when the card is there.
 
         Raises:
-            InlayError: ``pin_policy_unsatisfiable``.
+            InlayError: ``pin_policy_unsatisfiable``, ``encoding_unsupported``.
         """
         ordered = _ordered(order)
+        see_that_it_can_be_typed(ordered)
         plain_rules(ordered.pin_policy)
         by = "You type its PUK" if ordered.puk == "typed" else "The portal tells the card its PUK"
         return OrderPrompt(

@@ -45,6 +45,7 @@ export interface ChangePin {
   label: string;
   pin_policy: PinPolicy;
   driver?: "piv" | "pkcs11" | "virtual";
+  where?: "auto" | "pad" | "window";
 }
 
 /**
@@ -146,6 +147,7 @@ export interface UnblockPin {
   label: string;
   pin_policy: PinPolicy;
   puk: "escrow" | "typed";
+  where?: "auto" | "pad" | "window";
 }
 
 /**
