@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from agent.handlers import physical_pin
 from agent.handlers.card_in_reader import CardInReaderHandler, Telling
 from agent.handlers.physical_pin import PinWork
+from agent.handlers.pin_at_pad import see_that_it_can_be_typed
 from agent.handlers.token_pin import TokenPinWork
 from agent.pin_rules import plain_rules
 from protocol.messages import ChangePin
@@ -29,6 +30,7 @@ class ChangePhysicalPinHandler(CardInReaderHandler[ChangePin]):
     kind = ChangePin
 
     def _told(self, ordered: ChangePin) -> Telling:
+        see_that_it_can_be_typed(ordered)
         plain_rules(ordered.pin_policy)
         return Telling(
             "Change the PIN of your card",

@@ -15,6 +15,7 @@ from agent.card_ports import ordered_card
 from agent.handlers.card_dialogue import card_name
 from agent.handlers.change_card_pin import CONSEQUENCES, DONE, NOTES
 from agent.handlers.order_steps import account_line, agree, ask, to_its_end
+from agent.handlers.pin_at_pad import see_that_it_can_be_typed
 from agent.handlers.pin_questions import known_pin, set_new_pin
 from agent.pin_rules import LONGEST_PIN, PIV_PIN_MINIMUM, plain_rules
 from agent.ports import InteractionError, KnownSecret, OrderPrompt
@@ -44,9 +45,10 @@ class ChangePinHandler:
         """The consent page, with the rules for the new PIN.
 
         Raises:
-            InlayError: ``pin_policy_unsatisfiable``.
+            InlayError: ``pin_policy_unsatisfiable``, ``encoding_unsupported``.
         """
         ordered = _ordered(order)
+        see_that_it_can_be_typed(ordered)
         return OrderPrompt(
             portal_name=portal_name,
             origin=order.origin,

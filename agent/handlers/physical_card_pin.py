@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KNOWN: Final = KnownSecret("PIN of the card", PIV_PIN_MINIMUM, PIV_PIN_BYTES)
 _TORN: Final = "The card went away while its PIN was checked: a try may have been spent."
-_CANT_ASK: Final = frozenset({"pad_missing", "pad_refused", "pad_too_small"})
+CANT_ASK: Final = frozenset({"pad_missing", "pad_refused", "pad_too_small"})
 """What a reader with keys says that can't ask for this card's PIN after all."""
 
 
@@ -49,7 +49,7 @@ async def right_pin(
         try:
             await context.guard(card.verify_at_pad(lambda tries: tries_warning("PIN", tries)))
         except InlayError as error:
-            if where == "pad" or error.code not in _CANT_ASK:
+            if where == "pad" or error.code not in CANT_ASK:
                 raise
         else:
             return bytearray()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from agent.handlers.order_steps import agree, ask, to_its_end
 from agent.handlers.physical_card_pin import portals_puk
+from agent.handlers.pin_at_pad import REFUSED, PinAtPad
 from agent.handlers.pin_questions import known_puk, tries_warning
 from agent.pcsc import piv_pin
 from agent.pcsc.piv_names import PIN, PUK
@@ -38,8 +39,6 @@ _ASKED_AGAIN: Final = frozenset({"card_pin_wrong", "card_puk_wrong"})
 _TORN: Final = (
     "The card went away in the middle, so it isn't known whether its PIN is the old one or the new one."
 )
-REFUSED: Final = "pin refused"
-"""Journalled once it is known that the card has the PIN that it had."""
 _FEW: Final = 2
 """With so few tries left, or fewer, nobody is asked to spend one only to find out."""
 
@@ -90,7 +89,8 @@ class PinWork:
         agreed = await agree(self._context, total=STEPS)
         await self._context.progress(Step.CARD)
         try:
-            await self._until_it_is_set(agreed)
+            if not await PinAtPad(self._context, self._card, self._ordered, self._step).sets_it():
+                await self._until_it_is_set(agreed)
         finally:
             await self._card.close()
         with contextlib.suppress(InteractionError):

@@ -11,7 +11,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from agent.handlers.order_steps import agree, ask, to_its_end
-from agent.handlers.physical_pin import REFUSED, STEPS, step_name
+from agent.handlers.physical_pin import STEPS, step_name
+from agent.handlers.pin_at_pad import REFUSED
 from agent.handlers.pin_questions import known_puk
 from agent.handlers.token_pin_entry import known_pin, see_that_pin_can_be_tried, warning_of
 from agent.pin_rules import keeps_rules

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from agent.handlers import physical_pin
 from agent.handlers.card_in_reader import CardInReaderHandler, Telling
 from agent.handlers.physical_pin import PinWork
+from agent.handlers.pin_at_pad import see_that_it_can_be_typed
 from agent.handlers.token_pin import TokenPinWork
 from agent.pin_rules import plain_rules
 from protocol.messages import UnblockPin
@@ -27,6 +28,7 @@ class UnblockPhysicalPinHandler(CardInReaderHandler[UnblockPin]):
     kind = UnblockPin
 
     def _told(self, ordered: UnblockPin) -> Telling:
+        see_that_it_can_be_typed(ordered)
         plain_rules(ordered.pin_policy)
         by = "You type its PUK" if ordered.puk == "typed" else "The portal tells the card its PUK"
         return Telling(

@@ -58,6 +58,7 @@ export interface ChangePin {
   label: string;
   pin_policy: PinPolicy;
   driver?: "piv" | "pkcs11" | "virtual";
+  where?: "auto" | "pad" | "window";
 }
 
 /**
@@ -172,6 +173,7 @@ export interface UnblockPin {
   label: string;
   pin_policy: PinPolicy;
   puk: "escrow" | "typed";
+  where?: "auto" | "pad" | "window";
 }
 
 /**

@@ -23,9 +23,13 @@ program resets it; ``service``: the service stops, and with it every connection.
 
 
 Typed = bytes | Callable[[], bytes]
-"""What is typed at a pad: a PIN, or two bytes that the pad answers itself; or what says it, in the card's thread."""
-_VERIFY_CODE = 0x42330006
-"""Control code by which a simulated reader asks for a PIN."""
+"""What is typed at a pad, or two bytes that the pad answers itself; or what says it, in the card's thread.
+
+A PIN; for a change old, new and new again, parted by spaces.
+"""
+_VERIFY_CODE, _MODIFY_CODE = 0x42330006, 0x42330007
+"""Control codes by which a simulated reader asks for a PIN, or for an old and a new one."""
+_CHANGE, _UNBLOCK = (bytes.fromhex(head) + b"\xff" * 16 for head in ("0024008010", "002C008010"))
 
 
 class _Link(SimulatedLink):
@@ -57,16 +61,23 @@ class _Link(SimulatedLink):
     def ask_reader(self, function: int) -> bytes:
         if self._readers.pads.get(self._reader) is None:
             return super().ask_reader(function)
-        return bytes((pin_pad.VERIFY_PIN_DIRECT, 4)) + _VERIFY_CODE.to_bytes(4, "big")
+        features = {pin_pad.VERIFY_PIN_DIRECT: _VERIFY_CODE, pin_pad.MODIFY_PIN_DIRECT: _MODIFY_CODE}
+        return b"".join(bytes((tag, 4)) + code.to_bytes(4, "big") for tag, code in features.items())
 
     def control(self, code: int, data: bytes) -> bytes:
-        """What the reader with a pad does: the person types, and the PIN goes into the command (part 10, 2.5.2)."""
-        assert code == _VERIFY_CODE
+        """What the reader with a pad does: the person types, and it goes into the command (part 10, 2.5.2, 2.5.3)."""
+        assert code in (_VERIFY_CODE, _MODIFY_CODE)
         assert self.held
         entry = self._readers.pads[self._reader].pop(0)
         typed = entry if isinstance(entry, bytes) else entry()
         if len(typed) == 2:
             return typed
+        if code == _MODIFY_CODE:
+            old, new, again = typed.split(b" ")
+            assert data[24:] in (_CHANGE, _UNBLOCK)
+            if new != again:
+                return b"\x64\x02"
+            return self.transmit(data[24:29] + old.ljust(8, b"\xff") + new.ljust(8, b"\xff"))
         assert data[19:] == bytes.fromhex("0020008008FFFFFFFFFFFFFFFF")
         return self.transmit(data[19:24] + typed.ljust(8, b"\xff"))
 
