@@ -10,6 +10,8 @@ from protocol.messages import Algorithm, Purpose
 CARDS: Final = "CardsScriptOptions"
 TEMPORARY_CARDS: Final = "TempCardsScriptOptions"
 MOBILE_IDS: Final = "MobileIDScriptOptions"
+CARDS_PIN_ENTRY: Final = "CardsPINEntry"
+TEMPORARY_CARDS_PIN_ENTRY: Final = "TempCardsPINEntry"
 
 _PURPOSES: Final = tuple(purpose.value for purpose in Purpose)
 _DAYS_BEFORE: Final = (
@@ -41,6 +43,19 @@ def _unusable(values: Values) -> dict[str, str]:
             "CardsActivationNeedsCard": "This needs the certificate for authentication: the card signs with it."
         }
     return {}
+
+
+def _pin_entry(name: str) -> Option:
+    return Option(
+        name,
+        "PIN: where it is typed",
+        "When its holder changes the PIN, or sets one by a PUK that they know. window: in Inlay. "
+        "pad: at the keys of the reader and nowhere else. auto: at the keys where the reader has some. "
+        "A PUK that the portal keeps needs the window.",
+        "choice",
+        "window",
+        choices=("window", "pad", "auto"),
+    )
 
 
 CARDS_SCRIPT: Final = Script(
@@ -123,6 +138,7 @@ CARDS_SCRIPT: Final = Script(
             "bool",
             True,
         ),
+        _pin_entry(CARDS_PIN_ENTRY),
     ),
     _unusable,
     _unread_pin,
@@ -207,6 +223,7 @@ TEMPORARY_CARDS_SCRIPT: Final = Script(
             high=365,
             unit="days",
         ),
+        _pin_entry(TEMPORARY_CARDS_PIN_ENTRY),
     ),
     nothing_across,
     _warn_unencoded,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from portal.model.states import CardState, Role
-from portal.processes import activation, cards, temporary_cards
+from portal.processes import activation, cards, pin_entry, temporary_cards
 from portal.processes.definition import OPEN, Step
 from portal.processes.extend_temporary_card import PIN_POLICY
 from portal.processes.unblock_change_pin import UnblockChangePin
@@ -50,13 +50,15 @@ class SetFirstPin(UnblockChangePin):
 
     def wanted(self, turn: Turn, card: Card) -> UnblockPin:
         """The order."""
+        puk = turn.process.variables["puk"]
         return UnblockPin(
             card=card.id,
             driver="piv",
             guid=card.guid,
             label=card.label,
             pin_policy=PIN_POLICY,
-            puk=turn.process.variables["puk"],
+            puk=puk,
+            where=pin_entry.of(turn.process) if puk == "typed" else "window",
         )
 
     def facts(self, process: Process) -> Mapping[str, str]:

@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
+from portal.processes import pin_entry
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import OPEN, Step, Target
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import PIN_POLICY
+from portal.store.tables import Card
 from protocol.messages import ChangePin, UnblockPin
 from protocol.messages import Step as OrderStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from portal.processes.definition import Turn
-    from portal.store.tables import Card, Order, Process
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.definition import Parties, Turn
+    from portal.store.tables import Order, Process
 
 _CHANGE, _UNBLOCK = "change", "unblock"
 ACTION: Final = Option(
@@ -56,8 +60,13 @@ class UnblockChangePin(CardProcess):
         OrderStep.FINISHED: ("Done", "The card has its new PIN."),
     }
 
+    async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
+        """The card, the account, and where PINs are typed."""
+        where = await pin_entry.chosen(tx, cast(Card, parties.target))
+        return {**await super().variables(tx, parties), pin_entry.VARIABLE: where}
+
     def wanted(self, turn: Turn, card: Card) -> ChangePin | UnblockPin:
-        """The order."""
+        """The order. A PUK that the portal brings is known to nobody who could type it at a reader."""
         known: dict[str, Any] = {
             "card": card.id,
             "driver": "piv",
@@ -66,7 +75,9 @@ class UnblockChangePin(CardProcess):
             "pin_policy": PIN_POLICY,
         }
         changes = turn.values[ACTION.name] == _CHANGE
-        return ChangePin(**known) if changes else UnblockPin(**known, puk="escrow")
+        if changes:
+            return ChangePin(**known, where=pin_entry.of(turn.process))
+        return UnblockPin(**known, puk="escrow")
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what is done."""

@@ -197,3 +197,24 @@ async def test_the_pin_is_set_and_only_the_puk_ever_comes_from_here(
     assert found.count("card.pin_changed" if action == "change" else "card.pin_unblocked") == 1
     assert found.count("card.puk_delivered") == (0 if action == "change" else 1)
     assert await state_of_card(kit, card) == TemporaryCardState.ASSIGNED
+
+
+@pytest.mark.parametrize("where", ["window", "pad", "auto"])
+async def test_the_option_says_where_a_known_pin_is_typed_and_the_portals_puk_wants_the_window(
+    kit: Kit, olga: Session, ada: Session, where: str
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    root = await kit.person("rita@example.org", [Role.ADMINISTRATOR])
+    await options(kit, root, TempCardsPINEntry=[where])
+    view, agent, _ = await begun(kit, ada, card, "change")
+    assert agent.order is not None
+    assert isinstance(agent.order.parameters, ChangePin)
+    assert agent.order.parameters.where == where
+    await kit.services.cancel(ada, view.id)
+    assert isinstance(await agent.hear(), Undo)
+    await agent.say(Undone(error=ErrorData(error="cancelled")))
+    _, agent, _ = await begun(kit, ada, card, "unblock")
+    assert agent.order is not None
+    assert isinstance(agent.order.parameters, UnblockPin)
+    assert (agent.order.parameters.puk, agent.order.parameters.where) == ("escrow", "window")
