@@ -250,7 +250,7 @@ class ReturningToken:
             if not signs:
                 return CertificateRequest(slot=slot, public_key=_spki(await driver.public_key(key)))
             try:
-                return CertificateRequest(slot=slot, csr=await driver.request(key, subject))
+                return CertificateRequest(slot=slot, csr=await driver.request(key, subject, self._pin))
             except ValueError:
                 raise DecodeError("order_malformed", f"$.parameters.keys.{slot}.subject") from None
 
@@ -278,7 +278,7 @@ class ReturningToken:
         """Sign a message."""
 
         async def sign(driver: Driver) -> bytes:
-            return await driver.sign(await self._id(driver, slot), message)
+            return await driver.sign(await self._id(driver, slot), message, self._pin)
 
         return await self.run(sign)
 
@@ -286,7 +286,7 @@ class ReturningToken:
         """Sign a SHA-256 digest."""
 
         async def sign(driver: Driver) -> bytes:
-            return await driver.sign_digest(await self._id(driver, slot), digest)
+            return await driver.sign_digest(await self._id(driver, slot), digest, self._pin)
 
         return await self.run(sign)
 

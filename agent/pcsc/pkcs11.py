@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agent.pcsc import pkcs10, public_keys
-from agent.pcsc.pkcs11_process import Process
+from agent.pcsc.pkcs11_process import CALL_SECONDS, Process
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -209,11 +209,11 @@ class Driver:
             return public_keys.rsa_key(bytes.fromhex(parts["n"]), bytes.fromhex(parts["e"]))
         return public_keys.ec_key(parts["curve"], bytes.fromhex(parts["point"]))
 
-    async def request(self, key: bytes, subject: str) -> bytes:
-        """A certificate request that the key has signed: PKCS#10, DER."""
+    async def request(self, key: bytes, subject: str, pin: bytearray | None = None) -> bytes:
+        """A certificate request that the key has signed: PKCS#10, DER; `pin` as for `sign`."""
         public = await self.public_key(key)
         signed = pkcs10.information(subject, public)
-        return pkcs10.request(signed, public, await self.sign(key, signed))
+        return pkcs10.request(signed, public, await self.sign(key, signed, pin))
 
     async def import_key(self, key: bytes, label: str, pkcs8: bytearray, use: Use) -> None:
         """Put a key on the card that was made elsewhere (PKCS#8, DER).
@@ -289,17 +289,25 @@ class Driver:
 
     # --- use
 
-    async def sign(self, key: bytes, message: bytes) -> bytes:
-        """Sign: PKCS#1 v1.5 with SHA-256, or ECDSA (DER) with the hash that fits the curve."""
-        public = await self.public_key(key)
-        mechanism, data = public_keys.to_sign(public, message)
-        answer = bytes.fromhex(await self._call("sign", key=key.hex(), data=data.hex(), mechanism=mechanism))
-        return answer if isinstance(public, rsa.RSAPublicKey) else public_keys.ecdsa_der(answer)
+    async def sign(self, key: bytes, message: bytes, pin: bytearray | None = None) -> bytes:
+        """Sign: PKCS#1 v1.5 with SHA-256, or ECDSA (DER) with the hash that fits the curve.
 
-    async def sign_digest(self, key: bytes, digest: bytes) -> bytes:
-        """Sign a SHA-256 digest: PKCS#1 v1.5, or ECDSA (DER)."""
-        mechanism, data = public_keys.digest_to_sign(await self.public_key(key), digest)
-        answer = bytes.fromhex(await self._call("sign", key=key.hex(), data=data.hex(), mechanism=mechanism))
+        Args:
+            key: its id.
+            message: what is signed.
+            pin: the right one, for a key that wants it before each use; None: such a key's reader asks for it.
+        """
+        public = await self.public_key(key)
+        return await self._signed(key, pin, *public_keys.to_sign(public, message))
+
+    async def sign_digest(self, key: bytes, digest: bytes, pin: bytearray | None = None) -> bytes:
+        """Sign a SHA-256 digest: PKCS#1 v1.5, or ECDSA (DER); `pin` as for `sign`."""
+        return await self._signed(key, pin, *public_keys.digest_to_sign(await self.public_key(key), digest))
+
+    async def _signed(self, key: bytes, pin: bytearray | None, mechanism: str, data: bytes) -> bytes:
+        seconds = PAD_SECONDS if pin is None else CALL_SECONDS
+        told = {"key": key.hex(), "data": data.hex(), "mechanism": mechanism}
+        answer = bytes.fromhex(await self._pin("sign", pin, seconds=seconds, **told))
         return answer if mechanism == "rsa-pkcs1" else public_keys.ecdsa_der(answer)
 
     async def decrypt(self, key: bytes, ciphertext: bytes) -> bytes:
@@ -326,10 +334,12 @@ class Driver:
             raise InlayError("card_pin_needed", command=operation)
         return await self._process.call(operation, **arguments)
 
-    async def _pin(self, operation: str, pin: bytearray | None, **arguments: Any) -> None:
+    async def _pin(
+        self, operation: str, pin: bytearray | None, *, seconds: float = PAD_SECONDS, **arguments: Any
+    ) -> Any:
         name = "old" if operation == "set_pin" else "pin"
         try:
-            await self._call(operation, **{name: _typed(pin)}, **arguments, seconds=PAD_SECONDS)
+            return await self._call(operation, **{name: _typed(pin)}, **arguments, seconds=seconds)
         except InlayError as error:
             if error.code != "pkcs11_pin_wrong":
                 raise

@@ -248,12 +248,20 @@ class Module:
 
     # --- use
 
-    def sign(self, key: str, data: str, mechanism: str) -> str:
-        """Sign what the host has prepared."""
+    def sign(self, key: str, data: str, mechanism: str, pin: str | None) -> str:
+        """Sign what the host has prepared; a key that wants the PIN each time gets it (PKCS#11 v3.1, section 5.6.8)."""
         handle = self._one("private key", key)
-        self.call = "C_Sign"
         how = PyKCS11.Mechanism(_MECHANISMS[mechanism], None)
-        return bytes(self._open.sign(handle, bytes.fromhex(data), how)).hex()
+        if not self._wants_pin(handle):
+            self.call = "C_Sign"
+            return bytes(self._open.sign(handle, bytes.fromhex(data), how)).hex()
+        session, signature, signed = self._open, PyKCS11.ckbytelist(), PyKCS11.ckbytelist(bytes.fromhex(data))
+        self._see("C_SignInit", session.lib.C_SignInit(session.session, how.to_native(), handle))
+        self.call = "C_Login"
+        session.login(_pin(pin), PyKCS11.CKU_CONTEXT_SPECIFIC)
+        for _ in ("its length", "itself"):
+            self._see("C_Sign", session.lib.C_Sign(session.session, signed, signature))
+        return bytes(signature).hex()
 
     def decrypt(self, key: str, data: str) -> str:
         """The bare RSA operation: padding is the host's work, cards know too few of them."""
@@ -332,6 +340,19 @@ class Module:
     def _attributes(self, handle: Any, names: list[int]) -> list[Any]:
         self.call = "C_GetAttributeValue"
         return list(self._open.getAttributeValue(handle, names))
+
+    def _wants_pin(self, handle: Any) -> bool:
+        """Whether a key wants the PIN before each use; a module that doesn't know the attribute has no such keys."""
+        try:
+            (wanted,) = self._attributes(handle, [PyKCS11.CKA_ALWAYS_AUTHENTICATE])
+        except PyKCS11Error:
+            return False
+        return bool(wanted)
+
+    def _see(self, call: str, answer: int) -> None:
+        self.call = call
+        if answer != PyKCS11.CKR_OK:
+            raise PyKCS11Error(answer)
 
     def _destroy(self, handles: list[Any]) -> None:
         self.call = "C_DestroyObject"

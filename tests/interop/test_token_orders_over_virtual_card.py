@@ -14,9 +14,9 @@ from agent.card_map import CardKind, CardMap
 from agent.pcsc.pkcs11 import Driver
 from agent.vsc.card import VirtualCard
 from protocol import proofs
-from protocol.messages import Authenticate, Binding, ChangePin, PinPolicy
+from protocol.messages import Authenticate, Binding, ChangePin, PinPolicy, Sign
 from protocol.tokens import token_guid
-from tests.agent.test_order_authenticate_sign import CHALLENGE, check
+from tests.agent.test_order_authenticate_sign import CHALLENGE, DIGEST, check
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest, running_agent
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION
@@ -109,3 +109,24 @@ async def test_a_changed_pin_is_the_one_that_signs(
     )
     agent.windows.answers = [(None, None), (NEW, None)]
     assert await order(agent, portal, OTHER_CODE) == "finished"
+
+
+async def test_the_signature_key_gets_the_pin_before_each_use(
+    agent: AgentParts, portal: FakePortal, inserted: tuple[VirtualCard, str]
+) -> None:
+    card, serial = inserted
+    portal.operation = Sign(
+        card="card-1",
+        driver="pkcs11",
+        guid=token_guid(serial),
+        label="Card 7",
+        document="A text",
+        digest=DIGEST,
+    )
+    agent.windows.answers = [(None, None), (WRONG, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    at = portal.orders[CODE].receipt
+    assert at is not None
+    assert at.signature is not None
+    check(at.signature, DIGEST)
+    assert card.details().pin_tries == 3

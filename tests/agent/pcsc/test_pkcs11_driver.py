@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import os
 import signal
@@ -219,3 +220,37 @@ async def test_initialising_erases(driver: Driver, token: Token) -> None:
     await driver.initialise(token, typed(PUK), "again")
     found = await driver.find((await driver.tokens())[0].serial)
     assert (found.label, found.pin_set) == ("again", False)
+
+
+async def test_a_key_that_wants_the_pin_before_each_use_gets_it_and_a_wrong_one_signs_nothing(
+    driver: Driver, token: Token
+) -> None:
+    made = await asyncio.create_subprocess_exec(
+        *(
+            "pkcs11-tool",
+            "--module",
+            softhsm.MODULE,
+            "--token-label",
+            token.label,
+            "--login",
+            "--pin",
+            PIN.decode(),
+        ),
+        *("--keypairgen", "--key-type", "EC:prime256v1", "--id", "9c", "--always-auth"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await made.communicate()
+    assert made.returncode == 0, said
+    await driver.close()
+    await driver.open(next(found for found in await driver.tokens() if found.initialised))
+    await driver.verify(typed(PIN))
+    message = b"a document"
+    for _ in range(2):
+        signature = await driver.sign(b"\x9c", message, typed(PIN))
+        public = await driver.public_key(b"\x9c")
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        public.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+    with pytest.raises(InlayError) as caught:
+        await driver.sign(b"\x9c", message, typed(OTHER))
+    assert caught.value.code == "pkcs11_pin_wrong"
