@@ -1,7 +1,8 @@
 """Notices code that blocks an asyncio event loop.
 
-A step's time is wall time less the time in which its thread was ready and had no processor: what other programs
-of a busy machine take is not the step's doing, what it computes or waits for itself is.
+A step's time is wall time less the time in which its thread was ready and had no processor, and less the time in which
+the whole machine stood still: what other programs of a busy machine take, or who runs a virtual one, is not the step's
+doing, what it computes or waits for itself is.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ class Blocked:
     Attributes:
         step: the event loop's own description of it.
         seconds: how long it ran.
+        computed: how much of that it had a processor.
     """
 
     step: str
     seconds: float
+    computed: float
 
 
 class _Thread(threading.local):
@@ -42,21 +45,57 @@ class _Thread(threading.local):
         return int(os.pread(self._statistics, 80, 0).split()[1]) / 1e9
 
 
+class _Standstill:
+    """A thread that wants to be woken every tenth of a second, and adds up by how much it was too late.
+
+    It is late when nothing runs at all, and while another thread computes without letting go of Python's lock. The
+    latter has used a processor meanwhile: what a step has computed is never taken for a standstill.
+    """
+
+    TICK = 0.1
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._due = time.perf_counter()
+
+    def start(self) -> None:
+        """From now on, until the process ends."""
+        threading.Thread(target=self._run, name="standstill", daemon=True).start()
+
+    def so_far(self) -> float:
+        """Seconds, with those of a standstill that the thread has not been woken from yet."""
+        return self.seconds + max(0.0, time.perf_counter() - self._due)
+
+    def _run(self) -> None:
+        while True:
+            self._due = time.perf_counter() + self.TICK
+            time.sleep(self.TICK)
+            late = time.perf_counter() - self._due
+            if late > self.TICK:
+                self.seconds += late
+
+
 _thread = _Thread()
+_standstill = _Standstill()
 _seen: list[Blocked] = []
 _run_handle = asyncio.Handle._run
 
 
 def _timed_run(handle: asyncio.Handle) -> None:
     begin, waited = time.perf_counter(), _thread.waited()
+    computing, stood = time.thread_time(), _standstill.so_far()
     _run_handle(handle)
     seconds = time.perf_counter() - begin - (_thread.waited() - waited)
     if seconds > LIMIT_SECONDS:
-        _seen.append(Blocked(repr(handle), seconds))
+        computed = time.thread_time() - computing
+        seconds -= max(0.0, min(_standstill.so_far() - stood, seconds - computed))
+        if seconds > LIMIT_SECONDS:
+            _seen.append(Blocked(repr(handle), seconds, computed))
 
 
 def install() -> None:
     """Measure every step of every event loop of this process from now on."""
+    _standstill.start()
     asyncio.Handle._run = _timed_run  # type: ignore[method-assign, assignment]
 
 
