@@ -2,65 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from portal.ca.authority import Reason
 from portal.model import states
 from portal.model.graphs import Why
-from portal.model.states import Role, TemporaryCardState
+from portal.model.states import TemporaryCardState
 from portal.processes import expiry_mails, temporary_cards
-from portal.processes.definition import Definition, Step, finish
-from portal.store.transitions import StateChange, change_state
+from portal.processes.state_process import StateProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy.ext.asyncio import AsyncSession
-
-    from portal.processes.context import Context
-    from portal.processes.definition import Parties, Turn
-    from portal.store.tables import Order, Process
+    from portal.processes.definition import Turn
+    from portal.store.tables import Card
 
 
-class LockTemporaryCard(Definition):
+class LockTemporaryCard(StateProcess):
     """Locked for good, and its certificates are revoked, reason unspecified."""
 
     name = "TempCardsProcLock"
     title = "Lock"
     description = "Locks the card for good and has all its certificates revoked."
-    role = Role.OPERATOR
     target = temporary_cards.in_states(states.TEMPORARY_CARD.before(TemporaryCardState.LOCKED))
-    steps = (
-        Step("reason", "Reason", temporary_cards.REASON_FORM),
-        Step("done", "Done", settled=True),
-    )
+    to = TemporaryCardState.LOCKED
+    why = Why.LOCKED
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
-        """The card, and the certificates that will be revoked."""
-        return await temporary_cards.described(tx, parties)
-
-    async def advance(self, turn: Turn) -> None:
-        """Card, revocation queue and audit log change together."""
-        actor, now = turn.parties.user, self._context.clock()
-        card, note = (
-            temporary_cards.card_of(turn.parties),
-            cast(str, turn.values[temporary_cards.REASON.name]),
-        )
-        change = StateChange(actor.email, now, Why.LOCKED, note)
-        await change_state(
-            turn.tx, card, TemporaryCardState.LOCKED, change, holder=turn.parties.subject.email
-        )
-        await temporary_cards.end_certificates(turn.tx, card, Reason.UNSPECIFIED, actor.email, now)
+    async def follow(self, turn: Turn, card: Card, now: int) -> None:
+        """Revocations, and no mail of its end."""
+        actor = turn.parties.user.email
+        await temporary_cards.end_certificates(turn.tx, card, Reason.UNSPECIFIED, actor, now)
         await expiry_mails.forget(self._context, turn.tx, card.id)
-        finish(turn, "done")
-
-    def facts(self, process: Process) -> Mapping[str, str]:
-        """What will be revoked, and why."""
-        return temporary_cards.facts(process)
-
-    def cancel_effect(self, process: Process, order: Order | None) -> str:
-        """Nothing was done before the only *Next*."""
-        return "Nothing was done yet. The card stays as it is."

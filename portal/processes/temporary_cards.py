@@ -113,10 +113,11 @@ async def described(tx: AsyncSession, parties: Parties) -> dict[str, Any]:
 
 
 def facts(process: Process) -> Mapping[str, str]:
-    """What is revoked with the card, and why, for the pages; card and holder stand there already."""
-    known = process.variables
-    revoked = cast("list[CoreObject]", known["certificates"])
-    found = {"Certificates to revoke": ", ".join(item.label for item in revoked) or "none"}
+    """What is revoked with the card, if anything, and why, for the pages; card and holder stand there already."""
+    known, found = process.variables, {}
+    if "certificates" in known:
+        revoked = cast("list[CoreObject]", known["certificates"])
+        found["Certificates to revoke"] = ", ".join(item.label for item in revoked) or "none"
     if reason := known.get(REASON.name):
         found["Reason"] = cast(str, reason)
     return found

@@ -134,7 +134,8 @@ async def test_locked_and_revoked_with_reason_unspecified(kit: Kit) -> None:
         assert set(told) == {"unspecified"}
         (entry,) = await locked(tx)
     assert (entry.actor, entry.object_id) == ("olga@example.org", card)
-    assert entry.details == {"before": "Active", "after": "Locked", "why": "locked", "note": "reported lost"}
+    changed = {"before": "Active", "after": "Locked", "why": "locked", "note": "reported lost"}
+    assert entry.details == {**changed, "holder": "ada@example.org"}
 
 
 async def test_what_an_agent_is_doing_to_the_card_is_undone(kit: Kit) -> None:
