@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from tests.support import isolation, loop_watch
+from tests.support import isolation, loop_watch, shared_run
 from tests.support.certificates import ThrowAwayCA
 from tests.support.display import VirtualDisplay
 from tests.support.pcscd import PrivatePcscd
@@ -31,9 +31,16 @@ hypothesis.settings.register_profile("search", deadline=None, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bounded"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A run can be shared by several processes."""
+    shared_run.add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Judge skips in every run."""
     config.pluginmanager.register(SkipRule(strict=STARTED_BY_ROOT))
+    if folder := config.getoption("--share"):
+        config.pluginmanager.register(shared_run.SharedRun(folder))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
