@@ -109,7 +109,7 @@ class PinAtPad:
                     before = _NEVER_CAME
                 else:
                     before = error.happened if error.code in _WRONG else f"{error.happened} {error.why}"
-                await self._context.record(REFUSED, _nothing())
+                await self._context.record(REFUSED, nothing())
                 in_vain = 0 if error.code in _WRONG else in_vain + 1
                 if (_is_the_cards(error) and error.code not in _ASKED_AGAIN) or in_vain == _IN_VAIN:
                     raise
@@ -181,5 +181,6 @@ def _lengths(policy: PinPolicy) -> tuple[int, int]:
     return max(policy.min_length, PIV_PIN_MINIMUM), min(policy.max_length, PIV_PIN_BYTES)
 
 
-async def _nothing() -> None:
+async def nothing() -> None:
+    """For a step of the journal that only says that something is known now."""
     return

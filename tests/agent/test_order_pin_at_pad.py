@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.handlers.physical_pin import receipt_after
+from agent.handlers.pin_setting import receipt_after
 from protocol.errors import InlayError
 from protocol.messages import ChangePin, PinPolicy, UnblockPin
 from protocol.words import Presence
