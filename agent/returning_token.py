@@ -136,8 +136,8 @@ class ReturningToken:
         self._pin, self._logs_in = None, False
         await self.let_go()
 
-    async def change_pin(self, old: bytearray, new: bytearray) -> None:
-        """Change the PIN: sent once.
+    async def change_pin(self, old: bytearray | None, new: bytearray | None) -> None:
+        """Change the PIN: sent once; None, both of them, where it is typed at the reader.
 
         Raises:
             InlayError: ``pkcs11_pin_wrong``, ``card_pin_form``; any of `UNKNOWN`: it is the old one or the new one.
@@ -211,6 +211,26 @@ class ReturningToken:
             raise _as_puk(error) from None
         self._pin, self._logs_in = pin, True
         await self.let_go()
+
+    async def unblock_at_pad(self, puk: bytearray | None) -> None:
+        """Set a PIN that is typed at the reader: sent once.
+
+        Args:
+            puk: it; None: typed at the reader, too.
+
+        Raises:
+            InlayError: ``pkcs11_puk_wrong``, ``card_puk_blocked``, ``card_pin_form``; any of `UNKNOWN`: it is the old
+                one or the new one.
+        """
+        await self.look()
+        driver = await self._present()
+        try:
+            await driver.verify_officer(puk)
+            await driver.set_pin_as_officer(None)
+        except InlayError as error:
+            raise _as_puk(error) from None
+        finally:
+            await self.let_go()  # logged out, and the module shows it anew
 
     # --- keys and certificates
 

@@ -6,11 +6,20 @@ To unblock, the PUK is proved by itself, once; that it is right, C_InitPIN may b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from agent.handlers.card_writing import wipe
+from agent.handlers.order_steps import secret
 from agent.handlers.pin_questions import known_puk
 from agent.handlers.pin_setting import AT_CARD, PinSetting
-from agent.handlers.token_pin_entry import known_pin, see_that_pin_can_be_tried, warning_of
+from agent.handlers.token_pin_at_pad import TokenPinAtPad
+from agent.handlers.token_pin_entry import (
+    LAST_PUK,
+    known_pin,
+    see_that_pin_can_be_tried,
+    see_that_puk_can_be_tried,
+    warning_of,
+)
 from agent.returning_card import PhysicalCard
 from agent.returning_token import UNKNOWN, ReturningToken
 from protocol.errors import InlayError
@@ -22,10 +31,6 @@ if TYPE_CHECKING:
     from agent.pin_rules import PinRules
     from agent.ports import KnownSecret
     from protocol.messages import ChangePin, Proceed, UnblockPin
-
-_LAST_PUK: Final = (
-    "This is the last try: one more wrong PUK blocks the card, and nothing helps then but a new card."
-)
 
 
 class TokenPinWork(PinSetting):
@@ -49,7 +54,18 @@ class TokenPinWork(PinSetting):
         self._card = ReturningToken(context, readers, which, AT_CARD)
 
     async def _at_reader(self, agreed: Proceed) -> bool:
-        return False
+        context = self._context
+        token = await context.guard(self._card.look())
+        if not token.pad:
+            if self._ordered.where == "pad":
+                raise InlayError("pad_missing")
+            return False
+        puk = None if self._typed else secret(context, agreed.puk, "puk")
+        try:
+            await TokenPinAtPad(context, self._card, self._ordered, self._step).sets_it(puk)
+        finally:
+            wipe(puk)
+        return True
 
     async def _fields(self) -> tuple[KnownSecret | None, str | None]:
         token = await self._context.guard(self._card.look())
@@ -57,11 +73,8 @@ class TokenPinWork(PinSetting):
         if self._by == "PIN":
             see_that_pin_can_be_tried(token)
             return known_pin(token), warning_of(token)
-        if not token.initialised:
-            raise InlayError("pkcs11_not_initialised")
-        if token.puk == "blocked":
-            raise InlayError("card_puk_blocked")
-        return known_puk() if self._typed else None, _LAST_PUK if token.puk == "last" else None
+        see_that_puk_can_be_tried(token)
+        return known_puk() if self._typed else None, LAST_PUK if token.puk == "last" else None
 
     async def _set(self, known: bytearray, new: bytearray) -> None:
         if self._by == "PIN":

@@ -23,6 +23,9 @@ _FEW: Final = {
     "few": "The card says that few tries are left.",
     "last": "This is the last try: one more wrong PIN blocks the card, and only its PUK helps then.",
 }
+LAST_PUK: Final = (
+    "This is the last try: one more wrong PUK blocks the card, and nothing helps then but a new card."
+)
 
 
 def known_pin(token: Token) -> KnownSecret:
@@ -46,6 +49,18 @@ def see_that_pin_can_be_tried(token: Token) -> None:
         raise InlayError("pkcs11_pin_not_set")
     if token.pin == "blocked":
         raise InlayError("card_pin_blocked")
+
+
+def see_that_puk_can_be_tried(token: Token) -> None:
+    """See that there is a PUK, and a try of it.
+
+    Raises:
+        InlayError: ``pkcs11_not_initialised``, ``card_puk_blocked``.
+    """
+    if not token.initialised:
+        raise InlayError("pkcs11_not_initialised")
+    if token.puk == "blocked":
+        raise InlayError("card_puk_blocked")
 
 
 async def right_token_pin(

@@ -105,12 +105,13 @@ class Desk:
             "guid": self.card.guid.hex(),
             "label": "Card 7",
         }
-        sets = {"pin_policy": PinPolicy(), "where": "pad"}
-        self.portal.operation = {
-            "change": lambda: ChangePin(**known | sets | changes),
-            "unblock": lambda: UnblockPin(**known | sets | {"puk": "typed"} | changes),
-            "verify": lambda: VerifyPin(**known | changes),
-        }[way]()
+        sets: dict[str, Any] = {"pin_policy": PinPolicy(), "where": "pad"}
+        if way == "verify":
+            self.portal.operation = VerifyPin(**known | changes)
+        elif way == "change":
+            self.portal.operation = ChangePin(**known | sets | changes)
+        else:
+            self.portal.operation = UnblockPin(**known | sets | {"puk": "typed"} | changes)
         self.pad.typed[:] = typed
         self.pad.asked.clear()
         code = code_number(next(CODES))
