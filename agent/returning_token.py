@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from agent import token_keys
+from agent import token_keys, token_pad
 from agent.token_search import HasModule, find_token
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CertificateRequest, Step
@@ -81,14 +81,7 @@ class ReturningToken:
 
     async def look(self) -> Token:
         """The token as it is now, waited for where it isn't there."""
-
-        async def look(driver: Driver) -> Token:
-            for token in await driver.tokens():
-                if self._token is not None and token.slot == self._token.slot:
-                    return token
-            raise InlayError("pcsc_card_removed")
-
-        self._token = await self.run(look)
+        self._token = await self.run(self._seen)
         return self._token
 
     async def run(self, work: Callable[[Driver], Awaitable[T]]) -> T:
@@ -270,7 +263,8 @@ class ReturningToken:
             if not signs:
                 return CertificateRequest(slot=slot, public_key=_spki(await driver.public_key(key)))
             try:
-                return CertificateRequest(slot=slot, csr=await driver.request(key, subject, self._pin))
+                requested = self._using(driver, key, lambda: driver.request(key, subject, self._pin))
+                return CertificateRequest(slot=slot, csr=await requested)
             except ValueError:
                 raise DecodeError("order_malformed", f"$.parameters.keys.{slot}.subject") from None
 
@@ -298,7 +292,8 @@ class ReturningToken:
         """Sign a message."""
 
         async def sign(driver: Driver) -> bytes:
-            return await driver.sign(await self._id(driver, slot), message, self._pin)
+            key = await self._id(driver, slot)
+            return await self._using(driver, key, lambda: driver.sign(key, message, self._pin))
 
         return await self.run(sign)
 
@@ -306,7 +301,8 @@ class ReturningToken:
         """Sign a SHA-256 digest."""
 
         async def sign(driver: Driver) -> bytes:
-            return await driver.sign_digest(await self._id(driver, slot), digest, self._pin)
+            key = await self._id(driver, slot)
+            return await self._using(driver, key, lambda: driver.sign_digest(key, digest, self._pin))
 
         return await self.run(sign)
 
@@ -392,8 +388,13 @@ class ReturningToken:
                 raise InlayError("pkcs11_not_initialised")
             return
         await driver.open(token)
-        if self._logs_in:  # it was right before
+        if not self._logs_in:
+            return
+        if self._pin is not None:  # it was right before
             await driver.verify(self._pin)
+        else:
+            self._token = token
+            await token_pad.until_typed(self._ask, lambda: self._seen(driver), lambda: driver.verify(None))
 
     async def _found(self) -> tuple[Driver, Token]:
         """Wait for the card, no longer than the order lasts."""
@@ -419,6 +420,26 @@ class ReturningToken:
         await self._context.window.show_progress(Step.CARD.value, text, done, total, can_cancel=can_cancel)
 
     # --- helpers
+
+    async def _seen(self, driver: Driver) -> Token:
+        """The token as it is now.
+
+        Raises:
+            InlayError: ``pcsc_card_removed``.
+        """
+        for token in await driver.tokens():
+            if self._token is not None and token.slot == self._token.slot:
+                return token
+        raise InlayError("pcsc_card_removed")
+
+    async def _using(self, driver: Driver, key: bytes, use: Callable[[], Awaitable[T]]) -> T:
+        """Use a key; where it wants the PIN for that, and the reader asks for it, the window says so."""
+        if not self._logs_in or self._pin is not None or not await driver.wants_pin(key):
+            return await use()
+        return await token_pad.until_typed(self._ask, lambda: self._seen(driver), use)
+
+    async def _ask(self, text: str) -> None:
+        await self._show(text, can_cancel=not self.changed)
 
     def _new(self, slot: str) -> bytes:
         self._ids[slot] = token_keys.new_id(slot, self._context.order.jti)

@@ -15,9 +15,9 @@ from agent.handlers.token_pin_entry import (
     LAST_PUK,
     see_that_pin_can_be_tried,
     see_that_puk_can_be_tried,
-    warning_of,
 )
 from agent.returning_token import UNKNOWN
+from agent.token_pad import warning_of
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:

@@ -289,6 +289,10 @@ class Driver:
 
     # --- use
 
+    async def wants_pin(self, key: bytes) -> bool:
+        """Whether a key wants the PIN before each use (CKA_ALWAYS_AUTHENTICATE)."""
+        return bool(await self._call("wants_pin", key=key.hex()))
+
     async def sign(self, key: bytes, message: bytes, pin: bytearray | None = None) -> bytes:
         """Sign: PKCS#1 v1.5 with SHA-256, or ECDSA (DER) with the hash that fits the curve.
 

@@ -53,6 +53,7 @@ OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
         Module.write_certificate,
         Module.delete_certificates,
         Module.delete,
+        Module.wants_pin,
         Module.sign,
         Module.decrypt,
         Module.agree,

@@ -67,6 +67,10 @@ class Keys(Objects):
 
     # --- use
 
+    def wants_pin(self, key: str) -> bool:
+        """Whether a key wants the PIN before each use."""
+        return self._wants_pin(self._one("private key", key))
+
     def sign(self, key: str, data: str, mechanism: str, pin: str | None) -> str:
         """Sign what the host has prepared; a key that wants the PIN each time gets it (PKCS#11 v3.1, section 5.6.8)."""
         handle = self._one("private key", key)

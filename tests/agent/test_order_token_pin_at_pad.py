@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from protocol.messages import ChangePin, PinPolicy, UnblockPin, VerifyPin
+from agent.handlers.pin_at_pad import Where
+from protocol.messages import ChangePin, PinEntry, PinPolicy, UnblockPin, VerifyPin
 from protocol.tokens import token_guid
 from protocol.words import Presence
 from tests.support import token_readers
 from tests.support.agent_parts import OTHER_CODE, AgentParts
+from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import order, undone, window_of
-from tests.support.token_orders import NEW, WRONG, objects, token_agent, token_serial
+from tests.support.token_orders import NEW, WRONG, certificates, encode, objects, token_agent, token_serial
 from tests.support.token_readers import PIN, PROTECTED_PATH, SO_PIN, TokenReaders
 
 CANCELLED, WRONG_FORM, BLOCKED = 0x50, 0xA1, 0xA4
@@ -185,3 +187,16 @@ async def test_verified_at_the_reader_after_a_wrong_one(
     assert any("is wrong" in text for text in window_of(agent).texts)
     assert readers.told() == [("C_Login", True, 0)] * 2
     assert nothing_in_the_window(agent)
+
+
+@pytest.mark.parametrize("where", ["window", "pad", "auto"])
+async def test_encoded_with_the_pin_typed_at_the_reader_once(
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders, where: Where
+) -> None:
+    """Nothing that follows wants it again: the session stays logged in."""
+    readers.at_pad(PIN)
+    encode(portal, await token_serial(), AUTHENTICATION, SIGNATURE, pin=PinEntry(kind="verify", where=where))
+    assert await order(agent, portal) == "finished"
+    assert readers.told() == [("C_Login", True, 0)]
+    assert nothing_in_the_window(agent)
+    assert sorted(await certificates()) == ["9A", "9C"]
