@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
@@ -68,6 +69,7 @@ class ReturningToken:
         self._token: Token | None = None
         self._pin: bytearray | None = None
         self._logs_in = self._puk_was_right = False
+        self._wrong = ""
         self._was_there = False
         self._ids: dict[str, bytes] = {}
         self._made: set[str] = set()
@@ -94,7 +96,11 @@ class ReturningToken:
             try:
                 return await work(await self._present())
             except InlayError as error:
-                if error.code not in AWAY or attempt == _IN_A_ROW - 1:
+                if error.code == "pkcs11_pin_wrong" and self._typed_at_reader:
+                    self._wrong = error.happened  # the person may try again; modules log out after it
+                elif error.code not in AWAY:
+                    raise
+                if attempt == _IN_A_ROW - 1:
                     raise
                 await self.let_go()
         raise AssertionError
@@ -205,11 +211,8 @@ class ReturningToken:
         self._pin, self._logs_in = pin, True
         await self.let_go()
 
-    async def unblock_at_pad(self, puk: bytearray | None) -> None:
-        """Set a PIN that is typed at the reader: sent once.
-
-        Args:
-            puk: it; None: typed at the reader, too.
+    async def unblock_at_pad(self) -> None:
+        """Set a PIN by the PUK, both typed at the reader: sent once.
 
         Raises:
             InlayError: ``pkcs11_puk_wrong``, ``card_puk_blocked``, ``card_pin_form``; any of `UNKNOWN`: it is the old
@@ -218,7 +221,7 @@ class ReturningToken:
         await self.look()
         driver = await self._present()
         try:
-            await driver.verify_officer(puk)
+            await driver.verify_officer(None)
             await driver.set_pin_as_officer(None)
         except InlayError as error:
             raise _as_puk(error) from None
@@ -390,11 +393,12 @@ class ReturningToken:
         await driver.open(token)
         if not self._logs_in:
             return
-        if self._pin is not None:  # it was right before
-            await driver.verify(self._pin)
+        if not self._typed_at_reader:
+            await driver.verify(self._pin)  # it was right before
         else:
-            self._token = token
-            await token_pad.until_typed(self._ask, lambda: self._seen(driver), lambda: driver.verify(None))
+            self._token, wrong, self._wrong = token, self._wrong, ""
+            seen, verify = partial(self._seen, driver), partial(driver.verify, None)
+            await token_pad.until_typed(self._ask, seen, verify, wrong)
 
     async def _found(self) -> tuple[Driver, Token]:
         """Wait for the card, no longer than the order lasts."""
@@ -434,9 +438,13 @@ class ReturningToken:
 
     async def _using(self, driver: Driver, key: bytes, use: Callable[[], Awaitable[T]]) -> T:
         """Use a key; where it wants the PIN for that, and the reader asks for it, the window says so."""
-        if not self._logs_in or self._pin is not None or not await driver.wants_pin(key):
-            return await use()
-        return await token_pad.until_typed(self._ask, lambda: self._seen(driver), use)
+        if self._typed_at_reader and await driver.wants_pin(key):
+            await self._ask(token_pad.question(await self._seen(driver)))
+        return await use()
+
+    @property
+    def _typed_at_reader(self) -> bool:
+        return self._logs_in and self._pin is None
 
     async def _ask(self, text: str) -> None:
         await self._show(text, can_cancel=not self.changed)

@@ -7,16 +7,14 @@ try is one that a person typed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from agent.pcsc.pkcs11 import Token
 
-T = TypeVar("T")
-
-QUESTION: Final = "Type the PIN of the card at the keys of the reader."
+_QUESTION: Final = "Type the PIN of the card at the keys of the reader."
 _TYPED: Final = "The PIN is right. Leave the card in the reader."
 _FEW: Final = {
     "few": "The card says that few tries are left.",
@@ -29,33 +27,39 @@ def warning_of(token: Token) -> str | None:
     return _FEW.get(token.pin)
 
 
+def question(token: Token, wrong: str = "") -> str:
+    """What is to be done, with what has to be read before."""
+    return " ".join(text for text in (wrong, warning_of(token), _QUESTION) if text)
+
+
 async def until_typed(
     show: Callable[[str], Awaitable[None]],
     look: Callable[[], Awaitable[Token]],
-    work: Callable[[], Awaitable[T]],
-) -> T:
-    """Do something that has the reader ask, and again when what was typed was wrong.
+    verify: Callable[[], Awaitable[None]],
+    wrong: str = "",
+) -> None:
+    """Have the reader ask for the PIN until it is right.
 
     Args:
         show: shows in the window what there is to do.
         look: the token as it is now.
-        work: what has the reader ask, once.
+        verify: has the reader ask, once.
+        wrong: what was wrong before.
 
     Raises:
-        InlayError: ``card_pin_blocked``, ``pad_cancelled``; what the work raises else.
+        InlayError: ``card_pin_blocked``, ``pad_cancelled``; what `verify` raises else.
     """
-    wrong = ""
     while True:
         token = await look()
         if token.pin == "blocked":
             raise InlayError("card_pin_blocked")
-        await show(" ".join(text for text in (wrong, warning_of(token), QUESTION) if text))
+        await show(question(token, wrong))
         try:
-            done = await work()
+            await verify()
         except InlayError as error:
             if error.code != "pkcs11_pin_wrong":
                 raise
             wrong = error.happened
         else:
             await show(_TYPED)
-            return done
+            return

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.ordered_card import CardReaders
     from agent.pin_rules import PinRules
     from agent.ports import KnownSecret
-    from protocol.messages import ChangePin, Proceed, UnblockPin
+    from protocol.messages import ChangePin, UnblockPin
 
 _FEW: Final = 2
 """With so few tries left, or fewer, nobody is asked to spend one only to find out."""
@@ -45,7 +45,7 @@ class PinWork(PinSetting):
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label)
         self._card = ReturningCard(context, readers, which, AT_CARD)
 
-    async def _at_reader(self, agreed: Proceed) -> bool:
+    async def _at_reader(self) -> bool:
         return await PinAtPad(self._context, self._card, self._ordered, self._step).sets_it()
 
     async def _fields(self) -> tuple[KnownSecret | None, str | None]:

@@ -51,7 +51,7 @@ def see_that_it_can_be_typed(ordered: ChangePin | UnblockPin) -> None:
 def fits_a_pad(ordered: ChangePin | UnblockPin) -> bool:
     """Whether what is ordered can be typed at a reader: digits alone, of lengths that hold for every value typed."""
     escrowed = getattr(ordered, "puk", None) == "escrow"
-    if ordered.driver == "virtual" or escrowed or not digits_do(ordered.pin_policy):
+    if ordered.driver == "virtual" or escrowed or not _digits_do(ordered.pin_policy):
         return False
     if ordered.driver == "pkcs11":
         return True  # how long its PINs are is the token's to say, see ``token_pin_at_pad``
@@ -60,7 +60,7 @@ def fits_a_pad(ordered: ChangePin | UnblockPin) -> bool:
     return shortest <= longest and (_kind(ordered) == "change" or longest == PIV_PIN_BYTES)
 
 
-def digits_do(policy: PinPolicy) -> bool:
+def _digits_do(policy: PinPolicy) -> bool:
     """Whether a PIN of digits alone can keep these rules."""
     classes = (policy.upper, policy.lower, policy.special)
     return policy.digits is not Presence.DISALLOWED and Presence.REQUIRED not in classes

@@ -90,7 +90,7 @@ class PinSetting(ABC):
         agreed = await agree(context, total=STEPS)
         await context.progress(Step.CARD)
         try:
-            if not await self._at_reader(agreed):
+            if not await self._at_reader():
                 await self._until_it_is_set(agreed)
         finally:
             await self._close()
@@ -103,7 +103,7 @@ class PinSetting(ABC):
     # --- what differs from driver to driver
 
     @abstractmethod
-    async def _at_reader(self, agreed: Proceed) -> bool:
+    async def _at_reader(self) -> bool:
         """Have everything typed at the keys of the reader; False: the window asks."""
 
     @abstractmethod

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.handlers.card_writing import wipe
-from agent.handlers.order_steps import secret
 from agent.handlers.pin_questions import known_puk
 from agent.handlers.pin_setting import AT_CARD, PinSetting
 from agent.handlers.token_pin_at_pad import TokenPinAtPad
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from agent.ordered_card import CardReaders
     from agent.pin_rules import PinRules
     from agent.ports import KnownSecret
-    from protocol.messages import ChangePin, Proceed, UnblockPin
+    from protocol.messages import ChangePin, UnblockPin
 
 
 class TokenPinWork(PinSetting):
@@ -53,19 +51,8 @@ class TokenPinWork(PinSetting):
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label)
         self._card = ReturningToken(context, readers, which, AT_CARD)
 
-    async def _at_reader(self, agreed: Proceed) -> bool:
-        context = self._context
-        token = await context.guard(self._card.look())
-        if not token.pad:
-            if self._ordered.where == "pad":
-                raise InlayError("pad_missing")
-            return False
-        puk = None if self._typed else secret(context, agreed.puk, "puk")
-        try:
-            await TokenPinAtPad(context, self._card, self._ordered, self._step).sets_it(puk)
-        finally:
-            wipe(puk)
-        return True
+    async def _at_reader(self) -> bool:
+        return await TokenPinAtPad(self._context, self._card, self._ordered, self._step).sets_it()
 
     async def _fields(self) -> tuple[KnownSecret | None, str | None]:
         token = await self._context.guard(self._card.look())

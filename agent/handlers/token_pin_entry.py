@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from agent.handlers.order_steps import ask
 from agent.ports import KnownSecret, WindowFailed
 from agent.returning_token import UNKNOWN
-from agent.token_pad import QUESTION, warning_of
+from agent.token_pad import question, warning_of
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ async def right_token_pin(
 
 
 async def _at_pad(context: OrderContext, card: ReturningToken, token: Token, wrong: str) -> None:
-    said = (wrong, warning_of(token), QUESTION)
-    text = " ".join(part for part in said if part)
-    await context.window.show_progress("pin", text, 1, 2)
+    await context.window.show_progress("pin", question(token, wrong), 1, 2)
     await context.guard(card.verify(None))
 
 

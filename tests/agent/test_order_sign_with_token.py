@@ -122,15 +122,15 @@ async def test_a_key_that_wants_the_pin_each_time_is_used_at_the_keys_of_the_rea
     ending = asyncio.create_task(order(agent, portal, OTHER_CODE))
     await (await portal.claimed(OTHER_CODE)).until(lambda at: at.consented is not None)
     await window_of(agent).until_said("Put the card “Card 7” back")
-    readers.at_pad(WRONG, PIN, WRONG, PIN)
+    readers.at_pad(WRONG, PIN, WRONG, PIN, PIN)
     readers.put()
     assert await ending == "finished"
     check(signature_of(portal), DIGEST)
     assert readers.left_at_pad == 0
     assert all(null for _, null, _ in readers.told())
     said = [text for text in window_of(agent).texts if "at the keys of the reader" in text]
-    # to log in, and before the signature; then once more, each time after a wrong one
-    assert ["is wrong" in text for text in said] == [False, False, False, True, False, True]
+    # to log in, and before the signature; again, after a wrong one; and once more, after a wrong one for the signature
+    assert ["is wrong" in text for text in said] == [False, False, False, True, False, True, False]
     assert len(window_of(agent).asked) == 1
 
 

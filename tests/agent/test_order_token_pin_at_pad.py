@@ -12,7 +12,6 @@ import pytest
 from agent.handlers.pin_at_pad import Where
 from protocol.messages import ChangePin, PinEntry, PinPolicy, UnblockPin, VerifyPin
 from protocol.tokens import token_guid
-from protocol.words import Presence
 from tests.support import token_readers
 from tests.support.agent_parts import OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
@@ -23,7 +22,7 @@ from tests.support.token_readers import PIN, PROTECTED_PATH, SO_PIN, TokenReader
 
 CANCELLED, WRONG_FORM, BLOCKED = 0x50, 0xA1, 0xA4
 KNOWN = {"change": PIN, "unblock": SO_PIN}
-RULES = PinPolicy(min_length=4)
+SETS: dict[str, Any] = {"pin_policy": PinPolicy(min_length=4), "where": "pad"}
 WAYS = pytest.mark.parametrize("way", ["change", "unblock"])
 
 
@@ -46,9 +45,9 @@ async def begin(portal: FakePortal, way: str, **changes: Any) -> None:
     if way == "verify":
         portal.operation = VerifyPin(**known | changes)
     elif way == "change":
-        portal.operation = ChangePin(**known | {"pin_policy": RULES} | changes)
+        portal.operation = ChangePin(**known | SETS | changes)
     else:
-        portal.operation = UnblockPin(**known | {"pin_policy": RULES, "puk": "typed"} | changes)
+        portal.operation = UnblockPin(**known | SETS | {"puk": "typed"} | changes)
 
 
 def nothing_in_the_window(agent: AgentParts) -> bool:
@@ -60,24 +59,18 @@ def nothing_in_the_window(agent: AgentParts) -> bool:
 async def test_a_reader_without_keys_is_refused_where_it_has_to_be_typed_there(
     agent: AgentParts, portal: FakePortal, readers: TokenReaders, way: str
 ) -> None:
-    await begin(portal, way, where="pad")
+    await begin(portal, way)
     assert await order(agent, portal) == "pad_missing"
     assert (await undone(portal)).changing == 0
     assert readers.told() == []
 
 
-@pytest.mark.parametrize(
-    "rules",
-    [PinPolicy(), PinPolicy(min_length=4, lower=Presence.REQUIRED)],
-    ids=["shorter ones", "letters"],
-)
-@pytest.mark.parametrize("way", ["change", "unblock", "escrow"])
-async def test_keys_that_take_a_weaker_pin_than_is_ordered_never_ask(
-    agent: AgentParts, portal: FakePortal, readers: TokenReaders, way: str, rules: PinPolicy
+@WAYS
+async def test_keys_that_take_a_shorter_pin_than_is_ordered_never_ask(
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders, way: str
 ) -> None:
     readers.at_pad()
-    escrowed = {"puk": "escrow"} if way == "escrow" else {}
-    await begin(portal, "unblock" if escrowed else way, pin_policy=rules, **escrowed)
+    await begin(portal, way, pin_policy=PinPolicy())
     assert await order(agent, portal) == "pad_rules"
     assert readers.told() == []
     assert nothing_in_the_window(agent)
@@ -133,14 +126,12 @@ async def test_torn_out_while_a_change_is_typed_nobody_claims_to_know_the_pin(
     assert await order(agent, portal) == "card_pin_unknown"
 
 
-@pytest.mark.parametrize("escrowed", [False, True])
 async def test_torn_out_while_it_is_unblocked_the_person_sets_the_pin_again(
-    agent: AgentParts, portal: FakePortal, readers: TokenReaders, *, escrowed: bool
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders
 ) -> None:
-    known = [] if escrowed else [SO_PIN]
-    readers.at_pad(*known, b"864209", *known, NEW)
+    readers.at_pad(SO_PIN, b"864209", SO_PIN, NEW)
     readers.plan("C_InitPIN", "lost")
-    await begin(portal, "unblock", puk="escrow" if escrowed else "typed")
+    await begin(portal, "unblock")
     ending = asyncio.create_task(order(agent, portal))
     await (await agent.windows.first()).until_said("Put the card “Card 7” back")
     readers.put()
@@ -149,26 +140,50 @@ async def test_torn_out_while_it_is_unblocked_the_person_sets_the_pin_again(
     assert await objects(NEW) == []
 
 
-async def test_a_puk_of_the_portals_that_is_wrong_or_unanswered_is_sent_once(
-    agent: AgentParts, portal: FakePortal, readers: TokenReaders
+@WAYS
+async def test_asked_in_vain_again_and_again_it_is_given_up(
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders, way: str
 ) -> None:
-    readers.at_pad(NEW)
-    await begin(portal, "unblock", puk="escrow")
-    readers.plan("C_Login", "crash")
-    assert await order(agent, portal) == "pkcs11_unanswered"
-    assert readers.told() == []  # it crashed before the module looked at it
-    portal.puk = WRONG
-    assert await order(agent, portal, OTHER_CODE) == "pkcs11_puk_wrong"
-    assert readers.told() == [("C_Login", False, len(WRONG))]
+    readers.at_pad(*[WRONG_FORM] * 4, KNOWN[way])
+    await begin(portal, way)
+    assert await order(agent, portal) == "card_pin_form"
     assert readers.left_at_pad == 1
 
 
-@pytest.mark.parametrize("where", ["window", "auto", "pad"])
+@pytest.mark.parametrize(
+    ("way", "typed", "changes"),
+    [
+        ("change", [], {"where": "window"}),
+        ("unblock", [], {"where": "window"}),
+        ("change", [], {"pin_policy": PinPolicy()}),
+        ("unblock", [], {"puk": "escrow"}),
+        ("change", [WRONG_FORM], {}),
+        ("unblock", [SO_PIN, WRONG_FORM], {}),
+    ],
+    ids=["window", "window, too", "shorter ones", "nobody has the puk", "refused", "refused later"],
+)
+async def test_where_the_reader_cant_ask_or_must_not_the_window_does(
+    agent: AgentParts,
+    portal: FakePortal,
+    readers: TokenReaders,
+    way: str,
+    typed: list[bytes | int],
+    changes: dict[str, Any],
+) -> None:
+    readers.at_pad(*typed)
+    await begin(portal, way, **{"where": "auto"} | changes)
+    agent.windows.answers = [(None, None), (None if "puk" in changes else KNOWN[way], NEW)]
+    assert await order(agent, portal) == "finished"
+    assert readers.left_at_pad == 0
+    assert len([null for _, null, _ in readers.told() if null]) == len(typed)
+    assert await objects(NEW) == []
+
+
+@pytest.mark.parametrize("where", ["auto", "pad"])
 @WAYS
-async def test_typed_at_the_reader_alone_whatever_the_order_says(
+async def test_typed_at_the_reader_alone(
     agent: AgentParts, portal: FakePortal, readers: TokenReaders, way: str, where: str
 ) -> None:
-    """Such a card takes no PIN from elsewhere, so the window asks for none."""
     readers.at_pad(KNOWN[way], NEW)
     await begin(portal, way, where=where)
     assert await order(agent, portal) == "finished"
