@@ -79,7 +79,8 @@ class PadEntry:
                 in_vain = 0 if error.code == "card_pin_wrong" else in_vain + 1
                 if error.code not in _ASKED_AGAIN or in_vain == _IN_VAIN:
                     raise
-                self._before = error.happened
+                told_with_tries = error.code == "card_pin_wrong"
+                self._before = error.happened if told_with_tries else f"{error.happened} {error.why}"
 
     def _say(self, text: str) -> None:
         async def show() -> None:

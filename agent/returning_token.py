@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from agent import token_keys
+from agent import token_keys, token_pad
 from agent.token_search import HasModule, find_token
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CertificateRequest, Step
@@ -68,6 +69,7 @@ class ReturningToken:
         self._token: Token | None = None
         self._pin: bytearray | None = None
         self._logs_in = self._puk_was_right = False
+        self._wrong = ""
         self._was_there = False
         self._ids: dict[str, bytes] = {}
         self._made: set[str] = set()
@@ -81,14 +83,7 @@ class ReturningToken:
 
     async def look(self) -> Token:
         """The token as it is now, waited for where it isn't there."""
-
-        async def look(driver: Driver) -> Token:
-            for token in await driver.tokens():
-                if self._token is not None and token.slot == self._token.slot:
-                    return token
-            raise InlayError("pcsc_card_removed")
-
-        self._token = await self.run(look)
+        self._token = await self.run(self._seen)
         return self._token
 
     async def run(self, work: Callable[[Driver], Awaitable[T]]) -> T:
@@ -101,7 +96,11 @@ class ReturningToken:
             try:
                 return await work(await self._present())
             except InlayError as error:
-                if error.code not in AWAY or attempt == _IN_A_ROW - 1:
+                if error.code == "pkcs11_pin_wrong" and self._typed_at_reader:
+                    self._wrong = error.happened  # the person may try again; modules log out after it
+                elif error.code not in AWAY:
+                    raise
+                if attempt == _IN_A_ROW - 1:
                     raise
                 await self.let_go()
         raise AssertionError
@@ -136,8 +135,8 @@ class ReturningToken:
         self._pin, self._logs_in = None, False
         await self.let_go()
 
-    async def change_pin(self, old: bytearray, new: bytearray) -> None:
-        """Change the PIN: sent once.
+    async def change_pin(self, old: bytearray | None, new: bytearray | None) -> None:
+        """Change the PIN: sent once; None, both of them, where it is typed at the reader.
 
         Raises:
             InlayError: ``pkcs11_pin_wrong``, ``card_pin_form``; any of `UNKNOWN`: it is the old one or the new one.
@@ -212,6 +211,23 @@ class ReturningToken:
         self._pin, self._logs_in = pin, True
         await self.let_go()
 
+    async def unblock_at_pad(self) -> None:
+        """Set a PIN by the PUK, both typed at the reader: sent once.
+
+        Raises:
+            InlayError: ``pkcs11_puk_wrong``, ``card_puk_blocked``, ``card_pin_form``; any of `UNKNOWN`: it is the old
+                one or the new one.
+        """
+        await self.look()
+        driver = await self._present()
+        try:
+            await driver.verify_officer(None)
+            await driver.set_pin_as_officer(None)
+        except InlayError as error:
+            raise _as_puk(error) from None
+        finally:
+            await self.let_go()  # logged out, and the module shows it anew
+
     # --- keys and certificates
 
     async def generate(self, slot: str, algorithm: Algorithm) -> None:
@@ -250,7 +266,8 @@ class ReturningToken:
             if not signs:
                 return CertificateRequest(slot=slot, public_key=_spki(await driver.public_key(key)))
             try:
-                return CertificateRequest(slot=slot, csr=await driver.request(key, subject, self._pin))
+                requested = self._using(driver, key, lambda: driver.request(key, subject, self._pin))
+                return CertificateRequest(slot=slot, csr=await requested)
             except ValueError:
                 raise DecodeError("order_malformed", f"$.parameters.keys.{slot}.subject") from None
 
@@ -278,7 +295,8 @@ class ReturningToken:
         """Sign a message."""
 
         async def sign(driver: Driver) -> bytes:
-            return await driver.sign(await self._id(driver, slot), message, self._pin)
+            key = await self._id(driver, slot)
+            return await self._using(driver, key, lambda: driver.sign(key, message, self._pin))
 
         return await self.run(sign)
 
@@ -286,7 +304,8 @@ class ReturningToken:
         """Sign a SHA-256 digest."""
 
         async def sign(driver: Driver) -> bytes:
-            return await driver.sign_digest(await self._id(driver, slot), digest, self._pin)
+            key = await self._id(driver, slot)
+            return await self._using(driver, key, lambda: driver.sign_digest(key, digest, self._pin))
 
         return await self.run(sign)
 
@@ -372,8 +391,14 @@ class ReturningToken:
                 raise InlayError("pkcs11_not_initialised")
             return
         await driver.open(token)
-        if self._logs_in:  # it was right before
-            await driver.verify(self._pin)
+        if not self._logs_in:
+            return
+        if not self._typed_at_reader:
+            await driver.verify(self._pin)  # it was right before
+        else:
+            self._token, wrong, self._wrong = token, self._wrong, ""
+            seen, verify = partial(self._seen, driver), partial(driver.verify, None)
+            await token_pad.until_typed(self._ask, seen, verify, wrong)
 
     async def _found(self) -> tuple[Driver, Token]:
         """Wait for the card, no longer than the order lasts."""
@@ -399,6 +424,30 @@ class ReturningToken:
         await self._context.window.show_progress(Step.CARD.value, text, done, total, can_cancel=can_cancel)
 
     # --- helpers
+
+    async def _seen(self, driver: Driver) -> Token:
+        """The token as it is now.
+
+        Raises:
+            InlayError: ``pcsc_card_removed``.
+        """
+        for token in await driver.tokens():
+            if self._token is not None and token.slot == self._token.slot:
+                return token
+        raise InlayError("pcsc_card_removed")
+
+    async def _using(self, driver: Driver, key: bytes, use: Callable[[], Awaitable[T]]) -> T:
+        """Use a key; where it wants the PIN for that, and the reader asks for it, the window says so."""
+        if self._typed_at_reader and await driver.wants_pin(key):
+            await self._ask(token_pad.question(await self._seen(driver)))
+        return await use()
+
+    @property
+    def _typed_at_reader(self) -> bool:
+        return self._logs_in and self._pin is None
+
+    async def _ask(self, text: str) -> None:
+        await self._show(text, can_cancel=not self.changed)
 
     def _new(self, slot: str) -> bytes:
         self._ids[slot] = token_keys.new_id(slot, self._context.order.jti)

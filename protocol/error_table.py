@@ -358,6 +358,9 @@ _ROWS: Final = (
     Cause("pad_too_small", 1666, "The PIN can't be typed at the reader.",
           "No PIN fits both: the shortest has {shortest} digits, the longest {longest}.",
           "Use another reader, or have the portal allow the PIN in Inlay's window."),
+    Cause("pad_rules", 1667, "The PIN can't be typed at the reader.",
+          "Its keys take PINs of {shortest} digits, which the portal's rules don't allow, and nobody else sees what is typed.",
+          "Use a reader without keys, or have the portal's support change the rules for the PIN of this card."),
     # cards through a vendor's PKCS#11 module
     Cause("pkcs11_module_missing", 1640, "A card can't be reached.", "The module {module} can't be loaded.",
           "Have an administrator install it, or correct its path in Inlay's card map.", page=False),

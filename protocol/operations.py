@@ -88,7 +88,7 @@ class ChangePin(Message, frozen=True, tag="change_pin", tag_field="operation"):
     driver: Literal["virtual", "piv", "pkcs11"] = "virtual"
     """how the card is talked to"""
     where: Literal["window", "pad", "auto"] = "window"
-    """where the PIN is typed, as in `PinEntry`; ``pad`` of the driver ``piv`` alone, and not with a PUK in escrow"""
+    """where the PIN is typed, as in `PinEntry`; ``pad`` not of the driver ``virtual``, nor with a PUK in escrow"""
 
     @property
     def certifies(self) -> bool:
@@ -111,7 +111,7 @@ class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation")
     puk: Literal["typed", "escrow"]
     """``escrow``: ``proceed`` brings it; ``typed``: the person has it"""
     where: Literal["window", "pad", "auto"] = "window"
-    """where the PIN is typed, as in `PinEntry`; ``pad`` of the driver ``piv`` alone, and not with a PUK in escrow"""
+    """where the PIN is typed, as in `PinEntry`; ``pad`` not of the driver ``virtual``, nor with a PUK in escrow"""
 
     @property
     def certifies(self) -> bool:

@@ -30,7 +30,7 @@ _ASKED_AGAIN: Final = frozenset(
     {"card_pin_wrong", "card_puk_wrong", "pad_timeout", "pad_length", "pad_not_repeated"}
 )
 _WRONG: Final = frozenset({"card_pin_wrong", "card_puk_wrong"})
-_IN_VAIN: Final = 4
+IN_VAIN: Final = 4
 """So often in a row a reader asks for nothing until it is given up."""
 _NEVER_CAME: Final = (
     "The card went away in the middle. Its PIN is still blocked. A try of its PUK may have been spent."
@@ -41,8 +41,8 @@ def see_that_it_can_be_typed(ordered: ChangePin | UnblockPin) -> None:
     """See that an order which wants the PIN typed at the reader, and nowhere else, can be carried out at all.
 
     Raises:
-        InlayError: ``encoding_unsupported``: by another driver than *piv*; with a PUK that the portal has, for nobody
-            could type it; with rules that a pad can't hold to.
+        InlayError: ``encoding_unsupported``: of a virtual card; with a PUK that the portal has, for nobody could type
+            it; with rules that a pad can't hold to.
     """
     if ordered.where == "pad" and not fits_a_pad(ordered):
         raise InlayError("encoding_unsupported", what=f"the PIN entry {_kind(ordered)} pad")
@@ -51,15 +51,19 @@ def see_that_it_can_be_typed(ordered: ChangePin | UnblockPin) -> None:
 def fits_a_pad(ordered: ChangePin | UnblockPin) -> bool:
     """Whether what is ordered can be typed at a reader: digits alone, of lengths that hold for every value typed."""
     escrowed = getattr(ordered, "puk", None) == "escrow"
-    if ordered.driver != "piv" or escrowed:
+    if ordered.driver == "virtual" or escrowed or not _digits_do(ordered.pin_policy):
         return False
-    policy = ordered.pin_policy
-    classes = (policy.upper, policy.lower, policy.special)
-    if policy.digits is Presence.DISALLOWED or Presence.REQUIRED in classes:
-        return False
-    shortest, longest = _lengths(policy)
+    if ordered.driver == "pkcs11":
+        return True  # how long its PINs are is the token's to say, see ``token_pin_at_pad``
+    shortest, longest = _lengths(ordered.pin_policy)
     # a PUK has eight digits, and a pad takes one range of lengths for everything that is typed
     return shortest <= longest and (_kind(ordered) == "change" or longest == PIV_PIN_BYTES)
+
+
+def _digits_do(policy: PinPolicy) -> bool:
+    """Whether a PIN of digits alone can keep these rules."""
+    classes = (policy.upper, policy.lower, policy.special)
+    return policy.digits is not Presence.DISALLOWED and Presence.REQUIRED not in classes
 
 
 class PinAtPad:
@@ -109,9 +113,9 @@ class PinAtPad:
                     before = _NEVER_CAME
                 else:
                     before = error.happened if error.code in _WRONG else f"{error.happened} {error.why}"
-                await self._context.record(REFUSED, _nothing())
+                await self._context.record(REFUSED, nothing())
                 in_vain = 0 if error.code in _WRONG else in_vain + 1
-                if (_is_the_cards(error) and error.code not in _ASKED_AGAIN) or in_vain == _IN_VAIN:
+                if (_is_the_cards(error) and error.code not in _ASKED_AGAIN) or in_vain == IN_VAIN:
                     raise
             else:
                 return
@@ -181,5 +185,6 @@ def _lengths(policy: PinPolicy) -> tuple[int, int]:
     return max(policy.min_length, PIV_PIN_MINIMUM), min(policy.max_length, PIV_PIN_BYTES)
 
 
-async def _nothing() -> None:
+async def nothing() -> None:
+    """For a step of the journal that only says that something is known now."""
     return

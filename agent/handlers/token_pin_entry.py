@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from agent.handlers.order_steps import ask
 from agent.ports import KnownSecret, WindowFailed
 from agent.returning_token import UNKNOWN
+from agent.token_pad import question, warning_of
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -19,21 +20,15 @@ if TYPE_CHECKING:
 LONGEST: Final = 64
 """Bytes that a field takes where a module names no sensible end."""
 _TORN: Final = "The card went away while its PIN was checked: a try may have been spent."
-_FEW: Final = {
-    "few": "The card says that few tries are left.",
-    "last": "This is the last try: one more wrong PIN blocks the card, and only its PUK helps then.",
-}
+LAST_PUK: Final = (
+    "This is the last try: one more wrong PUK blocks the card, and nothing helps then but a new card."
+)
 
 
 def known_pin(token: Token) -> KnownSecret:
     """The field for the PIN that a card has now."""
     shortest, longest = token.pin_length
     return KnownSecret("PIN of the card", max(1, shortest), min(max(longest, 1), LONGEST))
-
-
-def warning_of(token: Token) -> str | None:
-    """What has to be read before a try of the PIN; None while there are plenty, as far as the card tells."""
-    return _FEW.get(token.pin)
 
 
 def see_that_pin_can_be_tried(token: Token) -> None:
@@ -46,6 +41,18 @@ def see_that_pin_can_be_tried(token: Token) -> None:
         raise InlayError("pkcs11_pin_not_set")
     if token.pin == "blocked":
         raise InlayError("card_pin_blocked")
+
+
+def see_that_puk_can_be_tried(token: Token) -> None:
+    """See that there is a PUK, and a try of it.
+
+    Raises:
+        InlayError: ``pkcs11_not_initialised``, ``card_puk_blocked``.
+    """
+    if not token.initialised:
+        raise InlayError("pkcs11_not_initialised")
+    if token.puk == "blocked":
+        raise InlayError("card_puk_blocked")
 
 
 async def right_token_pin(
@@ -90,9 +97,7 @@ async def right_token_pin(
 
 
 async def _at_pad(context: OrderContext, card: ReturningToken, token: Token, wrong: str) -> None:
-    said = (wrong, warning_of(token), "Type the PIN of the card at the keys of the reader.")
-    text = " ".join(part for part in said if part)
-    await context.window.show_progress("pin", text, 1, 2)
+    await context.window.show_progress("pin", question(token, wrong), 1, 2)
     await context.guard(card.verify(None))
 
 

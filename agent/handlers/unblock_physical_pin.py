@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.handlers import physical_pin
+from agent.handlers import pin_setting
 from agent.handlers.card_in_reader import CardInReaderHandler, Telling
 from agent.handlers.physical_pin import PinWork
 from agent.handlers.pin_at_pad import see_that_it_can_be_typed
@@ -49,5 +49,5 @@ class UnblockPhysicalPinHandler(CardInReaderHandler[UnblockPin]):
         await work(context, self._readers, ordered, rules, "PUK").carry_out(typed=ordered.puk == "typed")
 
     async def receipt_after(self, order: Order, steps: Sequence[tuple[str, str]]) -> Message | None:
-        """See `agent.handlers.physical_pin.receipt_after`."""
-        return await physical_pin.receipt_after(self._ordered(order).guid, steps)
+        """See `agent.handlers.pin_setting.receipt_after`."""
+        return await pin_setting.receipt_after(self._ordered(order).guid, steps)

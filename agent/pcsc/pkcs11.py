@@ -289,6 +289,10 @@ class Driver:
 
     # --- use
 
+    async def wants_pin(self, key: bytes) -> bool:
+        """Whether a key wants the PIN before each use (CKA_ALWAYS_AUTHENTICATE)."""
+        return bool(await self._call("wants_pin", key=key.hex()))
+
     async def sign(self, key: bytes, message: bytes, pin: bytearray | None = None) -> bytes:
         """Sign: PKCS#1 v1.5 with SHA-256, or ECDSA (DER) with the hash that fits the curve.
 
@@ -391,7 +395,16 @@ def _tries(flags: int, low: int, final: int, locked: int) -> Tries:
 
 
 def _typed(pin: bytearray | None) -> str | None:
-    return None if pin is None else pin.hex()
+    """A PIN as the module's process wants it; None has the reader's pad ask.
+
+    Raises:
+        InlayError: ``card_pin_form``: it is empty, which a module takes for none, and has the pad ask (v3.1, 5.6).
+    """
+    if pin is None:
+        return None
+    if not pin:
+        raise InlayError("card_pin_form")
+    return pin.hex()
 
 
 def _integer(value: int) -> bytes:

@@ -14,7 +14,7 @@ _CODES: Final[dict[int, str]] = {
     0x30: "pkcs11_device",  # CKR_DEVICE_ERROR
     0x31: "card_full",  # CKR_DEVICE_MEMORY
     0x32: "pcsc_card_removed",  # CKR_DEVICE_REMOVED
-    0x50: "user_cancelled",  # CKR_FUNCTION_CANCELED: at the reader's pad
+    0x50: "pad_cancelled",  # CKR_FUNCTION_CANCELED: at the reader's pad
     0x54: "card_feature_missing",  # CKR_FUNCTION_NOT_SUPPORTED
     0x62: "card_algorithm_missing",  # CKR_KEY_SIZE_RANGE
     0x70: "card_algorithm_missing",  # CKR_MECHANISM_INVALID

@@ -50,7 +50,7 @@ class Process:
         """Make one call, and wait for its answer.
 
         Args:
-            operation: a name of ``agent.pcsc.pkcs11_child.Module.OPERATIONS``.
+            operation: a name of ``agent.pcsc.pkcs11_child.OPERATIONS``.
             seconds: how long it may take.
             known: what an error's text may need besides, as for ``agent.pcsc.pkcs11_errors.error_of``.
             arguments: the call's.

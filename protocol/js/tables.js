@@ -668,6 +668,11 @@ export const CAUSES = Object.freeze({
     "why": "No PIN fits both: the shortest has {shortest} digits, the longest {longest}.",
     "next_step": "Use another reader, or have the portal allow the PIN in Inlay's window."
   },
+  "pad_rules": {
+    "happened": "The PIN can't be typed at the reader.",
+    "why": "Its keys take PINs of {shortest} digits, which the portal's rules don't allow, and nobody else sees what is typed.",
+    "next_step": "Use a reader without keys, or have the portal's support change the rules for the PIN of this card."
+  },
   "pkcs11_pin_expired": {
     "happened": "The PIN has expired.",
     "why": "The card wants a new one first.",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.handlers.physical_pin import receipt_after
+from agent.handlers.pin_setting import receipt_after
 from protocol.errors import InlayError
 from protocol.messages import ChangePin, PinPolicy, UnblockPin
 from protocol.words import Presence
@@ -93,7 +93,8 @@ async def test_a_reader_without_keys_is_refused_where_it_has_to_be_typed_there(
         ("unblock", {"puk": "escrow"}),
         ("unblock", {"pin_policy": PinPolicy(max_length=6)}),
         ("change", {"pin_policy": PinPolicy(upper=Presence.REQUIRED)}),
-        ("change", {"driver": "pkcs11"}),
+        ("unblock", {"driver": "pkcs11", "puk": "escrow"}),
+        ("change", {"driver": "pkcs11", "pin_policy": PinPolicy(digits=Presence.DISALLOWED)}),
         ("change", {"driver": "virtual"}),
     ],
 )

@@ -23,6 +23,8 @@ SOURCE: Final = Path(__file__).with_name("pin_pad_driver.c")
 READER: Final = "Test PIN pad 00 00"
 _CONFIGURATION: Final = Path("/etc/reader.conf.d/test-pin-pad")
 TIMED_OUT, CANCELLED, NOT_REPEATED, WRONG_LENGTH = b"\x64\x00", b"\x64\x01", b"\x64\x02", b"\x64\x03"
+REFUSED = b"\x6b\x80"
+"""It can't make sense of the structure."""
 
 
 class VerifyStructure(NamedTuple):
@@ -163,7 +165,7 @@ class PinPad:
         if typed == b"pull":
             self.card = None
             return None
-        if typed in (TIMED_OUT, CANCELLED, WRONG_LENGTH):
+        if typed in (TIMED_OUT, CANCELLED, WRONG_LENGTH, REFUSED):
             return typed
         values = typed.split(b" ")
         assert len(values) == count

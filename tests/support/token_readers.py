@@ -1,4 +1,7 @@
-"""A reader with a card whose module is SoftHSM 2 behind a shim: it crashes, hangs, or loses its card as a test says."""
+"""A reader with a card whose module is SoftHSM 2 behind a shim: it crashes, hangs, or loses its card as a test says.
+
+Where a PIN has to come from the keys of the reader, the shim is these keys, too.
+"""
 
 from __future__ import annotations
 
@@ -48,6 +51,36 @@ static const char *planned(int n)
 
 static int there(void) { return access(FOLDER "/present", F_OK) == 0; }
 
+/* How PINs arrive is written down: as a pointer or NULL, and the length; nothing of the PIN itself. */
+static void told(int n, W pin, W length)
+{
+    FILE *f = fopen(FOLDER "/told", "a");
+    fprintf(f, "%d %s %lu\n", n, pin ? "pointer" : "NULL", length);
+    fclose(f);
+}
+
+/* The pad: what is typed is the next word of a file; "=50" is answered to the call instead. */
+static W typed(int n, W *pin, W *length)
+{
+    static char words[1024], word[2][64];
+    static int turn;
+    told(n, *pin, *length);
+    FILE *f = *pin ? NULL : fopen(FOLDER "/pad", "r");
+    if (!f) return 0;
+    char *into = word[turn ^= 1];
+    int read = fscanf(f, "%63s %1023[^\n]", into, words);
+    fclose(f);
+    if (read < 1) return 0;
+    f = fopen(FOLDER "/pad.rest", "w");
+    if (read == 2) fputs(words, f);
+    fclose(f);
+    rename(FOLDER "/pad.rest", FOLDER "/pad");
+    if (*into == '=') return strtoul(into + 1, NULL, 16);
+    *pin = (W)into;
+    *length = strlen(into);
+    return 0;
+}
+
 static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
 {
     const char *what = planned(n);
@@ -59,7 +92,11 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
         if (n == 4) { *(W *)c = 0; return 0; }   /* C_GetSlotList */
         return 0x32;                             /* CKR_DEVICE_REMOVED */
     }
-    W answer = real->of[n](a, b, c, d, e, f, g, h);
+    W answer = 0;
+    if (n == 9 || n == 10 || n == 11) answer = typed(n, &b, &c);      /* C_InitToken, C_InitPIN, C_SetPIN */
+    if (n == 18) answer = typed(n, &c, &d);                           /* C_Login */
+    if (n == 11 && answer == 0) answer = typed(n, &d, &e);
+    if (answer == 0) answer = real->of[n](a, b, c, d, e, f, g, h);
     if (!strcmp(what, "after")) abort();
     if (!strcmp(what, "lost")) { unlink(FOLDER "/present"); return 0x32; }
     if (n == 6 && answer == 0) {                  /* C_GetTokenInfo: flags come after 32 + 32 + 16 + 16 characters */
@@ -87,6 +124,8 @@ W C_GetFunctionList(struct functions **found)
     return 0;
 }
 """
+PROTECTED_PATH = 0x100
+"""CKF_PROTECTED_AUTHENTICATION_PATH."""
 _WRAPPED = range(4, 66)
 """All functions but C_Initialize, C_Finalize, C_GetInfo and C_GetFunctionList, in the list's order (v2.40)."""
 FUNCTIONS = {
@@ -106,7 +145,7 @@ FUNCTIONS = {
 
 
 def build(folder: Path) -> Path:
-    """Build the shim; ``plan``, ``present`` and ``flags`` are read in the same folder."""
+    """Build the shim; ``plan``, ``present``, ``flags`` and ``pad`` are read in the same folder, ``told`` is written."""
     wrappers = "\n".join(f"W_({number})" for number in _WRAPPED)
     entries = "\n".join(f"table.of[{number}] = w{number};" for number in _WRAPPED)
     source, module = folder / "shim.c", folder / "shim.so"
@@ -142,7 +181,7 @@ class TokenReaders:
     def with_a_store(cls, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
         """A reader whose token is in a store of this test's own; nothing is planned."""
         monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
-        for left in ("plan", "flags"):
+        for left in ("plan", "flags", "told", "pad"):
             (folder / left).unlink(missing_ok=True)
         return cls(folder, monkeypatch)
 
@@ -168,6 +207,24 @@ class TokenReaders:
     def flags(self, flags: int, shortest: int | None = None) -> None:
         """Flags that the token shows besides its own, and another length of its shortest PIN."""
         (self.folder / "flags").write_text(f"{flags:x} {'' if shortest is None else shortest}")
+
+    def at_pad(self, *typed: bytes | int) -> None:
+        """What is typed at the reader's keys next, one entry for each PIN; a number is what the module answers."""
+        entries = (item.decode() if isinstance(item, bytes) else f"={item:x}" for item in typed)
+        (self.folder / "pad").write_text(" ".join(entries))
+        self.flags(PROTECTED_PATH)
+
+    @property
+    def left_at_pad(self) -> int:
+        """How much of it nobody has asked for."""
+        return len((self.folder / "pad").read_text().split())
+
+    def told(self) -> list[tuple[str, bool, int]]:
+        """The PINs that the module was told: the function, whether the pointer was NULL, and the length."""
+        written = self.folder / "told"
+        lines = [line.split() for line in written.read_text().splitlines()] if written.exists() else []
+        names = {number: name for name, number in FUNCTIONS.items()}
+        return [(names[int(number)], pointer == "NULL", int(length)) for number, pointer, length in lines]
 
     def take(self) -> None:
         """The card is pulled out."""
