@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
-    from portal.store.tables import Order
+    from portal.store.tables import ManagedCard, Order
 
 _DIGITS: Final = 8
 LENGTH: Final = "puk_length"
 """The process variable that tells how many digits a card's own PUK has; 8 where there is none."""
+_REFUSED: Final = frozenset({"card_puk_blocked", "card_puk_other", "card_puk_wrong"})
+"""Ends of an order by which the card has said itself that it takes no other PUK by the one that it was told."""
 
 
 class NewPuk(NamedTuple):
@@ -139,6 +141,18 @@ async def settle(context: Context, tx: AsyncSession, card: Card, *, replaced: bo
     if replaced:
         card.sealed_puk = managed.pending_puk
     managed.pending_puk, managed.puk_unsure, managed.changed_at = None, False, context.clock()
+
+
+def may_be_unsure(managed: ManagedCard, order: Order) -> bool:
+    """Note that nobody knows which PUK a card has, if so: its order ended badly, and its card was being changed.
+
+    A card that has refused the PUK that it was told has not taken the other one.
+    """
+    refused = order.error is not None and order.error["error"] in _REFUSED
+    if order.changing_at is None or managed.pending_puk is None or refused:
+        return False
+    managed.puk_unsure = True
+    return True
 
 
 def _draw(length: int) -> bytearray:

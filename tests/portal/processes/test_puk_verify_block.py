@@ -147,6 +147,25 @@ async def test_a_locked_card_is_blocked_whatever_became_of_its_holder(
     assert (await actions(kit, card)).count("card.blocked") == 1
 
 
+@pytest.mark.parametrize("code", ["card_puk_other", "card_puk_blocked"])
+async def test_a_puk_that_the_card_has_refused_is_no_change_and_leaves_nothing_unsure(
+    kit: Kit, olga: Session, ada: Session, code: str
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    before = await kept(kit, card)
+    _, agent, first = await begun(kit, olga, ChangeCardPuk.name, card)
+    await agent.say(Changing())
+    await agent.say(Undone(error=ErrorData(error=code)))
+    await carried_out(kit, agent)
+    assert not (await managed(kit, card)).puk_unsure
+    assert await kept(kit, card) == before
+    assert not {"card.puk_changed", "card.puk_kept"} & set(await actions(kit, card))
+    _, again, second = await begun(kit, olga, ChangeCardPuk.name, card)
+    assert not second.puk_unsure
+    assert opened(again, second.new_puk) == opened(agent, first.new_puk)
+
+
 @pytest.mark.parametrize("changing", [False, True])
 async def test_after_a_change_without_an_answer_both_puks_are_kept_and_the_next_order_finds_out(
     kit: Kit, olga: Session, ada: Session, changing: bool
@@ -170,6 +189,8 @@ async def test_after_a_change_without_an_answer_both_puks_are_kept_and_the_next_
     assert await kept(kit, card) == opened(again, second.new_puk)
     state = await managed(kit, card)
     assert (state.pending_puk, state.puk_unsure) == (None, False)
+    found = await actions(kit, card)
+    assert (found.count("card.puk_changed"), found.count("card.puk_kept")) == (1, 0)
 
 
 async def test_a_card_that_takes_no_other_puk_keeps_its_own(kit: Kit, olga: Session, ada: Session) -> None:
@@ -181,3 +202,5 @@ async def test_a_card_that_takes_no_other_puk_keeps_its_own(kit: Kit, olga: Sess
     assert isinstance(await agent.hear(), Finished)
     assert "as it was" in (await closed(kit, olga, view))["PUK"]
     assert await kept(kit, card) == before
+    found = await actions(kit, card)
+    assert (found.count("card.puk_changed"), found.count("card.puk_kept")) == (0, 1)
