@@ -107,7 +107,9 @@ async def before_new_pin(context: Context, tx: AsyncSession, order: Order) -> No
         await outbox.drop(tx, context, ordered.card, PIN_MAIL)
 
 
-async def after_no_new_pin(context: Context, tx: AsyncSession, order: Order, card_id: str, actor: str) -> None:
+async def after_no_new_pin(
+    context: Context, tx: AsyncSession, order: Order, card_id: str, actor: str
+) -> None:
     """An order about a card's PIN was undone: unless its device says that the PIN is as it was, nobody knows it.
 
     Args:

@@ -55,7 +55,7 @@ WHAT: Final = {
     "card.pin_letter": "The letter with its PIN was printed",
     "card.puk_letter": "The letter with its PUK was printed",
     "card.puk_shown": "Its PUK was shown to an operator",
-    "card.puk_delivered": "Its PUK was sent to its device, to set a new PIN",
+    "card.puk_delivered": "Its PUK was sent to its device",
     "card.registered": "Registered",
     "card.restored_file": "An old copy of its file was seen",
     "certificate.given_up": "The CA knows nothing of it: given up",
