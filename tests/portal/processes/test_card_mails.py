@@ -217,7 +217,7 @@ async def test_undone_by_the_portal_while_the_card_may_have_taken_another_pin_no
 async def test_no_mail_tells_the_puk_of_before(kit: Kit, people: Staff, ada: Session, replaced: bool) -> None:
     card, work = await mailed(kit, people, ada)
     await cards.activate(kit, ada, card, work)
-    _, agent = await at_work(kit, people.olga, ChangeCardPuk.name, card, {}, work)
+    _, agent = await at_work(kit, people.olga, ChangeCardPuk.name, card, {"PUK": ["portal"]}, work)
     await agent.say(Changing())
     await agent.say(Receipt(guid=agent.card.guid, puk_replaced=replaced))
     assert isinstance(await agent.hear(), Finished)
@@ -227,7 +227,7 @@ async def test_no_mail_tells_the_puk_of_before(kit: Kit, people: Staff, ada: Ses
 async def test_no_mail_tells_a_puk_that_may_be_another_by_now(kit: Kit, people: Staff, ada: Session) -> None:
     card, work = await mailed(kit, people, ada)
     await cards.activate(kit, ada, card, work)
-    _, agent = await at_work(kit, people.olga, ChangeCardPuk.name, card, {}, work)
+    _, agent = await at_work(kit, people.olga, ChangeCardPuk.name, card, {"PUK": ["portal"]}, work)
     await agent.say(Changing())
     await agent.say(Undone(error=ErrorData(error="pcsc_card_removed")))
     await carried_out(kit, agent)
