@@ -38,6 +38,9 @@ UNKNOWN: Final = AWAY | {"pkcs11_module_hung"}
 """After these nobody knows whether the card has done what it was told."""
 _IN_A_ROW: Final = 4
 """So often one and the same step may be interrupted before it is given up by its cause."""
+_NO_OFFICER: Final = (("C_Login", "0x5"), ("C_Login", "0x103"))
+"""What modules answer to the login of a security officer whom they don't know: CKR_GENERAL_ERROR (OpenSC, for PIV),
+CKR_USER_TYPE_INVALID. The card was told nothing then."""
 _CLOSING: Final = (
     "Without it the card stays half done, and has to be finished by starting again from the page."
 )
@@ -68,7 +71,7 @@ class ReturningToken:
         self._driver: Driver | None = None
         self._token: Token | None = None
         self._pin: bytearray | None = None
-        self._logs_in = self._puk_was_right = False
+        self._logs_in = False
         self._wrong = ""
         self._was_there = False
         self._ids: dict[str, bytes] = {}
@@ -163,17 +166,32 @@ class ReturningToken:
             raise InlayError("card_puk_blocked")
         if not token.initialised:
             return  # it has none yet: the first one is what it is told
-        driver = await self._present()
+        driver, was_right = await self._present(), False
         try:
             await driver.verify_officer(puk)
-            self._puk_was_right = True
+            was_right = True
             await driver.log_out()
         except InlayError as error:
             if error.code in UNKNOWN:
                 await self.let_go()
-                if not self._puk_was_right:
+                if not was_right:
                     raise InlayError("pkcs11_unanswered", module=driver.module, call="C_Login") from None
                 return
+            raise _as_puk(error) from None
+
+    async def change_puk(self, old: bytearray, new: bytearray) -> None:
+        """Change a PUK that was proved: sent once.
+
+        Raises:
+            InlayError: ``card_pin_form``, ``card_feature_missing``; any of `UNKNOWN`: it is the old one or the new one.
+        """
+        await self.look()
+        driver = await self._present()
+        try:
+            await driver.change_officer_pin(old, new)
+        except InlayError as error:
+            if error.code in UNKNOWN:
+                await self.let_go()
             raise _as_puk(error) from None
 
     async def initialise(self, puk: bytearray, label: str | None) -> None:
@@ -467,6 +485,11 @@ def _as_puk(error: InlayError) -> InlayError:
     """What a module answers to a wrong PIN, when it was the PUK."""
     if error.code == "pkcs11_pin_wrong":
         return InlayError("pkcs11_puk_wrong", left=error.fields.get("left", ""))
+    if (
+        error.code == "pkcs11_failed"
+        and (error.fields.get("call"), error.fields.get("number")) in _NO_OFFICER
+    ):
+        return InlayError("pkcs11_no_officer")
     return InlayError("card_puk_blocked") if error.code == "card_pin_blocked" else error
 
 

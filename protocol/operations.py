@@ -120,18 +120,20 @@ class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation")
 
 
 class ChangePuk(Message, frozen=True, tag="change_puk", tag_field="operation"):
-    """Parameters of the operation *change PUK* of a physical card: ``proceed`` brings the PUK and the one to come.
+    """Parameters of the operation *change PUK* of a physical card: ``proceed`` brings the PUK that is to come.
 
-    Nobody types a PUK. The receipt tells whether the card has the new one (``Receipt.puk_replaced``).
+    The receipt tells whether the card has the new one (``Receipt.puk_replaced``).
     """
 
     card: Identifier
     """the portal's id of the card"""
-    driver: Literal["piv"]
-    """how the card is talked to"""
+    driver: Literal["piv", "pkcs11"]
+    """how the card is talked to; ``pkcs11``: the PUK is the PIN of the token's security officer"""
     guid: CardGuid
-    """which card: GUID of its CHUID"""
+    """which card: GUID of its CHUID (``pkcs11``: see `protocol.tokens`)"""
     label: ShortText
+    puk: Literal["typed", "escrow"] = "escrow"
+    """where the PUK comes from that the card has: ``escrow``: ``proceed`` brings it; ``typed``: the person has it"""
 
     @property
     def certifies(self) -> bool:
@@ -157,17 +159,18 @@ class VerifyPin(Message, frozen=True, tag="verify_pin", tag_field="operation"):
 
 
 class BlockCard(Message, frozen=True, tag="block_card", tag_field="operation"):
-    """Parameters of the operation *block card*: PIN and PUK of a physical card that is Locked are made unusable.
+    """Parameters of the operation *block card*: the PIN of a physical card that is Locked is made unusable.
 
-    Only encoding anew makes the card usable after that. A card that is blocked already is a success.
+    With the driver ``piv`` its PUK, too: only encoding anew makes the card usable after that. With ``pkcs11`` whoever
+    has the PUK can set another PIN. A card that is blocked already is a success.
     """
 
     card: Identifier
     """the portal's id of the card"""
-    driver: Literal["piv"]
+    driver: Literal["piv", "pkcs11"]
     """how the card is talked to"""
     guid: CardGuid
-    """which card: GUID of its CHUID; no other card is ever told a wrong PIN"""
+    """which card: GUID of its CHUID (``pkcs11``: see `protocol.tokens`); no other card is ever told a wrong PIN"""
     label: ShortText
 
     @property

@@ -1,4 +1,4 @@
-"""*Block card*: PIN and PUK of a Locked card in a reader are made unusable on the card itself.
+"""*Block card*: PIN and PUK of a Locked card in a reader are made unusable on the card itself; of a token its PIN.
 
 Torn out in the middle it goes on where it was, for each wrong try counts. An agent that is stopped in the middle says
 that the card is half done, and another order goes on.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from agent.handlers import token_block
 from agent.handlers.card_in_reader import AT_CARD, STEPS, CardInReaderHandler, Telling, begin, card_of, tell
 from agent.pcsc import piv_block
 from agent.returning_card import ReturningCard
+from agent.returning_token import ReturningToken
 from protocol.errors import InlayError
 from protocol.messages import BlockCard, Receipt
 
@@ -30,6 +32,18 @@ class BlockPhysicalCardHandler(CardInReaderHandler[BlockCard]):
     kind = BlockCard
 
     def _told(self, ordered: BlockCard) -> Telling:
+        if ordered.driver == "pkcs11":
+            return Telling(
+                "Block the PIN of the card",
+                (
+                    "The PIN of this card is made unusable: wrong ones are sent to it until no try is left.",
+                    "Whoever has its PUK could set another PIN, or erase the card and use it again. Nobody else can.",
+                    "You need the card, and a reader. You are asked for no PIN.",
+                ),
+                "The PIN is blocked",
+                "Nobody can use the card's keys without its PUK.",
+                "Block",
+            )
         return Telling(
             "Block the card for good",
             (
@@ -46,10 +60,18 @@ class BlockPhysicalCardHandler(CardInReaderHandler[BlockCard]):
         """From consent to the receipt.
 
         Raises:
-            InlayError: ``card_other``: nothing was sent to it; ``card_refused``; ``timeout``, ``user_cancelled`` …
+            InlayError: ``card_other``: nothing was sent to it; ``card_refused``; ``pkcs11_never_blocks`` …;
+                ``timeout``, ``user_cancelled`` …
         """
         ordered = self._ordered(context.order)
         await begin(context)
+        if ordered.driver == "piv":
+            await self._block_card(context, ordered)
+        else:
+            await self._block_token(context, ordered)
+        await tell(context, Receipt(guid=ordered.guid))
+
+    async def _block_card(self, context: OrderContext, ordered: BlockCard) -> None:
         card = ReturningCard(context, self._readers, card_of(ordered), AT_CARD)
 
         async def block() -> None:
@@ -62,7 +84,20 @@ class BlockPhysicalCardHandler(CardInReaderHandler[BlockCard]):
             await context.record(STEP, block())
         finally:
             await card.close()
-        await tell(context, Receipt(guid=ordered.guid))
+
+    async def _block_token(self, context: OrderContext, ordered: BlockCard) -> None:
+        token = ReturningToken(context, self._readers, card_of(ordered), AT_CARD)
+
+        async def block() -> None:
+            token.changed = True
+            await context.window.show_progress("pin", "Blocking the PIN", 2, STEPS, can_cancel=False)
+            await token_block.block(token)
+
+        try:
+            token_block.see_that_it_can_be_blocked(await context.guard(token.look()))
+            await context.record(STEP, block())
+        finally:
+            await token.close()
 
     async def receipt_after(self, order: Order, steps: Sequence[tuple[str, str]]) -> Message | None:
         """After a restart: the receipt when the card is blocked, None when it was told nothing.

@@ -43,10 +43,25 @@ async def replace_puk(context: OrderContext, card: ReturningCard, agreed: Procee
     """
     old, new = secret(context, agreed.puk, "puk"), secret(context, agreed.new_puk, "new_puk")
     try:
-        return await _Replacing(context, card, old, new).carry_out(unsure=agreed.puk_unsure)
+        return await replace(context, card, old, new, unsure=agreed.puk_unsure)
     finally:
         for value in (old, new):
             value[:] = bytes(len(value))
+
+
+async def replace(
+    context: OrderContext, card: ReturningCard, old: bytearray, new: bytearray, *, unsure: bool
+) -> bool:
+    """As `replace_puk`, with an old PUK wherever it comes from; both are the caller's.
+
+    Args:
+        context: the order.
+        card: the card; ``card_puk_wrong`` says that it has neither.
+        old: the PUK that it has, unless it has taken the new one.
+        new: the one that it gets.
+        unsure: it may have that already.
+    """
+    return await _Replacing(context, card, old, new).carry_out(unsure=unsure)
 
 
 class _Replacing:

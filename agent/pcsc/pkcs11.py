@@ -149,6 +149,18 @@ class Driver:
         """Set the user's PIN; the security officer is logged in."""
         await self._call("init_pin", pin=_typed(pin), seconds=PAD_SECONDS)
 
+    async def change_officer_pin(self, old: bytearray, new: bytearray) -> None:
+        """Change the security officer's PIN: logged in as such, for C_SetPIN changes the PIN of who is logged in.
+
+        Raises:
+            InlayError: ``pkcs11_pin_wrong``, ``card_puk_blocked``; ``card_pin_form`` …
+        """
+        await self.verify_officer(old)
+        try:
+            await self._call("set_pin", old=_typed(old), new=_typed(new), seconds=PAD_SECONDS)
+        finally:
+            await self.log_out()
+
     async def log_out(self) -> None:
         """Log out; harmless when the session went with its process."""
         if self._session is not None and self._session[0] == self._process.starts:

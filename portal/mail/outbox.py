@@ -7,7 +7,7 @@ refused for good, or was tried too often, stays for an administrator, who has it
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from sqlalchemy import func, select
 
@@ -17,6 +17,7 @@ from portal.mail.addresses import usable
 from portal.store import audit
 from portal.store.database import notify
 from portal.store.mail_tables import Mail
+from portal.store.tables import AuditEntry
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -30,6 +31,9 @@ REFUSED: Final = "refused"
 BAD_ADDRESS: Final = "address"
 TOO_LATE: Final = "too_late"
 _MOST_SUBJECT: Final = 200
+_ENDS: Final = ("mail.sent", "mail.dropped", "mail.given_up")
+Standing = Literal["waiting", "sent", "failed"]
+"""``failed``: refused, too late, given up or dropped; who should have got it has not."""
 
 
 class Summary(NamedTuple):
@@ -140,6 +144,23 @@ async def add(
     await tx.flush()
     await note(tx, await tx.get_one(Mail, key), "mail.added" if good else "mail.refused", "portal", now)
     notify(tx, MAILS)
+
+
+async def standing(tx: AsyncSession, about_id: str, kind: str) -> Standing:
+    """How the mail of a kind about an object stands, of which there is one; a sent one is told by the audit log."""
+    query = select(Mail.state).where(Mail.about_id == about_id, Mail.kind == kind)
+    states = set(await tx.scalars(query))
+    if states:
+        return "waiting" if WAITING in states else "failed"
+    ends = select(AuditEntry.action, AuditEntry.details).where(
+        AuditEntry.object_id == about_id, AuditEntry.action.in_(_ENDS)
+    )
+    found = [
+        action
+        for action, details in await tx.execute(ends.order_by(AuditEntry.number))
+        if details.get("mail") == kind
+    ]
+    return "sent" if found and found[-1] == "mail.sent" else "failed"
 
 
 async def drop(tx: AsyncSession, context: Context, about_id: str, *kinds: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from portal.errors import WrongState
 from portal.model.states import CardState, OrderState, ProcessState, Role
@@ -63,11 +63,13 @@ class ActivateCard(Definition):
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card, as it has to be in the person's hand, and whether it has to prove itself."""
         card = temporary_cards.card_of(parties)
+        told = await activation.told(tx, card)
         return {
             **await card_orders.variables(self._context, tx, parties),
             "serial": card.serial,
             "valid_until": card.valid_until,
-            "pin_told": (await activation.told(tx, card)).pin,
+            "pin_told": told.pin,
+            "pin_mail": told.pin_mail,
             activation.PROVES: (await cards.options(tx)).activation_proves,
         }
 
@@ -103,11 +105,8 @@ class ActivateCard(Definition):
         if process.step in (DETAILS, "done"):
             return found | {"Result": "The card is active."}
         if known[activation.PROVES]:
-            found["PIN"] = (
-                "Inlay asks for the one that came with the card"
-                if known["pin_told"]
-                else "Inlay asks for the one that you have chosen with Set PIN: do that first"
-            )
+            untold = _CAME if known["pin_told"] else _CHOSEN
+            found["PIN"] = _MAILED.get(known.get("pin_mail") or "", untold)
         return found
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:
@@ -115,3 +114,13 @@ class ActivateCard(Definition):
         if process.state != ProcessState.RUNNING or process.step == DETAILS:
             return "This process is closed. The card is active."
         return "Nothing was done yet. The card can't be used before it is activated."
+
+
+_CAME: Final = "Inlay asks for the one that came with the card"
+_CHOSEN: Final = "Inlay asks for the one that you have chosen with Set PIN: do that first"
+_MAILED: Final = {
+    "sent": "Inlay asks for the one that a mail told you",
+    "waiting": "Inlay asks for the one that a mail tells you: it is not sent yet, so wait for it",
+    "failed": "The mail with it was not sent. " + _CHOSEN,
+}
+"""By how the mail with the PIN stood when the process was started."""

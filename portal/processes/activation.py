@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import select
 
+from portal.mail import outbox
 from portal.model.graphs import Why
 from portal.model.states import CardState, OrderState
 from portal.processes import card_certificates, card_letters, cards
@@ -31,10 +32,16 @@ SLOT: Final = "9A"
 
 
 class Told(NamedTuple):
-    """What the holder of an issued card has been told: the PIN, the PUK."""
+    """What the holder of an issued card has been told: the PIN, the PUK.
+
+    Attributes:
+        pin, puk: a letter told it, or a mail tells it that was sent or waits; not one that failed.
+        pin_mail: how the mail with the PIN stands; None: there was to be none.
+    """
 
     pin: bool
     puk: bool
+    pin_mail: outbox.Standing | None = None
 
 
 async def told(tx: AsyncSession, card: Card) -> Told:
@@ -51,10 +58,21 @@ async def told(tx: AsyncSession, card: Card) -> Told:
     )
     process = (await tx.scalars(query.limit(1))).first()
     known = {} if process is None else process.variables
-    ways, untold = (cards.PRINT, cards.EMAIL), known.get(UNTOLD, [])
-    pin = known.get("pin_delivery") in ways and card_letters.PIN not in untold
-    puk = known.get("puk_delivery") in ways and card_letters.PUK not in untold
-    return Told(pin, puk and card.sealed_puk is not None)
+    pin_mail, puk_mail = [
+        await outbox.standing(tx, card.id, kind) if known.get(delivery) == cards.EMAIL else None
+        for delivery, kind in (
+            ("pin_delivery", card_letters.PIN_MAIL),
+            ("puk_delivery", card_letters.PUK_MAIL),
+        )
+    ]
+    untold = known.get(UNTOLD, [])
+    pin = known.get("pin_delivery") == cards.PRINT and card_letters.PIN not in untold
+    puk = known.get("puk_delivery") == cards.PRINT and card_letters.PUK not in untold
+    return Told(
+        pin or pin_mail in ("sent", "waiting"),
+        (puk or puk_mail in ("sent", "waiting")) and card.sealed_puk is not None,
+        pin_mail,
+    )
 
 
 async def check_can_prove(tx: AsyncSession, card: Card) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from portal.errors import WrongState
 from portal.model.states import OrderState
-from portal.processes import card_pins, endings, management_keys, order_rows, outgoing, puks
+from portal.processes import card_letters, card_pins, endings, management_keys, order_rows, outgoing, puks
 from portal.processes.codes import digest
 from portal.store import audit
 from portal.views import NumberResult
@@ -80,6 +80,7 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
             keys = await management_keys.new_keys(context, tx, order)
             own = await puks.new_puk(context, tx, order)
             pin = await card_pins.given(context, tx, order)
+            await card_letters.before_new_pin(context, tx, order)
         except InlayError as error:
             await endings.undo(context, tx, order, error, "portal")
         else:

@@ -13,11 +13,12 @@ from sqlalchemy import delete, select
 
 from portal.mail import outbox
 from portal.model.states import CardState
-from portal.processes import letter_pdf, tasks
+from portal.processes import letter_pdf, order_rows, tasks
 from portal.store import audit
 from portal.store.tables import Card, CardLetter, User
 from portal.views import LetterView
 from protocol.errors import InlayError
+from protocol.messages import ChangePin, UnblockPin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
-    from portal.store.tables import Process
+    from portal.store.tables import Order, Process
 
 PIN: Final = "pin"
 PUK: Final = "puk"
@@ -33,9 +34,12 @@ MOST_PRINTS: Final = 3
 """Of one letter: paper jams, and nobody needs a fourth one."""
 _PRINTED: Final = {PIN: "card.pin_letter", PUK: "card.puk_letter"}
 """What the audit log calls it."""
-PIN_MAIL: Final = "card_pin"
-MAILS: Final = (PIN_MAIL, "card_puk")
+PIN_MAIL, PUK_MAIL = "card_pin", "card_puk"
+MAILS: Final = (PIN_MAIL, PUK_MAIL)
 """Kinds of mails that tell the same."""
+_SETS_PIN: Final = (ChangePin, UnblockPin)
+_UNSURE: Final = frozenset({"card_pin_unknown", "internal", "order_undone", "pin_changed_anyway"})
+"""Ends that a device tells, after which the card may have another PIN than before."""
 TITLES: Final = {PIN: "PIN letter", PUK: "PUK letter"}
 
 
@@ -79,6 +83,46 @@ async def end(context: Context, tx: AsyncSession, card_id: str) -> None:
     """The card is at its end, or gets another PIN: neither its letters nor mails that wait tell anything any more."""
     await forget(tx, card_id)
     await outbox.drop(tx, context, card_id, *MAILS)
+
+
+async def end_puk(context: Context, tx: AsyncSession, card_id: str) -> None:
+    """The card gets another PUK, or may have got it: neither letter nor mail tells the one of before."""
+    await tx.execute(delete(CardLetter).where(CardLetter.card_id == card_id, CardLetter.kind == PUK))
+    await outbox.drop(tx, context, card_id, PUK_MAIL)
+
+
+async def end_pin(context: Context, tx: AsyncSession, card_id: str) -> None:
+    """The card has another PIN, or may have: no letter tells anything any more, and no mail the PIN of before."""
+    await forget(tx, card_id)
+    await outbox.drop(tx, context, card_id, PIN_MAIL)
+
+
+async def before_new_pin(context: Context, tx: AsyncSession, order: Order) -> None:
+    """An order goes to work that may change its card's PIN before the portal hears of it: no mail tells that PIN.
+
+    Whoever needs the mail has another way: who changes a PIN knows it, who unblocks a card gets a new one.
+    """
+    ordered = order_rows.parameters(order)
+    if isinstance(ordered, _SETS_PIN):
+        await outbox.drop(tx, context, ordered.card, PIN_MAIL)
+
+
+async def after_no_new_pin(
+    context: Context, tx: AsyncSession, order: Order, card_id: str, actor: str
+) -> None:
+    """An order about a card's PIN was undone: unless its device says that the PIN is as it was, nobody knows it.
+
+    Args:
+        context: the portal's parts.
+        tx: a writing transaction.
+        order: it; its error is noted.
+        card_id: its card.
+        actor: who undoes it.
+    """
+    code = None if order.error is None else order.error["error"]
+    as_it_was = actor.startswith("device:") and code not in _UNSURE
+    if order.sent and not as_it_was:  # what a portal says first is *proceed*
+        await end_pin(context, tx, card_id)
 
 
 async def forget_of(tx: AsyncSession, process_id: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
+from portal.errors import FieldErrors
 from portal.model.objects import ObjectKind
+from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
+from portal.processes import puks
 from portal.processes.card_process import CardProcess
-from portal.processes.definition import Target
+from portal.processes.definition import Step, Target
 from portal.processes.endings import DETAILS
 from portal.processes.operations.change_puk import REPLACED
 from protocol.messages import ChangePuk
@@ -18,6 +21,21 @@ if TYPE_CHECKING:
 
     from portal.processes.definition import Turn
     from portal.store.tables import Card, Order, Process
+
+_PORTAL, _TYPED = "portal", "typed"
+SOURCE: Final = Option(
+    "PUK",
+    "The PUK that the card has",
+    "portal: the one that the portal keeps, or the maker's of a card that has no other. "
+    "typed: who has it types it in Inlay's window, never here.",
+    "choice",
+    _PORTAL,
+    choices=(_PORTAL, _TYPED),
+)
+_SAYS: Final = {
+    _PORTAL: "the portal tells it the card",
+    _TYPED: "who has it types it in Inlay's window",
+}
 
 
 class ChangeCardPuk(CardProcess):
@@ -33,20 +51,49 @@ class ChangeCardPuk(CardProcess):
         frozenset({ObjectKind.CARD, ObjectKind.TEMPORARY_CARD}),
         frozenset({CardState.ACTIVE.value, CardState.INACTIVE.value, TemporaryCardState.ASSIGNED.value}),
     )
+    steps = (Step("information", "Information", Form((SOURCE,))), *CardProcess.steps[1:])
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Consent", "Inlay's window says what will happen."),
         OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
-        OrderStep.CARD: ("Card", "Put the card in the reader of this computer."),
+        OrderStep.CARD: (
+            "Card",
+            "Put the card in the reader of this computer. Inlay's window asks for its PUK if you chose so.",
+        ),
         OrderStep.FINISHED: ("Done", "The portal has the card's PUK."),
     }
 
     def wanted(self, turn: Turn, card: Card) -> ChangePuk:
         """The order."""
-        return ChangePuk(card=card.id, driver="piv", guid=card.guid, label=card.label)
+        typed = turn.values[SOURCE.name] == _TYPED
+        return ChangePuk(
+            card=card.id,
+            driver="piv",
+            guid=card.guid,
+            label=card.label,
+            puk="typed" if typed else "escrow",
+        )
+
+    async def advance(self, turn: Turn) -> None:
+        """Make the order, or end.
+
+        Raises:
+            FieldErrors: the card has refused the portal's PUK: once more would cost another try.
+        """
+        if turn.process.step == self.steps[0].name and turn.values[SOURCE.name] == _PORTAL:
+            card = cast("Card", turn.parties.target)
+            if await puks.refused(turn.tx, card):
+                raise FieldErrors(
+                    {
+                        SOURCE.name: "The card has refused the portal's PUK, and each time costs a try. Take typed."
+                    }
+                )
+        await super().advance(turn)
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what became of it."""
         found = dict(super().facts(process))
+        if (source := process.variables.get(SOURCE.name)) is not None:
+            found["PUK of before"] = _SAYS[cast(str, source)]
         if (replaced := process.variables.get(REPLACED)) is not None:
             found["PUK"] = "another one, kept here" if replaced else "as it was: the card takes no other one"
         return found

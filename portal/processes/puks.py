@@ -10,10 +10,13 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from sqlalchemy import select
+
 from portal.model.objects import CoreObject
+from portal.model.states import OrderState
 from portal.processes import management_keys, order_rows, tasks
 from portal.store import audit
-from portal.store.tables import Card, Process
+from portal.store.tables import Card, Order, Process
 from protocol import codec, jose
 from protocol.errors import InlayError
 from protocol.messages import ChangePuk, EncodeCard, PublicJwk, UnblockPin
@@ -22,11 +25,15 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
-    from portal.store.tables import Order
+    from portal.store.tables import ManagedCard
 
 _DIGITS: Final = 8
 LENGTH: Final = "puk_length"
 """The process variable that tells how many digits a card's own PUK has; 8 where there is none."""
+_WITH_PUK: Final = ("change_puk", "encode_card", "unblock_pin")
+"""Operations that a card is told its PUK for."""
+_REFUSED: Final = frozenset({"card_puk_blocked", "card_puk_other", "card_puk_wrong"})
+"""Ends of an order by which the card has said itself that it takes no other PUK by the one that it was told."""
 
 
 class NewPuk(NamedTuple):
@@ -54,7 +61,9 @@ async def known_puk(context: Context, tx: AsyncSession, order: Order) -> str | N
         InlayError: ``puk_not_in_escrow``.
     """
     ordered = order_rows.parameters(order)
-    if isinstance(ordered, ChangePuk) or (isinstance(ordered, UnblockPin) and ordered.puk == "escrow"):
+    if isinstance(ordered, ChangePuk | UnblockPin) and ordered.puk == "typed":
+        return None
+    if isinstance(ordered, ChangePuk | UnblockPin):
         card = await tx.get_one(Card, ordered.card)
         if card.kind not in tasks.PHYSICAL:
             raise InlayError("puk_not_in_escrow")
@@ -139,6 +148,32 @@ async def settle(context: Context, tx: AsyncSession, card: Card, *, replaced: bo
     if replaced:
         card.sealed_puk = managed.pending_puk
     managed.pending_puk, managed.puk_unsure, managed.changed_at = None, False, context.clock()
+
+
+def may_be_unsure(managed: ManagedCard, order: Order) -> bool:
+    """Note that nobody knows which PUK a card has, if so: its order ended badly, and its card was being changed.
+
+    A card that has refused the PUK that it was told has not taken the other one.
+    """
+    refused = order.error is not None and order.error["error"] in _REFUSED
+    if order.changing_at is None or managed.pending_puk is None or refused:
+        return False
+    managed.puk_unsure = True
+    return True
+
+
+async def refused(tx: AsyncSession, card: Card) -> bool:
+    """Whether the card has refused the portal's PUK since it took one last."""
+    query = select(Order.created_at, Order.state, Order.error, Order.operation, Order.parameters).where(
+        Order.card_id == card.id, Order.operation.in_(_WITH_PUK)
+    )
+    taken = said_no = -1
+    for at, state, error, operation, ordered in await tx.execute(query):
+        if error is not None and error["error"] == "card_puk_other":
+            said_no = max(said_no, at)
+        elif state == OrderState.FINISHED and (operation == "change_puk" or ordered.get("puk") != "typed"):
+            taken = max(taken, at)
+    return said_no >= 0 and said_no >= taken
 
 
 def _draw(length: int) -> bytearray:

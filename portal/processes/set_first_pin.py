@@ -65,7 +65,11 @@ class SetFirstPin(UnblockChangePin):
         """Which card, by what, and what comes then."""
         known = process.variables
         typed = known["puk"] == "typed"
-        by = "the one in your PUK letter; Inlay asks for it" if typed else "the portal tells it the card"
+        by = (
+            "the one in your PUK letter or mail; Inlay asks for it"
+            if typed
+            else "the portal tells it the card"
+        )
         label = cast("CoreObject", known["card"]).label
         if process.step in (self.steps[0].name, OPEN):
             return {"Card": label, "PUK": by}

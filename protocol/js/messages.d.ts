@@ -25,14 +25,15 @@ export interface Authenticate {
 }
 
 /**
- * Parameters of the operation *block card*: PIN and PUK of a physical card that is Locked are made unusable.
+ * Parameters of the operation *block card*: the PIN of a physical card that is Locked is made unusable.
  *
- * Only encoding anew makes the card usable after that. A card that is blocked already is a success.
+ * With the driver ``piv`` its PUK, too: only encoding anew makes the card usable after that. With ``pkcs11`` whoever
+ * has the PUK can set another PIN. A card that is blocked already is a success.
  */
 export interface BlockCard {
   operation: "block_card";
   card: string;
-  driver: "piv";
+  driver: "piv" | "pkcs11";
   guid: string;
   label: string;
 }
@@ -62,16 +63,17 @@ export interface ChangePin {
 }
 
 /**
- * Parameters of the operation *change PUK* of a physical card: ``proceed`` brings the PUK and the one to come.
+ * Parameters of the operation *change PUK* of a physical card: ``proceed`` brings the PUK that is to come.
  *
- * Nobody types a PUK. The receipt tells whether the card has the new one (``Receipt.puk_replaced``).
+ * The receipt tells whether the card has the new one (``Receipt.puk_replaced``).
  */
 export interface ChangePuk {
   operation: "change_puk";
   card: string;
-  driver: "piv";
+  driver: "piv" | "pkcs11";
   guid: string;
   label: string;
+  puk?: "escrow" | "typed";
 }
 
 /**

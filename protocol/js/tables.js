@@ -621,7 +621,7 @@ export const CAUSES = Object.freeze({
   "card_puk_other": {
     "happened": "The card did not accept the portal's PUK.",
     "why": "Its PUK is another; tries left: {tries}.",
-    "next_step": "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, or was encoded elsewhere. Its PIN, keys and certificates are as they were."
+    "next_step": "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, or was encoded elsewhere. Whoever has its PUK can type it in Change PUK. PIN, keys and certificates are as they were."
   },
   "card_attestation_missing": {
     "happened": "The card can't be used for this.",
@@ -707,6 +707,21 @@ export const CAUSES = Object.freeze({
     "happened": "This card can't be used.",
     "why": "No module (PKCS#11) of the card's maker is configured for it on this computer.",
     "next_step": "Have an administrator add the card with its module to Inlay's card map: inlay doctor prints the entry."
+  },
+  "pkcs11_no_officer": {
+    "happened": "The PUK can't be used here.",
+    "why": "The module of the card's maker lets nobody in by it.",
+    "next_step": "Nothing was changed. Ask your support: the maker's own tool may know a way."
+  },
+  "pkcs11_never_blocks": {
+    "happened": "The card can't be blocked.",
+    "why": "It takes any number of wrong PINs, and stays usable.",
+    "next_step": "Its certificates are revoked all the same. Have it erased, or destroy it."
+  },
+  "pkcs11_block_at_pad": {
+    "happened": "The card can't be blocked.",
+    "why": "It takes a PIN from the keys of the reader alone, and no software can type a wrong one there.",
+    "next_step": "Its certificates are revoked all the same. Type wrong PINs at the reader until it says that the PIN is blocked."
   },
   "ca_refused": {
     "happened": "The certificate authority refused.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from agent.card_map import CardKind, CardMap
 from agent.pcsc.pkcs11 import Driver
 from agent.vsc.card import VirtualCard
 from protocol import proofs
-from protocol.messages import Authenticate, Binding, ChangePin, PinPolicy, Sign
+from protocol.messages import Authenticate, Binding, BlockCard, ChangePin, ChangePuk, PinPolicy, Sign
 from protocol.tokens import token_guid
 from tests.agent.test_order_authenticate_sign import CHALLENGE, DIGEST, check
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest, running_agent
@@ -24,7 +25,7 @@ from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
 from tests.support.physical_orders import order, window_of
 from tests.support.token_orders import encode
-from tests.support.virtual_cards import EC_KEYS, PIN, RSA_KEYS, InReader, full_card, store_in
+from tests.support.virtual_cards import EC_KEYS, PIN, PUK, RSA_KEYS, InReader, full_card, store_in
 
 pytestmark = pytest.mark.interop
 
@@ -130,3 +131,43 @@ async def test_the_signature_key_gets_the_pin_before_each_use(
     assert at.signature is not None
     check(at.signature, DIGEST)
     assert card.details().pin_tries == 3
+
+
+async def test_a_card_whose_puk_the_module_takes_from_nobody_is_said_and_loses_no_try(
+    agent: AgentParts, portal: FakePortal, inserted: tuple[VirtualCard, str]
+) -> None:
+    card, serial = inserted
+    portal.puk, portal.new_puk = PUK, b"24681357"
+    portal.operation = ChangePuk(card="card-1", driver="pkcs11", guid=token_guid(serial), label="Card 7")
+    agent.windows.answers = [(None, None)]
+    assert await order(agent, portal) == "pkcs11_no_officer"
+    assert portal.orders[CODE].changing == 0
+    assert (card.details().pin_tries, card.details().puk_tries) == (3, 3)
+
+
+async def test_a_blocked_pin_is_6983_and_another_card_is_told_nothing(
+    agent: AgentParts, portal: FakePortal, inserted: tuple[VirtualCard, str], pcscd: PrivatePcscd
+) -> None:
+    """OpenSC's module tells no officer, so the PUK stays: Yubico's tool sets a PIN by it afterwards."""
+    card, serial = inserted
+    portal.operation = BlockCard(
+        card="card-1", driver="pkcs11", guid=token_guid("of another card"), label="Card 7"
+    )
+    portal.resume_within = 1
+    agent.windows.answers = [(None, None)]
+    assert await order(agent, portal) == "timeout"
+    assert card.details().pin_tries == 3
+    portal.operation = BlockCard(card="card-1", driver="pkcs11", guid=token_guid(serial), label="Card 7")
+    portal.resume_within = 3600
+    agent.windows.answers = [(None, None)]
+    assert await order(agent, portal, OTHER_CODE) == "finished"
+    assert (card.details().pin_tries, card.details().puk_tries) == (0, 3)
+    tool = ("yubico-piv-tool", "-r", pcscd.readers[0], "-a")
+    told = await asyncio.to_thread(pcscd.run, [*tool, "verify-pin", "-P", PIN.decode()])
+    assert told.returncode != 0
+    assert "blocked" in (told.stdout + told.stderr).lower()
+    module = ["pkcs11-tool", "--module", str(MODULE), "--login", "--pin", PIN.decode(), "--list-objects"]
+    told = await asyncio.to_thread(pcscd.run, module)
+    assert "CKR_PIN_LOCKED" in told.stderr
+    unblock = [*tool, "unblock-pin", "-P", PUK.decode(), "-N", "135790"]
+    assert (await asyncio.to_thread(pcscd.run, unblock)).returncode == 0

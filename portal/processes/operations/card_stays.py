@@ -51,12 +51,16 @@ class CardStays(Generic[Ordered]):
 
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
         """What was done is in the card's history."""
+        await self.note(context, tx, order, self.action)
+
+    async def note(self, context: Context, tx: AsyncSession, order: Order, action: str) -> None:
+        """Write into the card's history what the order's device has done."""
         card = await tx.get_one(Card, self.ordered(order).card)
         await audit.record(
             tx,
             at=context.clock(),
             actor=f"device:{order.device_jkt}",
-            action=self.action,
+            action=action,
             kind=objects.kind_of(card).value,
             object_id=card.id,
             order=order.jti,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portal.mail import outbox
 from portal.processes import card_letters
 from portal.processes.operations.card_stays import CardStays
 from protocol.messages import ChangePin
@@ -27,6 +26,10 @@ class ChangePinOperation(CardStays[ChangePin]):
         """The card's keys are kept as they are: a device has nothing to say of them."""
 
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
-        """That its PIN was changed is in the card's history. No mail that waits tells the PIN of before."""
+        """That its PIN was changed is in the card's history. No letter and no mail tells the PIN of before."""
         await super().finish(context, tx, order)
-        await outbox.drop(tx, context, self.ordered(order).card, card_letters.PIN_MAIL)
+        await card_letters.end_pin(context, tx, self.ordered(order).card)
+
+    async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
+        """A card that may have the new PIN has nothing that tells another one."""
+        await card_letters.after_no_new_pin(context, tx, order, self.ordered(order).card, actor)

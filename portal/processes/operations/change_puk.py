@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from portal.processes import management_keys, puks, tasks
+from portal.processes import card_letters, management_keys, puks, tasks
 from portal.processes.operations.card_stays import CardStays
 from portal.processes.operations.existing_card import accept_receipt
-from portal.store.tables import Card
+from portal.store.tables import Card, Process
 from protocol.messages import ChangePuk
 
 if TYPE_CHECKING:
@@ -38,8 +38,21 @@ class ChangePukOperation(CardStays[ChangePuk]):
         await puks.settle(context, tx, card, replaced=receipt.puk_replaced)
         await tasks.set_variables(tx, order, {REPLACED: receipt.puk_replaced})
 
+    async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
+        """The card's history says whether it has another PUK now. No letter and no mail tells the one of before."""
+        process = await tx.get_one(Process, order.process_id)
+        if not process.variables[REPLACED]:
+            await self.note(context, tx, order, "card.puk_kept")
+            return
+        await super().finish(context, tx, order)
+        await card_letters.end_puk(context, tx, self.ordered(order).card)
+
     async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
-        """Once the device has said that the card is being changed nobody knows which of the two it has."""
-        managed = await management_keys.managed_card(context, tx, self.ordered(order).card)
-        if order.changing_at is not None and managed.pending_puk is not None:
-            managed.puk_unsure = True
+        """Once the device has said that the card is being changed nobody knows which of the two it has.
+
+        Unless the card has refused the old one: then it has neither.
+        """
+        card = self.ordered(order).card
+        managed = await management_keys.managed_card(context, tx, card)
+        if puks.may_be_unsure(managed, order):
+            await card_letters.end_puk(context, tx, card)

@@ -85,8 +85,8 @@ async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order
     now = context.clock()
     card.attested = False  # nobody knows which keys it has
     managed = await management_keys.managed_card(context, tx, card.id)
-    if order.parameters.get("new_puk") and managed.pending_puk is not None:
-        managed.puk_unsure = True
+    if order.parameters.get("new_puk"):
+        puks.may_be_unsure(managed, order)
     if order.parameters["guid"] != card.guid:
         managed.pending_guid, managed.changed_at = order.parameters["guid"], now
     slots = {item.slot for item in tasks.plan_of(order).certificates}

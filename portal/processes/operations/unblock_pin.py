@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from portal.mail import outbox
 from portal.processes import card_letters
 from portal.processes.operations.card_stays import CardStays
 from protocol.messages import UnblockPin
@@ -25,6 +24,8 @@ class UnblockPinOperation(CardStays[UnblockPin]):
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:
         """That its PIN was unblocked is in the card's history. No letter and no mail tells the PIN of before."""
         await super().finish(context, tx, order)
-        card = self.ordered(order).card
-        await card_letters.forget(tx, card)
-        await outbox.drop(tx, context, card, card_letters.PIN_MAIL)
+        await card_letters.end_pin(context, tx, self.ordered(order).card)
+
+    async def undo(self, context: Context, tx: AsyncSession, order: Order, actor: str) -> None:
+        """A card that may have the new PIN has nothing that tells another one."""
+        await card_letters.after_no_new_pin(context, tx, order, self.ordered(order).card, actor)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal.errors import Forbidden, NotFound, WrongState
+from portal.errors import FieldErrors, Forbidden, NotFound, WrongState
 from portal.model.states import ProcessState, UserState
 from portal.processes.block_card import BlockCardInReader
 from portal.processes.change_puk import ChangeCardPuk
@@ -17,6 +17,7 @@ from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import (
     BlockCard,
+    ChangePuk,
     Changing,
     ErrorData,
     Finished,
@@ -49,9 +50,11 @@ __all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
-async def begun(kit: Kit, who: Session, name: str, card: str) -> tuple[ProcessView, SoftwareAgent, Proceed]:
+async def begun(
+    kit: Kit, who: Session, name: str, card: str, puk: str = "portal"
+) -> tuple[ProcessView, SoftwareAgent, Proceed]:
     """An order that a device has claimed and agreed to; bound by its number."""
-    view = await step(kit, who, name, card, {})
+    view = await step(kit, who, name, card, {"PUK": [puk]} if name == ChangeCardPuk.name else {})
     code = await kit.services.new_code(who, view.id)
     agent = await kit.agent()
     await agent.claim(code.code)
@@ -147,6 +150,86 @@ async def test_a_locked_card_is_blocked_whatever_became_of_its_holder(
     assert (await actions(kit, card)).count("card.blocked") == 1
 
 
+@pytest.mark.parametrize(
+    ("puk", "code"),
+    [
+        ("portal", "card_puk_other"),
+        ("portal", "card_puk_blocked"),
+        ("typed", "card_puk_wrong"),
+        ("typed", "card_puk_blocked"),
+    ],
+)
+async def test_a_puk_that_the_card_has_refused_is_no_change_and_leaves_nothing_unsure(
+    kit: Kit, olga: Session, ada: Session, puk: str, code: str
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    before = await kept(kit, card)
+    _, agent, first = await begun(kit, olga, ChangeCardPuk.name, card, puk)
+    await agent.say(Changing())
+    await agent.say(Undone(error=ErrorData(error=code)))
+    await carried_out(kit, agent)
+    assert not (await managed(kit, card)).puk_unsure
+    assert await kept(kit, card) == before
+    assert not {"card.puk_changed", "card.puk_kept"} & set(await actions(kit, card))
+    _, again, second = await begun(kit, olga, ChangeCardPuk.name, card, "typed")
+    assert not second.puk_unsure
+    assert opened(again, second.new_puk) == opened(agent, first.new_puk)
+
+
+@pytest.mark.parametrize("form", [{}, {"PUK": [""]}, {"PUK": ["12345678"]}])
+async def test_who_has_the_puk_is_one_of_two_words_and_never_the_puk(
+    kit: Kit, olga: Session, ada: Session, form: dict[str, list[str]]
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    with pytest.raises(FieldErrors) as caught:
+        await step(kit, olga, ChangeCardPuk.name, card, form)
+    assert list(caught.value.errors) == ["PUK"]
+    assert "12345678" not in str(caught.value.errors)
+
+
+async def test_a_card_that_has_refused_the_portals_puk_is_not_told_it_again_until_it_has_another(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    _, agent, _ = await begun(kit, olga, ChangeCardPuk.name, card)
+    await agent.say(Undone(error=ErrorData(error="card_puk_other")))
+    await carried_out(kit, agent)
+    with pytest.raises(FieldErrors) as caught:
+        await step(kit, olga, ChangeCardPuk.name, card, {"PUK": ["portal"]})
+    assert "costs a try" in caught.value.errors["PUK"]
+    kit.clock.now += 1
+    view, agent, _ = await begun(kit, olga, ChangeCardPuk.name, card, "typed")
+    await agent.say(Changing())
+    await agent.say(Receipt(guid=agent.card.guid, puk_replaced=True))
+    assert isinstance(await agent.hear(), Finished)
+    await closed(kit, olga, view)
+    _, agent, proceed = await begun(kit, olga, ChangeCardPuk.name, card)
+    assert opened(agent, proceed.puk) == await kept(kit, card)
+
+
+async def test_a_typed_puk_is_the_persons_and_the_portal_keeps_the_new_one(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    view, agent, proceed = await begun(kit, olga, ChangeCardPuk.name, card, "typed")
+    assert agent.order is not None
+    wanted = agent.order.parameters
+    assert isinstance(wanted, ChangePuk)
+    assert (wanted.puk, wanted.driver, proceed.puk) == ("typed", "piv", None)
+    assert "types it in Inlay's window" in (await kit.services.process(olga, view.id)).facts["PUK of before"]
+    await agent.say(Changing())
+    await agent.say(Receipt(guid=agent.card.guid, puk_replaced=True))
+    assert isinstance(await agent.hear(), Finished)
+    assert (await closed(kit, olga, view))["PUK"] == "another one, kept here"
+    assert await kept(kit, card) == opened(agent, proceed.new_puk)
+    found = await actions(kit, card)
+    assert (found.count("card.puk_delivered"), found.count("card.puk_changed")) == (0, 1)
+
+
 @pytest.mark.parametrize("changing", [False, True])
 async def test_after_a_change_without_an_answer_both_puks_are_kept_and_the_next_order_finds_out(
     kit: Kit, olga: Session, ada: Session, changing: bool
@@ -170,6 +253,8 @@ async def test_after_a_change_without_an_answer_both_puks_are_kept_and_the_next_
     assert await kept(kit, card) == opened(again, second.new_puk)
     state = await managed(kit, card)
     assert (state.pending_puk, state.puk_unsure) == (None, False)
+    found = await actions(kit, card)
+    assert (found.count("card.puk_changed"), found.count("card.puk_kept")) == (1, 0)
 
 
 async def test_a_card_that_takes_no_other_puk_keeps_its_own(kit: Kit, olga: Session, ada: Session) -> None:
@@ -181,3 +266,5 @@ async def test_a_card_that_takes_no_other_puk_keeps_its_own(kit: Kit, olga: Sess
     assert isinstance(await agent.hear(), Finished)
     assert "as it was" in (await closed(kit, olga, view))["PUK"]
     assert await kept(kit, card) == before
+    found = await actions(kit, card)
+    assert (found.count("card.puk_changed"), found.count("card.puk_kept")) == (0, 1)

@@ -113,6 +113,18 @@ async def test_after_an_order_that_ended_badly_the_next_one_brings_the_same_puk_
     assert (state.pending_puk, state.puk_unsure) == (None, False)
 
 
+async def test_a_puk_that_the_card_has_refused_leaves_nothing_unsure(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    _, agent, _ = await begun(kit, olga, card)
+    await certified(agent)
+    await agent.say(Undone(error=ErrorData(error="card_puk_other")))
+    await carried_out(kit, agent)
+    _, _, second = await begun(kit, olga, card, agent)
+    assert not second.puk_unsure
+
+
 async def test_a_card_that_takes_no_puk_keeps_the_makers(kit: Kit, olga: Session, ada: Session) -> None:
     card = await assigned(kit, olga, ada)
     view, agent, _ = await begun(kit, olga, card)
