@@ -57,6 +57,12 @@ CAUSES: Final[dict[str, str]] = {
     "decrypt, and this one signs.",
     "token_erased_key": "KeySource=keep does not go with InitToken=true: {word} is erased before it could be kept.",
     "token_cant": "{word} does not go with PKCS11Library: {expected}.",
+    "first_pin_of_portal": "PIN={word} does not fit: the portal draws the PIN of a card that is issued, so a field is "
+    "needed, bound to the card, and SetPIN=true.",
+    "first_pin_of_holder": "PIN={word} does not fit: the holder chooses the PIN when a card becomes theirs, so "
+    "!FROM_USER_DIALOG_2_FIELD is needed, and SetPIN=true.",
+    "pin_stays": "SetPIN=true does not fit: the PIN of a card that is extended stays, and its holder types it.",
+    "no_applications": "The description has no [Application_X]: the card would get neither key nor certificate.",
     "library_missing": "[{word}] needs PKCS11Library: the card is one that is made through PKCS#11.",
     "not_for_this_card": "{word} can't be done with this kind of card ({kind}).",
 }

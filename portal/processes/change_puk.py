@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from portal.model.objects import ObjectKind
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
+from portal.processes import card_orders, temporary_cards
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import Target
 from portal.processes.endings import DETAILS
@@ -16,7 +17,9 @@ from protocol.messages import Step as OrderStep
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from portal.processes.definition import Turn
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.definition import Parties, Turn
     from portal.store.tables import Card, Order, Process
 
 
@@ -40,9 +43,18 @@ class ChangeCardPuk(CardProcess):
         OrderStep.FINISHED: ("Done", "The portal has the card's PUK."),
     }
 
+    async def check(self, tx: AsyncSession, parties: Parties) -> None:
+        """It has been encoded, and its driver can do it.
+
+        Raises:
+            InlayError: ``card_not_encoded``, ``card_pkcs11_cannot``.
+        """
+        await super().check(tx, parties)
+        card_orders.named(temporary_cards.card_of(parties), ChangePuk)
+
     def wanted(self, turn: Turn, card: Card) -> ChangePuk:
         """The order."""
-        return ChangePuk(card=card.id, driver="piv", guid=card.guid, label=card.label)
+        return ChangePuk(**card_orders.named(card, ChangePuk))
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what became of it."""
