@@ -467,7 +467,7 @@ _ROWS: Final = (
           "It is made through PKCS#11, and Inlay can't {task} that way.",
           "Do it with the tool of the card's maker, or lock the card: its certificates are revoked then."),
     Cause("card_pkcs11_no_attestation", 1734, "This card can't be encoded.",
-          "The portal requires proof of where keys are made, and cards that are made through PKCS#11 give none.",
+          "The portal requires proof of where keys are made, which cards that are made through PKCS#11 can't give.",
           "Use another card, or ask an administrator of the portal to change the option TempCardsAttestation."),
     Cause("card_serial_elsewhere", 1735, "This can't be done with this card any more.",
           "The card with its serial number is in use again: {label}.", "Work on that card instead."),

@@ -41,7 +41,7 @@ def typed(text: str, driver: str, field: str) -> str:
     """
     if driver == "pkcs11":
         if not _TOKENS.fullmatch(text):
-            why = "One to 16 characters are needed, exactly as the card's module tells them: Inlay's doctor does, too."
+            why = "One to 16 characters are needed, exactly as the card's module tells them."
             raise FieldErrors({field: why})
         return text
     serial = text.replace(" ", "").lower()

@@ -855,7 +855,7 @@ export const CAUSES = Object.freeze({
   },
   "card_pkcs11_no_attestation": {
     "happened": "This card can't be encoded.",
-    "why": "The portal requires proof of where keys are made, and cards that are made through PKCS#11 give none.",
+    "why": "The portal requires proof of where keys are made, which cards that are made through PKCS#11 can't give.",
     "next_step": "Use another card, or ask an administrator of the portal to change the option TempCardsAttestation."
   },
   "card_serial_elsewhere": {
