@@ -85,6 +85,7 @@ class Portal:
             factory=config.factory_secrets(),
             roots=config.trusted_makers(),
             mails=mail_server is not None,
+            descriptions=config.described_cards(),
         )
         self.accounts = Accounts(self.database, passwords or Passwords(), clock)
         self.key_sets = KeySets(self.database, keys, clock, config.portal_id, config.name)

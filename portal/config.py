@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -15,6 +16,8 @@ from cryptography import x509
 
 from portal.ca import attestation
 from portal.ca.attestation import Roots
+from portal.encoding.binding import Encoding
+from portal.encoding.problems import EncodingError
 from portal.mail.addresses import usable
 from portal.mail.smtp import MailServer
 from portal.model import certificate_model, relations
@@ -22,6 +25,8 @@ from portal.model.certificate_model import CertificateModel, GraphSettings, Stat
 from portal.model.object_model import ObjectModel
 from portal.model.relations import RelationType, RelationTypes
 from portal.model.states import CertificateState
+from portal.processes import card_descriptions
+from portal.processes.card_descriptions import BUILT_IN, CardDescription
 from portal.processes.context import FactorySecrets
 from protocol.link import is_portal_id
 
@@ -30,6 +35,7 @@ _KEY_BYTES: Final = (16, 24, 32)
 _PUK_BYTES: Final = 8
 _MOST: Final = 256
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+CardName = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 
 
 class ConfigError(Exception):
@@ -91,6 +97,24 @@ class FactoryCards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     puk_file: Text | None = None
 
 
+class CardDescriptionFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A kind of card that is made through PKCS#11: encoding descriptions (``*.dsc``), and what the card comes with.
+
+    Attributes:
+        puk_file: holds the PUK (SO PIN), 4 to 64 characters; nobody but its owner may read it.
+        issue: description by which *Issue card* makes it.
+        encode: description by which a temporary card is encoded for a new holder; needs ``extend``.
+        extend: description by which it is extended.
+        fields: field to process variable, ``${name}``, for fields that the shipped descriptions don't have.
+    """
+
+    puk_file: Text
+    issue: Text | None = None
+    encode: Text | None = None
+    extend: Text | None = None
+    fields: dict[Text, Text] = {}
+
+
 class Mail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The mail server that the portal's mails are handed over to; its certificate is always checked.
 
@@ -136,6 +160,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         attestation_roots: PEM file, or folder of such files (``*.pem``): certificates of the makers of cards whose word
             on where a key was made is believed; what is self-signed is a root, what isn't has to lead to one.
         mail: the mail server; None: this portal sends no mail.
+        card_descriptions: kinds of cards that are made through PKCS#11, by the name that staff pick them by.
     """
 
     origin: Text
@@ -160,6 +185,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     factory_cards: FactoryCards = FactoryCards()
     attestation_roots: Text | None = None
     mail: Mail | None = None
+    card_descriptions: dict[CardName, CardDescriptionFiles] = {}
 
     @property
     def portal_id(self) -> str:
@@ -199,6 +225,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ConfigError: the sender is no address, user or password is missing, or a file can't be used.
         """
         return None if self.mail is None else _mail_server(self.mail, self.name)
+
+    def described_cards(self) -> dict[str, CardDescription]:
+        """Kinds of cards that are made through PKCS#11.
+
+        Raises:
+            ConfigError: a file can't be read, or a description has a fault; names file, line and cause.
+        """
+        return {name: _described(name, files) for name, files in self.card_descriptions.items()}
 
     def model(self) -> ObjectModel:
         """What is configured of objects' lives.
@@ -257,6 +291,37 @@ def _factory_puk(path: Path) -> bytes:
     if len(puk) != _PUK_BYTES:
         raise ConfigError(f"{path}", f"{_PUK_BYTES} characters are needed")
     return puk
+
+
+def _described(name: str, files: CardDescriptionFiles) -> CardDescription:
+    where = f"card_descriptions: {name}"
+    if name == BUILT_IN or not name.isprintable():
+        raise ConfigError(where, f"a name on one line is needed, and {BUILT_IN} is that of the built-in one")
+    if (files.encode is None) != (files.extend is None) or (files.issue is None and files.encode is None):
+        raise ConfigError(where, "issue is needed, or encode and extend, or all three")
+    puk = _secret_in(Path(files.puk_file))
+    if not 4 <= len(puk) <= 64:
+        raise ConfigError(files.puk_file, "4 to 64 characters are needed")
+    return CardDescription(
+        name,
+        puk,
+        issue=_encoding(files.issue, card_descriptions.issuing, files.fields),
+        encode=_encoding(files.encode, card_descriptions.encoding, files.fields),
+        extend=_encoding(files.extend, card_descriptions.extending, files.fields),
+    )
+
+
+def _encoding(
+    file: str | None, read: Callable[[Path, Mapping[str, str]], Encoding], fields: Mapping[str, str]
+) -> Encoding | None:
+    if file is None:
+        return None
+    try:
+        return read(Path(file), fields)
+    except OSError as error:
+        raise ConfigError(file, error.strerror or "can't be read") from None
+    except EncodingError as error:
+        raise ConfigError(file, str(error)) from None
 
 
 def _makers(path: Path) -> Roots:
@@ -327,6 +392,16 @@ def _absolute(config: Config, folder: Path) -> Config:
         factory_cards=FactoryCards(
             _below(folder, factory.management_key_file), _below(folder, factory.puk_file)
         ),
+        card_descriptions={
+            name: msgspec.structs.replace(
+                files,
+                puk_file=str(folder / files.puk_file),
+                issue=_below(folder, files.issue),
+                encode=_below(folder, files.encode),
+                extend=_below(folder, files.extend),
+            )
+            for name, files in config.card_descriptions.items()
+        },
         attestation_roots=_below(folder, config.attestation_roots),
         mail=None
         if config.mail is None

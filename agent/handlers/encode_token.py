@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.handlers.card_writing import begin, certificates, check_keys, prove, requests, show, wipe, write
 from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, HalfDone, check_pin_entry
-from agent.handlers.order_steps import to_its_end
+from agent.handlers.order_steps import secret, to_its_end
 from agent.handlers.token_pin_entry import right_token_pin
 from agent.returning_card import PhysicalCard
 from agent.returning_token import ReturningToken
@@ -41,7 +41,7 @@ class EncodeTokenHandler(EncodeInReader):
             raise InlayError("encoding_unsupported", what="the step set_label without initialise")
         if CardStep.INITIALISE in steps and any(key.source is KeySource.KEEP for key in ordered.keys):
             raise InlayError("encoding_unsupported", what="a key that is kept, and the step initialise")
-        check_pin_entry(ordered)
+        check_pin_entry(ordered, frozenset({"new", "given"}))
         if ordered.new_puk:
             raise InlayError("encoding_unsupported", what="a new PUK")
         if ordered.attest == "required":
@@ -83,6 +83,10 @@ class _Encoding(Encoding):
             if answer.pin is not None:
                 _check_length(token, answer.pin)
                 await self._prepare(answer.pin)
+            elif self.ordered.pin.kind == "given":
+                pin = secret(self.context, self.agreed.pin, "pin")
+                _check_length(token, pin)
+                await self._prepare(pin)
             else:
                 pin = await right_token_pin(self.context, self._card, self._show, self.ordered.pin.where)
             return await self._put_on(token, answer.pin or pin or bytearray())

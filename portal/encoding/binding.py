@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
-from portal.encoding import rules
+from portal.encoding import rules, token_rules
 from portal.encoding.description import FieldRef, PinWord, Text
 from portal.encoding.keywords import TABLE, ValueKind
 from portal.encoding.plan import Plan, PlannedCertificate, TaskKind
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from portal.encoding.keywords import Keyword, PinSource
     from portal.encoding.rules import Usage
 
+Driver = Literal["virtual", "piv", "pkcs11"]
 RETIRED: Final = tuple(f"{number:02X}" for number in range(0x82, 0x96))
 """The retired keys of a card (SP 800-73pt1-5, table 4b)."""
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z][A-Za-z0-9_]{0,63})\}", re.ASCII)
-_SECRETS: Final = frozenset({"InitialPUK", "PUK", "CardManagerKey"})
+_KINDS: Final = {"virtual": "virtual smart card", "piv": "PIV card"}
 
 
 class Recoverable(NamedTuple):
@@ -85,20 +86,24 @@ def bind(description: Description, usage: Usage, mapping: Mapping[str, str]) -> 
 
 
 def plan(
-    encoding: Encoding, variables: Mapping[str, Any], recoverable: Mapping[str, Recoverable] | None = None
+    encoding: Encoding,
+    variables: Mapping[str, Any],
+    recoverable: Mapping[str, Recoverable] | None = None,
+    driver: Driver = "virtual",
 ) -> Plan:
-    """What a task does for a virtual smart card, with what the process variables hold now.
+    """What a task does for a card, with what the process variables hold now.
 
     Args:
         encoding: description and bindings.
         variables: the process variables.
         recoverable: the certificates that may be recovered, by id.
+        driver: how the card is talked to.
 
     Raises:
         EncodingError: a variable that is read has no value, or one that its keyword can't take; a key is used twice;
-            an application that orders nothing; what can't be done with a virtual card.
+            an application that orders nothing; what can't be done with such a card.
     """
-    planner = _Planner(encoding, variables, recoverable or {})
+    planner = _Planner(encoding, variables, recoverable or {}, driver)
     result = planner.plan()
     if planner.problems:
         raise EncodingError(planner.problems)
@@ -109,17 +114,24 @@ class _Planner:
     """Makes a plan, and collects what is wrong."""
 
     def __init__(
-        self, encoding: Encoding, variables: Mapping[str, Any], recoverable: Mapping[str, Recoverable]
+        self,
+        encoding: Encoding,
+        variables: Mapping[str, Any],
+        recoverable: Mapping[str, Recoverable],
+        driver: Driver,
     ) -> None:
         self._encoding = encoding
         self._variables = variables
         self._recoverable = recoverable
+        self._driver = driver
         self._used: set[str] = set()
         self.problems: list[Problem] = []
 
     def plan(self) -> Plan:
         """The plan; of no use when there are problems."""
         section = self._encoding.description.description
+        if self._driver == "pkcs11" and not section.has(token_rules.LIBRARY):
+            self._wrong("library_missing", section.line, section.name)
         self._refuse_others(section)
         usage = self._encoding.usage
         return Plan(
@@ -137,13 +149,15 @@ class _Planner:
         )
 
     def _refuse_others(self, section: Section) -> None:
+        if self._driver == "pkcs11":
+            return  # what can't be done was refused when the description was read
         for name, setting in section.settings.items():
             pad = isinstance(setting.value, PinWord) and setting.value.source == "pad"
             literal_pin = name == "PIN" and _pin_source(section) is None
             drawn = name == "InitialPUK" and section.has("InitToken")  # a new card draws its PUK itself
             if not setting.keyword.for_virtual_cards or pad or literal_pin or drawn:
                 word = setting.word if name == "PIN" else name
-                self._wrong("not_for_this_card", setting.line, word, kind="virtual smart card")
+                self._wrong("not_for_this_card", setting.line, word, kind=_KINDS[self._driver])
 
     def _application(self, section: Section) -> list[PlannedCertificate]:
         self._refuse_others(section)
@@ -186,6 +200,7 @@ class _Planner:
         if slot in self._used:
             self._wrong("slot_twice", section.line_of("KeyReference"), slot)
         self._used.add(slot)
+        self._check_key(section, slot, source)
         written = section.value("CertCoreObjectDescriptorReturnField") if recovers is None else None
         return PlannedCertificate(
             application=section.name,
@@ -199,6 +214,14 @@ class _Planner:
             hold=section.has("revokeOnIssue"),
             recovers=recovers,
         )
+
+    def _check_key(self, section: Section, slot: str, source: str) -> None:
+        if self._driver != "pkcs11":
+            return
+        erases = self._encoding.description.description.has("InitToken")
+        code = token_rules.of_key(slot, source, erases=erases)
+        if code is not None:
+            self._wrong(code, section.line_of("KeyReference"), slot)
 
     def _text(self, section: Section, name: str) -> str | None:
         """A literal, or what a field holds: a text that its keyword can take; None where the keyword is missing."""
@@ -258,7 +281,8 @@ class _Planner:
 
 def _pin_source(section: Section) -> PinSource | None:
     value = section.value("PIN")
-    if isinstance(value, FieldRef) and section.has("SetPIN") and not section.has("InitToken"):
+    erases = section.has("InitToken") and not section.has(token_rules.LIBRARY)
+    if isinstance(value, FieldRef) and section.has("SetPIN") and not erases:
         return "given" if section.value("InitialPUK") is not None else None
     return value.source if isinstance(value, PinWord) else None
 

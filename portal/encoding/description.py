@@ -117,3 +117,8 @@ class Description:
     def sections(self) -> tuple[Section, ...]:
         """All sections but the fields'."""
         return (self.encoding, self.description, *self.applications)
+
+    @property
+    def driver(self) -> Literal["piv", "pkcs11"]:
+        """How a card in a reader is talked to that is made by it."""
+        return "pkcs11" if self.description.has("PKCS11Library") else "piv"

@@ -122,8 +122,8 @@ _ROWS: Final = (
     _flag("SkipEject", _E, _N, "Leave the card in the printer. Read, and of no effect here."),
     Keyword("MessagingServerField", _E, _K.VALUE, _N, "Server that finds the client. Read, and of no effect here: "
             "an order reaches the agent by its code."),
-    Keyword("PKCS11Library", _D, _K.TEXT, _N, "The PKCS#11 module to use: a name that the machine's administrator "
-            "has given to a module. A path is never taken from a description."),
+    Keyword("PKCS11Library", _D, _K.NAME, _N, "The card is made through PKCS#11, by its maker's module. A name for "
+            "people, never a path: which module speaks to a card is told by the card map of the machine it is in."),
     Keyword("MiniDriverLibrary", _D, _K.TEXT, _N, "The Windows minidriver to use, named in the same way."),
     _flag("InitToken", _D, _N, "Erase and initialise the card first.", ("InitialLabel",)),
     Keyword("InitialPUK", _D, _K.VALUE, _N, "The PUK that the card has, or gets with `InitToken`."),

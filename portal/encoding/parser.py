@@ -6,7 +6,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING, Final
 
-from portal.encoding import rules
+from portal.encoding import rules, token_rules
 from portal.encoding.description import (
     Description,
     FieldRef,
@@ -108,13 +108,16 @@ class _Reader:
             self._wrong("too_long", 0, f"{len(names)} applications", limit=MAX_APPLICATIONS)
         for section in self._sections.values():
             self._problems += rules.of_section(section, self._fields)
+        applications = [self._sections[name] for name in names]
+        whole = self._sections.get(SectionKind.DESCRIPTION)
+        self._problems += token_rules.of_description(whole, applications)
         if self._problems:
             raise EncodingError(self._problems)
         return Description(
             self._fields,
             self._sections[SectionKind.ENCODING],
             self._sections[SectionKind.DESCRIPTION],
-            tuple(self._sections[name] for name in names),
+            tuple(applications),
         )
 
     def _wrong(self, code: str, line: int, word: str, **fields: str | int) -> None:

@@ -36,6 +36,34 @@ CAUSES: Final[dict[str, str]] = {
     "orders_nothing": "[{word}] orders nothing: it needs CertificateTemplate or RecoverCertificate.",
     "slot_twice": "The key {word} is used by two applications.",
     "no_slot_left": "There are more certificates to recover than the card has retired keys ({limit}).",
+    "two_libraries": "MiniDriverLibrary and PKCS11Library name two drivers for one card: leave one of them out.",
+    "token_management_key": "{word} does not go with PKCS11Library: such a card has no management key. Its PUK is what "
+    "it is changed by: InitialPUK.",
+    "token_block": "{word}=true does not go with PKCS11Library: PKCS#11 has no command that blocks a card while it is "
+    "made.",
+    "token_label": "{word} does not go with PKCS11Library unless InitToken=true stands beside it: the card gets its "
+    "label when it is erased, and at no other time.",
+    "token_erased": "{word}=true does not go with PKCS11Library unless SetPIN=true stands beside it: a card that was "
+    "erased has no PIN, and without one nothing is written on it.",
+    "token_puk_missing": "{word}=true does not go with PKCS11Library unless InitialPUK stands beside it: such a card "
+    "is erased, and gets its PIN, by its PUK alone.",
+    "token_puk_literal": "{word} has to be a field beside PKCS11Library, bound to the card: the PUK stands in a file "
+    "of its own (puk_file), never in a description.",
+    "token_pin_missing": "PKCS11Library needs {word} beside it: nothing is written on such a card without its PIN.",
+    "token_pin_entry": "PIN={word} does not go with PKCS11Library here: {expected}.",
+    "token_key_without_pin": "The key {word} does not go with PKCS11Library: it is one that is used without a PIN, and "
+    "the keys of such a card want theirs.",
+    "token_import": "KeySource=import does not go with PKCS11Library for {word}: a key from the archive is there to "
+    "decrypt, and this one signs.",
+    "token_erased_key": "KeySource=keep does not go with InitToken=true: {word} is erased before it could be kept.",
+    "token_cant": "{word} does not go with PKCS11Library: {expected}.",
+    "first_pin_of_portal": "PIN={word} does not fit: the portal draws the PIN of a card that is issued, so a field is "
+    "needed, bound to the card, and SetPIN=true.",
+    "first_pin_of_holder": "PIN={word} does not fit: the holder chooses the PIN when a card becomes theirs, so "
+    "!FROM_USER_DIALOG_2_FIELD is needed, and SetPIN=true.",
+    "pin_stays": "SetPIN=true does not fit: the PIN of a card that is extended stays, and its holder types it.",
+    "no_applications": "The description has no [Application_X]: the card would get neither key nor certificate.",
+    "library_missing": "[{word}] needs PKCS11Library: the card is one that is made through PKCS#11.",
     "not_for_this_card": "{word} can't be done with this kind of card ({kind}).",
 }
 """Code to sentence."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _WITH_SET_PIN: Final = ("new", "change", "pad", "auto")
 _WITHOUT_SET_PIN: Final = ("verify", "pad", "auto")
+_BESIDE_NUMBERS: Final = ("RetrieveAllTokens", "AllTokensIccsnsField", "UseICCSNwithATR", "PKCS11Library")
 
 
 class Usage(enum.Enum):
@@ -95,6 +96,6 @@ def _alone(section: Section) -> list[Problem]:
         for item in section.settings.values()
         if section.has(item.keyword.name)
         and item.keyword.kind is not ValueKind.TEXT
-        and item.keyword.name not in ("RetrieveAllTokens", "AllTokensIccsnsField", "UseICCSNwithATR")
+        and item.keyword.name not in _BESIDE_NUMBERS
     )
     return [problem("not_alone", item.line, "RetrieveAllTokens", other=item.keyword.name) for item in beside]

@@ -79,10 +79,7 @@ class ActivateCard(Definition):
         match turn.process.step:
             case "information" if proves:
                 wanted = Authenticate(
-                    card=card.id,
-                    driver="piv",
-                    guid=card.guid,
-                    label=card.label,
+                    **card_orders.named(card, Authenticate),
                     challenge=secrets.token_urlsafe(32),
                 )
                 await card_orders.order(self._context, turn, wanted)

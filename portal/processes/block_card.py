@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from portal.model.objects import ObjectKind
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
-from portal.processes import temporary_cards
+from portal.processes import card_orders, card_serials, temporary_cards
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import Target
 from portal.processes.endings import DETAILS
@@ -47,15 +47,23 @@ class BlockCardInReader(CardProcess):
     async def check(self, tx: AsyncSession, parties: Parties) -> None:
         """A card that was never encoded has nothing on it by which it could be told from another.
 
+        A token has nothing but its serial number for that: where it is another card by now, it stays as it is.
+
         Raises:
-            InlayError: ``card_not_encoded``.
+            InlayError: ``card_not_encoded``, ``card_pkcs11_cannot``, ``card_serial_elsewhere``.
         """
-        if await tx.get(ManagedCard, temporary_cards.card_of(parties).id) is None:
+        card = temporary_cards.card_of(parties)
+        if await tx.get(ManagedCard, card.id) is None:
             raise InlayError("card_not_encoded")
+        card_orders.named(card, BlockCard)
+        if card.driver == "pkcs11":
+            other = await card_serials.taken_by(tx, card.serial, but=card.id)
+            if other is not None:
+                raise InlayError("card_serial_elsewhere", label=other)
 
     def wanted(self, turn: Turn, card: Card) -> BlockCard:
         """The order."""
-        return BlockCard(card=card.id, driver="piv", guid=card.guid, label=card.label)
+        return BlockCard(**card_orders.named(card, BlockCard))
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what became of it."""

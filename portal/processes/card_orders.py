@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_type_hints
 
 from sqlalchemy import select
 
@@ -17,6 +17,9 @@ from portal.processes import temporary_cards
 from portal.processes.definition import Target, open_order
 from portal.store import objects
 from portal.store.tables import Card, Order
+from protocol.errors import InlayError
+from protocol.messages import BlockCard, ChangePuk
+from protocol.tokens import token_guid
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from protocol.messages import Operation
 
 _UNDER_WAY: Final = (OrderState.RUNNING.value, OrderState.FINISHING.value)
+_TASKS: Final[dict[type[Operation], str]] = {ChangePuk: "change its PUK", BlockCard: "block it"}
 _ENDED: Final = (OrderState.FINISHED.value, OrderState.UNDONE.value)
 
 
@@ -49,9 +53,28 @@ async def check_usable(tx: AsyncSession, card: Card) -> None:
         await temporary_cards.check_encoded(tx, card)
 
 
-def driver_of(card: Card) -> Literal["virtual", "piv"]:
-    """How a card is talked to."""
-    return "virtual" if card.kind == ObjectKind.VIRTUAL_SMART_CARD.value else "piv"
+def guid_of(card: Card) -> str:
+    """What orders call a card: the GUID of its CHUID, or what is made of a token's serial number.
+
+    It isn't stored for a token: one that comes to a new card object, after the old one has ended, has it again.
+    """
+    return token_guid(card.serial) if card.driver == "pkcs11" else card.guid
+
+
+def named(card: Card, operation: type[Operation], **others: str) -> dict[str, Any]:
+    """The parameters by which an order names its card: ``card``, ``driver``, ``guid`` and ``label``.
+
+    Args:
+        card: the card.
+        operation: what is ordered.
+        others: in place of what the card has.
+
+    Raises:
+        InlayError: ``card_pkcs11_cannot``: the operation knows no way to talk to such a card.
+    """
+    if card.driver not in get_args(get_type_hints(operation)["driver"]):
+        raise InlayError("card_pkcs11_cannot", task=_TASKS.get(operation, "do this"))
+    return {"card": card.id, "driver": card.driver, "guid": guid_of(card), "label": card.label, **others}
 
 
 async def options_of(tx: AsyncSession) -> VirtualCardOptions:

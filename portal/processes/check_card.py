@@ -46,10 +46,7 @@ class CheckCard(CardProcess):
     def wanted(self, turn: Turn, card: Card) -> Authenticate:
         """The order."""
         return Authenticate(
-            card=card.id,
-            driver=card_orders.driver_of(card),
-            guid=card.guid,
-            label=card.label,
+            **card_orders.named(card, Authenticate),
             challenge=secrets.token_urlsafe(32),
         )
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from portal.ca.attestation import Roots
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from portal.ca.archive import Archive
     from portal.ca.authority import CertificateAuthority
     from portal.clock import Clock
     from portal.keys import KeyPort
+    from portal.processes.card_descriptions import CardDescription
     from portal.store.database import Database
 
 
@@ -39,6 +42,7 @@ class Context:
         factory: what physical cards come with.
         roots: makers of cards whose attestations are believed.
         mails: this portal sends mail.
+        descriptions: card descriptions that are configured, by name.
     """
 
     database: Database
@@ -52,3 +56,4 @@ class Context:
     factory: FactorySecrets = FactorySecrets()
     roots: Roots = field(default_factory=Roots)
     mails: bool = False
+    descriptions: Mapping[str, CardDescription] = field(default_factory=dict)

@@ -128,7 +128,7 @@ class Definition(abc.ABC):
     user_state: ClassVar[UserState] = UserState.ACTIVE
     subject_states: ClassVar[frozenset[UserState]] = frozenset()
     target: Target | None = None
-    steps: ClassVar[tuple[Step, ...]]
+    steps: tuple[Step, ...]
     progress: ClassVar[Mapping[OrderStep, tuple[str, str]] | None] = None
 
     async def check(self, tx: AsyncSession, parties: Parties) -> None:  # noqa: B027  # most have no cause of their own

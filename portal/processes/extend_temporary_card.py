@@ -9,7 +9,14 @@ from portal.errors import WrongState
 from portal.events import DEADLINES
 from portal.model.graphs import Why
 from portal.model.states import OrderState, ProcessState, Role, TemporaryCardState, UserState
-from portal.processes import attestation, card_orders, encodings, expiry_mails, temporary_cards
+from portal.processes import (
+    attestation,
+    card_descriptions,
+    card_orders,
+    encodings,
+    expiry_mails,
+    temporary_cards,
+)
 from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
@@ -18,6 +25,7 @@ from portal.store.database import notify
 from portal.store.tables import ManagedCard
 from portal.store.transitions import StateChange, change_state
 from protocol import codec
+from protocol.errors import InlayError
 from protocol.messages import CardIdentity, EncodeCard, ManagementKey, Message, PinPolicy, Presence
 from protocol.messages import Step as OrderStep
 
@@ -26,9 +34,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from portal.encoding.plan import Plan
     from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
-    from portal.store.tables import Order, Process
+    from portal.store.tables import Card, Order, Process
 
 M = TypeVar("M", bound=Message)
 
@@ -81,7 +90,8 @@ class ExtendTemporaryCard(Definition):
         """A card that failed is finished by encoding it, and by nothing else.
 
         Raises:
-            InlayError: ``attestation_no_roots``, ``attestation_no_serial``.
+            InlayError: ``attestation_no_roots``, ``attestation_no_serial``, ``card_description_missing``,
+                ``card_pkcs11_no_attestation``.
             WrongState: it failed, and nothing is encoded here, or it was never begun to be.
         """
         card, options = temporary_cards.card_of(parties), await temporary_cards.options(tx)
@@ -89,7 +99,12 @@ class ExtendTemporaryCard(Definition):
             begun = await tx.get(ManagedCard, card.id)
             if begun is None or not options.encodes:
                 raise WrongState("temporary_card", card.state, (TemporaryCardState.ASSIGNED.value,))
-        if options.encodes and options.attest == "required":
+        if options.encodes and card.described_by is not None:
+            described = card_descriptions.of(self._context, card)
+            card_descriptions.needed(described.encode, card)
+            if options.attest == "required":
+                raise InlayError("card_pkcs11_no_attestation")
+        elif options.encodes and options.attest == "required":
             attestation.check_possible(self._context, card)
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
@@ -132,14 +147,11 @@ class ExtendTemporaryCard(Definition):
         await card_orders.refuse_while_ordered(turn.tx, card)
         now = self._context.clock()
         fresh = bool(known["first"])
-        encoding = encodings.ENCODE_TEMPORARY_CARD if fresh else encodings.EXTEND_TEMPORARY_CARD
-        plan = binding.plan(encoding, known)
+        plan = self._plan(card, known, fresh=fresh)
         until = now + cast(int, known["validity"])
+        label = f"{card.label} for {turn.parties.subject.email}"[:200]
         operation = EncodeCard(
-            card=card.id,
-            driver="piv",
-            guid=known["guid"],
-            label=f"{card.label} for {turn.parties.subject.email}"[:200],
+            **card_orders.named(card, EncodeCard, guid=known["guid"], label=plan.label or label),
             valid_until=until,
             pin=encodings.pin_entry(plan, PIN_POLICY if plan.set_pin else None),
             keys=encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email),
@@ -152,6 +164,15 @@ class ExtendTemporaryCard(Definition):
         turn.process.variables["extended_until"] = until
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id
+
+    def _plan(self, card: Card, known: Mapping[str, Any], *, fresh: bool) -> Plan:
+        """What is done, by the card's own description where it has one."""
+        if card.described_by is None:
+            encoding = encodings.ENCODE_TEMPORARY_CARD if fresh else encodings.EXTEND_TEMPORARY_CARD
+            return binding.plan(encoding, known, driver="piv")
+        described = card_descriptions.of(self._context, card)
+        own = card_descriptions.needed(described.encode if fresh else described.extend, card)
+        return card_descriptions.plan(own, card, known)
 
     def can_next(self, process: Process, order: Order | None) -> bool:
         """At information and details."""

@@ -8,11 +8,19 @@ from sqlalchemy import select
 
 from portal.encoding import binding
 from portal.errors import FieldErrors, WrongState
-from portal.model import states
-from portal.model.objects import CoreObject, ObjectKind
+from portal.model.objects import CoreObject
 from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, UserState
-from portal.processes import activation, card_letters, card_orders, cards, encodings, temporary_cards
+from portal.processes import (
+    activation,
+    card_descriptions,
+    card_letters,
+    card_orders,
+    card_serials,
+    cards,
+    encodings,
+    temporary_cards,
+)
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import order_part
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from portal.encoding.plan import Plan
     from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
     from portal.store.tables import Process
@@ -35,7 +44,8 @@ if TYPE_CHECKING:
 SERIAL: Final = Option(
     "Serial",
     "Serial number",
-    "As it stands on the card that you have in hand: digits and the letters A to F.",
+    "As it stands on the card that you have in hand: digits and the letters A to F. Of a card that is made through "
+    "PKCS#11: as its module tells it.",
     "text",
     "",
     low=1,
@@ -74,11 +84,14 @@ class IssueCard(Definition):
         self._context = context
 
     async def check(self, tx: AsyncSession, parties: Parties) -> None:
-        """PIN and PUK must get to the holder as the options say.
+        """PIN and PUK must get to the holder as the options say, and the card's description must be there.
 
         Raises:
-            InlayError: ``card_mail_missing``, ``card_mail_address``.
+            InlayError: ``card_mail_missing``, ``card_mail_address``, ``card_description_missing``.
         """
+        card = temporary_cards.card_of(parties)
+        if card.described_by is not None:
+            card_descriptions.needed(card_descriptions.of(self._context, card).issue, card)
         found = await cards.options(tx)
         cards.check_delivery(self._context, found.pin_delivery, found.puk_delivery, parties.subject)
 
@@ -178,15 +191,13 @@ class IssueCard(Definition):
         subject = turn.parties.subject
         cards.check_delivery(self._context, known["pin_delivery"], known["puk_delivery"], subject)
         known.update(await encoding_of(turn.tx, card, options.encoding))
-        plan = binding.plan(encodings.ISSUE_CARD, known)
+        plan = self._plan(card, known)
+        label = f"{card.label} for {turn.parties.subject.email}"[:_LABEL_LENGTH]
         operation = EncodeCard(
-            card=card.id,
-            driver="piv",
-            guid=known["guid"],
-            label=f"{card.label} for {turn.parties.subject.email}"[:_LABEL_LENGTH],
+            **card_orders.named(card, EncodeCard, guid=known["guid"], label=plan.label or label),
             valid_until=now + cast(int, known["validity"]),
             pin=encodings.pin_entry(plan),
-            new_puk=True,
+            new_puk=card.driver == "piv",
             keys=encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email),
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
@@ -195,11 +206,16 @@ class IssueCard(Definition):
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id
 
+    def _plan(self, card: Card, known: Mapping[str, Any]) -> Plan:
+        """What is done, by the card's own description where it has one."""
+        if card.described_by is None:
+            return binding.plan(encodings.ISSUE_CARD, known, driver="piv")
+        described = card_descriptions.of(self._context, card)
+        return card_descriptions.plan(card_descriptions.needed(described.issue, card), card, known)
+
     async def _serial(self, turn: Turn, card: Card) -> str:
         """The serial number of the card in hand; a card that failed is finished, and no other in its place."""
-        serial = cast(str, turn.values[SERIAL.name]).replace(" ", "").lower()
-        if not set(serial) <= set("0123456789abcdef"):
-            raise FieldErrors({SERIAL.name: "Only digits and the letters A to F are possible."})
+        serial = card_serials.typed(cast(str, turn.values[SERIAL.name]), card.driver, SERIAL.name)
         undoing = select(Order.jti).where(Order.card_id == card.id, Order.state == OrderState.UNDOING.value)
         fixed = (
             card.state == CardState.FAILED or (await turn.tx.scalars(undoing.limit(1))).first() is not None
@@ -207,13 +223,7 @@ class IssueCard(Definition):
         if card.serial and serial != card.serial and fixed:
             began = f"The card that was begun has the number {card.serial}."
             raise FieldErrors({SERIAL.name: f"{began} Take that one, or abort it and request another."})
-        same = select(Card.label).where(
-            Card.id != card.id,
-            Card.serial == serial,
-            (Card.kind == ObjectKind.CARD.value) & Card.state.not_in(states.CARD.final)
-            | (Card.kind == ObjectKind.TEMPORARY_CARD.value) & Card.state.not_in(states.TEMPORARY_CARD.final),
-        )
-        if (other := (await turn.tx.scalars(same.limit(1))).first()) is not None:
+        if (other := await card_serials.taken_by(turn.tx, serial, but=card.id)) is not None:
             raise FieldErrors({SERIAL.name: f"The card {other} has this serial number."})
         return serial
 

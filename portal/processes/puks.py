@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from portal.model.objects import CoreObject
 from portal.model.states import OrderState
-from portal.processes import management_keys, order_rows, tasks
+from portal.processes import card_descriptions, management_keys, order_rows, tasks
 from portal.store import audit
 from portal.store.tables import Card, Order, Process
 from protocol import codec, jose
@@ -73,7 +73,7 @@ async def known_puk(context: Context, tx: AsyncSession, order: Order) -> str | N
 
 async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | None:
     """The PUK by which a task sets a card's new PIN."""
-    if order.task is None or not tasks.plan_of(order).set_pin or tasks.plan_of(order).initialise:
+    if order.task is None or not tasks.plan_of(order).set_pin:
         return None
     reference = tasks.plan_of(order).puk
     if reference is None:
@@ -84,7 +84,7 @@ async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | No
     held = process.variables.get(reference)
     card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
     if card is not None and card.sealed_puk is None and card.kind in tasks.PHYSICAL:
-        return jose.encrypt(context.factory.puk, _recipient(order))
+        return jose.encrypt(_makers(context, card), _recipient(order))
     holder = process.subject_id or order.user_id  # an operator issues a card for somebody else
     if card is None or card.sealed_puk is None or card.owner_id != holder:
         raise InlayError("puk_not_in_escrow")
@@ -94,7 +94,7 @@ async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | No
 async def _delivered(context: Context, tx: AsyncSession, order: Order, card: Card) -> str:
     """A card's own PUK, or its maker's as long as it has none; that it was given out is in the card's history."""
     if card.sealed_puk is None:
-        token = jose.encrypt(context.factory.puk, _recipient(order))
+        token = jose.encrypt(_makers(context, card), _recipient(order))
     else:
         puk = context.keys.unseal(card.sealed_puk, tasks.puk_label(card.id))
         try:
@@ -111,6 +111,15 @@ async def _delivered(context: Context, tx: AsyncSession, order: Order, card: Car
         order=order.jti,
     )
     return token
+
+
+def _makers(context: Context, card: Card) -> bytes:
+    """What a card has come with.
+
+    Raises:
+        InlayError: ``card_description_missing``.
+    """
+    return context.factory.puk if card.described_by is None else card_descriptions.of(context, card).puk
 
 
 def _recipient(order: Order) -> PublicJwk:

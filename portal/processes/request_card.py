@@ -11,6 +11,8 @@ from portal.model.graphs import Why
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import CardState, Role, UserState
+from portal.processes import card_descriptions
+from portal.processes.card_descriptions import BUILT_IN, CHOICE
 from portal.processes.definition import Definition, Step, Target, finish, go, refuse
 from portal.store import audit, objects
 from portal.store.tables import Card
@@ -56,14 +58,15 @@ class RequestCard(Definition):
     role = Role.OPERATOR
     subject_states: ClassVar[frozenset[UserState]] = frozenset({UserState.ACTIVE})
     target = Target(frozenset({ObjectKind.USER}), frozenset({UserState.ACTIVE.value}))
-    steps = (
-        Step("card", "Card", Form((_LABEL, _REASON))),
-        Step("agree", "Approval", Form((_DECISION,)), role=Role.APPROVER, other_person=True),
-        Step("done", "Done", settled=True),
-    )
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        kinds = [name for name, item in context.descriptions.items() if item.issue is not None]
+        self.steps = (
+            Step("card", "Card", Form((_LABEL, _REASON, *card_descriptions.option(kinds)))),
+            Step("agree", "Approval", Form((_DECISION,)), role=Role.APPROVER, other_person=True),
+            Step("done", "Done", settled=True),
+        )
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """For whom."""
@@ -99,7 +102,12 @@ class RequestCard(Definition):
         """For whom, what and why."""
         known = process.variables
         found = {"Person": cast(str, known["person"])}
-        names = (("Name of the card", _LABEL.name), ("Reason", _REASON.name), ("Decision", _DECISION.name))
+        names = (
+            ("Name of the card", _LABEL.name),
+            ("Kind of card", CHOICE),
+            ("Reason", _REASON.name),
+            ("Decision", _DECISION.name),
+        )
         return found | {label: cast(str, known[name]) for label, name in names if name in known}
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:
@@ -128,6 +136,7 @@ class RequestCard(Definition):
             created_at=now,
             changed_at=now,
         )
+        card_descriptions.assign(card, cast(str, turn.values.get(CHOICE, BUILT_IN)))
         turn.tx.add(card)
         await turn.tx.flush()
         turn.process.variables["card"] = objects.describe(card)

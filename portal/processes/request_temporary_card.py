@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final, cast
 
-from sqlalchemy import select
-
 from portal.errors import FieldErrors
-from portal.model import states
 from portal.model.objects import ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import Role, TemporaryCardState
+from portal.processes import card_descriptions, card_serials
+from portal.processes.card_descriptions import BUILT_IN, CHOICE
 from portal.processes.definition import Definition, Step, finish
 from portal.store import audit, objects
 from portal.store.tables import Card
@@ -36,7 +35,8 @@ _LABEL: Final = Option(
 _SERIAL: Final = Option(
     "Serial",
     "Serial number",
-    "As it stands on the card: digits and the letters A to F.",
+    "As it stands on the card: digits and the letters A to F. Of a card that is made through PKCS#11: as its module "
+    "tells it.",
     "text",
     "",
     low=1,
@@ -51,10 +51,12 @@ class RequestTemporaryCard(Definition):
     title = "Request temporary card"
     description = "Enters a card that people get for a while when theirs isn't at hand."
     role = Role.OPERATOR
-    steps = (Step("card", "Card", Form((_LABEL, _SERIAL))), Step("done", "Done", settled=True))
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        kinds = [name for name, item in context.descriptions.items() if item.encode is not None]
+        form = Form((_LABEL, _SERIAL, *card_descriptions.option(kinds)))
+        self.steps = (Step("card", "Card", form), Step("done", "Done", settled=True))
 
     async def advance(self, turn: Turn) -> None:
         """Store the card.
@@ -62,12 +64,12 @@ class RequestTemporaryCard(Definition):
         Raises:
             FieldErrors: the serial number is none, or another temporary card that is in use has it.
         """
-        serial = cast(str, turn.values[_SERIAL.name]).replace(" ", "").lower()
-        if not set(serial) <= set("0123456789abcdef"):
-            raise FieldErrors({_SERIAL.name: "Only digits and the letters A to F are possible."})
-        kind, final = ObjectKind.TEMPORARY_CARD.value, states.TEMPORARY_CARD.final
-        same = select(Card.label).where(Card.kind == kind, Card.serial == serial, Card.state.not_in(final))
-        if (other := (await turn.tx.scalars(same.limit(1))).first()) is not None:
+        kind, chosen = ObjectKind.TEMPORARY_CARD.value, cast(str, turn.values.get(CHOICE, BUILT_IN))
+        by_pkcs11 = chosen != BUILT_IN
+        typed = cast(str, turn.values[_SERIAL.name])
+        serial = card_serials.typed(typed, "pkcs11" if by_pkcs11 else "piv", _SERIAL.name)
+        kinds = (kind, ObjectKind.CARD.value) if by_pkcs11 else (kind,)
+        if (other := await card_serials.taken_by(turn.tx, serial, kinds=kinds)) is not None:
             raise FieldErrors({_SERIAL.name: f"The card {other} has this serial number."})
         now, actor = self._context.clock(), turn.parties.user
         card = Card(
@@ -84,6 +86,7 @@ class RequestTemporaryCard(Definition):
             created_at=now,
             changed_at=now,
         )
+        card_descriptions.assign(card, chosen)
         turn.tx.add(card)
         await turn.tx.flush()
         turn.process.variables["card"] = objects.describe(card)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from portal.model.states import CardState, Role
-from portal.processes import activation, cards, pin_entry, temporary_cards
+from portal.processes import activation, card_orders, cards, pin_entry, temporary_cards
 from portal.processes.definition import OPEN, Step
 from portal.processes.extend_temporary_card import PIN_POLICY
 from portal.processes.unblock_change_pin import UnblockChangePin
@@ -52,10 +52,7 @@ class SetFirstPin(UnblockChangePin):
         """The order."""
         puk = turn.process.variables["puk"]
         return UnblockPin(
-            card=card.id,
-            driver="piv",
-            guid=card.guid,
-            label=card.label,
+            **card_orders.named(card, UnblockPin),
             pin_policy=PIN_POLICY,
             puk=puk,
             where=pin_entry.of(turn.process) if puk == "typed" else "window",

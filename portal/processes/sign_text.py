@@ -69,10 +69,7 @@ class SignText(CardProcess):
         """The order."""
         text = cast(str, turn.values[TEXT.name])
         return Sign(
-            card=card.id,
-            driver=card_orders.driver_of(card),
-            guid=card.guid,
-            label=card.label,
+            **card_orders.named(card, Sign),
             document=text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…",
             digest=hashlib.sha256(text.encode()).digest(),
         )

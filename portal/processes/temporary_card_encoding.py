@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from portal.model.states import CaState
-from portal.processes import card_certificates
+from portal.processes import card_certificates, card_orders
 from portal.store.database import model_of
 from portal.store.tables import ManagedCard
 from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
@@ -38,20 +38,35 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
         sources[Purpose.ENCRYPTION] = KeySource.IMPORT
     found: dict[str, Any] = {
         "first": fresh,
-        "guid": _guid(card, managed),
-        "identity": _identity(card, managed) if fresh else None,
-        "management": plain(_management(managed)),
-        "new_puk": fresh and card.sealed_puk is None,
+        "label": card.label,
+        **_card_parts(card, managed, fresh=fresh),
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
         "keys": _keys_text(options, sources, fresh=fresh),
         "resume_within": _RESUME_WITHIN,
-        "attest": options.attest,
+        "attest": "no" if card.driver == "pkcs11" else options.attest,
     }
     for purpose in Purpose:
         found[f"with_{purpose.value}"] = purpose in options.purposes
         found[f"{purpose.value}_algorithm"] = await _algorithm(tx, card, purpose, sources[purpose], options)
         found[f"{purpose.value}_source"] = sources[purpose].value
     return found
+
+
+def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool) -> dict[str, Any]:
+    """What an order says of the card itself. A token is what its serial number says, and has no management key."""
+    if card.driver == "pkcs11":
+        return {
+            "guid": card_orders.guid_of(card),
+            "identity": None,
+            "management": None,
+            "new_puk": False,
+        }
+    return {
+        "guid": _guid(card, managed),
+        "identity": _identity(card, managed) if fresh else None,
+        "management": plain(_management(managed)),
+        "new_puk": fresh and card.sealed_puk is None,
+    }
 
 
 def _guid(card: Card, managed: ManagedCard | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
-from portal.processes import pin_entry
+from portal.processes import card_orders, pin_entry
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import OPEN, Step, Target
 from portal.processes.endings import DETAILS
@@ -67,17 +67,10 @@ class UnblockChangePin(CardProcess):
 
     def wanted(self, turn: Turn, card: Card) -> ChangePin | UnblockPin:
         """The order. A PUK that the portal brings is known to nobody who could type it at a reader."""
-        known: dict[str, Any] = {
-            "card": card.id,
-            "driver": "piv",
-            "guid": card.guid,
-            "label": card.label,
-            "pin_policy": PIN_POLICY,
-        }
-        changes = turn.values[ACTION.name] == _CHANGE
-        if changes:
-            return ChangePin(**known, where=pin_entry.of(turn.process))
-        return UnblockPin(**known, puk="escrow")
+        if turn.values[ACTION.name] == _CHANGE:
+            known = card_orders.named(card, ChangePin)
+            return ChangePin(**known, pin_policy=PIN_POLICY, where=pin_entry.of(turn.process))
+        return UnblockPin(**card_orders.named(card, UnblockPin), pin_policy=PIN_POLICY, puk="escrow")
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what is done."""

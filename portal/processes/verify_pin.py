@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from portal.model.objects import ObjectKind
 from portal.model.states import CardState, Role, TemporaryCardState
+from portal.processes import card_orders
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import Target
 from portal.processes.endings import DETAILS
@@ -42,7 +43,7 @@ class VerifyCardPin(CardProcess):
 
     def wanted(self, turn: Turn, card: Card) -> VerifyPin:
         """The order."""
-        return VerifyPin(card=card.id, driver="piv", guid=card.guid, label=card.label)
+        return VerifyPin(**card_orders.named(card, VerifyPin))
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what became of it."""

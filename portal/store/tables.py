@@ -74,6 +74,10 @@ class Card(Base):
     state: Mapped[str] = mapped_column(Word)
     storage: Mapped[str] = mapped_column(Word)
     attested: Mapped[bool]
+    driver: Mapped[str] = mapped_column(Word, default="piv", server_default="piv")
+    """how it is talked to: ``virtual``, ``piv`` or ``pkcs11``"""
+    described_by: Mapped[str | None] = mapped_column(Word)
+    """name of the configured card description that it is made by; None: one that is built in"""
     device_jkt: Mapped[str | None] = mapped_column(ForeignKey("devices.jkt"))
     sealed_puk: Mapped[bytes | None]
     generation: Mapped[int] = mapped_column(default=0, server_default="0")

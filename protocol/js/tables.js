@@ -858,6 +858,31 @@ export const CAUSES = Object.freeze({
     "why": "The portal requires proof of where keys are made, and the card's serial number at the portal is not the decimal number that cards prove.",
     "next_step": "Enter the card anew, with the serial number that it tells."
   },
+  "card_description_missing": {
+    "happened": "This card can't be encoded now.",
+    "why": "It is made by the card description {name}, which the portal doesn't have any more.",
+    "next_step": "Ask an administrator of the portal to put it back into card_descriptions."
+  },
+  "card_description_unfit": {
+    "happened": "This card can't be encoded now.",
+    "why": "Its card description {name} and the options don't fit together: {problem}",
+    "next_step": "Ask an administrator of the portal to put one of them right."
+  },
+  "card_pkcs11_cannot": {
+    "happened": "This can't be done with this card.",
+    "why": "It is made through PKCS#11, and Inlay can't {task} that way.",
+    "next_step": "Do it with the tool of the card's maker, or lock the card: its certificates are revoked then."
+  },
+  "card_pkcs11_no_attestation": {
+    "happened": "This card can't be encoded.",
+    "why": "The portal requires proof of where keys are made, which cards that are made through PKCS#11 can't give.",
+    "next_step": "Use another card, or ask an administrator of the portal to change the option TempCardsAttestation."
+  },
+  "card_serial_elsewhere": {
+    "happened": "This can't be done with this card any more.",
+    "why": "The card with its serial number is in use again: {label}.",
+    "next_step": "Work on that card instead."
+  },
   "keys_unavailable": {
     "happened": "The portal can't sign now.",
     "why": "The module that holds its keys doesn't answer.",

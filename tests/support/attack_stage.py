@@ -211,12 +211,21 @@ def payload(token: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def running_stage(
-    folder: Path, tls: ThrowAwayCA, readers: HasReaders | None = None
+    folder: Path, tls: ThrowAwayCA, readers: HasReaders | None = None, **configured: Any
 ) -> AsyncIterator[Stage]:
-    """Portal, proxy and two agents, running; the first one's readers are these, where there are any."""
+    """Portal, proxy and two agents, running; the first one's readers are these, where there are any.
+
+    Args:
+        folder: of them all.
+        tls: for the proxy.
+        readers: of the first agent.
+        configured: of the portal.
+    """
     async with AsyncExitStack() as stack:
         proxy = TlsProxy(tls)
-        kit = await stack.enter_async_context(running_portal(folder, origin=f"https://{proxy.portal}"))
+        kit = await stack.enter_async_context(
+            running_portal(folder, origin=f"https://{proxy.portal}", **configured)
+        )
         await kit.set_options(StorageLevels=["keystore", "file"], **P256)
         await proxy.start(str(kit.server.make_url("/")).rstrip("/"))
         stack.push_async_callback(proxy.stop)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from portal.ca.x509 import facts
 from portal.card_signatures import verifies
 from portal.model.states import CardState, CaState, TemporaryCardState, VirtualSmartCardState
-from portal.processes import card_certificates, order_rows, tasks
+from portal.processes import card_certificates, card_orders, order_rows, tasks
 from portal.store import audit, objects
 from portal.store.database import model_of
 from portal.store.tables import Card
@@ -76,7 +76,7 @@ async def accept(
     """
     await order_rows.check_person(tx, order)
     card = await tx.get_one(Card, ordered.card, with_for_update=True, populate_existing=True)
-    if receipt.guid != card.guid:
+    if receipt.guid != card_orders.guid_of(card):
         raise DecodeError("params_invalid", "$.guid")
     if receipt.proofs or receipt.signature is None:
         raise DecodeError("params_invalid", "$.signature")

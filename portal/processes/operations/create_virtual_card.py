@@ -45,6 +45,7 @@ class CreateVirtualCardOperation:
             raise DecodeError("params_invalid", "$.serial")
         now = context.clock()
         card = Card(
+            driver="virtual",
             id=ordered.card,
             kind=states.VIRTUAL_SMART_CARD.kind,
             owner_id=order.user_id,

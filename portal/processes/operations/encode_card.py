@@ -50,6 +50,8 @@ class EncodeCardOperation:
         card = await _card(tx, order)
         if requests.guid != _ordered(order).guid or requests.puk is not None:
             raise DecodeError("params_invalid", "$.guid")
+        if requests.token != (card.serial if card.driver == "pkcs11" else None):
+            raise DecodeError("params_invalid", "$.token")
         if not _is_that_serial(card, requests.serial):
             raise DecodeError("params_invalid", "$.serial")
         _check_state(card)
@@ -125,6 +127,8 @@ def _is_that_serial(card: Card, told: str | None) -> bool:
     """A physical card may tell none, and what is printed on it may be something else than a decimal number."""
     if card.kind == ObjectKind.VIRTUAL_SMART_CARD.value:
         return told == card.serial
+    if card.driver == "pkcs11":
+        return told is None  # its serial number is another field
     return told is None or not card.serial.isdecimal() or int(told) == int(card.serial)
 
 

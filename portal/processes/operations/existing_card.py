@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from portal.processes import card_orders
 from portal.store.tables import Card
 from protocol.errors import DecodeError
 
@@ -34,7 +35,7 @@ async def accept_receipt(
         DecodeError: ``params_invalid``: it is another card's.
     """
     card = await tx.get_one(Card, ordered.card, with_for_update=True)
-    if receipt.guid != card.guid:
+    if receipt.guid != card_orders.guid_of(card):
         raise DecodeError("params_invalid", "$.guid")
     if receipt.proofs:
         raise DecodeError("params_invalid", "$.proofs")

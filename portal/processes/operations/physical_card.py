@@ -12,6 +12,7 @@ from portal.processes import (
     card_certificates,
     card_letters,
     card_mails,
+    card_orders,
     cards,
     expiry_mails,
     management_keys,
@@ -65,7 +66,8 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     managed = await management_keys.managed_card(context, tx, card.id)
     await expiry_mails.forget(context, tx, card.id)
     managed.encoded_for, managed.pending_guid, managed.changed_at = card.owner_id, None, now
-    card.guid = order.parameters["guid"]
+    if card.driver != "pkcs11":
+        card.guid = order.parameters["guid"]
     await attestation.settle(tx, card, order, actor, now)
     if card.kind == ObjectKind.TEMPORARY_CARD.value:
         change = StateChange(actor, now, Why.EXTENDED)
@@ -87,7 +89,7 @@ async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order
     managed = await management_keys.managed_card(context, tx, card.id)
     if order.parameters.get("new_puk"):
         puks.may_be_unsure(managed, order)
-    if order.parameters["guid"] != card.guid:
+    if order.parameters["guid"] != card_orders.guid_of(card):
         managed.pending_guid, managed.changed_at = order.parameters["guid"], now
     slots = {item.slot for item in tasks.plan_of(order).certificates}
     await card_certificates.supersede(tx, card, order, slots, actor, now)

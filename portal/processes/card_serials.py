@@ -1,0 +1,74 @@
+"""Serial numbers of cards in readers, as staff type them: what one may look like, and whose it is already.
+
+A PIV card's is hexadecimal, however it is written. A token's is kept to the letter: orders name the token by it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select
+
+from portal.errors import FieldErrors
+from portal.model import states
+from portal.model.objects import ObjectKind
+from portal.store.tables import Card
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+_ENDED: Final = {
+    ObjectKind.CARD.value: states.CARD.final,
+    ObjectKind.TEMPORARY_CARD.value: states.TEMPORARY_CARD.final,
+}
+_TOKENS: Final = re.compile(r"[!-~]([ -~]{0,14}[!-~])?")
+"""As ``protocol.words.TokenSerial``."""
+
+
+def typed(text: str, driver: str, field: str) -> str:
+    """A serial number that was typed, as it is stored.
+
+    Args:
+        text: what was typed.
+        driver: of the card.
+        field: where it was typed.
+
+    Raises:
+        FieldErrors: it can't be one.
+    """
+    if driver == "pkcs11":
+        if not _TOKENS.fullmatch(text):
+            why = "One to 16 characters are needed, exactly as the card's module tells them."
+            raise FieldErrors({field: why})
+        return text
+    serial = text.replace(" ", "").lower()
+    if not set(serial) <= set("0123456789abcdef"):
+        raise FieldErrors({field: "Only digits and the letters A to F are possible."})
+    return serial
+
+
+async def taken_by(
+    tx: AsyncSession, serial: str, *, but: str = "", kinds: Iterable[str] = tuple(_ENDED)
+) -> str | None:
+    """The label of another card that has a serial number and hasn't come to its end.
+
+    Args:
+        tx: a transaction.
+        serial: the number.
+        but: id of the card that isn't meant.
+        kinds: kinds of cards that are looked at.
+    """
+    for kind in kinds:
+        query = select(Card.label).where(
+            Card.id != but,
+            Card.serial == serial,
+            Card.kind == kind,
+            Card.state.not_in(_ENDED[kind]),
+        )
+        other = (await tx.scalars(query.limit(1))).first()
+        if other is not None:
+            return other
+    return None

@@ -1,0 +1,104 @@
+"""*Encode card* by the driver *pkcs11* with a PIN that the portal gives: what doesn't fit changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from protocol.messages import CardStep, PinEntry, PinPolicy
+from tests.support import token_readers
+from tests.support.agent_parts import CODE, AgentParts
+from tests.support.fake_order import AUTHENTICATION
+from tests.support.fake_portal import FakePortal
+from tests.support.physical_orders import order, undone, window_of
+from tests.support.token_orders import (
+    NEW,
+    certificates,
+    encode,
+    encode_anew,
+    objects,
+    token_agent,
+    token_serial,
+)
+from tests.support.token_readers import TokenReaders
+
+GIVEN = PinEntry(kind="given")
+PAST_CONSENT = (None, None)
+
+
+@pytest.fixture
+def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
+    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
+
+
+@pytest.fixture
+async def serial(readers: TokenReaders) -> str:
+    """The serial number of a token with a PIN, in the reader."""
+    token_readers.initialise()
+    return await token_serial()
+
+
+@pytest.fixture
+async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
+    async with token_agent(tmp_path / "home", readers, portal) as running:
+        portal.pin = NEW
+        yield running
+
+
+@pytest.mark.parametrize(
+    "pin", [PinEntry(kind="given", policy=PinPolicy()), PinEntry(kind="given", where="pad")]
+)
+async def test_an_entry_that_asks_for_more_than_it_gives_asks_nobody(
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders, pin: PinEntry
+) -> None:
+    encode_anew(portal, "0123", AUTHENTICATION, pin=pin)
+    assert await order(agent, portal) == "encoding_unsupported"
+    assert (agent.windows.opened, readers.looks) == ([], 0)
+
+
+async def test_a_given_pin_without_a_step_that_sets_it_asks_nobody(
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders
+) -> None:
+    encode(portal, "0123", AUTHENTICATION, pin=GIVEN)
+    assert await order(agent, portal) == "encoding_unsupported"
+    assert (agent.windows.opened, readers.looks) == ([], 0)
+
+
+async def test_a_pin_that_never_came_changes_nothing(
+    agent: AgentParts, portal: FakePortal, serial: str
+) -> None:
+    portal.pin = None
+    before = await objects()
+    encode_anew(portal, serial, AUTHENTICATION, pin=GIVEN)
+    agent.windows.answers = [PAST_CONSENT]
+    assert await order(agent, portal) == "params_invalid"
+    assert (await undone(portal)).changing == 0
+    assert await objects() == before
+
+
+async def test_a_pin_that_the_card_can_not_take_ends_it_before_it_is_erased(
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders, serial: str
+) -> None:
+    before = await objects()
+    readers.flags(0, shortest=len(NEW) + 1)
+    encode_anew(portal, serial, AUTHENTICATION, pin=GIVEN)
+    agent.windows.answers = [PAST_CONSENT]
+    assert await order(agent, portal) == "card_pin_form"
+    assert (await undone(portal)).changing == 0
+    assert await objects() == before
+
+
+@pytest.mark.parametrize("steps", [[CardStep.SET_PIN], [CardStep.INITIALISE, CardStep.SET_PIN]])
+async def test_the_card_gets_the_pin_that_nobody_typed(
+    agent: AgentParts, portal: FakePortal, serial: str, steps: list[CardStep]
+) -> None:
+    encode(portal, serial, AUTHENTICATION, steps=steps, pin=GIVEN)
+    agent.windows.answers = [PAST_CONSENT]
+    assert await order(agent, portal) == "finished"
+    assert set(await certificates(NEW)) == {"9A"}
+    assert portal.orders[CODE].changing == 1
+    (asked,) = window_of(agent).asked
+    assert "The portal sets its first PIN: nobody types one here." in asked.consequences
+    assert NEW not in agent.everything_written()
