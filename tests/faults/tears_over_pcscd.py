@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.tear_jobs import JOBS, SIDES, Job, Position, Row
-from tests.faults.tears import Card, Tears
+from tests.faults.tear_judgement import Card
+from tests.faults.tears import Tears
 from tests.support.agent_parts import PcscReadersOfATest
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
@@ -48,7 +49,7 @@ class OverPcscd(Tears):
             assert await self._order(agent, job) == "finished"
         return list(seen)
 
-    async def _disturbed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
+    async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
         disturbance, done = self._disturbance(at, watched), False
 
         def once(instruction: int) -> str | None:
