@@ -44,7 +44,7 @@ soak: ## 10,000 signatures of each kind over pcscd + vpcd: leaks and speed
 	@packaging/setup test
 	@.venv/bin/python -m bench.card_soak
 
-restarts: ## kill and restart pcscd 100 times under a watching process with a card in; TIMES=n
+restarts: ## kill and restart pcscd 100 times under the running agent, with cards in and orders under way; TIMES=n
 	@packaging/setup test
 	@.venv/bin/python -m bench.restarts --times $(or $(TIMES),100)
 

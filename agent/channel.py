@@ -102,6 +102,8 @@ class Channel:
             raise InlayError("timeout", seconds=ANSWER_SECONDS) from None
         finally:
             self._answers.pop(id_, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # the connection ended while it was sent: who called is told by that alone
         if not isinstance(value, result):
             raise TypeError(method)
         return value

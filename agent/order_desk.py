@@ -139,7 +139,7 @@ class OrderDesk:
         try:
             entry = self._accept(submission)
         except InlayError as error:
-            self._spawn(self._refuse(submission, error))
+            self._spawn(self._turn_away(submission, error))
             raise
         self._active = ActiveOrder(submission)
         self._spawn(self._work(self._active, entry))
@@ -194,6 +194,7 @@ class OrderDesk:
         try:
             error = await self._claim_and_carry_out(active, entry)
         finally:
+            _close_terminal(active.submission)
             if not active.ended.done():
                 active.ended.set_result(error)
             page = active.submission.page
@@ -370,6 +371,13 @@ class OrderDesk:
                 await window.show_error(error)
         self._spawn(_linger(window))
 
+    async def _turn_away(self, submission: Submission, error: InlayError) -> None:
+        """Say why a code isn't taken."""
+        try:
+            await self._refuse(submission, error)
+        finally:
+            _close_terminal(submission)
+
     async def _refuse(self, submission: Submission, error: InlayError) -> None:
         """Say a refusal: in a window to who typed a code by hand, else by a notification."""
         if submission.transport is Transport.TYPED and not isinstance(error, NoDisplay):
@@ -377,12 +385,10 @@ class OrderDesk:
                 window = await self._tools.windows.open_error(error, submission.environment)
             except InteractionError as failure:
                 _LOG.info("no window for %s: %s", error.code, failure.code)
-                _close_terminal(submission)
             else:
                 self._spawn(_linger(window))
             return
         await self._tools.notifier.notify(error, submission.environment)
-        _close_terminal(submission)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -422,7 +428,7 @@ def _with_own_terminal(submission: Submission) -> Submission:
 
 
 def _close_terminal(submission: Submission) -> None:
-    """Close a terminal's descriptor that no window took over."""
+    """Close the desk's own descriptor of a terminal: a window has another one."""
     if submission.environment.tty is not None:
         with contextlib.suppress(OSError):
             os.close(submission.environment.tty)

@@ -1,153 +1,279 @@
-"""pcscd killed and restarted again and again under a watching process with a card in: events, and what leaks.
+"""pcscd killed and restarted again and again under the running agent: what a page is told, and what leaks.
 
-``python -m bench.restarts [--times N]``. The process holds what the agent holds: the watch of readers with a watcher
-on it, and a virtual card that puts itself back. Each turn pcscd is killed (odd turns: ended) and started again; told
-must be, in this order: the card went, the reader went, the service went; the service came, the reader came, the card
-came; each once. In each turn the card is asked for its CHUID over a connection of its own, too.
+``python -m bench.restarts [--times N]``. The agent is the daemon in a process of its own. One virtual card of its own
+is in a reader, and another card in another one, of which orders are carried out. A page with a ticket watches the
+readers over the loopback socket. In each turn pcscd is killed (odd turns: ended) and started again; the page must be
+told, for both cards and in this order: the card went, the reader went, the service went; the service came, the reader
+came, the card came, and that one card was put in. In every third turn an order is under way: it must end, and
+afterwards the card must be as good as before. What the agent holds is read from ``/proc``.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
+import contextlib
+import logging
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from agent.card_places import CardPlaces
-from agent.pcsc import chuid
-from agent.pcsc.reader_events import (
-    CardInserted,
-    CardRemoved,
-    Look,
-    ReaderAdded,
-    ReaderEvent,
-    ReaderRemoved,
-    ServiceFound,
-    ServiceLost,
-)
-from agent.reader_watch import ReaderWatch, Watcher
-from agent.vsc import personalise
-from agent.vsc.card import VirtualCard
-from bench.card_soak import GROWTH_KIB, Use, use_of
+from bench.card_soak import GROWTH_KIB
+from protocol.messages import Reader, ReadersParams
 from tests.support import isolation
+from tests.support.certificates import ThrowAwayCA
+from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
-from tests.support.virtual_cards import empty_card, store_in
+from tests.support.reader_page import ReaderPage, open_reader_page
+from tests.support.restart_orders import ORDERS, OrderUnderWay, RestartStage, restart_stage
 
 TIMES: Final = 100
-WARM_UP: Final = 5
-"""Turns before the first measurement: libraries are loaded, threads of pools made."""
-_WINDOW: Final = 10
-"""Turns at the beginning and at the end that are compared."""
-_SECONDS: Final = 60
+WARM: Final = 10
+"""Turns before what the agent holds counts: each order was carried out, libraries are loaded, pools made. So many at
+the beginning and at the end are compared then; of fewer than three times as many turns a third."""
+EVERY: Final = 3
+"""An order is under way in every so many turns."""
+POOL: Final = 4
+"""Threads that the event loop's pool may still get by chance: it is bounded, and a leak has one for each turn."""
+_CARD, _EMPTY, _NO_READER, _NO_SERVICE = range(4)
 
 
 class Wrong(Exception):
-    """The events of a turn aren't what happened."""
+    """What the page was told isn't what happened."""
 
 
-async def restarts(pcscd: PrivatePcscd, card: VirtualCard, times: int) -> int:
-    """Run, and print; 1 when something was told wrong, or leaked."""
-    hub, places, lasting = ReaderWatch(), CardPlaces(), ThreadPoolExecutor(1)
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(2))  # a pool that still grows would look like a leak
-    await loop.run_in_executor(lasting, pcscd.start)
-    watcher = await hub.watch()
-    shown = await places.show(card)
-    reader = str(shown.reader)
-    await _until(watcher, _present(reader))
-    uses: list[Use] = []
-    lost: list[float] = []
-    back: list[float] = []
-    try:
-        for turn in range(-WARM_UP, times):
-            if turn == 0:
-                for warmed_up in (uses, lost, back):
-                    warmed_up.clear()
-            begun = time.monotonic()
-            await loop.run_in_executor(lasting, pcscd.stop if turn % 2 else pcscd.kill)
-            _check(reader, await _until(watcher, lambda look: look.problem is not None), coming=False)
-            lost.append(time.monotonic() - begun)
-            await loop.run_in_executor(lasting, pcscd.start)
-            begun = time.monotonic()
-            _check(reader, await _until(watcher, _present(reader)), coming=True)
-            back.append(time.monotonic() - begun)
-            if await asyncio.to_thread(chuid.find, card.guid.hex()) != reader:
-                raise Wrong(turn, "the card doesn't answer")
-            uses.append(use_of(os.getpid()))
-    finally:
-        await hub.close()
-        await places.close()
-        await loop.run_in_executor(lasting, pcscd.stop)
-        lasting.shutdown()
-    return _report(uses, lost, back)
+class Held(NamedTuple):
+    """What a process holds.
+
+    Attributes:
+        rss_kib: memory.
+        handles: open file descriptors.
+        threads: running threads.
+    """
+
+    rss_kib: int
+    handles: int
+    threads: int
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"RSS {self.rss_kib} KiB, {self.handles} handles, {self.threads} threads"
 
 
-async def _until(watcher: Watcher, holds: Callable[[Look], bool]) -> list[ReaderEvent]:
-    told: list[ReaderEvent] = []
-    async with asyncio.timeout(_SECONDS):
-        while True:
-            seen = await watcher.next()
-            told += seen.events
-            if holds(seen.look):
-                return told
+@dataclass
+class Restarts:
+    """What was measured.
+
+    Attributes:
+        beginning: what the agent held before the first turn.
+        warm_up: turns before what it holds counts.
+        held: after each turn.
+        gone: seconds from the end of pcscd until the page was told of it, each turn.
+        back: seconds from pcscd's listening until both cards were in their readers.
+        ends: how the orders ended.
+    """
+
+    beginning: Held
+    warm_up: int
+    held: list[Held] = field(default_factory=list)
+    gone: list[float] = field(default_factory=list)
+    back: list[float] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def warm(self) -> Held:
+        """After warming up."""
+        return _least(self.held[self.warm_up :][: self.warm_up])
+
+    @property
+    def half(self) -> Held:
+        """Half way."""
+        return _least(self.held[len(self.held) // 2 :][: self.warm_up])
+
+    @property
+    def end(self) -> Held:
+        """In the end."""
+        return _least(self.held[-self.warm_up :])
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the agent holds more in the end than when it was warm, and more memory than half way.
+
+        Memory grows with the first dozens of orders, and then stays: half of the turns are its warm-up.
+        """
+        warm, end = self.warm, self.end
+        grown = end.rss_kib - self.half.rss_kib > GROWTH_KIB
+        return grown or end.handles > warm.handles or end.threads > warm.threads + POOL
+
+    def __str__(self) -> str:
+        """The figures."""
+        ends = ", ".join(f"{count} {end}" for end, count in sorted(self.ends.items()))
+        return "\n".join(
+            (
+                f"restarts: {len(self.held)} times: the page was told right every time; the end after "
+                f"{_middle(self.gone)} (pcscd's own end included), the cards in their readers {_middle(self.back)} "
+                "after pcscd listens",
+                f"restarts: {self.ends.total()} with an order under way: {ends}",
+                f"restarts: the agent at the beginning: {self.beginning}",
+                f"restarts: after {self.warm_up}: {self.warm}",
+                f"restarts: half way: {self.half}",
+                f"restarts: in the end: {self.end}: {'LEAKS' if self.leaks else 'no leak'}",
+            )
+        )
 
 
-def _present(reader: str) -> Callable[[Look], bool]:
-    return lambda look: any(item.name == reader and item.present for item in look.readers)
+def held_by(pid: int) -> Held:
+    """What a process holds now."""
+    process = Path("/proc") / str(pid)
+    lines = (line.partition(":") for line in (process / "status").read_text().splitlines())
+    status = {name: value.split() for name, _, value in lines}
+    return Held(int(status["VmRSS"][0]), len(list((process / "fd").iterdir())), int(status["Threads"][0]))
 
 
-def _check(reader: str, told: list[ReaderEvent], *, coming: bool) -> None:
-    """Raises `Wrong` when what was told of the card's reader isn't what happened, once each, in order."""
-    kinds = [type(event) for event in told if getattr(event, "reader", reader) == reader]
-    expected: list[type] = [CardRemoved, ReaderRemoved, ServiceLost]
-    if coming:
-        expected = [ServiceFound, ReaderAdded, CardInserted]
-    if kinds != expected:
-        raise Wrong([kind.__name__ for kind in kinds])
+async def restarts(stage: RestartStage, page: ReaderPage, times: int, *, every: int = EVERY) -> Restarts:
+    """Restart pcscd so often, and measure.
+
+    Raises:
+        Wrong: the page was told something else than what happened.
+        AssertionError: an order hasn't ended, or its card isn't as good as before.
+    """
+    await page.until(_all_back(stage))
+    measured = Restarts(held_by(stage.agent.pid), max(1, min(WARM, times // 3)))
+    for turn in range(times):
+        order = None
+        if turn % every == 0:
+            order = await stage.begin(ORDERS[turn // every % len(ORDERS)])
+        await _turn(stage, page, turn, measured, order)
+        if order is not None:
+            measured.ends[f"{order.name}: {await order.ended()}"] += 1
+        measured.held.append(held_by(stage.agent.pid))
+    await stage.see_that_the_card_is_good()
+    return measured
 
 
-def _report(uses: list[Use], lost: list[float], back: list[float]) -> int:
-    before, after = _least(uses[:_WINDOW]), _least(uses[-_WINDOW:])
-    print(
-        f"restarts: {len(uses)} times: events right every time; the end is told after {_middle(lost)} (pcscd's own "
-        f"end included), the card in its reader {_middle(back)} after pcscd listens"
-    )
-    print(
-        f"restarts: before -> after: PSS {before.pss_kib} -> {after.pss_kib} KiB, handles {before.handles} -> "
-        f"{after.handles}, threads {before.threads} -> {after.threads}"
-    )
-    leaks = after.pss_kib - before.pss_kib > GROWTH_KIB
-    return int(leaks or after.handles > before.handles or after.threads > before.threads)
+async def _turn(
+    stage: RestartStage, page: ReaderPage, turn: int, measured: Restarts, order: OrderUnderWay | None
+) -> None:
+    """The service goes and comes back."""
+    before = {reader: _row(page.shown, reader) for reader in stage.readers}
+    begun = time.monotonic()
+    await stage.in_thread(stage.pcscd.stop if turn % 2 else stage.pcscd.kill)
+    told = await page.until(lambda shown: not shown.service)
+    measured.gone.append(time.monotonic() - begun)
+    for reader in stage.readers:
+        check_order(turn, [_CARD, *(_stands(shown, reader) for shown in told)], going=True)
+    if order is not None:
+        await order.while_it_is_away()
+    await stage.in_thread(stage.pcscd.start)
+    begun = time.monotonic()
+    told = await page.until(_all_back(stage))
+    measured.back.append(time.monotonic() - begun)
+    for reader in stage.readers:
+        check_order(turn, [_NO_SERVICE, *(_stands(shown, reader) for shown in told)], going=False)
+        _check_card(turn, before[reader], _row(page.shown, reader))
 
 
-def _least(uses: list[Use]) -> Use:
+def _all_back(stage: RestartStage) -> Callable[[ReadersParams], bool]:
+    def holds(shown: ReadersParams) -> bool:
+        there = all(_stands(shown, reader) == _CARD for reader in stage.readers)
+        return there and len(shown.readers) == len(stage.pcscd.readers)
+
+    return holds
+
+
+def _row(shown: ReadersParams, reader: str) -> Reader | None:
+    return next((row for row in shown.readers if row.name == reader), None)
+
+
+def _stands(shown: ReadersParams, reader: str) -> int:
+    """How far from a card in its reader it is."""
+    if not shown.service:
+        if shown.readers:
+            raise Wrong("readers without a service", shown)
+        return _NO_SERVICE
+    row = _row(shown, reader)
+    if row is None:
+        return _NO_READER
+    return _CARD if row.card_present else _EMPTY
+
+
+def check_order(turn: int, told: list[int], *, going: bool) -> None:
+    """See that a reader went or came straight on: card, no card, no reader, no service, numbered from 0.
+
+    Raises:
+        Wrong: it didn't.
+    """
+    if told != sorted(told, reverse=not going):
+        raise Wrong(turn, "going" if going else "coming", told)
+
+
+def _check_card(turn: int, before: Reader | None, after: Reader | None) -> None:
+    """Raises `Wrong` when it isn't the same card, put in once more."""
+    if before is None or after is None or not after.atr or after.mute:
+        raise Wrong(turn, before, after)
+    if after.atr != before.atr or after.insertions != before.insertions + 1:
+        raise Wrong(turn, before, after)
+
+
+def _least(held: list[Held]) -> Held:
     """The least that was held at the end of one of these turns: connections that come and go aren't leaks."""
-    return Use(
-        min(use.pss_kib for use in uses), min(use.handles for use in uses), min(use.threads for use in uses)
-    )
+    return Held(*(min(values) for values in zip(*held, strict=True)))
 
 
 def _middle(seconds: list[float]) -> str:
     return f"{1000 * statistics.median(seconds):.0f} ms (at most {1000 * max(seconds):.0f})"
 
 
+@contextlib.asynccontextmanager
+async def opened(
+    folder: Path, pcscd: PrivatePcscd, ca: ThrowAwayCA, lasting: ThreadPoolExecutor
+) -> AsyncIterator[tuple[RestartStage, ReaderPage]]:
+    """The agent with its cards, and a page that watches; pcscd is running.
+
+    Args:
+        folder: an existing empty one.
+        pcscd: running.
+        ca: of the portal's server.
+        lasting: a thread that lasts: what it starts ends with it.
+    """
+    async with (
+        FakePortal(ca) as portal,
+        restart_stage(folder, pcscd, portal, lasting) as stage,
+        open_reader_page(portal) as page,
+    ):
+        yield stage, page
+
+
+async def _measure(folder: Path, times: int) -> int:
+    pcscd, lasting = PrivatePcscd(folder), ThreadPoolExecutor(1)
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(lasting, pcscd.start)
+    try:
+        async with opened(folder, pcscd, ThrowAwayCA(folder), lasting) as (stage, page):
+            measured = await restarts(stage, page, times)
+    finally:
+        await loop.run_in_executor(lasting, pcscd.stop)
+        lasting.shutdown()
+    sys.stdout.write(f"{measured}\n")
+    return int(measured.leaks)
+
+
 def main() -> int:
-    """Run; 1 when something was told wrong, or leaked."""
+    """Run; 1 when something leaked."""
     parser = argparse.ArgumentParser(prog="python -m bench.restarts")
     parser.add_argument("--times", type=int, default=TIMES)
     options = parser.parse_args()
     isolation.enter()
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder:
-        card = empty_card(store_in(Path(folder)))
-        personalise.activate(card)
-        return asyncio.run(restarts(PrivatePcscd(Path(folder)), card, options.times))
+        return asyncio.run(_measure(Path(folder), options.times))
 
 
 if __name__ == "__main__":

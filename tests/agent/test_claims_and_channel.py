@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,8 @@ from protocol.messages import (
     Empty,
     MessageParams,
     Order,
+    ResumeParams,
+    ResumeResult,
     Transport,
 )
 from tests.support.agent_parts import CODE, AgentParts, FakePage
@@ -282,3 +286,28 @@ async def test_nothing_is_refused_by_a_connection_that_is_gone(agent: AgentParts
         with pytest.raises(ChannelClosedError):
             await saying
     await channel.close()
+
+
+async def test_a_call_whose_connection_ends_while_it_is_sent_is_said_once(
+    agent: AgentParts, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who calls is told, and nothing is left behind that nobody has asked for."""
+    entry = agent.trust.find(portal.portal)
+    channel = await open_channel(entry, agent.trust)
+    send = channel._connection.send
+    unheard: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _loop, context: unheard.append(context["message"])
+    )
+
+    async def cut_meanwhile(frame: bytes, *, text: bool) -> None:
+        await portal.cut()
+        await channel.wait_closed()
+        await send(frame, text=text)
+
+    monkeypatch.setattr(channel._connection, "send", cut_meanwhile)
+    with pytest.raises(ChannelClosedError):
+        await channel.call("resume", ResumeParams(resume="a.b.c"), ResumeResult)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unheard == []

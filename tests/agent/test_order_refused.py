@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from agent.ports import NoDisplay, UserCancelled, WindowFailed
+from agent.order_ports import Submission
+from agent.ports import NoDisplay, UserCancelled, UserEnvironment, WindowFailed
 from protocol.errors import InlayError
 from protocol.messages import (
     Algorithm,
@@ -14,11 +20,13 @@ from protocol.messages import (
     Presence,
     Purpose,
     StorageLevel,
+    Transport,
 )
 from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_order import RSA_KEYS
 from tests.support.fake_portal import FakePortal
 from tests.support.order_ends import ended, nothing_left
+from tests.support.processes import wait_until
 
 # --- the person
 
@@ -142,3 +150,63 @@ async def test_a_full_disk_leaves_nothing(
     monkeypatch.setattr("agent.vsc.store.write_durably", full)
     assert await ended(agent, portal) == "card_write_failed"
     await nothing_left(agent, portal, "card_write_failed")
+
+
+# --- the terminal on which a code came
+
+
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    master, theirs = os.openpty()
+    yield theirs
+    os.close(theirs)
+    os.close(master)
+
+
+def open_copies(terminal: int) -> int:
+    """How many descriptors of a terminal this process has."""
+    name, copies = os.readlink(f"/proc/self/fd/{terminal}"), 0
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            copies += os.readlink(entry) == name
+        except FileNotFoundError:  # the listing's own
+            continue
+    return copies
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "portal_unknown",
+        "code_used",
+        "no_display",
+        "user_cancelled",
+        "finished",
+    ],
+)
+@pytest.mark.parametrize("transport", [Transport.LINK, Transport.TYPED])
+async def test_no_descriptor_of_a_terminal_stays_open_after_the_end(
+    agent: AgentParts, portal: FakePortal, terminal: int, code: str, transport: Transport
+) -> None:
+    name = portal.portal
+    match code:
+        case "portal_unknown":
+            name = "other.test"
+        case "code_used":
+            portal.faults.claim = InlayError(code)
+        case "no_display":
+            agent.windows.refuse = NoDisplay()
+        case "user_cancelled":
+            agent.windows.answer = UserCancelled("consent")
+        case _:
+            pass
+    submission = Submission(name, CODE, transport, UserEnvironment({}, terminal))
+    outcome = "finished"
+    try:
+        order = agent.desk.submit(submission)
+        assert open_copies(terminal) == 2
+        await order.wait()
+    except InlayError as error:
+        outcome = error.code
+    assert outcome == code
+    await asyncio.to_thread(wait_until, lambda: open_copies(terminal) == 1, "no copy of the terminal")

@@ -11,9 +11,11 @@ from typing import Any, Final, NamedTuple
 
 from protocol.messages import (
     Algorithm,
+    BlockCard,
     CardIdentity,
     CardStep,
     ChangePin,
+    ChangePuk,
     EncodeCard,
     KeyOrder,
     KeySource,
@@ -24,8 +26,10 @@ from protocol.messages import (
     PinPolicy,
     Purpose,
     UnblockPin,
+    VerifyPin,
 )
 from tests.cards.profiles import PROFILES, SET_KEY
+from tests.cards.simulated import PUK
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 
 Answers = list[tuple[bytes | None, bytes | None]]
@@ -35,7 +39,7 @@ SIDES: Final = ("before", "after")
 GUID: Final = "0f" * 16
 NEW_PIN, LATER_PIN = b"135790", b"246801"
 NEW_KEY: Final = bytes(range(1, 25))
-OWN_PUK: Final = b"97531864"
+OWN_PUK, LATER_PUK = b"97531864", b"86420975"
 PROFILE: Final = next(each for each in PROFILES if SET_KEY in each.yubico and each.chuid)
 _ENCRYPTION: Final = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
 
@@ -47,11 +51,32 @@ class Job(NamedTuple):
         encoded: the card was encoded before.
         operation: what is ordered.
         answers: what the person types.
+        puks: the PUK that the portal has, and the one that it gives where the operation gives one.
+        afterwards: the job that finishes the card when this one was undone before it had begun to change it, and the
+            one when it was undone later; None: this one.
     """
 
     encoded: bool
     operation: Operation
     answers: Answers
+    puks: tuple[bytes, bytes] = (PUK, OWN_PUK)
+    afterwards: tuple[str | None, str | None] = ("unblock", "re-encode")
+
+    @property
+    def gives_puk(self) -> bool:
+        """Whether the card has another PUK in the end."""
+        given = isinstance(self.operation, EncodeCard) and self.operation.new_puk
+        return given or isinstance(self.operation, ChangePuk)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it spends every try on purpose."""
+        return isinstance(self.operation, BlockCard)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether everything on the card stays, whatever happens: all but a PUK that is given, and the tries."""
+        return isinstance(self.operation, VerifyPin | ChangePuk | BlockCard)
 
 
 def _job(*keys: KeyOrder, first: bool = False) -> Job:
@@ -74,7 +99,8 @@ def _job(*keys: KeyOrder, first: bool = False) -> Job:
             "new_puk": True,
         }
     answers: Answers = [(None, NEW_PIN)] if first else [(None, None), (NEW_PIN, None), (NEW_PIN, None)]
-    return Job(not first, EncodeCard(**fields), answers)
+    ordered = EncodeCard(**fields)
+    return Job(False, ordered, answers, afterwards=(None, None)) if first else Job(True, ordered, answers)
 
 
 def _kept(key: KeyOrder) -> KeyOrder:
@@ -90,12 +116,22 @@ def _pin_job(operation: type[ChangePin] | type[UnblockPin], known: bytes, **more
     return Job(True, ordered, [(None, None), typed, (LATER_PIN, None), typed])
 
 
+def _card_job(operation: type[VerifyPin | ChangePuk | BlockCard], answers: Answers, **more: Any) -> Job:
+    """An order that another one like it finishes; its person agrees to it, and then types ``answers``."""
+    ordered = operation(card="card-1", driver="piv", guid=GUID, label="Card 7")
+    return Job(True, ordered, [(None, None), *answers], afterwards=(None, None), **more)
+
+
 JOBS: Final = {
     "encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION, first=True),
     "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
     "extend": _job(_kept(AUTHENTICATION), _kept(SIGNATURE)),
     "change PIN": _pin_job(ChangePin, NEW_PIN),
     "unblock": _pin_job(UnblockPin, OWN_PUK, puk="typed"),
+    "verify PIN": _card_job(VerifyPin, [(NEW_PIN, None), (NEW_PIN, None)]),
+    # where nobody knows which PUK the card has its person agrees to a try
+    "change PUK": _card_job(ChangePuk, [(None, None)], puks=(OWN_PUK, LATER_PUK)),
+    "block": _card_job(BlockCard, []),
 }
 
 

@@ -5,8 +5,10 @@
 First each job runs undisturbed, and its APDUs are counted. Then each of them is disturbed on both sides: before the
 card has it, and after the card has carried it out. The card is torn out and put back; the agent, a process of its own
 with its journal on the disk, is killed and started again; the channel to the portal is cut. A position is lost when the
-order doesn't end as finished or undone, when a try of PIN or PUK was spent, when an order that was undone before it
-began to change the card has changed it, or when a fresh order can't finish a card that is half done.
+order doesn't end as finished or undone, when a try of PIN or PUK was spent that no person has agreed to, when an order
+that was undone before it began to change the card has changed it, or when a fresh order can't finish a card that is
+half done. *Block card* spends tries on purpose: none may be gone when it was undone without saying so, and all must be
+in the end.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import copy
 import json
 import logging
 import os
@@ -22,7 +23,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,15 +31,15 @@ from agent.trust import TrustStore
 from protocol.errors import InlayError
 from protocol.messages import (
     Binding,
+    ErrorData,
     OrderState,
     UnblockPin,
 )
-from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard
+from tests.cards.simulated import FACTORY_KEY, SimulatedCard
 from tests.faults.tear_jobs import (
     JOBS,
     MODES,
     NEW_KEY,
-    OWN_PUK,
     PROFILE,
     SIDES,
     TORN,
@@ -48,6 +48,7 @@ from tests.faults.tear_jobs import (
     Position,
     Row,
 )
+from tests.faults.tear_judgement import Card, Spent, asked_for, incomplete, lost, touched
 from tests.support import isolation
 from tests.support.agent_parts import HasReaders, folders_in, running_agent
 from tests.support.card_server import CardServer
@@ -66,38 +67,14 @@ _UNDONE: Final = {
 }
 
 
-@dataclass
-class Card:
-    """A card and what is watched of it."""
-
-    card: SimulatedCard
-    lowest: tuple[int, int] = field(init=False)
-    start: object = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.lowest = (self.card.pin_left, self.card.puk_left)
-        self.start = self.state()
-
-    def look(self) -> None:
-        """Note how many tries there are."""
-        pin, puk = self.lowest
-        self.lowest = (min(pin, self.card.pin_left), min(puk, self.card.puk_left))
-
-    def state(self) -> object:
-        """Everything on it that an order changes."""
-        card = self.card
-        keys = {slot: id(key) for slot, (_, key) in card.keys.items()}
-        return copy.deepcopy(card.objects), keys, card.pin, card.puk, copy.copy(card.keys_by_algorithm)
-
-
 class Tears:
     """Runs positions, one after the other, with one portal."""
 
     def __init__(self, portal: FakePortal, folder: Path) -> None:
         self._portal, self._folder = portal, folder
-        self._number = self._spent = 0
+        self._number = 0
+        self._spent = Spent()
         portal.binding = Binding.NONE
-        portal.puk = PUK
         portal.management_keys = [FACTORY_KEY, NEW_KEY]
 
     async def count(self, name: str) -> int:
@@ -114,28 +91,29 @@ class Tears:
         job = JOBS[at.job]
         self._portal.puk_unsure = False
         watched = await self._card(job)
-        self._spent = 0
+        self._spent = Spent()
         if at.mode == "killed":
-            end, changing, home = await self._killed(job, at, watched)
+            home = await self._killed(job, at, watched)
         else:
-            end, changing, home = await self._disturbed(job, at, watched)
+            home = await self._disturbed(job, at, watched)
+        end, changing = self._ended(), self._changing(job)
         faults = [] if end in ("finished", "undone") else [f"the order is {end}"]
-        unknown = self._unknown()
-        if end == "undone" and not changing and not unknown and watched.state() != watched.start:
-            faults.append("it was undone before it said that it changes the card, and the card is changed")
-        self._portal.puk_unsure = changing and not job.encoded
         if end == "undone":
-            fresh = job if not job.encoded else JOBS["re-encode" if changing else "unblock"]
-            finished = await self._fresh(fresh, watched, home)
-            faults += [] if finished else ["a fresh order couldn't finish the card"]
+            unknown = self._said("card_pin_unknown")
+            if not changing and not unknown:
+                faults += touched(job, watched)
+            faults += await self._finished_afresh(job, watched, home, changing=changing)
             end = _UNDONE["changing" if changing else "unknown" if unknown else "before"]
         watched.look()
-        if watched.lowest != (PROFILE.pin_tries - self._spent, PROFILE.puk_tries):
-            faults.append(f"tries went down to {watched.lowest}, and the person spent {self._spent}")
-        if watched.card.puk != OWN_PUK:
-            faults.append("the card hasn't a PUK of its own")
-        faults += _incomplete(watched.card, self._portal)
+        faults += lost(job, watched, self._spent) + incomplete(watched.card, self._portal)
         return Row(at, end, faults)
+
+    async def _finished_afresh(self, job: Job, watched: Card, home: Path, *, changing: bool) -> list[str]:
+        """A fresh order for a card whose order was undone, with what the portal knows of its PUK."""
+        self._portal.puk_unsure = job.gives_puk and self._at().changing > 0
+        name = job.afterwards[changing]
+        finished = await self._fresh(job if name is None else JOBS[name], watched, home)
+        return [] if finished else ["a fresh order couldn't finish the card"]
 
     async def _card(self, job: Job) -> Card:
         card = SimulatedCard(PROFILE)
@@ -148,7 +126,7 @@ class Tears:
             card.reset()
         return Card(card)
 
-    async def _disturbed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
+    async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
         readers = SimulatedReaders()
         readers.put(watched.card)
         readers.torn = lambda reader: readers.put(watched.card, reader)
@@ -174,22 +152,20 @@ class Tears:
 
         return disturb
 
-    async def _ordered(self, readers: HasReaders, job: Job, at: Position) -> tuple[str, bool, Path]:
+    async def _ordered(self, readers: HasReaders, job: Job, at: Position) -> Path:
         async with self._agent(readers) as (agent, home):
             await self._order(agent, job)
-            asked = [
-                prompt for prompt in agent.windows.opened[-1].asked if "isn't known" in (prompt.warning or "")
-            ]
-        # who was asked which PIN it is, and was wrong, has spent a try, and knew it
-        self._spent = len(asked) if at.side == "before" else 0
-        return self._ended(), self._at().changing > 0, home
+        # who was asked which PIN or PUK it is, and was wrong, has spent a try, and knew it
+        if at.side == "before":
+            self._spent = asked_for(agent)
+        return home
 
-    async def _killed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
+    async def _killed(self, job: Job, at: Position, watched: Card) -> Path:
         home = self._home()
         with self._served(watched) as server:
             await self._process(home, server, job, at, watched)
             await self._process(home, server, None, at, watched)
-        return self._ended(), self._at().changing > 0, home
+        return home
 
     def _served(self, watched: Card) -> CardServer | WiredServer:
         return CardServer(watched.card, self._folder / f"card-{self._number}")
@@ -230,8 +206,12 @@ class Tears:
         pin = watched.card.pin.rstrip(b"\xff")
         by_puk = isinstance(job.operation, UnblockPin)
         typed: Answers = [(known if by_puk else known and pin, fresh) for known, fresh in job.answers]
+        has_the_old = watched.card.puk == job.puks[0]
         async with self._agent(readers, home) as (agent, _):
-            return await self._order(agent, job._replace(answers=typed)) == "finished"
+            ended = await self._order(agent, job._replace(answers=typed))
+        if has_the_old:
+            self._spent.puk += asked_for(agent).puk
+        return ended == "finished"
 
     @contextlib.asynccontextmanager
     async def _agent(self, readers: HasReaders, home: Path | None = None) -> AsyncIterator[tuple[Any, Path]]:
@@ -261,33 +241,26 @@ class Tears:
     def _next_code(self, job: Job) -> str:
         self._number += 1
         self._portal.operation = job.operation
-        self._portal.new_key, self._portal.new_puk = NEW_KEY, OWN_PUK
+        self._portal.new_key = NEW_KEY
+        self._portal.puk, self._portal.new_puk = job.puks
         self._code = f"{self._number:022d}"
         return self._code
 
     def _at(self) -> Any:
         return self._portal.orders[self._code]
 
-    def _unknown(self) -> bool:
-        """Whether the agent has said that it isn't known which PIN the card has."""
-        undone = self._at().undone
-        return undone is not None and undone.error == "card_pin_unknown"
+    def _said(self, code: str) -> bool:
+        """Whether that is what the agent has undone the order for."""
+        undone: ErrorData | None = self._at().undone
+        return undone is not None and undone.error == code
+
+    def _changing(self, job: Job) -> bool:
+        """Whether the agent has said that the card is being changed; a card that is blocked is Locked before."""
+        return self._said("card_half_done") if job.blocks else self._at().changing > 0
 
     def _ended(self) -> str:
         state: OrderState = self._at().state
         return state.value
-
-
-def _incomplete(card: SimulatedCard, portal: FakePortal) -> list[str]:
-    """What the card lacks of the last order's certificates."""
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    places = {"9A": 0x5FC105, "9C": 0x5FC10A, "9D": 0x5FC10B}
-    return [
-        f"the certificate of {slot} isn't on the card"
-        for slot, certificate in portal.ca.issued.items()
-        if certificate.public_bytes(Encoding.DER) not in card.objects.get(places[slot], b"")
-    ]
 
 
 def positions(job: str, apdus: int, modes: list[str], every: int) -> list[Position]:

@@ -1,8 +1,8 @@
 """`tests.faults.tears` over a real pcscd with vpcd: each instruction once, in the first job that has it.
 
-The number of an APDU says nothing there, because what looks for cards sends some, too: the first APDU of an instruction
-is disturbed, whoever sends it. A card that was torn out is put back once pcscd has seen that it went, as by a hand: see
-`tests.support.wired_server`.
+Those that bring a PIN or PUK are disturbed in every job. The number of an APDU says nothing there, because what looks
+for cards sends some, too: the first APDU of an instruction is disturbed, whoever sends it. A card that was torn out is
+put back once pcscd has seen that it went, as by a hand: see `tests.support.wired_server`.
 """
 
 from __future__ import annotations
@@ -10,24 +10,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from tests.faults.tear_jobs import JOBS, SIDES, Job, Position, Row
-from tests.faults.tears import Card, Tears
+from tests.faults.tear_judgement import Card
+from tests.faults.tears import Tears
 from tests.support.agent_parts import PcscReadersOfATest
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
 from tests.support.simulated_readers import SimulatedReaders
-from tests.support.wired_server import WiredServer
+from tests.support.wired_server import WITH_PIN, WiredServer, kind
+
+BRINGS_SECRET: Final = frozenset({0x20 + WITH_PIN, 0x24, 0x2C})
+"""VERIFY with a PIN, CHANGE REFERENCE DATA, RESET RETRY COUNTER."""
 
 
 class ByInstruction(Position):
-    """``apdu`` is an instruction here."""
+    """``apdu`` is an instruction here; see `tests.support.wired_server.kind`."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        return f"{self.job} {self.mode} {self.side} INS {self.apdu:02X}"
+        return f"{self.job} {self.mode} {self.side} INS {_named(self.apdu)}"
 
 
 class OverPcscd(Tears):
@@ -43,22 +48,22 @@ class OverPcscd(Tears):
         watched = await self._card(job)
         seen: dict[int, None] = {}
         readers.put(watched.card)
-        readers.tear = lambda _number, apdu: seen.setdefault(apdu[1])
+        readers.tear = lambda _number, apdu: seen.setdefault(kind(apdu))
         async with self._agent(readers) as (agent, _):
             assert await self._order(agent, job) == "finished"
         return list(seen)
 
-    async def _disturbed(self, job: Job, at: Position, watched: Card) -> tuple[str, bool, Path]:
+    async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
         disturbance, done = self._disturbance(at, watched), False
 
-        def once(instruction: int) -> str | None:
+        def once(command: int) -> str | None:
             nonlocal done
-            if done or instruction != at.apdu:
+            if done or command != at.apdu:
                 return None
             done = True
-            return disturbance(instruction)
+            return disturbance(command)
 
-        def look(_instruction: int, _side: str) -> bool:
+        def look(_command: int, _side: str) -> bool:
             watched.look()
             return False
 
@@ -84,9 +89,11 @@ async def tear(
         known: set[int] = set()
         plan: list[Position] = []
         for job in jobs:
-            fresh = [each for each in await tears.instructions(job) if each not in known]
+            fresh = [
+                each for each in await tears.instructions(job) if each not in known or each in BRINGS_SECRET
+            ]
             known.update(fresh)
-            tell(f"{job}: instructions {' '.join(f'{each:02X}' for each in fresh) or 'all known'}")
+            tell(f"{job}: instructions {', '.join(map(_named, fresh))}")
             plan += [
                 ByInstruction(job, each, side, mode) for each in fresh for side in SIDES for mode in modes
             ]
@@ -97,6 +104,10 @@ async def tear(
             if row.faults or number % 10 == 0:
                 tell(str(row))
     return rows
+
+
+def _named(instruction: int) -> str:
+    return f"{instruction & 0xFF:02X}" + (" with PIN" if instruction & WITH_PIN else "")
 
 
 def run(

@@ -28,16 +28,18 @@ async def test_nothing_is_lost_at_a_sample_of_positions(
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
 
 
+@pytest.mark.parametrize(("jobs", "every"), [(["encode"], 11), (["verify PIN", "change PUK", "block"], 7)])
 async def test_nothing_is_lost_over_a_real_pcscd_at_a_handful_of_positions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pcscd: PrivatePcscd
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pcscd: PrivatePcscd, jobs: list[str], every: int
 ) -> None:
     def missing() -> object:
         raise keys_system.KeystoreMissing
 
     monkeypatch.setattr(keys_system, "_trusted_backend", missing)
     said: list[str] = []
-    rows = await tears_over_pcscd.tear(["encode"], list(MODES), 11, said.append, tmp_path, pcscd.vpcd_port)
+    rows = await tears_over_pcscd.tear(jobs, list(MODES), every, said.append, tmp_path, pcscd.vpcd_port)
     assert {row.position.mode for row in rows} == set(MODES)
+    assert {row.position.job for row in rows} == set(jobs)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
 
 

@@ -167,7 +167,17 @@ class TerminalOrder:
     async def answer(self, question: bytes, text: bytes) -> None:
         """Wait for a question, and type a line."""
         await self.until(question)
+        self.type(text)
+
+    def type(self, text: bytes) -> None:
+        """Type a line."""
         os.write(self._master, text + b"\n")
+
+    async def answer_all(self, answers: Mapping[bytes, bytes]) -> dict[str, Any]:
+        """Answer each of these questions whenever it is asked, until the agent's last word."""
+        answer = await asyncio.to_thread(self._answer_until_the_end, answers)
+        self.close()
+        return answer
 
     async def end(self) -> dict[str, Any]:
         """The agent's last word."""
@@ -187,6 +197,23 @@ class TerminalOrder:
             assert select.select([self._master], [], [], 20)[0], self.seen
             self.seen += os.read(self._master, 4096)
         self.seen = self.seen.partition(text)[2]
+
+    def _answer_until_the_end(self, answers: Mapping[bytes, bytes]) -> dict[str, Any]:
+        open_: list[Any] = [self._master, self._connection]
+        while True:
+            for question, text in answers.items():
+                if question in self.seen:
+                    self.seen = self.seen.partition(question)[2]
+                    self.type(text)
+            ready = select.select(open_, [], [], 60)[0]
+            assert ready, self.seen
+            if self._master in ready:
+                try:
+                    self.seen += os.read(self._master, 4096)
+                except OSError:  # the agent has closed its end of the terminal
+                    open_.remove(self._master)
+            elif self._connection in ready:
+                return _line(self._connection)
 
 
 def _line(connection: socket.socket) -> dict[str, Any]:

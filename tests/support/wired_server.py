@@ -1,4 +1,4 @@
-"""A simulated card in a slot of vpcd that tells of every instruction before and after the card has carried it out.
+"""A simulated card in a slot of vpcd that tells of every command before and after the card has carried it out.
 
 A card that is torn out comes back only when pcscd has told that it went. pcscd asks vpcd every 400 ms, and vpcd takes a
 connection that waits for the next card: one that comes sooner is in pcscd's eyes a card that never went. Where a reset
@@ -22,6 +22,15 @@ from tests.support.wired_card import WiredCard
 OVER_PCSC: Final = "pcsc"
 """In place of a socket's path: the card is where PC/SC says."""
 _NEVER_HEARD: Final = bytes.fromhex("6F00")
+_VERIFY: Final = 0x20
+WITH_PIN: Final = 0x100
+"""Added to VERIFY when it brings a PIN: without one it asks how many tries are left."""
+
+
+def kind(apdu: bytes) -> int:
+    """What a command is: its instruction, and `WITH_PIN`."""
+    typed = apdu[1] == _VERIFY and len(apdu) > 5
+    return apdu[1] + (WITH_PIN if typed else 0)
 
 
 class WiredServer:
@@ -29,10 +38,10 @@ class WiredServer:
 
     Attributes:
         path: see `OVER_PCSC`.
-        disturb: called with each instruction and its side, ``before`` and ``after``; what it says yes to before
-            doesn't reach the card.
-        tear: asked at each instruction on which side of it the card is torn out, ``before`` or ``after``; None: it
-            stays. It is put back by itself.
+        disturb: called with the `kind` of each command and its side, ``before`` and ``after``; what it says yes to
+            before doesn't reach the card.
+        tear: asked by the `kind` of each command on which side of it the card is torn out, ``before`` or ``after``;
+            None: it stays. It is put back by itself.
     """
 
     path = OVER_PCSC
@@ -41,8 +50,8 @@ class WiredServer:
         self._card, self._port = card, port
         self._wired = self._wire()
         self._hand: threading.Thread | None = None
-        self.tear: Callable[[int], str | None] = lambda _instruction: None
-        self.disturb: Callable[[int, str], bool] = lambda _instruction, _side: False
+        self.tear: Callable[[int], str | None] = lambda _kind: None
+        self.disturb: Callable[[int, str], bool] = lambda _kind, _side: False
 
     def __enter__(self) -> Self:
         self._wired.__enter__()
@@ -61,14 +70,15 @@ class WiredServer:
         return wired
 
     def _answer(self, apdu: bytes) -> bytes | None:
-        torn = self.tear(apdu[1])
+        command = kind(apdu)
+        torn = self.tear(command)
         if torn == "before":
             self._tear_out()
             return None
-        if self.disturb(apdu[1], "before"):
+        if self.disturb(command, "before"):
             return _NEVER_HEARD
         answer = self._card.transmit(apdu)
-        self.disturb(apdu[1], "after")
+        self.disturb(command, "after")
         if torn is None:
             return answer
         self._tear_out()

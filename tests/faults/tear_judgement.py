@@ -1,0 +1,89 @@
+"""How `tests.faults.tears` judges a card that was disturbed: what it has lost, and which tries nobody agreed to."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.cards.simulated import SimulatedCard
+from tests.faults.tear_jobs import PROFILE, Job
+from tests.support.fake_portal import FakePortal
+
+
+@dataclass
+class Spent:
+    """Tries of PIN and PUK that a person has spent, and knew it."""
+
+    pin: int = 0
+    puk: int = 0
+
+
+@dataclass
+class Card:
+    """A card and what is watched of it."""
+
+    card: SimulatedCard
+    lowest: tuple[int, int] = field(init=False)
+    start: tuple[bytes, object] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lowest = (self.card.pin_left, self.card.puk_left)
+        self.start = self.state()
+
+    def look(self) -> None:
+        """Note how many tries there are."""
+        pin, puk = self.lowest
+        self.lowest = (min(pin, self.card.pin_left), min(puk, self.card.puk_left))
+
+    def state(self) -> tuple[bytes, object]:
+        """Everything on it that an order changes: the PUK, and the rest."""
+        card = self.card
+        keys = {slot: id(key) for slot, (_, key) in card.keys.items()}
+        return card.puk, (copy.deepcopy(card.objects), keys, card.pin, copy.copy(card.keys_by_algorithm))
+
+
+def asked_for(agent: Any) -> Spent:
+    """How often the person was asked which PIN, and which PUK, the card has."""
+    warnings = [prompt.warning or "" for prompt in agent.windows.opened[-1].asked]
+    return Spent(
+        sum("isn't known" in each for each in warnings), sum("nobody knows" in each for each in warnings)
+    )
+
+
+def touched(job: Job, watched: Card) -> list[str]:
+    """What an order has done that was undone, and had never said that it changes the card."""
+    faults = []
+    if watched.state() != watched.start:
+        faults.append("it was undone before it said that it changes the card, and the card is changed")
+    if job.blocks and watched.lowest != (PROFILE.pin_tries, PROFILE.puk_tries):
+        faults.append(f"it was undone, and didn't say that tries went down to {watched.lowest}")
+    return faults
+
+
+def lost(job: Job, watched: Card, spent: Spent) -> list[str]:
+    """What the card has lost in the end."""
+    faults, card = [], watched.card
+    allowed = (0, 0) if job.blocks else (PROFILE.pin_tries - spent.pin, PROFILE.puk_tries - spent.puk)
+    if watched.lowest != allowed:
+        faults.append(f"tries went down to {watched.lowest}, and the person spent {spent}")
+    if job.blocks and (card.pin_left, card.puk_left) != (0, 0):
+        faults.append("the card isn't blocked")
+    puk, rest = watched.state()
+    if puk != (job.puks[1] if job.gives_puk else watched.start[0]):
+        faults.append("the card hasn't the PUK that it should have")
+    if job.keeps and rest != watched.start[1]:
+        faults.append("something was changed on the card that should have stayed")
+    return faults
+
+
+def incomplete(card: SimulatedCard, portal: FakePortal) -> list[str]:
+    """What the card lacks of the last order's certificates."""
+    places = {"9A": 0x5FC105, "9C": 0x5FC10A, "9D": 0x5FC10B}
+    return [
+        f"the certificate of {slot} isn't on the card"
+        for slot, certificate in portal.ca.issued.items()
+        if certificate.public_bytes(Encoding.DER) not in card.objects.get(places[slot], b"")
+    ]
