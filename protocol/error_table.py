@@ -269,6 +269,9 @@ _ROWS: Final = (
           "Take it out, see that it is the right way round and clean, and put it in again."),
     Cause("pcsc_card_reset", 1610, "The card was interrupted.",
           "Another program reset it, so what you had proved to it is gone.", "Try again; close other card programs first."),
+    Cause("pcsc_reader_name", 1617, "The card readers can't be used.",
+          "The name of one has characters that can't be passed on.",
+          "Disconnect other readers, or have an administrator give that one a name of plain letters (FRIENDLYNAME).", page=False),
     # The person's session
     Cause("session_locked", 1611, "The virtual card is out of its reader.", "Your screen is locked.",
           "Unlock the screen: the card comes back by itself.", page=False),
