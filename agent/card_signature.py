@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from agent.certificates import key_in
 from protocol.errors import InlayError
 from protocol.messages import CardSignature
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _COORDINATE: Final = 32
+_RSA_BITS: Final = (2048, 3072, 4096)
 
 
 def certificate_in(certificates: Mapping[str, bytes], slot: str) -> bytes:
-    """The certificate of a key that signs as these operations do: RSA of 2048 bits or P-256, by SHA-256.
+    """The certificate of a key that signs as these operations do: RSA of 2048 bits or more or P-256, by SHA-256.
 
     Args:
         certificates: slot to DER.
@@ -28,11 +29,8 @@ def certificate_in(certificates: Mapping[str, bytes], slot: str) -> bytes:
         InlayError: ``card_key_missing``: there is none, or another program has written something else.
     """
     der = certificates.get(slot, b"")
-    try:
-        key = x509.load_der_x509_certificate(der).public_key()
-    except ValueError:
-        key = None
-    if isinstance(key, rsa.RSAPublicKey) or (
+    key = key_in(der)
+    if (isinstance(key, rsa.RSAPublicKey) and key.key_size in _RSA_BITS) or (
         isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
     ):
         return der
@@ -44,13 +42,22 @@ def card_signature(certificate: bytes, signature: bytes) -> CardSignature:
 
     Args:
         certificate: DER, from `certificate_in`.
-        signature: PKCS#1 v1.5, or ECDSA in DER.
+        signature: PKCS#1 v1.5, or ECDSA in DER; whatever the card has answered.
 
     Raises:
-        ValueError: it isn't in DER.
+        InlayError: ``card_answer_malformed``: no key of this kind signs so.
     """
-    key = x509.load_der_x509_certificate(certificate).public_key()
+    key = key_in(certificate)
     if isinstance(key, rsa.RSAPublicKey):
+        if len(signature) != key.key_size // 8:
+            raise _malformed()
         return CardSignature(certificate=certificate, algorithm="RS256", signature=signature)
-    parts = (part.to_bytes(_COORDINATE, "big") for part in decode_dss_signature(signature))
+    try:
+        parts = [part.to_bytes(_COORDINATE, "big") for part in decode_dss_signature(signature)]
+    except (ValueError, OverflowError):
+        raise _malformed() from None
     return CardSignature(certificate=certificate, algorithm="ES256", signature=b"".join(parts))
+
+
+def _malformed() -> InlayError:
+    return InlayError("card_answer_malformed", command="GENERAL AUTHENTICATE")

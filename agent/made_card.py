@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from agent.certificates import key_in
 from agent.order_ports import CardFacts, SlotCertificate
 from agent.vsc import personalise
 from agent.vsc.commands import Algorithm as CardAlgorithm
@@ -126,10 +126,10 @@ class MadeCard:
 
     def _write(self, slot: str, der: bytes) -> None:
         reference = _reference(slot)
-        try:
-            wanted = _spki(x509.load_der_x509_certificate(der).public_key())
-        except ValueError:
-            raise InlayError("card_check_failed", slot=slot) from None
+        key = key_in(der)
+        if key is None:
+            raise InlayError("card_check_failed", slot=slot)
+        wanted = _spki(key)
         held = next((item for item in self._card.details().slots if item.slot == reference), None)
         if held is None or held.public != wanted:
             imported = held is not None and not held.generated

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from agent.certificates import key_in
 from agent.pcsc import piv_keys, piv_objects, piv_pin, piv_use, pkcs10, public_keys
 from agent.pcsc.piv_names import (
     CARD_AUTHENTICATION,
@@ -277,13 +277,8 @@ class PivCard:
 
     def _write(self, card: CardConnection, slot: str, der: bytes) -> None:
         reference = _reference(slot)
-        try:
-            fits = _spki(x509.load_der_x509_certificate(der).public_key()) == _spki(
-                self._key(card, reference)
-            )
-        except (ValueError, UnsupportedAlgorithm):
-            fits = False
-        if not fits:
+        certified = key_in(der)
+        if certified is None or _spki(certified) != _spki(self._key(card, reference)):
             raise InlayError("card_check_failed", slot=slot)
         piv_objects.write_certificate(card, reference, der)
         if piv_objects.read_certificate(card, reference) != der:
@@ -313,12 +308,15 @@ def _present_key(card: CardConnection, slot: int) -> PublicKey:
 
 
 def _key_in(der: bytes | None) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey | None:
-    """The key of a certificate; None when there is none, or none of these kinds."""
-    try:
-        public = None if der is None else x509.load_der_x509_certificate(der).public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    """The key of a certificate; None when there is none, or none that PIV has a number for."""
+    public = None if der is None else key_in(der)
+    if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         return None
-    return public if isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) else None
+    try:
+        piv_keys.algorithm_of(public)
+    except ValueError:
+        return None
+    return public
 
 
 def _signing(message: bytes) -> Callable[[CardConnection, int, PublicKey], bytes]:

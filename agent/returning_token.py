@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from agent import token_keys, token_pad
+from agent.certificates import key_in
 from agent.token_search import HasModule, find_token
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CertificateRequest, Step
@@ -296,13 +296,8 @@ class ReturningToken:
 
         async def write(driver: Driver) -> None:
             key = await self._id(driver, slot)
-            try:
-                fits = _spki(x509.load_der_x509_certificate(der).public_key()) == _spki(
-                    await driver.public_key(key)
-                )
-            except ValueError:
-                fits = False
-            if not fits:
+            certified = key_in(der)
+            if certified is None or _spki(certified) != _spki(await driver.public_key(key)):
                 raise InlayError("card_check_failed", slot=slot)
             self._written[slot] = der
             await driver.write_certificate(key, self._label(slot), der, beside=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
 
+from agent.certificates import UNREADABLE
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -81,5 +82,5 @@ async def remove_others(driver: Driver, slot: str, key: bytes, certificate: byte
 def _begins(der: bytes) -> datetime.datetime | None:
     try:
         return x509.load_der_x509_certificate(der).not_valid_before_utc
-    except ValueError:
+    except UNREADABLE:
         return None

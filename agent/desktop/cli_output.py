@@ -11,8 +11,10 @@ from agent.desktop.client import Refusal
 
 
 def write_json(value: object) -> None:
-    """Write one JSON document and a newline to standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, sort_keys=True) + "\n")
+    """Write one JSON document and a newline to standard output; what a terminal would act upon is escaped in it."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    shown = "".join(mark if mark.isprintable() else json.dumps(mark)[1:-1] for mark in text)
+    sys.stdout.write(shown + "\n")
 
 
 def write_line(text: str) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from cryptography import x509
 
 from agent.card_ports import the_card
+from agent.certificates import UNREADABLE
 from agent.conversation import Conversation
 from agent.ports import CardChoice, CertificateLine, InteractionError, UserCancelled
 from protocol import codec
@@ -123,6 +124,6 @@ def _line(item: SlotCertificate) -> CertificateLine:
         certificate = x509.load_der_x509_certificate(item.certificate)
         subject = certificate.subject.rfc4514_string()
         since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    except ValueError:  # another program can have written anything
+    except UNREADABLE:  # another program can have written anything
         return CertificateLine(purpose, "A certificate that can't be read", "?", "?")
     return CertificateLine(purpose, subject, since.date().isoformat(), until.date().isoformat())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 
+from agent.certificates import UNREADABLE
 from agent.ports import CardSummary, CertificateLine
 from protocol import proofs
 from protocol.errors import DecodeError
@@ -237,10 +238,12 @@ def _matching(keys: Sequence[KeyOrder], issued: Sequence[IssuedCertificate]) -> 
 
 
 def _line(purpose: str, der: bytes) -> CertificateLine:
-    certificate = x509.load_der_x509_certificate(der)
-    return CertificateLine(
-        purpose,
-        certificate.subject.rfc4514_string(),
-        certificate.not_valid_before_utc.date().isoformat(),
-        certificate.not_valid_after_utc.date().isoformat(),
-    )
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        subject = certificate.subject.rfc4514_string()
+        since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (
+        UNREADABLE
+    ):  # it is on the card by now, and its key has proved itself: the order doesn't end by its name
+        return CertificateLine(purpose, "A certificate whose name can't be read", "?", "?")
+    return CertificateLine(purpose, subject, since.date().isoformat(), until.date().isoformat())

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from smartcard import scard
 
+from agent.pcsc import reader_names
 from agent.pcsc.reader_events import Look, ReaderLook
 from agent.pcsc.service_wait import ServiceWait
+from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +101,8 @@ class Monitor:
                 self._follow()
             except _ContextLost as lost:
                 self._show(Look(self._problem(lost.code)))
+            except InlayError as error:
+                self._show(Look(error.code))
             finally:
                 self._release()
             if time.monotonic() - begun > _LIVED_SECONDS:
@@ -132,6 +136,7 @@ class Monitor:
 
         Raises:
             _ContextLost: the context can't be used any more.
+            InlayError: ``pcsc_reader_name``.
         """
         known: dict[str, int] = {}
         recently_changed = True
@@ -154,12 +159,12 @@ class Monitor:
                 self._stopping.wait(_CALM_SECONDS)
 
     def _names(self) -> list[str]:
-        code, names = scard.SCardListReaders(self._handle, [])
+        code, names = reader_names.listed(lambda: scard.SCardListReaders(self._handle, []))
         if code in _NO_READERS:
             return []
         if code != scard.SCARD_S_SUCCESS:
             raise _ContextLost(code)
-        return list(names)
+        return names
 
     def _wait(self, milliseconds: int, known: dict[str, int]) -> tuple[int, list[tuple[str, int, Any]]]:
         query = [(_PLUG_AND_PLAY, scard.SCARD_STATE_UNAWARE), *known.items()]

@@ -117,7 +117,14 @@ def verify(
         _check_chain(leaf, issuer, roots, now)
         _check_said(leaf, expected)
         return _firmware(leaf)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, tlv.TlvError):
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        tlv.TlvError,
+    ):
         raise InlayError("card_attestation_invalid", check="chain") from None
 
 

@@ -15,6 +15,8 @@ from protocol.errors import InlayError
 
 _TEMPLATE, _CHALLENGE, _RESPONSE, _EXPONENTIATION = 0x7C, 0x81, 0x82, 0x85
 _CURVE_BYTES: Final = {KeyAlgorithm.P_256: 32, KeyAlgorithm.P_384: 48}
+_LONGEST: Final = max(RSA_BITS.values()) // 8
+"""Bytes that the largest key answers with: what is longer is none, and would fill the messages that carry it."""
 _SHA256_INFO: Final = bytes.fromhex("3031300D060960864801650304020105000420")
 
 
@@ -77,7 +79,7 @@ def _operate(card: Card, slot: int, algorithm: KeyAlgorithm, tag: int, value: by
         result = tlv.find(tlv.only(data, _TEMPLATE), _RESPONSE)
     except tlv.TlvError:
         result = None
-    if not result:
+    if not result or len(result) > _LONGEST:
         raise malformed(command)
     return result
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from smartcard import scard
 
+from agent.pcsc import reader_names
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Context:
         """All readers.
 
         Raises:
-            InlayError: ``pcsc_no_service``, ``pcsc_failed``.
+            InlayError: ``pcsc_no_service``, ``pcsc_reader_name``, ``pcsc_failed``.
         """
         names = self._names()
         if not names:
@@ -122,15 +123,18 @@ class Context:
         scard.SCardReleaseContext(self._handle)
 
     def _names(self) -> list[str]:
-        code, names = scard.SCardListReaders(self._handle, [])
+        code, names = reader_names.listed(lambda: scard.SCardListReaders(self._handle, []))
         if code in _NO_READERS:
             return []
         _check(code)
-        return list(names)
+        return names
 
     def _lost(self) -> bool:
         """pcsc-lite answers for contexts of its own process: only a question to the service tells."""
-        code, _ = scard.SCardListReaders(self._handle, [])
+        try:
+            code, _ = reader_names.listed(lambda: scard.SCardListReaders(self._handle, []))
+        except InlayError:
+            return False  # it has answered
         return code in _NO_SERVICE
 
     def __enter__(self) -> Self:

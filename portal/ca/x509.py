@@ -30,16 +30,24 @@ class Facts:
 
 
 def facts(der: bytes) -> Facts:
-    """Read a certificate."""
-    certificate = x509.load_der_x509_certificate(der)
-    return Facts(
-        serial=f"{certificate.serial_number:x}",
-        subject=certificate.subject.rfc4514_string()[:400],
-        issuer=certificate.issuer.rfc4514_string()[:400],
-        not_before=int(certificate.not_valid_before_utc.timestamp()),
-        not_after=int(certificate.not_valid_after_utc.timestamp()),
-        key_hash=key_hash(spki(public_key_of(der))),
-    )
+    """Read a certificate.
+
+    Raises:
+        ValueError: it can't be read: a card may hold anything.
+        InlayError: ``internal``: its key is of a kind that no card of ours has.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        return Facts(
+            serial=f"{certificate.serial_number:x}",
+            subject=certificate.subject.rfc4514_string()[:400],
+            issuer=certificate.issuer.rfc4514_string()[:400],
+            not_before=int(certificate.not_valid_before_utc.timestamp()),
+            not_after=int(certificate.not_valid_after_utc.timestamp()),
+            key_hash=key_hash(spki(public_key_of(der))),
+        )
+    except (TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise ValueError("certificate") from error
 
 
 def public_key_of(der: bytes) -> PublicKey:

@@ -30,6 +30,8 @@ WAITING: Final = "waiting"
 REFUSED: Final = "refused"
 BAD_ADDRESS: Final = "address"
 TOO_LATE: Final = "too_late"
+PERSON: Final = "person"
+"""What it tells is a secret, and its person may not have it any more."""
 _MOST_SUBJECT: Final = 200
 _ENDS: Final = ("mail.sent", "mail.dropped", "mail.given_up")
 Standing = Literal["waiting", "sent", "failed"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import email.policy
 import logging
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import formatdate
@@ -19,7 +20,9 @@ from sqlalchemy import func, select
 from portal.events import MAILS
 from portal.mail import outbox
 from portal.mail.smtp import Connection, MailTroubleError
+from portal.model.states import UserState
 from portal.store.mail_tables import Mail
+from portal.store.tables import User
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -103,11 +106,19 @@ class MailSender:
             await connection.close()
 
     async def _begin(self, mail_id: str) -> Mail | None:
-        """Count a try before it is made. None: it was sent, dropped or taken by another run meanwhile."""
+        """Count a try before it is made.
+
+        None: it was sent, dropped or taken by another run meanwhile, or it is a secret of somebody who was shut out
+        since: that one waits for an administrator.
+        """
         now = self._context.clock()
         async with self._context.database.write() as tx:
             mail = await tx.get(Mail, mail_id, with_for_update=True)
             if mail is None or mail.state != outbox.WAITING or mail.next_try_at > now:
+                return None
+            if mail.secret and (await tx.get_one(User, mail.user_id)).state != UserState.ACTIVE:
+                mail.state, mail.last_error = outbox.REFUSED, outbox.PERSON
+                await outbox.note(tx, mail, "mail.refused", "portal", now)
                 return None
             mail.tries += 1
             mail.next_try_at = now + min(_FIRST_WAIT * 2 ** min(mail.tries - 1, 20), _LONGEST_WAIT)
@@ -120,6 +131,11 @@ class MailSender:
             await self._failed(mail.id, trouble)
         except InlayError as error:  # the keys are away, or are others than those that sealed it
             await self._failed(mail.id, MailTroubleError(error.code, for_good=error.code == "internal"))
+        except (
+            ValueError,
+            MessageError,
+        ):  # stored by an older version, which let through what no header can hold
+            await self._failed(mail.id, MailTroubleError(outbox.BAD_ADDRESS, for_good=True))
         else:
             await self._sent(mail)
 

@@ -95,6 +95,7 @@ async def by_order(context: Context, tx: AsyncSession, order: Order, card: Card)
     """The card has proved itself: it is Active, in the transaction in which its receipt is accepted.
 
     So nothing comes between proof and state: whoever locks the card comes before, and the receipt is refused, or after.
+    Whoever has proved that the PIN is known needs no mail with it: one that is still tried is dropped.
 
     Raises:
         InlayError: ``card_other_active``: activated since the order was made.
@@ -102,6 +103,7 @@ async def by_order(context: Context, tx: AsyncSession, order: Order, card: Card)
     await cards.check_only_active(tx, card)
     actor = await tx.get_one(User, order.user_id)
     await activate(context, tx, card, actor.email, order=order.jti)
+    await outbox.drop(tx, context, card.id, card_letters.PIN_MAIL)
 
 
 async def activate(context: Context, tx: AsyncSession, card: Card, actor: str, **details: str) -> None:

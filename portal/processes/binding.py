@@ -76,6 +76,7 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
         order.shown_step = _first_step(order).value
         try:
             await order_rows.check_person(tx, order)
+            await order_rows.check_card(tx, order)
             puk = await puks.known_puk(context, tx, order)
             keys = await management_keys.new_keys(context, tx, order)
             own = await puks.new_puk(context, tx, order)

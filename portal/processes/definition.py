@@ -15,6 +15,7 @@ from portal.model import states
 from portal.model.options import Form
 from portal.model.states import OrderState, ProcessState, Role, UserState
 from portal.processes import order_rows
+from portal.store.tables import Card
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -245,6 +246,8 @@ def open_order(
     )
     order.task = None if task is None else stored(task)
     turn.tx.add(order)
+    if isinstance(target := turn.parties.target, Card):
+        process.variables[order_rows.AS_ORDERED] = [target.id, target.state, target.owner_id]
     process.step = OPEN
     return order
 

@@ -13,9 +13,9 @@ from sqlalchemy import select
 
 from portal.events import DEADLINES, order_topic
 from portal.model import states
-from portal.model.states import OrderState, UserState
+from portal.model.states import CardState, OrderState, UserState
 from portal.store.database import notify
-from portal.store.tables import Device, Order, Process, User
+from portal.store.tables import Card, Device, Order, Process, User
 from protocol import codec
 from protocol.errors import InlayError
 from protocol.messages import (
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 NUMBER_TRIES: Final = 3
 """How often a wrong number may be typed into the page."""
+
+AS_ORDERED: Final = "as_ordered"
+"""Process variable: id, state and holder of the process's card when its order was made."""
 
 P = TypeVar("P", bound=Message)
 
@@ -76,6 +79,53 @@ async def check_person(tx: AsyncSession, order: Order) -> None:
     who = await holder(tx, order)
     if order.operation != "block_card" and who.id != user.id and who.state != UserState.ACTIVE:
         raise InlayError("holder_not_active", state=who.state)
+
+
+async def check_card(tx: AsyncSession, order: Order) -> None:
+    """Check, before a secret of a card is given out for an order, that the card is still as it was when it was ordered.
+
+    An order may have waited for its number since the card was taken back, given to somebody else, or locked. And of two
+    that waited at the same time one is carried out. The card stays locked for this transaction.
+
+    Raises:
+        InlayError: ``card_changed``; ``card_worked_on``: another order of it has been let on.
+    """
+    card = await _card_of_holder(tx, order)
+    if card is None:
+        return
+    state = (await tx.get_one(Process, order.process_id)).variables[AS_ORDERED][1]
+    # a card that another order has left half done since is what encoding anew is for
+    left = card.state == CardState.FAILED and order.operation == "encode_card"
+    if card.state != state and not left:
+        raise InlayError("card_changed")
+    others = select(Order.jti).where(
+        Order.card_id == card.id,
+        Order.jti != order.jti,
+        Order.state.in_((OrderState.RUNNING.value, OrderState.FINISHING.value)),
+        Order.stage.not_in((Stage.BEGUN.value, Stage.CONSENTED.value)),
+    )
+    if (await tx.scalars(others.limit(1))).first() is not None:
+        raise InlayError("card_worked_on")
+
+
+async def check_holder(tx: AsyncSession, order: Order) -> None:
+    """Check that an order's card wasn't given to somebody else meanwhile.
+
+    Raises:
+        InlayError: ``card_changed``.
+    """
+    await _card_of_holder(tx, order)
+
+
+async def _card_of_holder(tx: AsyncSession, order: Order) -> Card | None:
+    """The order's card, locked; None where it has none yet, or its process is about another or of an old version."""
+    known = (await tx.get_one(Process, order.process_id)).variables.get(AS_ORDERED)
+    if known is None or known[0] != order.card_id:
+        return None
+    card = await tx.get_one(Card, known[0], with_for_update=True, populate_existing=True)
+    if card.owner_id != known[2]:
+        raise InlayError("card_changed")
+    return card
 
 
 async def holder(tx: AsyncSession, order: Order) -> User:

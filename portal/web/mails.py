@@ -13,6 +13,8 @@ from portal.web.templating import page
 _MOST_CURSOR: Final = 64
 _WORDS: Final = {
     "address": "The address is none that a mail can be sent to.",
+    "person": "Its person's account is not active: a PIN or PUK is not sent to it. Make it active and try again, "
+    "or give it up.",
     "too_late": "It was not sent in time; its text is erased.",
     "unavailable": "The mail server was not reached.",
     "certificate": "The mail server's certificate is not one that this portal trusts. Nothing was sent.",

@@ -803,6 +803,16 @@ export const CAUSES = Object.freeze({
     "why": "Nothing was put on it for you so far, and no PIN of yours.",
     "next_step": "Have it encoded first: ask who gave it to you."
   },
+  "card_changed": {
+    "happened": "The order was ended.",
+    "why": "The card has another holder or state at the portal than when this was begun.",
+    "next_step": "Start again from the page."
+  },
+  "card_worked_on": {
+    "happened": "The order was ended.",
+    "why": "Another order of the same card is being carried out.",
+    "next_step": "Finish or cancel that one, then start again from the page."
+  },
   "attestation_missing": {
     "happened": "The portal did not accept the key.",
     "why": "There is no proof that the key in slot {slot} was made on the card.",

@@ -75,6 +75,7 @@ class EncodeCardOperation:
         if receipt.signature is not None:
             raise DecodeError("params_invalid", "$.signature")
         _check_state(card)  # locked, replaced or withdrawn meanwhile: nothing of it becomes valid
+        await order_rows.check_holder(tx, order)
         await proofs.verify_receipt(context, tx, order, receipt)
         card.generation = max(card.generation, receipt.generation)
         if _is_physical(order):

@@ -115,4 +115,6 @@ def _certificate(slot: str, der: bytes) -> str:
         told = facts(der)
     except (ValueError, InlayError):
         return f"{slot}: can't be read"
-    return f"{slot}: {told.subject[:120]}, serial number {told.serial}"
+    # whoever wrote the card chose the name: nothing in it turns the line around, or begins another one
+    subject = "".join(mark if mark.isprintable() else "?" for mark in told.subject[:120])
+    return f"{slot}: {subject}, serial number {told.serial}"

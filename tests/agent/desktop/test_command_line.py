@@ -143,6 +143,20 @@ def test_lists_are_tables_for_people_and_json_for_programs(capsys: pytest.Captur
     assert decoded["cards"][0]["serial"] == "12"
 
 
+@pytest.mark.parametrize("json_too", [False, True])
+def test_a_readers_name_does_nothing_to_the_terminal(
+    capsys: pytest.CaptureFixture[str], json_too: bool
+) -> None:
+    """Controls of both tables (C0, C1), a text turned around, a new line that would look like another reader."""
+    name = "Reader\x1b[2J\x9b2J\u202ebad\u2028next\r\n\x7f <b>\U0001f4b3"
+    with FakeDaemon({"result": {"readers": [{"name": name, "card": True, "atr": "3B00", "label": None}]}}):
+        assert cli.run(["readers", *(["--json"] if json_too else [])]) == 0
+    out = capsys.readouterr().out
+    assert all(line.isprintable() for line in out.splitlines())
+    assert len(out.splitlines()) == (1 if json_too else 2)
+    assert not json_too or json.loads(out)["readers"][0]["name"] == name
+
+
 def test_removing_trust_names_the_portal() -> None:
     with FakeDaemon(answer) as daemon:
         assert cli.run(["trust", "remove", "portal.example.com"]) == 0

@@ -28,6 +28,7 @@ class FakePcsc:
         self.establish = real.SCARD_S_SUCCESS
         self.answer = real.SCARD_S_SUCCESS
         self.spin = False
+        self.unreadable = False
         self.calls = 0
         self.open = 0
         self.cancelled = False
@@ -55,13 +56,17 @@ class FakePcsc:
         return 0
 
     def SCardListReaders(self, _handle: object, _groups: object) -> tuple[int, list[str]]:
+        if self.unreadable:
+            raise SystemError("returned a result with an exception set")
         names = list(self.readers)
         return (real.SCARD_S_SUCCESS if names else real.SCARD_E_NO_READERS_AVAILABLE), names
 
     def SCardGetStatusChange(
         self, _handle: object, milliseconds: int, query: list[tuple[str, int]]
     ) -> tuple[int, list[tuple[str, int, list[int]]]]:
-        """As pcsc-lite: it counts the readers when the wait begins."""
+        """As pcsc-lite: it counts the readers when the wait begins. Names go out as pyscard sends them."""
+        for name, _ in query:
+            name.encode("ascii")
         self.calls += 1
         deadline = time.monotonic() + min(milliseconds / 1000, WAIT)
         with self.changed:
@@ -193,3 +198,24 @@ def test_mute_and_exclusive_cards_are_told(pcsc: FakePcsc, looks: queue.Queue[Lo
     pcsc.set(lambda: pcsc.readers.update(A=0x10020 | mute | exclusive))
     [reader] = looks.get(timeout=WAIT).readers
     assert (reader.mute, reader.exclusive, reader.present, reader.count) == (True, True, True, 1)
+
+
+@pytest.mark.parametrize("name", ["Lecteur à puce", "\u202eredaeR", "Reader \U0001f4b3"])
+def test_a_reader_whose_name_cant_be_passed_on_keeps_no_other_from_being_seen(
+    pcsc: FakePcsc, looks: queue.Queue[Look], name: str
+) -> None:
+    assert looks.get(timeout=WAIT) == Look()
+    pcsc.set(lambda: pcsc.readers.update({name: real.SCARD_STATE_EMPTY}))
+    assert looks.get(timeout=WAIT).problem == "pcsc_reader_name"
+    pcsc.set(lambda: pcsc.readers.update({"Reader": real.SCARD_STATE_EMPTY}))
+    assert names(looks.get(timeout=WAIT)) == ["Reader"]
+
+
+def test_a_name_that_is_no_text_is_named_as_that_until_it_goes(
+    pcsc: FakePcsc, looks: queue.Queue[Look]
+) -> None:
+    assert looks.get(timeout=WAIT) == Look()
+    pcsc.set(lambda: pcsc.readers.update({"Reader": real.SCARD_STATE_EMPTY}), unreadable=True)
+    assert looks.get(timeout=WAIT).problem == "pcsc_reader_name"
+    pcsc.set(unreadable=False)
+    assert names(looks.get(timeout=WAIT)) == ["Reader"]

@@ -14,6 +14,7 @@ from portal.store.tables import AuditEntry
 from protocol.messages import CardReading, CertificateOnCard, Finished, Proceed, Receipt
 from tests.portal.processes.test_extend_with_encoding import ada, assigned, encoded, olga, row, undone
 from tests.support.databases import BACKENDS
+from tests.support.strange_certificates import STRANGE, certificate
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session
@@ -102,3 +103,17 @@ async def test_a_card_of_the_portal_is_known_by_its_identity_and_else_by_its_ser
             AuditEntry.object_id == card, AuditEntry.action == "card.read"
         )
         assert len(list(await tx.scalars(query))) == 2
+
+
+async def test_a_name_on_a_card_neither_turns_its_line_around_nor_begins_another(
+    kit: Kit, olga: Session
+) -> None:
+    """Whoever wrote the card chose it, and an operator reads it as the portal's words."""
+    der = certificate(name="ada\u202e\u2066\u2029\x1b[2J, serial number 1")
+    told = [CertificateOnCard(slot="9A", certificate=der)]
+    told += [CertificateOnCard(slot="9C", certificate=make()) for make in STRANGE]
+    shown = await read(kit, olga, certificates=told)
+    assert shown["Certificate 1"].isprintable()
+    assert shown["Certificate 1"].endswith(", serial number 4d")
+    others = [shown[f"Certificate {number}"] for number in range(2, 2 + len(STRANGE))]
+    assert others == ["9C: can't be read"] * len(STRANGE)
