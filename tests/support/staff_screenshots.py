@@ -26,6 +26,7 @@ from portal.views import ObjectRef
 from portal.web import setup, setup_staff
 from tests.support import isolation
 from tests.support.browser import Policies, Portal, chromium
+from tests.support.card_scenes import card_scenes
 from tests.support.certificates import ThrowAwayCA
 from tests.support.display import VirtualDisplay
 from tests.support.portal_kit import P256, PASSWORD, running_portal
@@ -33,7 +34,7 @@ from tests.support.staff_seed import DAY, revocation
 from tests.support.stored_objects import put_card, put_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from playwright.async_api import BrowserContext
 
@@ -52,7 +53,7 @@ _OPTIONS = "/admin/options/TempCardsScriptOptions"
 
 @dataclass(frozen=True)
 class Stage:
-    """What the pictures show: ids of objects."""
+    """What the pictures show: ids of objects; ``cards``: names of pictures about cards to their paths."""
 
     person: str
     card: str
@@ -60,6 +61,7 @@ class Stage:
     locking: str
     locked: str
     extending: str
+    cards: Mapping[str, str]
 
 
 async def set_stage(kit: Kit, staff: Session) -> Stage:
@@ -96,7 +98,8 @@ async def set_stage(kit: Kit, staff: Session) -> Stage:
             reason="keyCompromise",
         )
     await _mails(kit, holder.user.id)
-    return Stage(holder.user.id, card.id, pending, *await _processes(kit, staff, card.id, others[0]))
+    shown = await _processes(kit, staff, card.id, others[0])
+    return Stage(holder.user.id, card.id, pending, *shown, await card_scenes(kit, staff))
 
 
 async def _mails(kit: Kit, person: str) -> None:
@@ -181,11 +184,13 @@ def scenes(stage: Stage) -> dict[str, str]:
         "cards-processes": "/cards",
         "user": f"/admin/users/{stage.person}",
         "user-new": "/admin/users/new",
+        "options-cards": "/admin/options/CardsScriptOptions",
+        **stage.cards,
     }
 
 
-async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> None:
-    """Take all pictures.
+async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> list[str]:
+    """Take all pictures; their names.
 
     Args:
         folder: where they go, as ``page-NAME-WIDTH-SCHEME.png``.
@@ -214,6 +219,7 @@ async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> None:
             for name, path in scenes(stage).items():
                 await _take(context, folder, name, portal.origin + path)
         await runner.cleanup()
+        return list(scenes(stage))
 
 
 async def _take(context: BrowserContext, folder: Path, name: str, address: str) -> None:
@@ -235,8 +241,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     isolation.enter()
     with tempfile.TemporaryDirectory(prefix="inlay-pages-") as work, VirtualDisplay(Path(work)) as display:
-        asyncio.run(shoot(folder, Path(work), display))
-        names = scenes(Stage("", "", "", "", "", ""))
+        names = asyncio.run(shoot(folder, Path(work), display))
         pictures = [str(path) for name in names for path in sorted(folder.glob(f"page-{name}-[0-9]*.png"))]
         display.run("mogrify", "-strip", "+dither", "-colors", "96", *pictures, seconds=120)
     return 0
