@@ -1,7 +1,7 @@
 """A desk at which operator, approver and holder of a card sit one after the other, the card in the desk's reader.
 
-Every part is real: Chromium, portal, agent, its window, pcscd with vpcd. The card is our own engine's, as one comes from
-its maker.
+Every part is real: Chromium, portal, agent, its window, pcscd with vpcd. The card is our own engine's, as one comes
+from its maker.
 """
 
 from __future__ import annotations

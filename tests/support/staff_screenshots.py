@@ -34,7 +34,7 @@ from tests.support.staff_seed import DAY, revocation
 from tests.support.stored_objects import put_card, put_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from playwright.async_api import BrowserContext
 
@@ -98,8 +98,9 @@ async def set_stage(kit: Kit, staff: Session) -> Stage:
             reason="keyCompromise",
         )
     await _mails(kit, holder.user.id)
-    shown = await _processes(kit, staff, card.id, others[0])
-    return Stage(holder.user.id, card.id, pending, *shown, await card_scenes(kit, staff))
+    locking, locked, extends = await _processes(kit, staff, card.id, others[0])
+    about_cards = await card_scenes(kit, staff)
+    return Stage(holder.user.id, card.id, pending, locking, locked, extends, about_cards)
 
 
 async def _mails(kit: Kit, person: str) -> None:
@@ -119,14 +120,14 @@ async def _mails(kit: Kit, person: str) -> None:
             mail.next_try_at += 60
 
 
-async def _processes(kit: Kit, staff: Session, card: str, other: Session) -> Iterator[str]:
+async def _processes(kit: Kit, staff: Session, card: str, other: Session) -> tuple[str, str, str]:
     """A lock that asks for its reason, and one that is done."""
     kind = "virtual_smart_card"
     asks = await kit.services.start_process(staff, LockForOperator.name, ObjectRef(kind, card))
     (theirs,) = await kit.services.cards(other)
     done = await kit.services.start_process(staff, LockForOperator.name, ObjectRef(kind, theirs.id))
     await kit.services.next(staff, done.id, done.version, {"Reason": ["reported lost by its holder"]})
-    return iter((asks.id, done.id, await extending(kit, staff, other)))
+    return asks.id, done.id, await extending(kit, staff, other)
 
 
 async def extending(kit: Kit, staff: Session, holder: Session) -> str:
