@@ -185,7 +185,8 @@ def _back(session: Session, view: ProcessView) -> tuple[str, str]:
     target = view.target
     if target is not None and target.kind in frozenset(ObjectKind) and Role.OPERATOR in session.user.roles:
         return f"/operator/objects/{target.kind}/{target.id}", target.label
-    return ("/start", "To the start page") if target is None else ("/cards", "Cards")
+    others = target is None or view.subject != session.user.email
+    return ("/start", "To the start page") if others else ("/cards", "Cards")
 
 
 def _reached(view: ProcessView) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger(__name__)
 _CHANNEL_PATHS: Final = ("/inlay/", "/.well-known/")
+_STEP: Final = re.compile(r"(/processes/[0-9A-Za-z_-]{1,64})/")
 _STATUS: Final = {"rate_limited": 429, "user_not_active": 403, "binding_refused": 403, "number_wrong": 409}
 
 
@@ -150,8 +152,19 @@ async def _answer(request: web.Request, trouble: Trouble) -> web.Response:
     if wants_json(request):
         return json_trouble(trouble)
     return page(
-        request, "trouble.html", await _session_or_none(request), status=trouble.status, trouble=trouble
+        request,
+        "trouble.html",
+        await _session_or_none(request),
+        status=trouble.status,
+        trouble=trouble,
+        process=_process_behind(request, trouble),
     )
+
+
+def _process_behind(request: web.Request, trouble: Trouble) -> str | None:
+    """The address of the process whose step was refused: it waits there, and is reached from no other page."""
+    found = _STEP.match(request.path)
+    return found[1] if found and trouble.status != 404 else None
 
 
 async def _session_or_none(request: web.Request) -> Session | None:

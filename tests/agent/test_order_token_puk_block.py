@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -41,12 +42,11 @@ async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> As
         yield running
 
 
-async def change(portal: FakePortal, way: str) -> Answer:
+async def change(portal: FakePortal, way: Literal["typed", "escrow"]) -> Answer:
     """Order another PUK for the token; what the person types when asked for it."""
     token_readers.initialise()
     guid = token_guid(await token_serial())
-    puk = "typed" if way == "typed" else "escrow"
-    portal.operation = ChangePuk(card="card-1", driver="pkcs11", guid=guid, label="Card 7", puk=puk)
+    portal.operation = ChangePuk(card="card-1", driver="pkcs11", guid=guid, label="Card 7", puk=way)
     if way == "typed":
         portal.puk = None
     return (SO_PIN, None)
@@ -81,7 +81,7 @@ async def test_a_puk_of_the_portals_that_is_wrong_is_tried_once_and_nothing_is_s
 
 @pytest.mark.parametrize("way", ["typed", "escrow"])
 async def test_a_blocked_puk_is_not_tried(
-    agent: AgentParts, portal: FakePortal, readers: TokenReaders, way: str
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders, way: Literal["typed", "escrow"]
 ) -> None:
     await change(portal, way)
     readers.flags(_PUK_LOCKED)
@@ -127,7 +127,7 @@ async def test_who_gives_up_after_a_wrong_one_ends_it_as_wrong(agent: AgentParts
 @pytest.mark.parametrize("way", ["typed", "escrow"])
 @pytest.mark.parametrize("moment", ["crash", "after", "lost"])
 async def test_after_a_change_without_an_answer_the_person_has_a_try_spent_to_find_out(
-    agent: AgentParts, portal: FakePortal, readers: TokenReaders, moment: str, way: str
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders, moment: str, way: Literal["typed", "escrow"]
 ) -> None:
     right = await change(portal, way)
     readers.plan("C_SetPIN", moment)
@@ -194,7 +194,7 @@ async def test_a_new_one_that_is_too_long_for_the_token_is_none_and_it_keeps_its
 
 @pytest.mark.parametrize("way", ["typed", "escrow"])
 async def test_the_officer_is_let_in_by_the_new_one_and_not_by_the_old(
-    agent: AgentParts, portal: FakePortal, way: str
+    agent: AgentParts, portal: FakePortal, way: Literal["typed", "escrow"]
 ) -> None:
     right = await change(portal, way)
     agent.windows.answers = [CONSENT, *([right] if way == "typed" else [])]

@@ -93,9 +93,9 @@ class Picture:
                 yield match.start() // 3, match.end() // 3
 
 
-def take_picture(display: VirtualDisplay) -> Picture:
-    """The whole screen, as it is now."""
-    command = ["import", "-window", "root", "-depth", "8", "ppm:-"]
+def take_picture(display: VirtualDisplay, window: str = "root") -> Picture:
+    """The whole screen, or one window, as it is now."""
+    command = ["import", "-window", window, "-depth", "8", "ppm:-"]
     done = subprocess.run(command, env=display.env, capture_output=True, check=True, timeout=30)
     _, size, _, pixels = done.stdout.split(b"\n", 3)
     width, height = map(int, size.split())

@@ -26,6 +26,7 @@ from portal.views import ObjectRef
 from portal.web import setup, setup_staff
 from tests.support import isolation
 from tests.support.browser import Policies, Portal, chromium
+from tests.support.card_scenes import card_scenes
 from tests.support.certificates import ThrowAwayCA
 from tests.support.display import VirtualDisplay
 from tests.support.portal_kit import P256, PASSWORD, running_portal
@@ -33,7 +34,7 @@ from tests.support.staff_seed import DAY, revocation
 from tests.support.stored_objects import put_card, put_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
     from playwright.async_api import BrowserContext
 
@@ -52,7 +53,7 @@ _OPTIONS = "/admin/options/TempCardsScriptOptions"
 
 @dataclass(frozen=True)
 class Stage:
-    """What the pictures show: ids of objects."""
+    """What the pictures show: ids of objects; ``cards``: names of pictures about cards to their paths."""
 
     person: str
     card: str
@@ -60,6 +61,7 @@ class Stage:
     locking: str
     locked: str
     extending: str
+    cards: Mapping[str, str]
 
 
 async def set_stage(kit: Kit, staff: Session) -> Stage:
@@ -96,7 +98,9 @@ async def set_stage(kit: Kit, staff: Session) -> Stage:
             reason="keyCompromise",
         )
     await _mails(kit, holder.user.id)
-    return Stage(holder.user.id, card.id, pending, *await _processes(kit, staff, card.id, others[0]))
+    locking, locked, extends = await _processes(kit, staff, card.id, others[0])
+    about_cards = await card_scenes(kit, staff)
+    return Stage(holder.user.id, card.id, pending, locking, locked, extends, about_cards)
 
 
 async def _mails(kit: Kit, person: str) -> None:
@@ -116,14 +120,14 @@ async def _mails(kit: Kit, person: str) -> None:
             mail.next_try_at += 60
 
 
-async def _processes(kit: Kit, staff: Session, card: str, other: Session) -> Iterator[str]:
+async def _processes(kit: Kit, staff: Session, card: str, other: Session) -> tuple[str, str, str]:
     """A lock that asks for its reason, and one that is done."""
     kind = "virtual_smart_card"
     asks = await kit.services.start_process(staff, LockForOperator.name, ObjectRef(kind, card))
     (theirs,) = await kit.services.cards(other)
     done = await kit.services.start_process(staff, LockForOperator.name, ObjectRef(kind, theirs.id))
     await kit.services.next(staff, done.id, done.version, {"Reason": ["reported lost by its holder"]})
-    return iter((asks.id, done.id, await extending(kit, staff, other)))
+    return asks.id, done.id, await extending(kit, staff, other)
 
 
 async def extending(kit: Kit, staff: Session, holder: Session) -> str:
@@ -181,11 +185,13 @@ def scenes(stage: Stage) -> dict[str, str]:
         "cards-processes": "/cards",
         "user": f"/admin/users/{stage.person}",
         "user-new": "/admin/users/new",
+        "options-cards": "/admin/options/CardsScriptOptions",
+        **stage.cards,
     }
 
 
-async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> None:
-    """Take all pictures.
+async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> list[str]:
+    """Take all pictures; their names.
 
     Args:
         folder: where they go, as ``page-NAME-WIDTH-SCHEME.png``.
@@ -214,6 +220,7 @@ async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> None:
             for name, path in scenes(stage).items():
                 await _take(context, folder, name, portal.origin + path)
         await runner.cleanup()
+        return list(scenes(stage))
 
 
 async def _take(context: BrowserContext, folder: Path, name: str, address: str) -> None:
@@ -235,8 +242,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     isolation.enter()
     with tempfile.TemporaryDirectory(prefix="inlay-pages-") as work, VirtualDisplay(Path(work)) as display:
-        asyncio.run(shoot(folder, Path(work), display))
-        names = scenes(Stage("", "", "", "", "", ""))
+        names = asyncio.run(shoot(folder, Path(work), display))
         pictures = [str(path) for name in names for path in sorted(folder.glob(f"page-{name}-[0-9]*.png"))]
         display.run("mogrify", "-strip", "+dither", "-colors", "96", *pictures, seconds=120)
     return 0

@@ -150,6 +150,9 @@ CHOICES = (
     CardChoice("c" * 32, "A card that can't be read", "The file of the card was damaged or changed."),
 )
 
+SETTLED = 1.0
+"""Seconds until colours and cursor have settled, and consent without a PIN can be given."""
+
 Scene = Callable[["Studio", WindowProcess], Awaitable[str]]
 CardScene = Callable[[WindowProcess], Coroutine[Any, Any, object]]
 
@@ -176,7 +179,7 @@ class Studio:
         if size is not None:
             await self.act("windowsize", "--sync", await self.act("getactivewindow"), *map(str, size))
         await self._until(window, await scene(self, window))
-        await asyncio.sleep(0.6)  # until colours and cursor have settled
+        await asyncio.sleep(SETTLED)
         await self.save(name, await self.act("getactivewindow"))
         consent.cancel()
         await window.close()
@@ -193,7 +196,7 @@ class Studio:
             await asyncio.sleep(0.01)
         if size is not None:
             await self.act("windowsize", "--sync", await self.act("getactivewindow"), *map(str, size))
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(SETTLED)
         await self.save(name, await self.act("getactivewindow"))
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)

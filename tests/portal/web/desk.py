@@ -32,6 +32,10 @@ class Desk:
         """A browser in which a new account is logged in."""
         user = await self.kit.portal.accounts.add(email, "Ada Example", PASSWORD, roles)
         self.user_id = self.user_id or user.id
+        return await self.login(email)
+
+    async def login(self, email: str) -> Visitor:
+        """A browser in which an account that is there is logged in."""
         visitor = Visitor(self.client, self.kit.services)
         page = await visitor.submit(await visitor.get("/login"), "/login", email=email, password=PASSWORD)
         assert page.location == "/start"

@@ -32,6 +32,15 @@ _TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.cli
 _NAMELESS = """[...document.querySelectorAll('a, button, input:not([type=hidden]), select, summary')]
   .filter((item) => !(item.textContent.trim() || item.labels?.length)).map((item) => item.outerHTML)"""
 
+_STOPS = """[...document.querySelectorAll('a, button, input:not([type=hidden]), select, summary')]
+  .filter((item) => item.checkVisibility({ contentVisibilityAuto: true })).length"""
+_UNSEEN_FOCUS = """() => {
+  const item = document.activeElement, box = item.getBoundingClientRect(), style = getComputedStyle(item);
+  const outlined = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
+  const inside = box.left >= 0 && box.right <= innerWidth && box.bottom > 0 && box.top < innerHeight;
+  return item !== document.body && outlined && inside && box.width > 0 ? null : item.outerHTML;
+}"""
+
 
 @dataclass
 class Office:
@@ -92,6 +101,7 @@ async def test_staff_s_pages(xvfb: VirtualDisplay, https_ca: ThrowAwayCA, tmp_pa
     """One browser for all of it: starting it takes longer than the rest."""
     async with office(xvfb, https_ca, tmp_path) as at:
         await _every_page_fits_and_says_its_names(at)
+        await _the_focus_is_seen_wherever_tab_leads(at)
         await _a_card_is_found_and_locked_by_the_keyboard_alone(at)
         await _a_temporary_card_is_found_and_extended_by_the_keyboard_alone(at)
         assert at.complaints == []
@@ -110,6 +120,18 @@ async def _every_page_fits_and_says_its_names(at: Office) -> None:
         assert await at.page.locator("h1").count() == 1, name
         assert await at.page.locator("script").count() == 0, name
     at.complaints[:] = [text for text in at.complaints if "status of 422" not in text]
+
+
+async def _the_focus_is_seen_wherever_tab_leads(at: Office) -> None:
+    """On the pages about cards, 360 pixels wide: each stop of Tab has an outline, and lies inside the window."""
+    for name, path in at.stage.cards.items():
+        await at.page.goto(at.origin + path)
+        stops = await at.page.evaluate(_STOPS)
+        assert stops > 5, name
+        for number in range(stops):
+            await at.page.keyboard.press("Tab")
+            hidden = await at.page.evaluate(_UNSEEN_FOCUS)
+            assert hidden is None, f"{name}: stop {number + 1} of {stops}, {hidden}"
 
 
 async def _a_card_is_found_and_locked_by_the_keyboard_alone(at: Office) -> None:
