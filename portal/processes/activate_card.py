@@ -79,7 +79,7 @@ class ActivateCard(Definition):
         match turn.process.step:
             case "information" if proves:
                 wanted = Authenticate(
-                    **card_orders.named(card, Authenticate),
+                    **card_orders.named(card),
                     challenge=secrets.token_urlsafe(32),
                 )
                 await card_orders.order(self._context, turn, wanted)

@@ -30,7 +30,8 @@ class BlockCardInReader(CardProcess):
     name = "CardsProcBlock"
     title = "Block card"
     description = (
-        "Makes PIN and PUK of this card unusable on the card itself. Only encoding it anew undoes that."
+        "Makes PIN and PUK of this card unusable on the card itself. Only encoding it anew undoes that. "
+        "The PUK of a card through PKCS#11 stays: without it nobody could erase the card."
     )
     role = Role.OPERATOR
     target = Target(
@@ -41,7 +42,7 @@ class BlockCardInReader(CardProcess):
         OrderStep.CONSENT: ("Consent", "Inlay's window says what will happen."),
         OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
         OrderStep.CARD: ("Card", "Put the card in the reader of this computer."),
-        OrderStep.FINISHED: ("Done", "PIN and PUK of the card are unusable."),
+        OrderStep.FINISHED: ("Done", "The card takes no PIN any more."),
     }
 
     async def check(self, tx: AsyncSession, parties: Parties) -> None:
@@ -50,12 +51,11 @@ class BlockCardInReader(CardProcess):
         A token has nothing but its serial number for that: where it is another card by now, it stays as it is.
 
         Raises:
-            InlayError: ``card_not_encoded``, ``card_pkcs11_cannot``, ``card_serial_elsewhere``.
+            InlayError: ``card_not_encoded``, ``card_serial_elsewhere``.
         """
         card = temporary_cards.card_of(parties)
         if await tx.get(ManagedCard, card.id) is None:
             raise InlayError("card_not_encoded")
-        card_orders.named(card, BlockCard)
         if card.driver == "pkcs11":
             other = await card_serials.taken_by(tx, card.serial, but=card.id)
             if other is not None:
@@ -63,13 +63,13 @@ class BlockCardInReader(CardProcess):
 
     def wanted(self, turn: Turn, card: Card) -> BlockCard:
         """The order."""
-        return BlockCard(**card_orders.named(card, BlockCard))
+        return BlockCard(**card_orders.named(card))
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what became of it."""
         found = dict(super().facts(process))
         if process.step in (DETAILS, "done"):
-            found["Result"] = "PIN and PUK are blocked on the card."
+            found["Result"] = "The card takes no PIN any more."
         return found
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:

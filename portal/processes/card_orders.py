@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import select
 
@@ -17,8 +17,6 @@ from portal.processes import temporary_cards
 from portal.processes.definition import Target, open_order
 from portal.store import objects
 from portal.store.tables import Card, Order
-from protocol.errors import InlayError
-from protocol.messages import BlockCard, ChangePuk
 from protocol.tokens import token_guid
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from protocol.messages import Operation
 
 _UNDER_WAY: Final = (OrderState.RUNNING.value, OrderState.FINISHING.value)
-_TASKS: Final[dict[type[Operation], str]] = {ChangePuk: "change its PUK", BlockCard: "block it"}
 _ENDED: Final = (OrderState.FINISHED.value, OrderState.UNDONE.value)
 
 
@@ -61,19 +58,13 @@ def guid_of(card: Card) -> str:
     return token_guid(card.serial) if card.driver == "pkcs11" else card.guid
 
 
-def named(card: Card, operation: type[Operation], **others: str) -> dict[str, Any]:
+def named(card: Card, **others: str) -> dict[str, Any]:
     """The parameters by which an order names its card: ``card``, ``driver``, ``guid`` and ``label``.
 
     Args:
         card: the card.
-        operation: what is ordered.
         others: in place of what the card has.
-
-    Raises:
-        InlayError: ``card_pkcs11_cannot``: the operation knows no way to talk to such a card.
     """
-    if card.driver not in get_args(get_type_hints(operation)["driver"]):
-        raise InlayError("card_pkcs11_cannot", task=_TASKS.get(operation, "do this"))
     return {"card": card.id, "driver": card.driver, "guid": guid_of(card), "label": card.label, **others}
 
 

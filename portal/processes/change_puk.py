@@ -8,7 +8,7 @@ from portal.errors import FieldErrors
 from portal.model.objects import ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
-from portal.processes import card_orders, puks, temporary_cards
+from portal.processes import card_orders, puks
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import Step, Target
 from portal.processes.endings import DETAILS
@@ -19,9 +19,7 @@ from protocol.messages import Step as OrderStep
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy.ext.asyncio import AsyncSession
-
-    from portal.processes.definition import Parties, Turn
+    from portal.processes.definition import Turn
     from portal.store.tables import Card, Order, Process
 
 _PORTAL, _TYPED = "portal", "typed"
@@ -64,19 +62,10 @@ class ChangeCardPuk(CardProcess):
         OrderStep.FINISHED: ("Done", "The portal has the card's PUK."),
     }
 
-    async def check(self, tx: AsyncSession, parties: Parties) -> None:
-        """It has been encoded, and its driver can do it.
-
-        Raises:
-            InlayError: ``card_not_encoded``, ``card_pkcs11_cannot``.
-        """
-        await super().check(tx, parties)
-        card_orders.named(temporary_cards.card_of(parties), ChangePuk)
-
     def wanted(self, turn: Turn, card: Card) -> ChangePuk:
         """The order."""
         typed = turn.values[SOURCE.name] == _TYPED
-        return ChangePuk(**card_orders.named(card, ChangePuk), puk="typed" if typed else "escrow")
+        return ChangePuk(**card_orders.named(card), puk="typed" if typed else "escrow")
 
     async def advance(self, turn: Turn) -> None:
         """Make the order, or end.

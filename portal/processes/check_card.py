@@ -46,7 +46,7 @@ class CheckCard(CardProcess):
     def wanted(self, turn: Turn, card: Card) -> Authenticate:
         """The order."""
         return Authenticate(
-            **card_orders.named(card, Authenticate),
+            **card_orders.named(card),
             challenge=secrets.token_urlsafe(32),
         )
 

@@ -151,7 +151,7 @@ class ExtendTemporaryCard(Definition):
         until = now + cast(int, known["validity"])
         label = f"{card.label} for {turn.parties.subject.email}"[:200]
         operation = EncodeCard(
-            **card_orders.named(card, EncodeCard, guid=known["guid"], label=plan.label or label),
+            **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=until,
             pin=encodings.pin_entry(plan, PIN_POLICY if plan.set_pin else None),
             keys=encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email),

@@ -194,7 +194,7 @@ class IssueCard(Definition):
         plan = self._plan(card, known)
         label = f"{card.label} for {turn.parties.subject.email}"[:_LABEL_LENGTH]
         operation = EncodeCard(
-            **card_orders.named(card, EncodeCard, guid=known["guid"], label=plan.label or label),
+            **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=now + cast(int, known["validity"]),
             pin=encodings.pin_entry(plan),
             new_puk=card.driver == "piv",

@@ -52,7 +52,7 @@ class SetFirstPin(UnblockChangePin):
         """The order."""
         puk = turn.process.variables["puk"]
         return UnblockPin(
-            **card_orders.named(card, UnblockPin),
+            **card_orders.named(card),
             pin_policy=PIN_POLICY,
             puk=puk,
             where=pin_entry.of(turn.process) if puk == "typed" else "window",

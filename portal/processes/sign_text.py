@@ -69,7 +69,7 @@ class SignText(CardProcess):
         """The order."""
         text = cast(str, turn.values[TEXT.name])
         return Sign(
-            **card_orders.named(card, Sign),
+            **card_orders.named(card),
             document=text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…",
             digest=hashlib.sha256(text.encode()).digest(),
         )

@@ -68,9 +68,9 @@ class UnblockChangePin(CardProcess):
     def wanted(self, turn: Turn, card: Card) -> ChangePin | UnblockPin:
         """The order. A PUK that the portal brings is known to nobody who could type it at a reader."""
         if turn.values[ACTION.name] == _CHANGE:
-            known = card_orders.named(card, ChangePin)
+            known = card_orders.named(card)
             return ChangePin(**known, pin_policy=PIN_POLICY, where=pin_entry.of(turn.process))
-        return UnblockPin(**card_orders.named(card, UnblockPin), pin_policy=PIN_POLICY, puk="escrow")
+        return UnblockPin(**card_orders.named(card), pin_policy=PIN_POLICY, puk="escrow")
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what is done."""

@@ -43,7 +43,7 @@ class VerifyCardPin(CardProcess):
 
     def wanted(self, turn: Turn, card: Card) -> VerifyPin:
         """The order."""
-        return VerifyPin(**card_orders.named(card, VerifyPin))
+        return VerifyPin(**card_orders.named(card))
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what became of it."""

@@ -878,11 +878,6 @@ export const CAUSES = Object.freeze({
     "why": "Its card description {name} and the options don't fit together: {problem}",
     "next_step": "Ask an administrator of the portal to put one of them right."
   },
-  "card_pkcs11_cannot": {
-    "happened": "This can't be done with this card.",
-    "why": "It is made through PKCS#11, and Inlay can't {task} that way.",
-    "next_step": "Do it with the tool of the card's maker, or lock the card: its certificates are revoked then."
-  },
   "card_pkcs11_no_attestation": {
     "happened": "This card can't be encoded.",
     "why": "The portal requires proof of where keys are made, which cards that are made through PKCS#11 can't give.",
