@@ -61,8 +61,8 @@ class TokenPinAtPad:
         """Have it set as often as the person types; False: this reader can't ask, and the window may.
 
         Raises:
-            InlayError: ``pad_missing``, ``pad_rules``, ``pad_cancelled``; ``card_pin_blocked``, ``card_puk_blocked``;
-                ``card_pin_unknown``: the card went while a change was typed.
+            InlayError: ``pad_missing``, ``pad_rules``, ``pad_refused``, ``pad_cancelled``; ``card_pin_blocked``,
+                ``card_puk_blocked``; ``card_pin_unknown``: the card went while a change was typed.
         """
         strict = self._ordered.where == "pad"
         if not strict and not (self._ordered.where == "auto" and fits_a_pad(self._ordered)):
@@ -86,8 +86,10 @@ class TokenPinAtPad:
                 if error.code in _AS_IT_WAS:
                     await self._context.record(REFUSED, nothing())
                 in_vain = 0 if error.code in _WRONG else in_vain + 1
-                if in_vain == IN_VAIN or (error.code in _CANT_ASK and not strict):
-                    raise _known(error) from None
+                if error.code in _CANT_ASK and not strict:
+                    raise
+                if in_vain == IN_VAIN:
+                    raise _given_up(error) from None
                 before = self._before_next(error)
             else:
                 return
@@ -101,7 +103,7 @@ class TokenPinAtPad:
         if error.code in UNKNOWN and self._unblocks:
             return _TORN  # who has the PUK may set a PIN as often as they like
         if error.code not in _WRONG | {"card_pin_form"}:
-            raise _known(error)
+            raise _given_up(error)
         return f"{error.happened} {error.why}"
 
     async def _ask(self, before: str) -> None:
@@ -137,6 +139,12 @@ class TokenPinAtPad:
         return token
 
 
-def _known(error: InlayError) -> InlayError:
-    """What ends the order: after a command without an answer, that nobody knows which PIN the token has."""
-    return InlayError("card_pin_unknown") if error.code in UNKNOWN else error
+def _given_up(error: InlayError) -> InlayError:
+    """What ends the order, by its right name.
+
+    After a command without an answer nobody knows which PIN the token has. Of a PIN that isn't what the card takes,
+    again and again, the module may have asked nobody.
+    """
+    if error.code in UNKNOWN:
+        return InlayError("card_pin_unknown")
+    return InlayError("pad_refused") if error.code == "card_pin_form" else error

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 KEY_SECONDS: Final = 180.0
 """How long making a key may take: RSA-4096 on a slow card takes minutes."""
-PAD_SECONDS: Final = 90.0
-"""How long a person may take at a PIN pad."""
+PAD_SECONDS: Final = 120.0
+"""How long a person may take at a PIN pad: an old PIN and a new one twice, for each of which readers wait 30 s."""
 _INITIALISED, _LOGIN_NEEDED, _PIN_SET = 0x400, 0x4, 0x8
 _PAD, _WRITE_PROTECTED = 0x100, 0x2
 _PIN_LOW, _PIN_FINAL, _PIN_LOCKED = 0x10000, 0x20000, 0x40000

@@ -146,7 +146,7 @@ async def test_asked_in_vain_again_and_again_it_is_given_up(
 ) -> None:
     readers.at_pad(*[WRONG_FORM] * 4, KNOWN[way])
     await begin(portal, way)
-    assert await order(agent, portal) == "card_pin_form"
+    assert await order(agent, portal) == "pad_refused"
     assert readers.left_at_pad == 1
 
 

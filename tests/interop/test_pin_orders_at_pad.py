@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import secrets
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ from tests.support.pin_pad_reader import (
     pin_pad,
 )
 from tests.support.process_memory import holds
+from tests.support.processes import wait_until
 from tests.support.token_orders import code_number
 from tests.support.virtual_cards import EC_KEYS, InReader, full_card, store_in
-from tests.support.virtual_cards import PIN as FIRST_PIN
 from tests.support.virtual_cards import PUK as FIRST_PUK
 
 pytestmark = pytest.mark.interop
@@ -60,11 +61,13 @@ class Desk:
         pin, puk, new: what is typed there; the card has the first two.
     """
 
-    def __init__(self, agent: DaemonProcess, portal: FakePortal, pad: PinPad, card: VirtualCard) -> None:
+    def __init__(
+        self, agent: DaemonProcess, portal: FakePortal, pad: PinPad, card: VirtualCard, puk: bytes
+    ) -> None:
         self.agent, self.portal, self.pad, self.card = agent, portal, pad, card
         self.pin, self.puk, self.new = digits(), digits(), digits()
-        for reference, old, own in ((0x80, FIRST_PIN, self.pin), (0x81, FIRST_PUK, self.puk)):
-            self.tell(bytes((0, 0x24, 0, reference, 16)) + old.ljust(8, b"\xff") + own)
+        self.tell(bytes.fromhex("002C008010") + puk + self.pin)
+        self.tell(bytes.fromhex("0024008110") + puk + self.puk)
         self.terminal: TerminalOrder | None = None
 
     def tell(self, apdu: bytes, answer: bytes = b"\x90\x00") -> None:
@@ -97,7 +100,7 @@ class Desk:
     def wrong(self, way: str) -> bytes:
         return self.right(way).replace(self.puk if way == "unblock" else self.pin, b"00000000", 1)
 
-    async def begin(self, way: str, *typed: bytes, **changes: Any) -> None:
+    async def begin(self, way: str, *typed: bytes | Callable[[], bytes], **changes: Any) -> None:
         """Click the link of an order, and agree; from then on the pad is typed at."""
         known: dict[str, Any] = {
             "card": "card-1",
@@ -114,6 +117,7 @@ class Desk:
             self.portal.operation = UnblockPin(**known | sets | {"puk": "typed"} | changes)
         self.pad.typed[:] = typed
         self.pad.asked.clear()
+        self.pad.answered.clear()
         code = code_number(next(CODES))
         self.terminal = TerminalOrder(self.agent, link.build(self.portal.portal, code))
         await self.terminal.begin()
@@ -170,13 +174,33 @@ async def portal(https_ca: ThrowAwayCA) -> Any:
         yield running
 
 
+class Pocket:
+    """The card that goes from test to test, while it can be unblocked."""
+
+    card: VirtualCard | None = None
+    puk = b""
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Pocket:
+    return Pocket()
+
+
 @pytest.fixture
-async def desk(tmp_path: Path, agent: DaemonProcess, portal: FakePortal, reader: PinPad) -> Any:
+async def desk(
+    tmp_path_factory: pytest.TempPathFactory,
+    agent: DaemonProcess,
+    portal: FakePortal,
+    reader: PinPad,
+    pocket: Pocket,
+) -> Any:
     await agent.trust(portal.origin, portal.tls.ca_file)
-    card = full_card(store_in(tmp_path), EC_KEYS)
-    made = Desk(agent, portal, reader, card)
-    await asyncio.to_thread(reader.remove)
-    reader.card = card
+    if pocket.card is None or reader.card is not pocket.card or pocket.card.details().puk_tries < 3:
+        pocket.card, pocket.puk = full_card(store_in(tmp_path_factory.mktemp("card")), EC_KEYS), FIRST_PUK
+        await asyncio.to_thread(reader.remove)
+        reader.card = pocket.card
+    made = Desk(agent, portal, reader, pocket.card, pocket.puk)
+    pocket.puk = made.puk
     yield made
     if made.terminal is not None:
         made.terminal.close()
@@ -250,6 +274,32 @@ async def test_pulled_while_it_asks_the_card_is_waited_for_and_the_person_told(
     assert len(desk.pad.asked) == 2
     assert desk.tries == (3, 3)
     assert desk.has(desk.pin if way == "verify" else desk.new)
+
+
+@MODIFYING
+async def test_killed_while_it_is_typed_the_next_start_says_that_the_pin_may_be_either(
+    desk: Desk, way: str
+) -> None:
+    """The reader goes on without the agent, and the card takes what is typed there."""
+    asks, killed = threading.Event(), threading.Event()
+
+    def typed() -> bytes:
+        asks.set()
+        assert killed.wait(20)
+        return desk.right(way)
+
+    await desk.begin(way, typed)
+    assert await asyncio.to_thread(asks.wait, 20)
+    desk.agent.kill()
+    killed.set()
+    await desk.agent.start_again()
+    *_, at = desk.portal.orders.values()
+    at = await at.until(lambda at: at.undone is not None)
+    assert at.undone is not None
+    assert at.undone.error == "card_pin_unknown"
+    assert len(desk.pad.asked) == 1
+    await asyncio.to_thread(wait_until, lambda: desk.pad.answered == [b"\x90\x00"], "the card's answer")
+    assert desk.has(desk.new)
 
 
 # --- readers that can't ask

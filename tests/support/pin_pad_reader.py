@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -75,16 +75,18 @@ class PinPad:
     Attributes:
         card: the card in it; None takes it out.
         typed: what the person does at the next questions: digits (old, new and new again separated by spaces), or the
-            status words above; ``pull`` takes the card out.
+            status words above; ``pull`` takes the card out. Or what says it, in the reader's thread.
         asked: the structures that came, in their order.
+        answered: what was answered to them, where somebody listens or not; None: the card was gone.
         properties: answer to the properties request.
         absences: released each time that pcscd is told that there is no card; one that comes back sooner than its
             own look (every 400 ms) is overlooked by it for good.
     """
 
     card: VirtualCard | None
-    typed: list[bytes] = field(default_factory=list)
+    typed: list[bytes | Callable[[], bytes]] = field(default_factory=list)
     asked: list[VerifyStructure | ModifyStructure] = field(default_factory=list)
+    answered: list[bytes | None] = field(default_factory=list)
     properties: bytes = b"\x06\x01\x04\x07\x01\x08"
     absences: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
@@ -133,11 +135,15 @@ class PinPad:
             case "T":
                 return card.transmit(data)
             case "V":
-                return self._verify(data)
+                return self._noted(self._verify(data))
             case "M":
-                return self._modify(data)
+                return self._noted(self._modify(data))
             case _:
                 return None
+
+    def _noted(self, answer: bytes | None) -> bytes | None:
+        self.answered.append(answer)
+        return answer
 
     def _verify(self, data: bytes) -> bytes | None:
         asked = VerifyStructure._make((*struct.unpack("<BBBBBHBBHB3sI", data[:19]), data[19:]))
@@ -161,7 +167,8 @@ class PinPad:
 
     def _entry(self, count: int) -> list[bytes] | bytes | None:
         """What the person types: values, a status of the pad, or None: the card was taken out."""
-        typed = self.typed.pop(0)
+        entry = self.typed.pop(0)
+        typed = entry if isinstance(entry, bytes) else entry()
         if typed == b"pull":
             self.card = None
             return None
