@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 from agent.handlers.order_steps import agree, ask, to_its_end
 from agent.handlers.physical_pin import STEPS, step_name
 from agent.handlers.pin_at_pad import REFUSED
-from agent.handlers.pin_questions import known_puk
-from agent.handlers.token_pin_entry import known_pin, see_that_pin_can_be_tried, warning_of
+from agent.handlers.token_pin_entry import known_pin, known_puk, see_that_pin_can_be_tried, warning_of
 from agent.pin_rules import keeps_rules
 from agent.ports import InteractionError, WindowFailed
 from agent.returning_card import PhysicalCard
@@ -124,7 +123,7 @@ class TokenPinWork:
             few = warning_of(token)
         elif token.puk == "last":
             few = _LAST_PUK
-        known = None if not self._typed else known_pin(token) if self._by == "PIN" else known_puk()
+        known = None if not self._typed else known_pin(token) if self._by == "PIN" else known_puk(token)
         return dataclasses.replace(
             self._context.prompt,
             known=known,

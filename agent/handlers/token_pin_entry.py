@@ -31,6 +31,11 @@ def known_pin(token: Token) -> KnownSecret:
     return KnownSecret("PIN of the card", max(1, shortest), min(max(longest, 1), LONGEST))
 
 
+def known_puk(token: Token) -> KnownSecret:
+    """The field for the PUK that a card has: its security officer's PIN, for which modules name no other length."""
+    return dataclasses.replace(known_pin(token), caption="PUK (unblocking code)")
+
+
 def warning_of(token: Token) -> str | None:
     """What has to be read before a try of the PIN; None while there are plenty, as far as the card tells."""
     return _FEW.get(token.pin)

@@ -45,8 +45,13 @@ async def change(portal: FakePortal, way: str) -> Answer:
     """Order another PUK for the token; what the person types when asked for it."""
     token_readers.initialise()
     guid = token_guid(await token_serial())
-    puk = "typed" if way == "typed" else "escrow"
-    portal.operation = ChangePuk(card="card-1", driver="pkcs11", guid=guid, label="Card 7", puk=puk)
+    portal.operation = ChangePuk(
+        card="card-1",
+        driver="pkcs11",
+        guid=guid,
+        label="Card 7",
+        puk="typed" if way == "typed" else "escrow",
+    )
     if way == "typed":
         portal.puk = None
     return (SO_PIN, None)
@@ -107,7 +112,7 @@ async def test_a_typed_one_that_is_wrong_is_asked_again_and_the_last_try_is_anno
 ) -> None:
     right = await change(portal, "typed")
     readers.flags(_PUK_FINAL)
-    agent.windows.answers = [CONSENT, (WRONG, None), right]
+    agent.windows.answers = [CONSENT, (WRONG, None), (WRONG, None), right]
     assert await order(agent, portal) == "finished"
     said = str(window_of(agent).asked[2].warning)
     assert "The PUK is wrong." in said
