@@ -41,7 +41,7 @@ class ChangePhysicalPukHandler(CardInReaderHandler[ChangePuk]):
                 "One that was written down is good no more.",
                 "You need the card, and a reader. PIN, keys and certificates stay as they are.",
             ),
-            "The portal has the card's PUK" if not typed else "The PUK was changed",
+            "The portal has the card's PUK" if not typed else "Inlay is done with the card",
             "The page says whether the card has taken the new one.",
         )
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.handlers.pin_questions import known_puk
 from agent.handlers.pin_setting import AT_CARD, PinSetting
 from agent.handlers.token_pin_at_pad import TokenPinAtPad
 from agent.handlers.token_pin_entry import (
     LAST_PUK,
     known_pin,
+    known_puk,
     see_that_pin_can_be_tried,
     see_that_puk_can_be_tried,
 )
@@ -61,7 +61,7 @@ class TokenPinWork(PinSetting):
             see_that_pin_can_be_tried(token)
             return known_pin(token), warning_of(token)
         see_that_puk_can_be_tried(token)
-        return known_puk() if self._typed else None, LAST_PUK if token.puk == "last" else None
+        return known_puk(token) if self._typed else None, LAST_PUK if token.puk == "last" else None
 
     async def _set(self, known: bytearray, new: bytearray) -> None:
         if self._by == "PIN":

@@ -31,6 +31,11 @@ def known_pin(token: Token) -> KnownSecret:
     return KnownSecret("PIN of the card", max(1, shortest), min(max(longest, 1), LONGEST))
 
 
+def known_puk(token: Token) -> KnownSecret:
+    """The field for the PUK that a card has: its security officer's PIN, for which modules name no other length."""
+    return dataclasses.replace(known_pin(token), caption="PUK (unblocking code)")
+
+
 def see_that_pin_can_be_tried(token: Token) -> None:
     """See that there is a PIN, and a try of it.
 

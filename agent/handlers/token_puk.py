@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from agent.handlers.card_in_reader import STEPS
 from agent.handlers.new_puk import STEP
 from agent.handlers.order_steps import ask, secret
-from agent.handlers.pin_questions import known_puk
-from agent.handlers.typed_puk import GIVEN_UP
+from agent.handlers.token_pin_entry import known_puk
+from agent.handlers.typed_puk import GIVEN_UP, Refused
 from agent.ports import WindowFailed
 from agent.returning_token import UNKNOWN
 from protocol.errors import InlayError
@@ -82,13 +82,14 @@ class TokenPuk:
     async def _typed(self) -> bytearray:
         """What the person types until it is right; the caller wipes it."""
         wrong: InlayError | None = None
+        refused = Refused()
         while True:
             token = await self._context.guard(self._card.look())
             self._see_that_it_can_be_tried(token)
             said = (None if wrong is None else f"{wrong.happened} {wrong.why}", _LEFT.get(token.puk))
             warning = " ".join(text for text in said if text) or None
             prompt = dataclasses.replace(
-                self._context.prompt, known=known_puk(), warning=warning, confirm_label="Go on"
+                self._context.prompt, known=known_puk(token), warning=warning, confirm_label="Go on"
             )
             try:
                 answer = await ask(self._context, prompt)
@@ -99,12 +100,14 @@ class TokenPuk:
             try:
                 if answer.known is None:
                     raise WindowFailed(None)
-                await self._context.guard(self._card.prove_puk(answer.known))
-                return bytearray(answer.known)
+                if not refused.has(answer.known):
+                    await self._context.guard(self._card.prove_puk(answer.known))
+                    return bytearray(answer.known)
             except InlayError as error:
-                if error.code != "pkcs11_puk_wrong":
+                if error.code != "pkcs11_puk_wrong" or answer.known is None:
                     raise
                 wrong = error
+                refused.add(answer.known)
             finally:
                 answer.wipe()
 

@@ -1,12 +1,16 @@
 """A PUK of a PIV card that the person types, because the portal hasn't got it, and that gives way to another one.
 
-Each try is typed, and what was wrong is said with the tries that are left. No card is held while the person types. Once
-the card has refused a PUK in this order it is known to have the PUK that it had: who gives up then leaves nothing open.
+Each try is typed, and what was wrong is said with the tries that are left; the same one again is not sent. No card is
+held while the person types. Once the card has refused a PUK in this order it is known to have the PUK that it had: who
+gives up then leaves nothing open.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import hmac
+import os
 from typing import TYPE_CHECKING, Final
 
 from agent.handlers.card_in_reader import STEPS
@@ -40,12 +44,32 @@ async def replace_typed_puk(context: OrderContext, card: ReturningCard, agreed: 
     return await _Typing(context, card, agreed).carry_out()
 
 
+class Refused:
+    """The PUKs that a card has refused in an order; none of them is kept."""
+
+    def __init__(self) -> None:
+        self._salt = os.urandom(16)
+        self._marks: set[bytes] = set()
+
+    def add(self, puk: bytearray) -> None:
+        """Remember one."""
+        self._marks.add(self._mark(puk))
+
+    def has(self, puk: bytearray) -> bool:
+        """Whether this very one was refused."""
+        return self._mark(puk) in self._marks
+
+    def _mark(self, puk: bytearray) -> bytes:
+        return hmac.digest(self._salt, bytes(puk), hashlib.sha256)
+
+
 class _Typing:
     """One order's questions."""
 
     def __init__(self, context: OrderContext, card: ReturningCard, agreed: Proceed) -> None:
         self._context, self._card, self._agreed = context, card, agreed
         self._wrong: InlayError | None = None
+        self._refused = Refused()
         self._said = False
 
     async def carry_out(self) -> bool:
@@ -57,11 +81,13 @@ class _Typing:
                 try:
                     if answer.known is None:
                         raise WindowFailed(None)
-                    return await self._replaced(answer.known, new)
+                    if not self._refused.has(answer.known):
+                        return await self._replaced(answer.known, new)
                 except InlayError as error:
-                    if error.code != "card_puk_wrong":
+                    if error.code != "card_puk_wrong" or answer.known is None:
                         raise
                     self._wrong = error
+                    self._refused.add(answer.known)
                 finally:
                     answer.wipe()
                     await self._card.let_go()

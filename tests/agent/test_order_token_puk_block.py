@@ -107,7 +107,7 @@ async def test_a_typed_one_that_is_wrong_is_asked_again_and_the_last_try_is_anno
 ) -> None:
     right = await change(portal, "typed")
     readers.flags(_PUK_FINAL)
-    agent.windows.answers = [CONSENT, (WRONG, None), right]
+    agent.windows.answers = [CONSENT, (WRONG, None), (WRONG, None), right]
     assert await order(agent, portal) == "finished"
     said = str(window_of(agent).asked[2].warning)
     assert "The PUK is wrong." in said

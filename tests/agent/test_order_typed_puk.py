@@ -175,8 +175,10 @@ async def test_the_right_one_gives_way_and_nobody_keeps_what_was_typed(
     card = personalised(TELLING)
     card.puk = OWN
     readers.put(card)
-    agent.windows.answers = [CONSENT, (WRONG, None), (OWN, None)]
+    agent.windows.answers = [CONSENT, (WRONG, None), (WRONG, None), (OWN, None)]
     assert await order(agent, portal) == "finished"
+    assert changes(readers) == 2  # the same wrong one again costs no try
+    assert "The PUK is wrong." in str(window_of(agent).asked[3].warning)
     assert "You type the PUK" in window_of(agent).asked[0].consequences[0]
     receipt = portal.orders[CODE].receipt
     assert receipt is not None
@@ -184,7 +186,7 @@ async def test_the_right_one_gives_way_and_nobody_keeps_what_was_typed(
     assert (card.puk, card.puk_left) == (NEW_PUK, TELLING.puk_tries)
     assert portal.orders[CODE].changing == 1
     typed = [given.known for given in window_of(agent).given if given.known is not None]
-    assert len(typed) == 2
+    assert len(typed) == 3
     assert not any(any(secret) for secret in typed)
     written = agent.everything_written()
     assert not any(secret in written for secret in (OWN, WRONG, NEW_PUK))

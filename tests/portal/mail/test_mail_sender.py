@@ -282,6 +282,26 @@ async def test_cut_off_in_the_middle_the_next_one_goes_over_a_new_connection(
     assert (await rows(kit), len(server.mails)) == ([], 2)
 
 
+async def test_one_that_is_dropped_while_another_goes_out_is_not_sent(
+    kit: Kit, server: MailServer, sender: MailSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both were due when the run began; what a mail tells is asked of the database once more before it goes."""
+    await put(kit, secret=True, text="283917")
+    await put(kit, secret=True, text="391728")
+    (ada,) = {row.about_id for row in await rows(kit)}
+    sent = sender._sent
+
+    async def sent_and_dropped(mail: Mail) -> None:
+        await sent(mail)
+        async with kit.database.write() as tx:
+            await outbox.drop(tx, kit.portal.context, ada, "test")
+
+    monkeypatch.setattr(sender, "_sent", sent_and_dropped)
+    await sender.run_due()
+    assert (len(server.mails), await rows(kit)) == (1, [])
+    assert sorted(await actions(kit)) == ["mail.added", "mail.added", "mail.dropped", "mail.sent"]
+
+
 # --- as it should go
 
 
