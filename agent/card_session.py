@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from agent.card_thread import CardThread
 from agent.pcsc import piv_authenticate
 from agent.pcsc.connection import CardConnection
 from protocol.errors import InlayError
@@ -40,7 +40,7 @@ class CardSession:
             connect: called in the card's thread.
         """
         self._connect = connect
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="card")
+        self._thread = CardThread()
         self._card: CardConnection | None = None
 
     async def open(self) -> None:
@@ -49,18 +49,18 @@ class CardSession:
         Raises:
             InlayError: ``pcsc_…``.
         """
-        self._card = await self._in_thread(self._connect)
+        self._card = await self._thread.run(self._connect)
 
     async def run(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Do something with the card, in its thread: ``run(piv_pin.verify, pin)``.
 
-        A command that has begun is never given up: when the caller is cancelled it is carried to its end first.
+        When the caller is cancelled a command that has begun is carried to its end first, if it has one (`CardThread`).
 
         Raises:
             InlayError: what the work raises.
         """
         card = self._connected()
-        return await self._in_thread(lambda: work(card, *arguments, **named))
+        return await self._thread.run(lambda: work(card, *arguments, **named))
 
     async def awaiting(self, answer: Awaitable[T]) -> T:
         """Wait for the portal while the card is kept alive.
@@ -109,16 +109,8 @@ class CardSession:
         """Let the card go, reset if anything was proved to it; harmless when it has gone."""
         card, self._card = self._card, None
         if card is not None:
-            await self._in_thread(card.close)
-        self._thread.shutdown(wait=False)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait({future})
-            raise
+            await self._thread.last(card.close)
+        self._thread.end()
 
     def _connected(self) -> CardConnection:
         if self._card is None:

@@ -83,6 +83,7 @@ class Demo:
             card = await check_card(steps, desk, self._site.portal, pin, path, FOLDER / "checks")
         steps.say(f"time of the whole: {steps.seconds:.1f} s")
         if self.keep:
+            steps.say(f"left running; its commands: {_command(desk)} doctor (or cards, readers, --help)")
             print(json.dumps(self._left_running(desk, card)), flush=True)
         else:
             self.end()
@@ -106,8 +107,7 @@ class Demo:
         else:
             say("no display (or no Chromium): open the address where you like, and choose there")
             say("“Type a code instead”; then, in another terminal:")
-            settings = " ".join(f"{name}={desk.agent.env[name]}" for name in ("HOME", "XDG_RUNTIME_DIR"))
-            say(f"  env {settings} {desk.agent.launcher} code")
+            say(f"  {_command(desk)} code")
         say("Enter (or Ctrl-C) ends the demo" + (", and leaves it running" if self.keep else ""))
         try:
             await _enter()
@@ -202,6 +202,13 @@ def _picture_of_failure(screen: VirtualDisplay) -> Callable[[object, object, obj
             screen.run("import", "-window", "root", str(FOLDER / "screen.png"))
 
     return keep
+
+
+def _command(desk: Desk) -> str:
+    """How the demo's ``inlay`` is called from any shell: it has a home of its own, and a key store of its own."""
+    names = ("HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+    settings = " ".join(f"{name}={desk.agent.env[name]}" for name in names if name in desk.agent.env)
+    return f"env {settings} {desk.agent.launcher}"
 
 
 def _own_screen() -> dict[str, str]:

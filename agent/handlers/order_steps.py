@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from agent.card_thread import LEFT_SECONDS
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import Consented, Proceed, Step
 
@@ -74,12 +75,14 @@ async def agree(context: OrderContext, *, total: int) -> Proceed:
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Do something that must not be left half told: who is cancelled meanwhile waits for its end first."""
+    """Do something that must not be left half told: who is cancelled meanwhile waits for its end, if it has one."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait({task})
+        if not (await asyncio.wait({task}, timeout=LEFT_SECONDS))[0]:
+            task.cancel()
+            await asyncio.wait({task})
         if not task.cancelled():
             task.exception()  # whatever it was: being cancelled comes first
         raise

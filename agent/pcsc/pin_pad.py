@@ -30,6 +30,8 @@ _ASK_OLD_AND_CONFIRM: Final = 0x03
 _ENGLISH_US: Final = 0x0409
 _PROLOGUE: Final = bytes(3)
 
+_MOST_DIGITS: Final = 255
+"""What is more is as much: both properties are one byte, and a reader may send more."""
 _MIN_PIN, _MAX_PIN = 6, 7
 """Properties bMinPINSize and bMaxPINSize (2.6.14)."""
 
@@ -82,7 +84,7 @@ def pin_lengths(properties: bytes, shortest: int, longest: int) -> tuple[int, in
     while len(rest) >= 2 and len(rest) >= 2 + rest[1]:
         tag, value = rest[0], rest[2 : 2 + rest[1]]
         rest = rest[2 + rest[1] :]
-        number = int.from_bytes(value, "little")
+        number = min(int.from_bytes(value, "little"), _MOST_DIGITS)
         if tag == _MIN_PIN:
             shortest = max(shortest, number)
         elif tag == _MAX_PIN and number:

@@ -252,13 +252,18 @@ class Incoming:
             order_rows.changed(tx, order)
 
     async def _changing(self, jti: str) -> None:
-        """Note that a card is being changed; one whose order was undone meanwhile is half done from now on, too."""
+        """Note that a card is being changed; one whose order was undone meanwhile is half done from now on, too.
+
+        A device that was away may say so when another one has encoded the card since. It changes nothing before it has
+        heard that its order was undone, so the card is what the other one made it.
+        """
         async with self._context.database.write() as tx:
             order = await order_rows.load(tx, jti)
             if order.changing_at is not None:
                 return
             order.changing_at = self._context.clock()
-            if order.state in (OrderState.UNDOING, OrderState.UNDONE):
+            undone = order.state in (OrderState.UNDOING, OrderState.UNDONE)
+            if undone and not await order_rows.encoded_since(tx, order):
                 await operation_of(order).undo(self._context, tx, order, f"device:{order.device_jkt}")
             order_rows.changed(tx, order)
 

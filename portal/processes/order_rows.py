@@ -108,6 +108,20 @@ async def check_card(tx: AsyncSession, order: Order) -> None:
         raise InlayError("card_worked_on")
 
 
+async def encoded_since(tx: AsyncSession, order: Order) -> bool:
+    """Whether another order has encoded an order's card since, or is just doing it."""
+    let_on = Order.stage.not_in((Stage.BEGUN.value, Stage.CONSENTED.value))
+    running = Order.state.in_((OrderState.RUNNING.value, OrderState.FINISHING.value)) & let_on
+    later = (Order.created_at > order.created_at) | (Order.changed_at > order.changed_at)
+    query = select(Order.jti).where(
+        Order.card_id == order.card_id,
+        Order.jti != order.jti,
+        Order.operation == "encode_card",
+        running | ((Order.state == OrderState.FINISHED.value) & later),
+    )
+    return (await tx.scalars(query.limit(1))).first() is not None
+
+
 async def check_holder(tx: AsyncSession, order: Order) -> None:
     """Check that an order's card wasn't given to somebody else meanwhile.
 

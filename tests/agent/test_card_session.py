@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent import card_session
+from agent import card_session, card_thread
 from agent.card_session import CardSession
 from agent.pcsc import piv_cipher, piv_objects, piv_pin, piv_select
 from agent.pcsc.connection import CardConnection
@@ -141,6 +141,40 @@ async def test_a_cancelled_command_is_carried_to_its_end_first(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert link.card.commands[-1][1] == 0xCB
+
+
+@pytest.mark.parametrize("impatient", [False, True])
+async def test_a_card_that_never_answers_is_left_to_itself(
+    link: SimulatedLink, monkeypatch: pytest.MonkeyPatch, impatient: bool
+) -> None:
+    """It asks for more time without end: who cancels gets away, and what the card was proved is reset behind it."""
+    monkeypatch.setattr(card_thread, "LEFT_SECONDS", 0.1 if not impatient else 60)
+    begun, go_on = threading.Event(), threading.Event()
+    async with CardSession(lambda: CardConnection(link, "Reader")) as session:
+        await session.run(piv_select.select)
+        await session.run(piv_pin.verify, PIN)
+
+        def hold(_number: int) -> None:
+            begun.set()
+            go_on.wait(20)
+
+        link.before = hold
+        task = asyncio.create_task(session.run(piv_objects.read_chuid))
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        if impatient:
+            await asyncio.sleep(0)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (link.resets, go_on.is_set()) == (0, False)
+    workers = [thread for thread in threading.enumerate() if thread.name == "card"]
+    assert all(thread.daemon for thread in workers)
+    link.before = lambda _number: None
+    go_on.set()
+    for thread in workers:
+        await asyncio.to_thread(thread.join, 10)
+    assert link.resets == 1
 
 
 async def test_a_closed_session_does_nothing_more(link: SimulatedLink) -> None:

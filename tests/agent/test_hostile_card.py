@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa, utils
 
+from agent import card_thread
 from agent.card_signature import card_signature, certificate_in
 from agent.pcsc import piv_objects
 from portal.ca.x509 import facts
@@ -121,6 +124,42 @@ async def test_whatever_it_answers_the_cause_is_named_and_the_pin_went_out_once(
     assert undone.error == ended
     assert sum(command[1] == _VERIFY and len(command) > 5 for command in card.commands) <= 1
     assert card.pin_left == card.profile.pin_tries
+
+
+@pytest.mark.parametrize("way", ["the person cancels", "the agent ends"])
+async def test_one_that_never_answers_keeps_neither_person_nor_agent(
+    agent: AgentParts,
+    portal: FakePortal,
+    readers: SimulatedReaders,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    """It asks for more time without end while its key is used."""
+    monkeypatch.setattr(card_thread, "LEFT_SECONDS", 0.2)
+    card = await encoded(agent, portal, readers)
+    reached, free = threading.Event(), threading.Event()
+
+    def lie(command: Apdu, true: bytes) -> bytes:
+        if command.ins == _AUTHENTICATE:
+            reached.set()
+            free.wait(60)
+        return true
+
+    lying(card, monkeypatch, lie)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    ending = asyncio.create_task(order(agent, portal, OTHER_CODE))
+    try:
+        assert await asyncio.to_thread(reached.wait, 20)
+        async with asyncio.timeout(20):
+            if way == "the person cancels":
+                await agent.windows.opened[-1].close_by_person()
+                assert await ending == "user_cancelled"
+            else:
+                await agent.desk.close()
+                assert await ending == "order_interrupted"
+        assert not free.is_set()
+    finally:
+        free.set()
 
 
 async def test_a_packed_certificate_that_grows_is_no_certificate(

@@ -15,11 +15,12 @@ from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.processes.verify_pin import VerifyCardPin
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 from portal.store.tables import Certificate
-from protocol.messages import Finished, Proceed, Receipt, Undo
+from protocol.messages import Changing, Finished, Proceed, Receipt, Undo
 from tests.portal.processes import test_extend_with_encoding as extending
 from tests.portal.processes.test_extend_with_encoding import ada, assigned, encoded, olga, row, step
 from tests.portal.processes.test_unblock_change_pin import actions
 from tests.support.databases import BACKENDS
+from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session
@@ -111,3 +112,25 @@ async def test_of_two_orders_that_wait_one_is_let_on(kit: Kit, olga: Session, ad
     assert isinstance(await one.hear(), Finished)
     await kit.bind(olga, third.id, NUMBER)
     assert isinstance(await last.hear(), Proceed)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+async def test_late_word_of_a_change_doesnt_end_a_card_that_was_encoded_since(
+    kit: Kit, olga: Session, ada: Session, settled: bool
+) -> None:
+    """A device was cut off, its order cancelled, and the card encoded with another one; then the first comes back."""
+    card = await assigned(kit, olga, ada)
+    view, late, _ = await extending.begun(kit, olga, card)
+    await kit.services.cancel(olga, view.id)
+    kit.clock.now += 10
+    await encoded(kit, olga, card)
+    if settled:
+        kit.clock.now += 3700
+        await kit.portal.reconciler.run_due()
+    before = await extending.revoked(kit)
+    await late.say(Changing())
+    await extending.carried_out(kit, late)
+    assert await state_of_card(kit, card) == "Assigned"
+    assert await extending.revoked(kit) == before
+    async with kit.database.read() as tx:
+        assert "Valid" in list(await tx.scalars(select(Certificate.state)))
