@@ -84,7 +84,8 @@ async def agree(person: Person, title: str = TITLE) -> None:
     window = await person.go_on(title)
 
     def asked() -> bool:
-        return bool(person.display.windows(NUMBER_TITLE)) or cursor_in_field(person.display, window)
+        _, shown = person.display.active_window()
+        return bool(re.search(NUMBER_TITLE, shown)) or cursor_in_field(person.display, window)
 
     await person.until(asked, "what the window asks for")
 

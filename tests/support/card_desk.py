@@ -136,9 +136,10 @@ class CardDesk:
         display, typed = self.person.display, False
 
         def next_page() -> str:
-            if display.windows(NUMBER_TITLE) and not typed:
+            _, shown = display.active_window()
+            if re.search(NUMBER_TITLE, shown) and not typed:
                 return NUMBER_TITLE
-            return done if display.windows(done) or cursor_in_field(display, window) else ""
+            return done if re.search(done, shown) or cursor_in_field(display, window) else ""
 
         while await self._until(next_page) == NUMBER_TITLE:
             await self.person.type_number(await self.person.number())

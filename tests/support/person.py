@@ -244,11 +244,8 @@ class Person:
         return window not in await asyncio.to_thread(self.display.windows, ANY_WINDOW)
 
     async def _in_front(self, title: str) -> str | None:
-        found = await asyncio.to_thread(self.display.windows, title)
-        if not found:
-            return None
-        active = await asyncio.to_thread(self.display.run, "xdotool", "getactivewindow")
-        return active.stdout.strip() if active.stdout.strip() in found else None
+        window, name = await asyncio.to_thread(self.display.active_window)
+        return window if window and re.search(title, name) else None
 
     async def _browser_active(self) -> bool:
         return await self._in_front(BROWSER_TITLE) is not None
