@@ -9,6 +9,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,15 +125,25 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture
-def use_case(site: Site, screen: VirtualDisplay, pcscd: PrivatePcscd) -> Iterator[UseCase]:
+def roles() -> tuple[str, ...]:
+    """The person's roles; empty for the portal's default."""
+    return ()
+
+
+@pytest.fixture
+def use_case(
+    site: Site, screen: VirtualDisplay, pcscd: PrivatePcscd, roles: tuple[str, ...]
+) -> Iterator[UseCase]:
     """A person whom the portal knows, at a machine that trusts it."""
     assert pcscd.readers
     folder = Path(tempfile.mkdtemp(prefix="desk-"))  # pytest's own folders are too deep for a socket's name
     desk = Desk(folder, screen.env)
-    user = Account(f"user-{secrets.token_hex(3)}@example.org", "Test user", password())
+    user = Account(f"user-{secrets.token_hex(3)}@example.org", "Test user", password(), roles)
     try:
-        desk.start()
-        site.portal.add(user)
+        with ThreadPoolExecutor(1) as aside:  # most of both is waiting for one process to start
+            known = aside.submit(site.portal.add, user)
+            desk.start()
+            known.result()
         desk.trust(site)
         port = int(site.portal.portal_id.partition(":")[2])
         pin = f"{secrets.randbelow(10**6):06d}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.card_checks import CardChecks, CheckFailed
-from tests.support.person import DETAILS_TITLE, cursor_in_field
+from tests.support.person import DETAILS_TITLE
 from tests.support.processes import wait_until
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ async def begin(person: Person, process: str) -> None:
 
 async def types(person: Person, title: str, *lines: str) -> None:
     """Fill in the fields of Inlay's window, one after the other."""
-    await person.window(title)
-    await person.until(lambda: cursor_in_field(person.display), "the cursor in a field of the window")
+    await person.field(title)
     for line in lines:
         await person.type(line, "Return")
 

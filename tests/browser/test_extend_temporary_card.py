@@ -32,12 +32,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 
 @pytest.fixture
+def roles() -> tuple[str, ...]:
+    return ("operator",)
+
+
+@pytest.fixture
 def holder(use_case: UseCase) -> Iterator[Account]:
     """Who has the card; the person at the desk is an operator, and temporary cards are encoded."""
     portal = use_case.site.portal
-    name = f"olga-{secrets.token_hex(3)}@example.org"
-    use_case.user = Account(name, "Olga Operator", password(), ("operator",))
-    portal.add(use_case.user)
     has_it = Account(f"ada-{secrets.token_hex(3)}@example.org", "Ada Example", password())
     portal.add(has_it)
     portal.command("options", SCRIPT, "--set=TempCardsEncode=true", "--set=TempCardsKeyAlgorithm=P-256")
@@ -78,17 +80,12 @@ async def assigned(person: Person, label: str, holder: Account) -> None:
 
 
 async def agree(person: Person, title: str = TITLE) -> None:
-    """Press the window's button, which can be pressed a moment after it came; then something is asked for."""
-    window = await person.window(title)
-    shape = await asyncio.to_thread(person.display.xdotool, "getwindowgeometry", "--shell", window)
-    sizes = dict(line.split("=") for line in shape.split())
-    place = str(int(sizes["WIDTH"]) - 60), str(int(sizes["HEIGHT"]) - 30)
+    """Press the window's button as soon as it can be pressed; then something is asked for."""
+    window = await person.go_on(title)
 
     def asked() -> bool:
-        if cursor_in_field(person.display) or person.display.windows(NUMBER_TITLE):
-            return True
-        person.display.xdotool("mousemove", "--window", window, *place, "click", "1")
-        return False
+        _, shown = person.display.active_window()
+        return bool(re.search(NUMBER_TITLE, shown)) or cursor_in_field(person.display, window)
 
     await person.until(asked, "what the window asks for")
 

@@ -37,10 +37,6 @@ WARNING: Final = bytes.fromhex("b3261e")
 SCRIPT: Final = "--script=CardsScriptOptions"
 WANTED: Final = {"KeyAlgorithm": "P-256", "PUKDelivery": "print"}
 FIRST: Final = {"KeyAlgorithm": "RSA-2048", "PUKDelivery": "nopuk"}
-GOES_ON: Final = ("0560b6", "57c8ff")
-"""Of the button that goes on, when it can be pressed: light, dark."""
-_INSIDE: Final = 30
-"""Pixels from the lower right corner of Inlay's window to the inside of the button that goes on."""
 
 
 @dataclass(frozen=True)
@@ -131,33 +127,19 @@ class CardDesk:
         await self.person.page.wait_for_selector("#order[data-found]")
         await self.person.open_inlay(question=False)
 
-    async def press(self, title: str) -> None:
-        """Press the button of Inlay's window that goes on, as soon as it can be pressed."""
-        window, display = await self.person.window(title), self.person.display
-        place = (0, 0)
-
-        def ready() -> bool:
-            nonlocal place
-            picture = take_picture(display, window)
-            place = picture.width - _INSIDE, picture.height - _INSIDE
-            return picture.at(*place).hex() in GOES_ON
-
-        await self.person.until(ready, "the button that goes on")
-        click = ("mousemove", "--window", window, *map(str, place), "click", "1")
-        await asyncio.to_thread(display.xdotool, *click)
-
     async def agree(self, title: str, done: str) -> None:
         """Agree in Inlay's window, and type its number into the page where it shows one.
 
         It ends as soon as a field of the window has the cursor, or its last page is there.
         """
-        await self.press(title)
+        window = await self.person.go_on(title)
         display, typed = self.person.display, False
 
         def next_page() -> str:
-            if display.windows(NUMBER_TITLE) and not typed:
+            _, shown = display.active_window()
+            if re.search(NUMBER_TITLE, shown) and not typed:
                 return NUMBER_TITLE
-            return done if display.windows(done) or cursor_in_field(display) else ""
+            return done if re.search(done, shown) or cursor_in_field(display, window) else ""
 
         while await self._until(next_page) == NUMBER_TITLE:
             await self.person.type_number(await self.person.number())

@@ -31,6 +31,10 @@ BROWSER_TITLE = r" - Chromium$"
 
 ACCENTS = ("005fb8", "57c8ff")  # of the theme: light, dark
 FIELD_PIXELS = 200
+GOES_ON = ("0560b6", "57c8ff")
+"""Of the button that goes on, once it can be pressed: light, dark."""
+BUTTON_INSIDE = 30
+"""Pixels from the window's lower right corner to the inside of that button."""
 
 PAGE_MS = 15_000
 SEARCHES = 10  # times that a page is shown until it finds the agent
@@ -50,12 +54,13 @@ _PLACE = """element => {
 }"""
 
 
-def cursor_in_field(display: VirtualDisplay) -> bool:
+def cursor_in_field(display: VirtualDisplay, window: str = "root") -> bool:
     """Whether a field of Inlay's window has the cursor, by the coloured line below it.
 
-    A window is in front some milliseconds before that: what is typed then goes nowhere.
+    A window is in front some milliseconds before that: what is typed then goes nowhere. Looking at the one window
+    takes a fraction of what looking at the whole screen takes.
     """
-    pixels = take_picture(display).pixels
+    pixels = take_picture(display, window).pixels
     return any(bytes.fromhex(colour) * FIELD_PIXELS in pixels for colour in ACCENTS)
 
 
@@ -176,10 +181,28 @@ class Person:
         assert found is not None
         return found
 
+    async def field(self, title: str) -> None:
+        """Wait until a field of the window with that title has the cursor."""
+        window = await self.window(title)
+        await self.until(lambda: cursor_in_field(self.display, window), "the cursor in a field of the window")
+
+    async def go_on(self, title: str) -> str:
+        """Press the window's button that goes on, as soon as it can be pressed; the window's id."""
+        window, place = await self.window(title), (0, 0)
+
+        def ready() -> bool:
+            nonlocal place
+            picture = take_picture(self.display, window)
+            place = picture.width - BUTTON_INSIDE, picture.height - BUTTON_INSIDE
+            return picture.at(*place).hex() in GOES_ON
+
+        await self.until(ready, "the button that goes on")
+        await self._act("mousemove", "--window", window, *map(str, place), "click", "1")
+        return window
+
     async def enter_pin(self, pin: str, again: str | None = None) -> None:
         """Type the new PIN twice into the consent window, and agree by Enter."""
-        await self.window(CONSENT_TITLE)
-        await self.until(lambda: cursor_in_field(self.display), "the cursor in a field of the window")
+        await self.field(CONSENT_TITLE)
         await self.type(pin, "Tab")
         await self.type(pin if again is None else again, "Return")
 
@@ -196,8 +219,7 @@ class Person:
 
     async def enter_code(self, code: str) -> None:
         """Type a code into the window that asks for one."""
-        await self.window(CODE_TITLE)
-        await self.until(lambda: cursor_in_field(self.display), "the cursor in a field of the window")
+        await self.field(CODE_TITLE)
         await self.type(code, "Return")
 
     async def close_window(self, title: str) -> None:
@@ -222,11 +244,8 @@ class Person:
         return window not in await asyncio.to_thread(self.display.windows, ANY_WINDOW)
 
     async def _in_front(self, title: str) -> str | None:
-        found = await asyncio.to_thread(self.display.windows, title)
-        if not found:
-            return None
-        active = await asyncio.to_thread(self.display.run, "xdotool", "getactivewindow")
-        return active.stdout.strip() if active.stdout.strip() in found else None
+        window, name = await asyncio.to_thread(self.display.active_window)
+        return window if window and re.search(title, name) else None
 
     async def _browser_active(self) -> bool:
         return await self._in_front(BROWSER_TITLE) is not None
