@@ -55,11 +55,11 @@ class BlockCardInReader(CardProcess):
         card = temporary_cards.card_of(parties)
         if await tx.get(ManagedCard, card.id) is None:
             raise InlayError("card_not_encoded")
-        card_orders.named(card, BlockCard)
         if card.driver == "pkcs11":
             other = await card_serials.taken_by(tx, card.serial, but=card.id)
             if other is not None:
                 raise InlayError("card_serial_elsewhere", label=other)
+        card_orders.named(card, BlockCard)
 
     def wanted(self, turn: Turn, card: Card) -> BlockCard:
         """The order."""
