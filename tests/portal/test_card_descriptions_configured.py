@@ -83,8 +83,9 @@ def test_a_name_that_is_taken_or_is_none(tmp_path: Path, name: str) -> None:
     "left_out", [{"extend"}, {"encode"}, {"issue", "encode", "extend"}, {"issue", "extend"}]
 )
 def test_half_of_what_a_kind_of_card_needs_is_not_enough(tmp_path: Path, left_out: set[str]) -> None:
+    missing: dict[str, Any] = dict.fromkeys(left_out)
     with pytest.raises(ConfigError, match="issue is needed, or encode and extend"):
-        read(tmp_path, **dict.fromkeys(left_out))
+        read(tmp_path, **missing)
 
 
 @pytest.mark.parametrize(
