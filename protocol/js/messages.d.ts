@@ -7,7 +7,7 @@
  */
 export interface ReadCard {
   operation: "read_card";
-  driver: "piv";
+  driver: "piv" | "pkcs11";
 }
 
 /**
@@ -684,6 +684,7 @@ export interface CardReading {
   puk_tries?: number | null;
   certificates?: CertificateOnCard[];
   omitted?: number;
+  token?: string | null;
 }
 
 /**

@@ -17,6 +17,7 @@ from portal.processes.change_puk import ChangeCardPuk
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.issue_card import IssueCard
 from portal.processes.lock_card import LockCard
+from portal.processes.read_card import ReadCardInReader
 from portal.processes.request_card import RequestCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.unblock_change_pin import UnblockChangePin
@@ -26,10 +27,12 @@ from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import (
     BlockCard,
+    CardReading,
     CardStep,
     ChangePuk,
     Changing,
     Finished,
+    Proceed,
     Receipt,
     Requests,
     Undo,
@@ -46,9 +49,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from portal.views import Session
+    from portal.views import ProcessView, Session
+    from protocol.messages import Message
     from tests.support.issued_cards import Begun, Staff
     from tests.support.portal_kit import Kit
+    from tests.support.software_agent import SoftwareAgent
 
 SERIAL = "A1b2 C3"
 
@@ -219,7 +224,7 @@ async def test_options_that_a_description_can_not_keep_are_named(tmp_path: Path,
         kinds = ["authentication", "encryption"]
         await issued_cards.options(kit, people.root, CardsCertificates=kinds)
         card = await approved(kit, people, ada)
-        with pytest.raises(InlayError, match="the options don.t fit together") as refused:
+        with pytest.raises(InlayError, match="Its card description Vendor token") as refused:
             await step(kit, people.olga, IssueCard.name, card, {"Serial": [SERIAL]})
     assert "KeySource=import does not go with PKCS11Library for 9C" in refused.value.why
 
@@ -367,3 +372,62 @@ async def test_another_card_of_the_same_portal_stays_a_piv_card(
     await issued_cards.complete(await begun(kit, people.olga, card))
     row = await card_row(kit, card)
     assert (row.state, row.driver, row.described_by) == ("Issued", "piv", None)
+
+
+# --- what is read
+
+
+async def reading(
+    kit: Kit, olga: Session, kind: str, told: CardReading
+) -> tuple[ProcessView, SoftwareAgent, Message]:
+    """*Read card* by an operator; the process, the device, and what that has heard to its receipt."""
+    view = await kit.services.start_process(olga, ReadCardInReader.name)
+    view = await kit.services.next(olga, view.id, view.version, {CHOICE: [kind]})
+    code = await kit.services.new_code(olga, view.id)
+    agent = await kit.agent()
+    await agent.claim(code.code)
+    await agent.consent(number="417")
+    await kit.bind(olga, view.id, "417")
+    assert isinstance(await agent.hear(), Proceed)
+    await agent.say(Receipt(guid=told.guid or "0" * 32, reading=told))
+    return view, agent, await agent.hear()
+
+
+@pytest.mark.parametrize(
+    ("kind", "guid"), [(BUILT_IN, token_guid(SERIAL)), (NAME, token_guid("another")), (NAME, None)]
+)
+async def test_a_reading_that_can_not_be_is_not_taken(
+    kit: Kit, people: Staff, kind: str, guid: str | None
+) -> None:
+    told = CardReading(kind="Works card", guid=guid, token=SERIAL)
+    _, _, heard = await reading(kit, people.olga, kind, told)
+    assert isinstance(heard, Undo)
+    assert heard.error.error == "params_invalid"
+
+
+@pytest.mark.parametrize(("serial", "known"), [(SERIAL, "Badge (card)"), ("0017", "no card of this portal")])
+async def test_a_token_is_known_by_its_serial_number_alone(
+    kit: Kit, people: Staff, ada: Session, serial: str, known: str
+) -> None:
+    card = await approved(kit, people, ada, BUILT_IN)
+    await issued_cards.complete(await begun(kit, people.olga, card, serial="17"))
+    await issued(kit, people, await kit.person("ben@example.org"))
+    told = CardReading(kind="Works card", guid=token_guid(serial), token=serial, pin_tries=1)
+    view, _, heard = await reading(kit, people.olga, NAME, told)
+    assert isinstance(heard, Finished)
+    facts = (await kit.services.process(people.olga, view.id)).facts
+    assert facts["Known here as"] == known
+    assert (facts["Serial number"], facts["PIN"]) == (serial, "tries left: 1")
+
+
+async def test_staff_find_a_token_by_its_serial_number_and_see_what_it_is(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    card, _ = await issued(kit, people, ada)
+    facts = await kit.portal.operator.object(people.olga, "card", card)
+    shown = {fact.label: fact.text for fact in facts.facts}
+    assert (shown["Serial"], shown["Kind of card"], shown["GUID"]) == (SERIAL, NAME, token_guid(SERIAL))
+    found = await kit.portal.operator.search(people.olga, "card", {"text": SERIAL})
+    assert [hit.object.id for hit in found.hits] == [card]
+    found = await kit.portal.operator.search(people.olga, "card", {"text": SERIAL.lower()})
+    assert list(found.hits) == []
