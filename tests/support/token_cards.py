@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from agent import keys_system
 from portal import option_store
-from portal.config import CardDescriptionFiles
+from portal.config_cards import CardDescriptionFiles
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role
 from portal.processes import card_letters
