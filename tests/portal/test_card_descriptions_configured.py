@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from portal import config as configuration
 from portal.config import ConfigError
+from portal.encoding import command
 from portal.processes import card_descriptions
 from portal.processes.card_descriptions import CardDescription
 
@@ -171,3 +173,14 @@ def test_staff_are_asked_only_where_there_is_a_choice() -> None:
     assert card_descriptions.option([]) == ()
     (option,) = card_descriptions.option(["Vendor token"])
     assert (option.choices, option.default) == (("PIV card", "Vendor token"), "PIV card")
+
+
+def test_the_command_checks_what_is_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read(tmp_path)
+    config = configuration.load(tmp_path / "config.json")
+    asked = argparse.Namespace(files=[], usage=None)
+    assert command.run(config, asked) == 0
+    assert capsys.readouterr().out == "card_descriptions: no problem found; kinds of cards: 1\n"
+    changed(tmp_path, "extend", "PKCS11Library=vendor\n", "")
+    with pytest.raises(ConfigError, match="needs PKCS11Library"):
+        command.run(config, asked)

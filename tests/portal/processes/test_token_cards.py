@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from portal.errors import FieldErrors
 from portal.model.states import Role
-from portal.processes import card_serials
+from portal.processes import card_serials, tasks
 from portal.processes.block_card import BlockCardInReader
 from portal.processes.card_descriptions import BUILT_IN, CHOICE
 from portal.processes.change_puk import ChangeCardPuk
@@ -22,7 +22,7 @@ from portal.processes.request_card import RequestCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.processes.verify_pin import VerifyCardPin
-from portal.store.tables import Order
+from portal.store.tables import Card, Order
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import (
@@ -353,6 +353,20 @@ async def test_an_order_to_issue_names_the_token_and_brings_its_puk(
     assert proceed.puk is not None
     assert bytes(work.agent.ephemeral.decrypt(proceed.puk)) == SO_PIN
     assert (proceed.management_keys, proceed.new_puk) == ([], None)
+
+
+async def test_a_token_that_comes_back_as_another_card_keeps_the_puk_that_it_was_given(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    first, _ = await issued(kit, people, ada)
+    async with kit.database.write() as tx:
+        row = await tx.get_one(Card, first)
+        row.sealed_puk = kit.portal.keys.seal(b"13572468", tasks.puk_label(first))
+    await step(kit, people.olga, LockCard.name, first, {"Reason": ["was lost"]})
+    second = await approved(kit, people, ada)
+    work = await begun(kit, people.olga, second, serial=SERIAL)
+    assert work.proceed.puk is not None
+    assert bytes(work.agent.ephemeral.decrypt(work.proceed.puk)) == b"13572468"
 
 
 async def test_a_card_is_issued_and_activated_by_its_own_signature(
