@@ -8,6 +8,7 @@ the order. What another program has put on the token has other ids, and is never
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from agent.pcsc.pkcs11 import Driver, Use
 
 _ID_BYTES: Final = 8
+_SLOT: Final = re.compile(r"9[ACDE]|8[2-9A-F]|9[0-5]")
 _PIV_BY_OPENSC: Final = {"9A": b"\x01", "9C": b"\x02", "9D": b"\x03", "9E": b"\x04"}
 """Ids that OpenSC's module shows for the keys of a PIV card: such a token has no others."""
 
@@ -33,6 +35,15 @@ def new_id(slot: str, jti: str) -> bytes:
 def is_for(key: bytes, slot: str) -> bool:
     """Whether an id is one of ours, of any order, for a key reference."""
     return len(key) == _ID_BYTES and key[:1] == bytes.fromhex(slot)
+
+
+def slot_of(key: bytes) -> str | None:
+    """The key reference that an id stands for, by whatever order it was made; None for what others have put there."""
+    for slot, shown in _PIV_BY_OPENSC.items():
+        if key == shown:
+            return slot
+    slot = key[:1].hex().upper()
+    return slot if len(key) == _ID_BYTES and _SLOT.fullmatch(slot) else None
 
 
 def use_of(slot: str, algorithm: str) -> Use:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import ssl
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -16,8 +14,9 @@ from cryptography import x509
 
 from portal.ca import attestation
 from portal.ca.attestation import Roots
-from portal.encoding.binding import Encoding
-from portal.encoding.problems import EncodingError
+from portal.config_cards import CardDescriptionFiles, CardName, below, described
+from portal.config_values import ConfigError as ConfigError
+from portal.config_values import Text, secret_in
 from portal.mail.addresses import usable
 from portal.mail.smtp import MailServer
 from portal.model import certificate_model, relations
@@ -25,34 +24,13 @@ from portal.model.certificate_model import CertificateModel, GraphSettings, Stat
 from portal.model.object_model import ObjectModel
 from portal.model.relations import RelationType, RelationTypes
 from portal.model.states import CertificateState
-from portal.processes import card_descriptions
-from portal.processes.card_descriptions import BUILT_IN, CardDescription
+from portal.processes.card_descriptions import CardDescription
 from portal.processes.context import FactorySecrets
 from protocol.link import is_portal_id
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 _KEY_BYTES: Final = (16, 24, 32)
 _PUK_BYTES: Final = 8
-_MOST: Final = 256
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-CardName = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
-
-
-class ConfigError(Exception):
-    """The configuration can't be used.
-
-    Attributes:
-        where: the file, and the place in it.
-        problem: what is wrong there.
-    """
-
-    def __init__(self, where: str, problem: str) -> None:
-        super().__init__(where, problem)
-        self.where = where
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.problem}"
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,24 +73,6 @@ class FactoryCards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     management_key_file: Text | None = None
     puk_file: Text | None = None
-
-
-class CardDescriptionFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A kind of card that is made through PKCS#11: encoding descriptions (``*.dsc``), and what the card comes with.
-
-    Attributes:
-        puk_file: holds the PUK (SO PIN), 4 to 64 characters; nobody but its owner may read it.
-        issue: description by which *Issue card* makes it.
-        encode: description by which a temporary card is encoded for a new holder; needs ``extend``.
-        extend: description by which it is extended.
-        fields: field to process variable, ``${name}``, for fields that the shipped descriptions don't have.
-    """
-
-    puk_file: Text
-    issue: Text | None = None
-    encode: Text | None = None
-    extend: Text | None = None
-    fields: dict[Text, Text] = {}
 
 
 class Mail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -232,7 +192,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             ConfigError: a file can't be read, or a description has a fault; names file, line and cause.
         """
-        return {name: _described(name, files) for name, files in self.card_descriptions.items()}
+        return {name: described(name, files) for name, files in self.card_descriptions.items()}
 
     def model(self) -> ObjectModel:
         """What is configured of objects' lives.
@@ -278,7 +238,7 @@ def _check_address(path: Path, text: str) -> None:
 
 def _factory_key(path: Path) -> bytes:
     try:
-        key = bytes.fromhex(_secret_in(path).decode("ascii"))
+        key = bytes.fromhex(secret_in(path).decode("ascii"))
     except ValueError:
         key = b""
     if len(key) not in _KEY_BYTES:
@@ -287,41 +247,10 @@ def _factory_key(path: Path) -> bytes:
 
 
 def _factory_puk(path: Path) -> bytes:
-    puk = _secret_in(path)
+    puk = secret_in(path)
     if len(puk) != _PUK_BYTES:
         raise ConfigError(f"{path}", f"{_PUK_BYTES} characters are needed")
     return puk
-
-
-def _described(name: str, files: CardDescriptionFiles) -> CardDescription:
-    where = f"card_descriptions: {name}"
-    if name == BUILT_IN or not name.isprintable():
-        raise ConfigError(where, f"a name on one line is needed, and {BUILT_IN} is that of the built-in one")
-    if (files.encode is None) != (files.extend is None) or (files.issue is None and files.encode is None):
-        raise ConfigError(where, "issue is needed, or encode and extend, or all three")
-    puk = _secret_in(Path(files.puk_file))
-    if not 4 <= len(puk) <= 64:
-        raise ConfigError(files.puk_file, "4 to 64 characters are needed")
-    return CardDescription(
-        name,
-        puk,
-        issue=_encoding(files.issue, card_descriptions.issuing, files.fields),
-        encode=_encoding(files.encode, card_descriptions.encoding, files.fields),
-        extend=_encoding(files.extend, card_descriptions.extending, files.fields),
-    )
-
-
-def _encoding(
-    file: str | None, read: Callable[[Path, Mapping[str, str]], Encoding], fields: Mapping[str, str]
-) -> Encoding | None:
-    if file is None:
-        return None
-    try:
-        return read(Path(file), fields)
-    except OSError as error:
-        raise ConfigError(file, error.strerror or "can't be read") from None
-    except EncodingError as error:
-        raise ConfigError(file, str(error)) from None
 
 
 def _makers(path: Path) -> Roots:
@@ -351,7 +280,7 @@ def _mail_server(mail: Mail, name: str) -> MailServer:
     password = None
     if mail.password_file is not None:
         try:
-            password = _secret_in(Path(mail.password_file)).decode()
+            password = secret_in(Path(mail.password_file)).decode()
         except UnicodeDecodeError:
             password = ""
         if not password:
@@ -363,16 +292,6 @@ def _mail_server(mail: Mail, name: str) -> MailServer:
     return MailServer(
         mail.host, mail.port, mail.security, mail.sender, name, tls, mail.user, password, mail.seconds
     )
-
-
-def _secret_in(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_mode & 0o077:
-                raise ConfigError(f"{path}", "nobody but its owner may have access to it (chmod 600)")
-            return stream.read(_MOST).strip()
-    except OSError as error:
-        raise ConfigError(f"{path}", error.strerror or "can't be read") from None
 
 
 def _absolute(config: Config, folder: Path) -> Config:
@@ -392,16 +311,7 @@ def _absolute(config: Config, folder: Path) -> Config:
         factory_cards=FactoryCards(
             _below(folder, factory.management_key_file), _below(folder, factory.puk_file)
         ),
-        card_descriptions={
-            name: msgspec.structs.replace(
-                files,
-                puk_file=str(folder / files.puk_file),
-                issue=_below(folder, files.issue),
-                encode=_below(folder, files.encode),
-                extend=_below(folder, files.extend),
-            )
-            for name, files in config.card_descriptions.items()
-        },
+        card_descriptions={name: below(folder, files) for name, files in config.card_descriptions.items()},
         attestation_roots=_below(folder, config.attestation_roots),
         mail=None
         if config.mail is None

@@ -269,7 +269,7 @@ class ReadCard(Message, frozen=True, tag="read_card", tag_field="operation"):
     Nothing is changed, no PIN is asked for and no try spent; the receipt tells what was read.
     """
 
-    driver: Literal["piv"]
+    driver: Literal["piv", "pkcs11"]
     """how the card is talked to"""
 
     @property

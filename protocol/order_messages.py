@@ -257,7 +257,9 @@ class CardReading(Message, frozen=True):
         default_factory=list
     )
     omitted: Annotated[int, Meta(ge=0, le=24)] = 0
-    """certificates that can't be read, or for which there was no room in the message"""
+    """certificates that can't be read, stand under no key reference, or for which there was no room in the message"""
+    token: TokenSerial | None = None
+    """serial number of a card by the driver ``pkcs11``"""
 
 
 class Receipt(Message, frozen=True):

@@ -6,10 +6,12 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from agent.handlers.order_steps import account_line, agree, ask
+from agent.handlers.read_token import read_token
 from agent.pcsc import piv_objects, piv_pin, piv_select
 from agent.pcsc.piv_names import CERTIFICATES, PUK, SLOTS, slot_name
 from agent.ports import InteractionError, OrderPrompt
 from agent.returning_card import GONE
+from agent.returning_token import AWAY
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardReading, CertificateOnCard, ReadCard, Receipt, Step
 
@@ -55,7 +57,7 @@ class _AnyCard(NamedTuple):
 
     def is_met_by(self, shown: Evidence, kind: CardKind) -> bool:
         """Whether a card is one."""
-        return kind.driver == self.driver and shown.capabilities is not None
+        return kind.driver == self.driver and (kind.driver == "pkcs11" or shown.capabilities is not None)
 
     def is_named_by(self, shown: Evidence) -> bool:
         """Any will do: with several the person says which."""
@@ -120,11 +122,13 @@ class ReadCardHandler:
             try:
                 return await self._reading(found)
             except InlayError as error:
-                if error.code not in GONE or attempt == _IN_A_ROW - 1:
+                if error.code not in GONE | AWAY or attempt == _IN_A_ROW - 1:
                     raise
         raise AssertionError
 
     async def _reading(self, found: FoundCard) -> CardReading:
+        if found.kind is not None and found.kind.driver == "pkcs11":
+            return await read_token(found.kind)
         seen = found.shown
         able = None if seen is None else seen.capabilities
         if seen is None or able is None or found.kind is None:

@@ -19,6 +19,7 @@ from portal.encoding.rules import Usage
 from portal.model.options import Option
 from portal.processes import encodings
 from protocol.errors import InlayError
+from protocol.messages import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -166,7 +167,9 @@ def _only_known(description: Description, fields: Mapping[str, str], shipped: En
 
 
 def _variables(shipped: Encoding) -> dict[str, str]:
-    return {**shipped.variables, "LABEL": "label"}
+    """Field to variable: those of the shipped description, and what every encoding of a card in a reader has."""
+    sources = {f"{purpose.value.upper()}_SOURCE": f"{purpose.value}_source" for purpose in Purpose}
+    return {**shipped.variables, **sources, "LABEL": "label"}
 
 
 def _drawn(description: Description) -> list[Problem]:

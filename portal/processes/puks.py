@@ -84,7 +84,7 @@ async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | No
     held = process.variables.get(reference)
     card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
     if card is not None and card.sealed_puk is None and card.kind in tasks.PHYSICAL:
-        return jose.encrypt(_makers(context, card), _recipient(order))
+        return await _delivered(context, tx, order, card)
     holder = process.subject_id or order.user_id  # an operator issues a card for somebody else
     if card is None or card.sealed_puk is None or card.owner_id != holder:
         raise InlayError("puk_not_in_escrow")
@@ -94,13 +94,13 @@ async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | No
 async def _delivered(context: Context, tx: AsyncSession, order: Order, card: Card) -> str:
     """A card's own PUK, or its maker's as long as it has none; that it was given out is in the card's history."""
     if card.sealed_puk is None:
-        token = jose.encrypt(_makers(context, card), _recipient(order))
+        puk = await _before_its_own(context, tx, card)
     else:
         puk = context.keys.unseal(card.sealed_puk, tasks.puk_label(card.id))
-        try:
-            token = jose.encrypt(puk, _recipient(order))
-        finally:
-            puk[:] = bytes(len(puk))
+    try:
+        token = jose.encrypt(puk, _recipient(order))
+    finally:
+        puk[:] = bytes(len(puk))
     await audit.record(
         tx,
         at=context.clock(),
@@ -113,13 +113,28 @@ async def _delivered(context: Context, tx: AsyncSession, order: Order, card: Car
     return token
 
 
-def _makers(context: Context, card: Card) -> bytes:
-    """What a card has come with.
+async def _before_its_own(context: Context, tx: AsyncSession, card: Card) -> bytearray:
+    """The PUK of a card that this portal has given none of its own; the caller wipes it.
+
+    A token is used again: where an earlier card object, by now at its end, was given one, the token still has that.
 
     Raises:
         InlayError: ``card_description_missing``.
     """
-    return context.factory.puk if card.described_by is None else card_descriptions.of(context, card).puk
+    if card.described_by is None:
+        return bytearray(context.factory.puk)
+    query = select(Card).where(
+        Card.driver == card.driver,
+        Card.serial == card.serial,
+        Card.described_by == card.described_by,
+        Card.sealed_puk.is_not(None),
+    )
+    earlier = (
+        await tx.scalars(query.order_by(Card.created_at.desc(), Card.changed_at.desc()).limit(1))
+    ).first()
+    if earlier is not None and earlier.sealed_puk is not None:
+        return context.keys.unseal(earlier.sealed_puk, tasks.puk_label(earlier.id))
+    return bytearray(card_descriptions.of(context, card).puk)
 
 
 def _recipient(order: Order) -> PublicJwk:

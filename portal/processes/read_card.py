@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from portal.errors import WrongState
+from portal.model.options import Form
 from portal.model.states import OrderState, ProcessState, Role
+from portal.processes import card_descriptions
+from portal.processes.card_descriptions import BUILT_IN, CHOICE
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.operations.read_card import KNOWN, READING
@@ -34,12 +37,6 @@ class ReadCardInReader(Definition):
         "Shows what the card in a reader is, and whose. Nothing is changed, and no PIN is asked for."
     )
     role = Role.OPERATOR
-    steps = (
-        Step("information", "Information"),
-        Step(OPEN, "Open Inlay"),
-        Step(DETAILS, "Details", settled=True),
-        Step("done", "Done", settled=True),
-    )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Consent", "Inlay's window says what will be told of the card."),
         OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
@@ -49,6 +46,12 @@ class ReadCardInReader(Definition):
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self.steps = (
+            Step("information", "Information", Form(card_descriptions.option(context.descriptions))),
+            Step(OPEN, "Open Inlay"),
+            Step(DETAILS, "Details", settled=True),
+            Step("done", "Done", settled=True),
+        )
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The account as the consent window shows it."""
@@ -59,7 +62,9 @@ class ReadCardInReader(Definition):
         match turn.process.step:
             case "information":
                 now = self._context.clock()
-                open_order(turn, ReadCard(driver="piv"), resume_within=_RESUME_WITHIN, now=now)
+                picked = turn.values.get(CHOICE, BUILT_IN)
+                wanted = ReadCard(driver="piv" if picked == BUILT_IN else "pkcs11")
+                open_order(turn, wanted, resume_within=_RESUME_WITHIN, now=now)
             case "details":
                 finish(turn, "done")
             case _:

@@ -10,7 +10,7 @@ from sqlalchemy import and_, or_, select
 
 from portal import card_views
 from portal.errors import NotFound
-from portal.processes import certificates, tasks
+from portal.processes import card_orders, certificates, tasks
 from portal.processes.ca_changes import PENDING, Change
 from portal.staff import timeline
 from portal.staff.times import moment
@@ -163,7 +163,7 @@ async def _card_facts(tx: AsyncSession, card: Card) -> list[Fact]:
     facts = [
         await _person("Holder", tx, card.owner_id),
         Fact("Serial", card.serial),
-        Fact("GUID", card.guid),
+        *_made_by(card),
         Fact("Valid until", moment(card.valid_until)),
         Fact("Made", moment(card.created_at)),
         Fact("Changed", moment(card.changed_at)),
@@ -174,6 +174,12 @@ async def _card_facts(tx: AsyncSession, card: Card) -> list[Fact]:
     if device is not None:
         facts.append(Fact("Device", device.name, Link("device", device.jkt, device.name)))
     return facts
+
+
+def _made_by(card: Card) -> list[Fact]:
+    """What a card is called on the wire, and what kind of card it is where that isn't the only one."""
+    named = Fact("GUID", card_orders.guid_of(card) if card.serial else card.guid)
+    return [named] if card.described_by is None else [named, Fact("Kind of card", card.described_by)]
 
 
 def _place(card: Card) -> str:

@@ -147,6 +147,8 @@ class Cards:
         found: Conditions = [Card.label.icontains(text, autoescape=True), Card.id == text]
         if number := _number(text):
             found += [_begins(Card.serial, number), _begins(Card.guid, number)]
+        if text != number:
+            found.append(Card.serial == text)  # a token's, which is kept to the letter
         return found
 
     async def hits(self, tx: AsyncSession, ids: Sequence[str]) -> dict[str, Hit]:

@@ -7,7 +7,7 @@
  */
 export interface ReadCard {
   operation: "read_card";
-  driver: "piv";
+  driver: "piv" | "pkcs11";
 }
 
 /**
@@ -686,6 +686,7 @@ export interface CardReading {
   puk_tries?: number | null;
   certificates?: CertificateOnCard[];
   omitted?: number;
+  token?: string | null;
 }
 
 /**

@@ -10,10 +10,12 @@ import pytest
 from portal.model.states import Role
 from portal.processes.activate_card import ActivateCard
 from portal.processes.assign_temporary_card import AssignTemporaryCard
+from portal.processes.card_descriptions import CHOICE
 from portal.processes.check_card import CheckCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.issue_card import IssueCard
 from portal.processes.lock_card import LockCard
+from portal.processes.read_card import ReadCardInReader
 from portal.processes.set_first_pin import SetFirstPin
 from portal.processes.sign_text import TEXT, SignText
 from portal.processes.unblock_change_pin import UnblockChangePin
@@ -24,6 +26,7 @@ from protocol.tokens import token_guid
 from tests.support import issued_cards, token_readers
 from tests.support.issued_cards import card_row, certificate_states, staff, step
 from tests.support.token_cards import (
+    NAME,
     PAST_CONSENT,
     approved,
     assigned,
@@ -185,6 +188,13 @@ async def test_a_card_is_issued_activated_used_and_locked(
     await done(stage, ada, await step(kit, ada, CheckCard.name, card), [PAST_CONSENT, (LATER, None)])
     text = await step(kit, ada, SignText.name, card, {TEXT.name: ["I agree"]})
     await done(stage, ada, text, [PAST_CONSENT, (LATER, None)])
+
+    view = await kit.services.start_process(people.olga, ReadCardInReader.name)
+    view = await kit.services.next(people.olga, view.id, view.version, {CHOICE: [NAME]})
+    assert await carried_out(stage, people.olga, view, [PAST_CONSENT]) == "finished"
+    shown = (await kit.services.process(people.olga, view.id)).facts
+    assert (shown["Known here as"], shown["Serial number"]) == ("Badge (card)", serial)
+    assert [shown[f"Certificate {number}"][:2] for number in (1, 2, 3)] == sorted(SLOTS)
 
     before = await certificates(LATER)
     await step(kit, people.olga, LockCard.name, card, {"Reason": ["was lost"]})

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from agent import keys_system
 from portal import option_store
-from portal.config import CardDescriptionFiles
+from portal.config_cards import CardDescriptionFiles
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role
 from portal.processes import card_letters
@@ -74,10 +74,10 @@ async def token_stage(
         yield running
 
 
-async def approved(kit: Kit, people: Staff, holder: Session) -> str:
+async def approved(kit: Kit, people: Staff, holder: Session, kind: str = NAME) -> str:
     """A card of this kind that can be issued; its id."""
     view = await kit.services.start_process(people.olga, RequestCard.name, ObjectRef("user", holder.user.id))
-    form = {"Label": ["Badge"], "Reason": ["new here"], CHOICE: [NAME]}
+    form = {"Label": ["Badge"], "Reason": ["new here"], CHOICE: [kind]}
     view = await kit.services.next(people.olga, view.id, view.version, form)
     await issued_cards.decide(kit, people.paul, view, "approve")
     async with kit.database.read() as tx:

@@ -15,6 +15,8 @@ from portal.processes import order_rows, tasks
 from portal.store import audit, objects
 from portal.store.tables import Card, Process
 from protocol.errors import DecodeError, InlayError
+from protocol.messages import ReadCard
+from protocol.tokens import token_guid
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -56,6 +58,9 @@ class ReadCardOperation:
         others = (receipt.proofs, receipt.signature, receipt.management_replaced, receipt.puk_replaced)
         if any(others):
             raise DecodeError("params_invalid", "$.proofs")
+        by_token = order_rows.parameters_as(order, ReadCard).driver == "pkcs11"
+        if reading.token is not None and not (by_token and reading.guid == token_guid(reading.token)):
+            raise DecodeError("params_invalid", "$.reading.token")
         card = await _known(tx, reading)
         found = {READING: _shown(reading), KNOWN: None if card is None else objects.describe(card)}
         await tasks.set_variables(tx, order, found)
@@ -81,6 +86,10 @@ class ReadCardOperation:
 async def _known(tx: AsyncSession, reading: CardReading) -> Card | None:
     """The portal's card with this GUID, or else the newest with the serial number that the card tells."""
     physical = select(Card).where(Card.kind.in_(_PHYSICAL))
+    if reading.token is not None:
+        # a token is used again: one whose card has ended is the newest that has its serial number
+        same = physical.where(Card.driver == "pkcs11", Card.serial == reading.token)
+        return (await tx.scalars(same.order_by(Card.created_at.desc()).limit(1))).first()
     if reading.guid is not None:
         found = (await tx.scalars(physical.where(Card.guid == reading.guid))).first()
         if found is not None:
@@ -99,7 +108,7 @@ def _shown(reading: CardReading) -> dict[str, Any]:
     return {
         "kind": reading.kind,
         "guid": reading.guid,
-        "serial": reading.serial,
+        "serial": reading.token or reading.serial,
         "version": reading.version,
         "features": sorted(reading.features),
         "pin_tries": reading.pin_tries,

@@ -102,7 +102,7 @@ async def test_of_two_orders_that_wait_one_is_let_on(kit: Kit, olga: Session, ad
     await encoded(kit, olga, card)
     first = await step(kit, ada, VerifyCardPin.name, card, {})
     second = await step(kit, ada, UnblockChangePin.name, card, UNBLOCK)
-    third = await step(kit, olga, ChangeCardPuk.name, card, {})
+    third = await step(kit, olga, ChangeCardPuk.name, card, {"PUK": ["portal"]})
     one, other = await claimed(kit, ada, first), await claimed(kit, ada, second)
     last = await claimed(kit, olga, third)
     await kit.bind(ada, first.id, NUMBER)

@@ -70,6 +70,13 @@ async def mailed(kit: Kit, people: Staff, ada: Session, **changed: list[str]) ->
     return await cards.issued(kit, people, ada)
 
 
+async def active(kit: Kit, people: Staff, ada: Session) -> tuple[str, Begun]:
+    """A card that was activated without its proof, which would drop the mail with its PIN, and whose mails wait."""
+    card, work = await mailed(kit, people, ada, CardsActivationNeedsCard=["false"])
+    await cards.step(kit, ada, ActivateCard.name, card, {})
+    return card, work
+
+
 async def waiting(kit: Kit) -> list[str]:
     """Kinds of the mails that aren't sent."""
     async with kit.database.read() as tx:
@@ -151,8 +158,7 @@ async def test_no_mail_tells_a_pin_once_an_order_that_sets_another_has_gone_to_w
     kit: Kit, people: Staff, ada: Session, tmp_path: Path, form: dict[str, list[str]]
 ) -> None:
     """The card has another PIN before the portal hears of it: whatever goes out just then tells no old one."""
-    card, work = await mailed(kit, people, ada)
-    await cards.activate(kit, ada, card, work)
+    card, work = await active(kit, people, ada)
     assert await waiting(kit) == ["card_pin", "card_puk"]
     view, agent = await began(kit, ada, UnblockChangePin.name, card, form, work)
     assert await waiting(kit) == ["card_pin", "card_puk"]  # nobody has agreed yet
@@ -169,8 +175,7 @@ async def test_no_mail_tells_a_pin_once_an_order_that_sets_another_has_gone_to_w
 async def test_before_consent_and_by_an_order_that_changes_no_pin_none_is_dropped(
     kit: Kit, people: Staff, ada: Session
 ) -> None:
-    card, work = await mailed(kit, people, ada)
-    await cards.activate(kit, ada, card, work)
+    card, work = await active(kit, people, ada)
     view, agent = await began(kit, ada, UnblockChangePin.name, card, UNBLOCK, work)
     await kit.services.cancel(ada, view.id)
     assert isinstance(await agent.hear(), Undo)
@@ -215,8 +220,7 @@ async def test_undone_by_the_portal_while_the_card_may_have_taken_another_pin_no
 @on_both
 @pytest.mark.parametrize("replaced", [True, False])
 async def test_no_mail_tells_the_puk_of_before(kit: Kit, people: Staff, ada: Session, replaced: bool) -> None:
-    card, work = await mailed(kit, people, ada)
-    await cards.activate(kit, ada, card, work)
+    card, work = await active(kit, people, ada)
     _, agent = await at_work(kit, people.olga, ChangeCardPuk.name, card, {"PUK": ["portal"]}, work)
     await agent.say(Changing())
     await agent.say(Receipt(guid=agent.card.guid, puk_replaced=replaced))
@@ -225,8 +229,7 @@ async def test_no_mail_tells_the_puk_of_before(kit: Kit, people: Staff, ada: Ses
 
 
 async def test_no_mail_tells_a_puk_that_may_be_another_by_now(kit: Kit, people: Staff, ada: Session) -> None:
-    card, work = await mailed(kit, people, ada)
-    await cards.activate(kit, ada, card, work)
+    card, work = await active(kit, people, ada)
     _, agent = await at_work(kit, people.olga, ChangeCardPuk.name, card, {"PUK": ["portal"]}, work)
     await agent.say(Changing())
     await agent.say(Undone(error=ErrorData(error="pcsc_card_removed")))

@@ -146,7 +146,7 @@ async def test_a_locked_card_is_blocked_whatever_became_of_its_holder(
     assert proceed == Proceed()
     await agent.say(Receipt(guid=agent.card.guid))
     assert isinstance(await agent.hear(), Finished)
-    assert "blocked" in (await closed(kit, olga, view))["Result"]
+    assert "takes no PIN" in (await closed(kit, olga, view))["Result"]
     assert (await actions(kit, card)).count("card.blocked") == 1
 
 

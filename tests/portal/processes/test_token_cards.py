@@ -1,0 +1,434 @@
+"""Cards that are made through PKCS#11, as the portal orders them: what it refuses, then what its orders say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from sqlalchemy import select
+
+from portal.errors import FieldErrors
+from portal.model.states import Role
+from portal.processes import card_serials, tasks
+from portal.processes.block_card import BlockCardInReader
+from portal.processes.card_descriptions import BUILT_IN, CHOICE
+from portal.processes.change_puk import ChangeCardPuk
+from portal.processes.extend_temporary_card import ExtendTemporaryCard
+from portal.processes.issue_card import IssueCard
+from portal.processes.lock_card import LockCard
+from portal.processes.read_card import ReadCardInReader
+from portal.processes.request_card import RequestCard
+from portal.processes.request_temporary_card import RequestTemporaryCard
+from portal.processes.unblock_change_pin import UnblockChangePin
+from portal.processes.verify_pin import VerifyCardPin
+from portal.store.tables import Card, Order
+from portal.views import ObjectRef
+from protocol.errors import InlayError
+from protocol.messages import (
+    CardReading,
+    CardStep,
+    Changing,
+    Finished,
+    Proceed,
+    Receipt,
+    Requests,
+    Undo,
+)
+from protocol.tokens import token_guid
+from tests.support import issued_cards
+from tests.support.card_signatures import authentication
+from tests.support.issued_cards import begun, card_row, certificate_states, receipt, staff, step
+from tests.support.portal_kit import running_portal
+from tests.support.token_cards import EXAMPLES, NAME, approved, assigned, described, temporary
+from tests.support.token_readers import SO_PIN
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from portal.views import ProcessView, Session
+    from protocol.messages import Message
+    from tests.support.issued_cards import Begun, Staff
+    from tests.support.portal_kit import Kit
+    from tests.support.software_agent import SoftwareAgent
+
+SERIAL = "A1b2 C3"
+
+
+@pytest.fixture
+async def kit(tmp_path: Path, database_url: str) -> AsyncIterator[Kit]:
+    """A portal that has such a kind of card."""
+    async with running_portal(
+        tmp_path, database=database_url, card_descriptions=described(tmp_path)
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+async def people(kit: Kit) -> Staff:
+    return await staff(kit)
+
+
+@pytest.fixture
+async def ada(kit: Kit) -> Session:
+    return await kit.person()
+
+
+def forget_descriptions(kit: Kit) -> None:
+    """An administrator has taken them out of the configuration."""
+    object.__setattr__(kit.portal.context, "descriptions", {})
+
+
+def requested(work: Begun, **changes: Any) -> Requests:
+    assert work.agent.order is not None
+    made = work.agent.card.requests(work.agent.order)
+    return msgspec.structs.replace(made, **{"serial": None, "token": SERIAL, **changes})
+
+
+async def issued(kit: Kit, people: Staff, ada: Session) -> tuple[str, Begun]:
+    card = await approved(kit, people, ada)
+    work = await begun(kit, people.olga, card, serial=SERIAL)
+    await work.agent.say(Changing())
+    await work.agent.say(requested(work))
+    await work.agent.say(receipt(work, await work.agent.hear()))  # type: ignore[arg-type]
+    assert isinstance(await work.agent.hear(), Finished)
+    return card, work
+
+
+async def active(kit: Kit, people: Staff, ada: Session) -> str:
+    card, work = await issued(kit, people, ada)
+    await issued_cards.activate(kit, ada, card, work)
+    return card
+
+
+# --- what staff enter
+
+
+@pytest.mark.parametrize("kind", ["", "Vendor Token", "piv"])
+async def test_a_kind_of_card_that_is_not_configured_is_none(
+    kit: Kit, people: Staff, ada: Session, kind: str
+) -> None:
+    view = await kit.services.start_process(people.olga, RequestCard.name, ObjectRef("user", ada.user.id))
+    with pytest.raises(FieldErrors) as refused:
+        await kit.services.next(
+            people.olga, view.id, view.version, {"Label": ["B"], "Reason": ["new"], CHOICE: [kind]}
+        )
+    assert list(refused.value.errors) == [CHOICE]
+
+
+@pytest.mark.parametrize("serial", ["0123456789abcdef0", "ä"])
+async def test_a_serial_number_that_no_token_has(kit: Kit, people: Staff, ada: Session, serial: str) -> None:
+    card = await approved(kit, people, ada)
+    with pytest.raises(FieldErrors, match="exactly as the card's module tells them"):
+        await step(kit, people.olga, IssueCard.name, card, {"Serial": [serial]})
+    view = await kit.services.start_process(people.olga, RequestTemporaryCard.name)
+    with pytest.raises(FieldErrors, match="exactly as the card's module tells them"):
+        await kit.services.next(
+            people.olga, view.id, view.version, {"Label": ["B"], "Serial": [serial], CHOICE: [NAME]}
+        )
+
+
+async def test_a_serial_number_that_another_card_has_is_not_taken(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    first, _ = await issued(kit, people, ada)
+    second = await approved(kit, people, ada)
+    with pytest.raises(FieldErrors, match="The card Badge has this serial number"):
+        await step(kit, people.olga, IssueCard.name, second, {"Serial": [SERIAL]})
+    view = await kit.services.start_process(people.olga, RequestTemporaryCard.name)
+    with pytest.raises(FieldErrors, match="The card Badge has this serial number"):
+        await kit.services.next(
+            people.olga, view.id, view.version, {"Label": ["B"], "Serial": [SERIAL], CHOICE: [NAME]}
+        )
+    await step(kit, people.olga, LockCard.name, first, {"Reason": ["was lost"]})
+    await step(kit, people.olga, IssueCard.name, second, {"Serial": [SERIAL]})
+    assert (await card_row(kit, second)).serial == SERIAL
+
+
+@pytest.mark.parametrize(
+    ("driver", "text", "stored"),
+    [("piv", "00 Af", "00af"), ("pkcs11", "00 Af", "00 Af"), ("pkcs11", "z", "z")],
+)
+def test_a_serial_number_is_kept_as_its_driver_needs_it(driver: str, text: str, stored: str) -> None:
+    assert card_serials.typed(text, driver, "Serial") == stored
+
+
+# --- what can't be ordered
+
+
+async def test_a_card_whose_description_is_gone_is_not_encoded_and_keeps_its_pin_orders(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    card = await active(kit, people, ada)
+    fresh = await approved(kit, people, ada)
+    forget_descriptions(kit)
+    with pytest.raises(InlayError) as refused:
+        await step(kit, people.olga, IssueCard.name, fresh, {"Serial": ["17"]})
+    assert (refused.value.code, refused.value.fields) == ("card_description_missing", {"name": NAME})
+    view = await step(kit, ada, VerifyCardPin.name, card)
+    assert (await ordered(kit, view.id)).parameters["driver"] == "pkcs11"
+
+
+async def test_without_its_description_the_puk_of_a_card_is_not_known(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    card, work = await issued(kit, people, ada)
+    await issued_cards.activate(kit, ada, card, work)
+    view = await step(kit, ada, UnblockChangePin.name, card, {"Action": ["unblock"]})
+    forget_descriptions(kit)
+    code = await kit.services.new_code(ada, view.id)
+    agent = await kit.agent()
+    await agent.claim(code.code)
+    await agent.consent(number="417")
+    await kit.bind(ada, view.id, "417")
+    heard = await agent.hear()
+    assert isinstance(heard, Undo)
+    assert heard.error.error == "card_description_missing"
+
+
+async def test_a_temporary_card_without_its_description_or_with_attestation_is_not_encoded(
+    kit: Kit, ada: Session
+) -> None:
+    olga = await kit.person("olga@example.org", [Role.OPERATOR])
+    card = await assigned(kit, olga, ada, SERIAL, TempCardsAttestation=["required"])
+    with pytest.raises(InlayError) as refused:
+        await temporary(kit, olga, ExtendTemporaryCard.name, card)
+    assert refused.value.code == "card_pkcs11_no_attestation"
+    forget_descriptions(kit)
+    with pytest.raises(InlayError) as refused:
+        await temporary(kit, olga, ExtendTemporaryCard.name, card)
+    assert refused.value.code == "card_description_missing"
+
+
+async def test_where_attestation_is_wanted_only_where_possible_none_is_asked_for(
+    kit: Kit, ada: Session
+) -> None:
+    olga = await kit.person("olga@example.org", [Role.OPERATOR])
+    card = await assigned(kit, olga, ada, SERIAL, TempCardsAttestation=["where_possible"])
+    view = await temporary(kit, olga, ExtendTemporaryCard.name, card)
+    found = await ordered(kit, view.id)
+    assert found.parameters.get("attest", "no") == "no"
+
+
+async def test_options_that_a_description_can_not_keep_are_named(tmp_path: Path, database_url: str) -> None:
+    path = tmp_path / "issue.dsc"
+    text = (EXAMPLES / "token-issue.dsc").read_text().replace("#import", "ENCRYPTION_SOURCE")
+    text = text.replace("[Fields]\n", "[Fields]\nENCRYPTION_SOURCE=\n").replace("#9D", "#9C")
+    path.write_text(text)  # a key of the archive where keys sign, which a variable tells alone
+    files = described(tmp_path, issue=str(path))
+    async with running_portal(tmp_path, database=database_url, card_descriptions=files) as kit:
+        people, ada = await staff(kit), await kit.person()
+        kinds = ["authentication", "encryption"]
+        await issued_cards.options(kit, people.root, CardsCertificates=kinds)
+        card = await approved(kit, people, ada)
+        with pytest.raises(InlayError, match="Its card description Vendor token") as refused:
+            await step(kit, people.olga, IssueCard.name, card, {"Serial": [SERIAL]})
+    assert "KeySource=import does not go with PKCS11Library for 9C" in refused.value.why
+
+
+async def ordered(kit: Kit, process: str) -> Order:
+    async with kit.database.read() as tx:
+        return (await tx.scalars(select(Order).where(Order.process_id == process))).one()
+
+
+@pytest.mark.parametrize(
+    ("process", "form", "locked"),
+    [(ChangeCardPuk, {"PUK": ["portal"]}, False), (BlockCardInReader, {}, True)],
+)
+async def test_puk_and_block_are_ordered_by_the_tokens_name(
+    kit: Kit, people: Staff, ada: Session, process: Any, form: dict[str, list[str]], locked: bool
+) -> None:
+    card = await active(kit, people, ada)
+    if locked:
+        await step(kit, people.olga, LockCard.name, card, {"Reason": ["was lost"]})
+    view = await step(kit, people.olga, process.name, card, form)
+    found = await ordered(kit, view.id)
+    assert (found.parameters["driver"], found.parameters["guid"]) == ("pkcs11", token_guid(SERIAL))
+
+
+async def test_a_locked_card_that_is_another_one_by_now_is_not_blocked(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    first, _ = await issued(kit, people, ada)
+    await step(kit, people.olga, LockCard.name, first, {"Reason": ["was lost"]})
+    await issued(kit, people, ada)
+    with pytest.raises(InlayError) as refused:
+        await step(kit, people.olga, BlockCardInReader.name, first)
+    assert (refused.value.code, refused.value.fields) == ("card_serial_elsewhere", {"label": "Badge"})
+
+
+# --- what a device says
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"token": "another"}, "$.token"),
+        ({"token": SERIAL.lower()}, "$.token"),
+        ({"token": None}, "$.token"),
+        ({"token": None, "serial": "42"}, "$.token"),
+        ({"serial": "42"}, "$.serial"),
+        ({"guid": "0" * 32}, "$.guid"),
+    ],
+)
+async def test_requests_of_another_card_are_not_taken(
+    kit: Kit, people: Staff, ada: Session, changes: dict[str, Any], path: str
+) -> None:
+    card = await approved(kit, people, ada)
+    work = await begun(kit, people.olga, card, serial=SERIAL)
+    await work.agent.say(requested(work, **changes))
+    heard = await work.agent.hear()
+    assert isinstance(heard, Undo)
+    assert (heard.error.error, heard.error.fields) == ("params_invalid", {"path": path})
+    assert await certificate_states(kit) == []
+    assert (await card_row(kit, card)).state == "Approved"
+
+
+async def test_a_piv_card_does_not_become_a_token(kit: Kit, people: Staff, ada: Session) -> None:
+    card = await approved(kit, people, ada, BUILT_IN)
+    work = await begun(kit, people.olga, card)
+    assert work.agent.order is not None
+    made = msgspec.structs.replace(work.agent.card.requests(work.agent.order), token=SERIAL)
+    await work.agent.say(made)
+    heard = await work.agent.hear()
+    assert isinstance(heard, Undo)
+    assert heard.error.fields == {"path": "$.token"}
+
+
+@pytest.mark.parametrize("changes", [{"puk_replaced": True}, {"guid": "0" * 32}])
+async def test_a_receipt_that_claims_more_or_another_card_is_not_taken(
+    kit: Kit, people: Staff, ada: Session, changes: dict[str, Any]
+) -> None:
+    card = await approved(kit, people, ada)
+    work = await begun(kit, people.olga, card, serial=SERIAL)
+    await work.agent.say(Changing())
+    await work.agent.say(requested(work))
+    made = receipt(work, await work.agent.hear())  # type: ignore[arg-type]
+    await work.agent.say(msgspec.structs.replace(made, **changes))
+    heard = await work.agent.hear()
+    assert isinstance(heard, Undo)
+    assert heard.error.error == "params_invalid"
+    assert (await card_row(kit, card)).state == "Failed"
+
+
+async def test_the_signature_of_another_card_activates_nothing(kit: Kit, people: Staff, ada: Session) -> None:
+    card, work = await issued(kit, people, ada)
+    _, agent, _ = await issued_cards.activating(kit, ada, card, work)
+    row = await card_row(kit, card)
+    await agent.say(Receipt(guid=row.guid, signature=authentication(agent)))
+    heard = await agent.hear()
+    assert isinstance(heard, Undo)
+    assert heard.error.error == "params_invalid"
+    assert (await card_row(kit, card)).state == "Issued"
+
+
+# --- what is ordered
+
+
+async def test_an_order_to_issue_names_the_token_and_brings_its_puk(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    card = await approved(kit, people, ada)
+    work = await begun(kit, people.olga, card, serial=SERIAL)
+    asked = work.ordered
+    assert (asked.driver, asked.guid, asked.label) == ("pkcs11", token_guid(SERIAL), "Badge")
+    assert (asked.identity, asked.management, asked.new_puk, asked.attest) == (None, None, False, "no")
+    assert asked.steps == [CardStep.INITIALISE, CardStep.SET_PIN, CardStep.SET_LABEL]
+    assert (asked.pin.kind, len(work.pin)) == ("given", 6)
+    proceed = work.proceed
+    assert proceed.puk is not None
+    assert bytes(work.agent.ephemeral.decrypt(proceed.puk)) == SO_PIN
+    assert (proceed.management_keys, proceed.new_puk) == ([], None)
+
+
+async def test_a_token_that_comes_back_as_another_card_keeps_the_puk_that_it_was_given(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    first, _ = await issued(kit, people, ada)
+    async with kit.database.write() as tx:
+        row = await tx.get_one(Card, first)
+        row.sealed_puk = kit.portal.keys.seal(b"13572468", tasks.puk_label(first))
+    await step(kit, people.olga, LockCard.name, first, {"Reason": ["was lost"]})
+    second = await approved(kit, people, ada)
+    work = await begun(kit, people.olga, second, serial=SERIAL)
+    assert work.proceed.puk is not None
+    assert bytes(work.agent.ephemeral.decrypt(work.proceed.puk)) == b"13572468"
+
+
+async def test_a_card_is_issued_and_activated_by_its_own_signature(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    card = await active(kit, people, ada)
+    row = await card_row(kit, card)
+    assert (row.state, row.driver, row.described_by) == ("Active", "pkcs11", NAME)
+    assert (row.sealed_puk, row.attested) == (None, False)
+    assert await certificate_states(kit) == [("Valid", "good")]
+
+
+async def test_another_card_of_the_same_portal_stays_a_piv_card(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    card = await approved(kit, people, ada, BUILT_IN)
+    await issued_cards.complete(await begun(kit, people.olga, card))
+    row = await card_row(kit, card)
+    assert (row.state, row.driver, row.described_by) == ("Issued", "piv", None)
+
+
+# --- what is read
+
+
+async def reading(
+    kit: Kit, olga: Session, kind: str, told: CardReading
+) -> tuple[ProcessView, SoftwareAgent, Message]:
+    """*Read card* by an operator; the process, the device, and what that has heard to its receipt."""
+    view = await kit.services.start_process(olga, ReadCardInReader.name)
+    view = await kit.services.next(olga, view.id, view.version, {CHOICE: [kind]})
+    code = await kit.services.new_code(olga, view.id)
+    agent = await kit.agent()
+    await agent.claim(code.code)
+    await agent.consent(number="417")
+    await kit.bind(olga, view.id, "417")
+    assert isinstance(await agent.hear(), Proceed)
+    await agent.say(Receipt(guid=told.guid or "0" * 32, reading=told))
+    return view, agent, await agent.hear()
+
+
+@pytest.mark.parametrize(
+    ("kind", "guid"), [(BUILT_IN, token_guid(SERIAL)), (NAME, token_guid("another")), (NAME, None)]
+)
+async def test_a_reading_that_can_not_be_is_not_taken(
+    kit: Kit, people: Staff, kind: str, guid: str | None
+) -> None:
+    told = CardReading(kind="Works card", guid=guid, token=SERIAL)
+    _, _, heard = await reading(kit, people.olga, kind, told)
+    assert isinstance(heard, Undo)
+    assert heard.error.error == "params_invalid"
+
+
+@pytest.mark.parametrize(("serial", "known"), [(SERIAL, "Badge (card)"), ("0017", "no card of this portal")])
+async def test_a_token_is_known_by_its_serial_number_alone(
+    kit: Kit, people: Staff, ada: Session, serial: str, known: str
+) -> None:
+    card = await approved(kit, people, ada, BUILT_IN)
+    await issued_cards.complete(await begun(kit, people.olga, card, serial="17"))
+    await issued(kit, people, await kit.person("ben@example.org"))
+    told = CardReading(kind="Works card", guid=token_guid(serial), token=serial, pin_tries=1)
+    view, _, heard = await reading(kit, people.olga, NAME, told)
+    assert isinstance(heard, Finished)
+    facts = (await kit.services.process(people.olga, view.id)).facts
+    assert facts["Known here as"] == known
+    assert (facts["Serial number"], facts["PIN"]) == (serial, "tries left: 1")
+
+
+async def test_staff_find_a_token_by_its_serial_number_and_see_what_it_is(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    card, _ = await issued(kit, people, ada)
+    facts = await kit.portal.operator.object(people.olga, "card", card)
+    shown = {fact.label: fact.text for fact in facts.facts}
+    assert (shown["Serial"], shown["Kind of card"], shown["GUID"]) == (SERIAL, NAME, token_guid(SERIAL))
+    found = await kit.portal.operator.search(people.olga, "card", {"text": SERIAL})
+    assert [hit.object.id for hit in found.hits] == [card]
+    found = await kit.portal.operator.search(people.olga, "card", {"text": SERIAL.lower()})
+    assert list(found.hits) == []
