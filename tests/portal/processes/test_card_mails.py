@@ -334,7 +334,7 @@ async def test_whose_mail_with_the_pin_failed_is_told_so_and_sets_another_one(
     await agent.say(Receipt(guid=agent.card.guid))
     assert isinstance(await agent.hear(), Finished)
     assert (await waiting(kit), await sent(kit, tmp_path)) == ([], [])
-    assert "Set PIN" in await pin_line(kit, ada, card)
+    assert await pin_line(kit, ada, card) == "Inlay asks for the one that you have chosen with Set PIN"
 
 
 async def test_a_puk_whose_mail_failed_is_not_asked_for(kit: Kit, people: Staff, ada: Session) -> None:
