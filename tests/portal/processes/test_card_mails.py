@@ -184,7 +184,13 @@ async def test_before_consent_and_by_an_order_that_changes_no_pin_none_is_droppe
 @on_both
 @pytest.mark.parametrize(
     ("code", "kept"),
-    [("card_pin_unknown", False), ("internal", False), ("user_cancelled", True), ("card_puk_blocked", True)],
+    [
+        ("card_pin_unknown", False),
+        ("internal", False),
+        ("journal_unusable", False),
+        ("user_cancelled", True),
+        ("card_puk_blocked", True),
+    ],
 )
 async def test_a_letter_with_a_pin_that_may_not_be_true_is_not_printed(
     kit: Kit, people: Staff, ada: Session, code: str, kept: bool
