@@ -40,7 +40,7 @@ _IN_A_ROW: Final = 4
 """So often one and the same step may be interrupted before it is given up by its cause."""
 _NO_OFFICER: Final = (("C_Login", "0x5"), ("C_Login", "0x103"))
 """What modules answer to the login of a security officer whom they don't know: CKR_GENERAL_ERROR (OpenSC, for PIV),
-CKR_USER_TYPE_INVALID. The card was told nothing then."""
+CKR_USER_TYPE_INVALID. OpenSC's sends nothing to the card then."""
 _CLOSING: Final = (
     "Without it the card stays half done, and has to be finished by starting again from the page."
 )

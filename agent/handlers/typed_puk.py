@@ -131,7 +131,6 @@ class _Typing:
             await self._context.guard(self._context.delivered())
             self._said = True
         await self._context.window.show_progress("puk", "Changing the PUK", 2, STEPS, can_cancel=False)
-        unsure = (
-            self._agreed.puk_unsure and self._wrong is None
-        )  # the first that was wrong has told that, too
+        # with the first one that was wrong the card has said that it hasn't the new one either
+        unsure = self._agreed.puk_unsure and self._wrong is None
         return await replace(self._context, self._card, old, new, unsure=unsure)

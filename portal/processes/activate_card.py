@@ -70,6 +70,7 @@ class ActivateCard(Definition):
             "valid_until": card.valid_until,
             "pin_told": told.pin,
             "pin_mail": told.pin_mail,
+            "pin_chosen": told.pin_chosen,
             activation.PROVES: (await cards.options(tx)).activation_proves,
         }
 
@@ -102,8 +103,7 @@ class ActivateCard(Definition):
         if process.step in (DETAILS, "done"):
             return found | {"Result": "The card is active."}
         if known[activation.PROVES]:
-            untold = _CAME if known["pin_told"] else _CHOSEN
-            found["PIN"] = _MAILED.get(known.get("pin_mail") or "", untold)
+            found["PIN"] = _which_pin(known)
         return found
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:
@@ -113,11 +113,18 @@ class ActivateCard(Definition):
         return "Nothing was done yet. The card can't be used before it is activated."
 
 
-_CAME: Final = "Inlay asks for the one that came with the card"
-_CHOSEN: Final = "Inlay asks for the one that you have chosen with Set PIN: do that first"
+_TO_CHOOSE: Final = "Inlay asks for the one that you choose with Set PIN: do that first"
 _MAILED: Final = {
     "sent": "Inlay asks for the one that a mail told you",
     "waiting": "Inlay asks for the one that a mail tells you: it is not sent yet, so wait for it",
-    "failed": "The mail with it was not sent. " + _CHOSEN,
+    "failed": f"The mail with it was not sent. {_TO_CHOOSE}",
 }
-"""By how the mail with the PIN stood when the process was started."""
+
+
+def _which_pin(known: Mapping[str, Any]) -> str:
+    """Which PIN is asked for, by how it stood when the process was started."""
+    if known.get("pin_chosen"):
+        return "Inlay asks for the one that you have chosen with Set PIN"
+    if (mail := known.get("pin_mail")) is not None:
+        return _MAILED[mail]
+    return "Inlay asks for the one that came with the card" if known["pin_told"] else _TO_CHOOSE

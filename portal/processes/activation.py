@@ -13,7 +13,7 @@ from portal.mail import outbox
 from portal.model.graphs import Why
 from portal.model.states import CardState, OrderState
 from portal.processes import card_certificates, card_letters, cards
-from portal.store.tables import Order, Process, User
+from portal.store.tables import AuditEntry, Order, Process, User
 from portal.store.transitions import StateChange, change_state
 from protocol.errors import InlayError
 
@@ -37,11 +37,13 @@ class Told(NamedTuple):
     Attributes:
         pin, puk: a letter told it, or a mail tells it that was sent or waits; not one that failed.
         pin_mail: how the mail with the PIN stands; None: there was to be none.
+        pin_chosen: the holder has set another PIN since.
     """
 
     pin: bool
     puk: bool
-    pin_mail: outbox.Standing | None = None
+    pin_mail: outbox.Standing | None
+    pin_chosen: bool
 
 
 async def told(tx: AsyncSession, card: Card) -> Told:
@@ -68,10 +70,14 @@ async def told(tx: AsyncSession, card: Card) -> Told:
     untold = known.get(UNTOLD, [])
     pin = known.get("pin_delivery") == cards.PRINT and card_letters.PIN not in untold
     puk = known.get("puk_delivery") == cards.PRINT and card_letters.PUK not in untold
+    chosen = select(AuditEntry.number).where(
+        AuditEntry.object_id == card.id, AuditEntry.action == "card.pin_unblocked"
+    )
     return Told(
         pin or pin_mail in ("sent", "waiting"),
         (puk or puk_mail in ("sent", "waiting")) and card.sealed_puk is not None,
         pin_mail,
+        (await tx.scalars(chosen.limit(1))).first() is not None,
     )
 
 

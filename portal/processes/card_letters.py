@@ -38,7 +38,9 @@ PIN_MAIL, PUK_MAIL = "card_pin", "card_puk"
 MAILS: Final = (PIN_MAIL, PUK_MAIL)
 """Kinds of mails that tell the same."""
 _SETS_PIN: Final = (ChangePin, UnblockPin)
-_UNSURE: Final = frozenset({"card_pin_unknown", "internal", "order_undone", "pin_changed_anyway"})
+_UNSURE: Final = frozenset(
+    {"card_pin_unknown", "internal", "journal_unusable", "order_undone", "pin_changed_anyway"}
+)
 """Ends that a device tells, after which the card may have another PIN than before."""
 TITLES: Final = {PIN: "PIN letter", PUK: "PUK letter"}
 

@@ -32,8 +32,10 @@ LENGTH: Final = "puk_length"
 """The process variable that tells how many digits a card's own PUK has; 8 where there is none."""
 _WITH_PUK: Final = ("change_puk", "encode_card", "unblock_pin")
 """Operations that a card is told its PUK for."""
-_REFUSED: Final = frozenset({"card_puk_blocked", "card_puk_other", "card_puk_wrong"})
-"""Ends of an order by which the card has said itself that it takes no other PUK by the one that it was told."""
+_NEITHER: Final = frozenset({"card_puk_other", "card_puk_wrong"})
+"""Ends of an order by which the card has said itself that it has none of the PUKs that it was told."""
+_REFUSED: Final = _NEITHER | {"card_puk_blocked"}
+"""Ends by which it has said that it has taken no other PUK."""
 
 
 class NewPuk(NamedTuple):
@@ -177,10 +179,15 @@ async def settle(context: Context, tx: AsyncSession, card: Card, *, replaced: bo
 def may_be_unsure(managed: ManagedCard, order: Order) -> bool:
     """Note that nobody knows which PUK a card has, if so: its order ended badly, and its card was being changed.
 
-    A card that has refused the PUK that it was told has not taken the other one.
+    A card that has refused the PUK that it was told has not taken the other one; where that was unsure before, the
+    device has tried both.
     """
-    refused = order.error is not None and order.error["error"] in _REFUSED
-    if order.changing_at is None or managed.pending_puk is None or refused:
+    if order.changing_at is None or managed.pending_puk is None:
+        return False
+    code = None if order.error is None else order.error["error"]
+    if code in _NEITHER:
+        managed.puk_unsure = False
+    if code in _REFUSED:
         return False
     managed.puk_unsure = True
     return True

@@ -189,7 +189,13 @@ async def test_before_consent_and_by_an_order_that_changes_no_pin_none_is_droppe
 @on_both
 @pytest.mark.parametrize(
     ("code", "kept"),
-    [("card_pin_unknown", False), ("internal", False), ("user_cancelled", True), ("card_puk_blocked", True)],
+    [
+        ("card_pin_unknown", False),
+        ("internal", False),
+        ("journal_unusable", False),
+        ("user_cancelled", True),
+        ("card_puk_blocked", True),
+    ],
 )
 async def test_a_letter_with_a_pin_that_may_not_be_true_is_not_printed(
     kit: Kit, people: Staff, ada: Session, code: str, kept: bool
@@ -337,7 +343,7 @@ async def test_whose_mail_with_the_pin_failed_is_told_so_and_sets_another_one(
     await agent.say(Receipt(guid=agent.card.guid))
     assert isinstance(await agent.hear(), Finished)
     assert (await waiting(kit), await sent(kit, tmp_path)) == ([], [])
-    assert "Set PIN" in await pin_line(kit, ada, card)
+    assert await pin_line(kit, ada, card) == "Inlay asks for the one that you have chosen with Set PIN"
 
 
 async def test_a_puk_whose_mail_failed_is_not_asked_for(kit: Kit, people: Staff, ada: Session) -> None:

@@ -177,6 +177,19 @@ async def test_a_puk_that_the_card_has_refused_is_no_change_and_leaves_nothing_u
     assert opened(again, second.new_puk) == opened(agent, first.new_puk)
 
 
+async def test_a_card_that_has_refused_both_ends_what_was_unsure(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    for code, unsure in (("pcsc_card_removed", True), ("card_puk_blocked", True), ("card_puk_other", False)):
+        _, agent, _ = await begun(kit, olga, ChangeCardPuk.name, card)
+        await agent.say(Changing())
+        await agent.say(Undone(error=ErrorData(error=code)))
+        await carried_out(kit, agent)
+        assert (await managed(kit, card)).puk_unsure == unsure
+
+
 @pytest.mark.parametrize("form", [{}, {"PUK": [""]}, {"PUK": ["12345678"]}])
 async def test_who_has_the_puk_is_one_of_two_words_and_never_the_puk(
     kit: Kit, olga: Session, ada: Session, form: dict[str, list[str]]
