@@ -58,7 +58,11 @@ class ConsentPage:
             shell.first = entries[0]
         else:
             shell.first = self._cancel_button
-            shell.root.after(CONSENT_DELAY_MS, lambda: self._agree_button.state(["!disabled"]))
+            shell.root.after(CONSENT_DELAY_MS, self._allow)
+
+    def _allow(self) -> None:
+        if self._agree_button.winfo_exists():  # another page may have come meanwhile
+            self._agree_button.state(["!disabled"])
 
     def _who(self, column: Column, message: messages.Consent) -> None:
         lines = [(name, message[name.lower()]) for name in ("Account", "Card")]  # type: ignore[literal-required]

@@ -50,7 +50,7 @@ async def card_scenes(kit: Kit, olga: Session) -> dict[str, str]:
         "approve": waits.id,
         "approve-refused": refused.id,
         "issue": issues,
-        "letters": printed.view.id,
+        "issued-letters": printed.view.id,
         "read-card": await _read(kit, olga, other),
         "activate": activates,
         "unblock": unblocks,

@@ -94,6 +94,10 @@ class VirtualDisplay:
         name, _, shape = self.run("xdotool", *asked).stdout.partition("\nWINDOW=")
         return shape.partition("\n")[0], name
 
+    def stays_above(self, window: str) -> bool:
+        """Whether a window is kept above all others."""
+        return "_NET_WM_STATE_ABOVE" in self.run("xprop", "-id", window, "_NET_WM_STATE").stdout
+
     def wait_for_window(self, name: str, *, seconds: float = 20) -> str:
         """The id of the visible window with that title, as soon as there is one."""
         wait_until(

@@ -207,8 +207,12 @@ class Person:
         await self.type(pin if again is None else again, "Return")
 
     async def number(self) -> str:
-        """The number, read from the window's title; the window is moved aside, off the page."""
+        """The number, read from the window's title; the window is moved aside, off the page.
+
+        The title comes first: only when the window is raised it has taken the keyboard, and takes it no second time.
+        """
         window = await self.window(NUMBER_TITLE)
+        await self.until(lambda: self.display.stays_above(window), "the number above all windows")
         title = await asyncio.to_thread(self.display.xdotool, "getwindowname", window)
         width, _ = (await asyncio.to_thread(self.display.xdotool, "getdisplaygeometry")).split()
         shape = await asyncio.to_thread(self.display.xdotool, "getwindowgeometry", "--shell", window)

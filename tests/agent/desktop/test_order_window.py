@@ -13,6 +13,7 @@ import pytest
 
 from agent.desktop import dialog_process
 from agent.desktop.dialog_process import WindowProcess, Windows
+from agent.desktop.window_pages import CONSENT_DELAY_MS
 from agent.pin_rules import PinRules
 from agent.ports import (
     CardSummary,
@@ -251,6 +252,19 @@ async def test_consent_without_a_pin_is_not_given_by_a_key_that_was_on_its_way(o
     await person.presses("Return")  # the focus is on Cancel
     with pytest.raises(UserCancelled):
         await asyncio.wait_for(consent, 20)
+
+
+async def test_a_page_that_follows_consent_at_once_stays(opener: Opener) -> None:
+    """The portal takes the order back before the button of consent could be pressed: its page is gone by then."""
+    person, consent = await start(opener, replace(PROMPT, pin_policy=None))
+    await person.window.show_error(InlayError("cancelled_at_portal"))
+    await person.sees("error")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(person.window.closed.wait(), 2 * CONSENT_DELAY_MS / 1000)
+    await person.presses("Escape")
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(consent, 10)
+    assert person.window.failure is None
 
 
 async def test_an_error_is_shown_and_closing_it_is_no_cancellation(

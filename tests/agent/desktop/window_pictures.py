@@ -190,8 +190,13 @@ class Studio:
         """The same for a window that a command about cards opens: the scene begins it, and ends with its window."""
         window = await Windows(appearance=appearance).open_cards(self._environment)
         assert isinstance(window, WindowProcess)
+        if name.rpartition("-")[0] in AFTER_CONSENT:
+            asked = asyncio.create_task(window.ask(ENCODE))
+            await self._until(window, "consent")
+            asked.cancel()
+        before = window.page
         asking = asyncio.create_task(scene(window))
-        while window.page is None:
+        while window.page == before:
             assert not window.closed.is_set(), window.failure
             await asyncio.sleep(0.01)
         if size is not None:
@@ -327,6 +332,10 @@ CARD_SCENES: dict[str, CardScene] = {
     "half-done": half_done,
     "done": done,
 }
+
+
+AFTER_CONSENT = frozenset({"pick-reader", "another-card", "half-done"})
+"""Pages of an order: the window names its portal since the person was asked."""
 
 
 async def main(folder: Path) -> None:
