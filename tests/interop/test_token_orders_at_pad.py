@@ -144,9 +144,11 @@ async def test_the_signature_keys_pin_is_typed_before_the_signature_until_it_is_
     assert inserted.card.details().pin_tries == 3
 
 
-async def test_the_modules_process_never_has_the_pin(inserted: Inserted) -> None:
+async def test_the_modules_process_never_has_the_pin(inserted: Inserted, tmp_path: Path) -> None:
     inserted.pad.typed += [WRONG, inserted.pin]
-    driver = Driver(MODULE)
+    module = tmp_path / "module.so"  # by this name no other process has it
+    module.symlink_to(MODULE)
+    driver = Driver(module)
     (token, *_) = await driver.tokens()
     await driver.open(token)
     with pytest.raises(InlayError) as caught:
@@ -154,7 +156,7 @@ async def test_the_modules_process_never_has_the_pin(inserted: Inserted) -> None
     assert caught.value.code == "pkcs11_pin_wrong"
     await driver.verify(None)
     assert [asked.data for asked in inserted.pad.asked] == [bytes.fromhex("0020008008" + 8 * "FF")] * 2
-    (process,) = processes_of(MODULE)
+    (process,) = processes_of(module)
     inside = holds(process, inserted.pin, READER.encode())
     await driver.close()
     assert inside == {READER.encode()}  # what it has is found
