@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import and_, or_, select
 
 from portal.model.states import OF_CARDS, CardState, CaState, TemporaryCardState, certificate_state
-from portal.processes import certificates
+from portal.processes import card_orders, certificates
 from portal.processes.ca_changes import Change
 from portal.store.tables import Card, Certificate, Device, Revocation
 from portal.views import CardView, CertificateView
@@ -42,7 +42,7 @@ async def _card(tx: AsyncSession, card: Card) -> CardView:
         id=card.id,
         label=card.label,
         serial=card.serial,
-        guid=card.guid,
+        guid=card_orders.guid_of(card),
         state=type(OF_CARDS[card.kind].start)(card.state),
         storage=card.storage,
         attested=card.attested,

@@ -109,7 +109,7 @@ class _Encoding(Encoding):
             await context.guard(card.prove_puk(puk))
             await self.change()
             if CardStep.INITIALISE in steps:
-                label = self.ordered.label if CardStep.SET_LABEL in steps else None
+                label = _label(self.ordered.label) if CardStep.SET_LABEL in steps else None
                 await to_its_end(context.record("initialise", card.initialise(puk, label)))
             await to_its_end(context.record("set pin", card.set_pin(puk, pin)))
         finally:
@@ -135,6 +135,11 @@ def _writable(token: Token) -> Token:
     if not token.writable:
         raise InlayError("pkcs11_write_protected")
     return token
+
+
+def _label(text: str) -> str:
+    """As much of a label as a token keeps: 32 bytes (CK_TOKEN_INFO, v3.1, section 3.2), and no half of a character."""
+    return text.encode()[:32].decode(errors="ignore")
 
 
 def _check_length(token: Token, pin: bytearray) -> None:

@@ -55,7 +55,7 @@ def guid_of(card: Card) -> str:
 
     It isn't stored for a token: one that comes to a new card object, after the old one has ended, has it again.
     """
-    return token_guid(card.serial) if card.driver == "pkcs11" else card.guid
+    return token_guid(card.serial) if card.driver == "pkcs11" and card.serial else card.guid
 
 
 def named(card: Card, **others: str) -> dict[str, Any]:

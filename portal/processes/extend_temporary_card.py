@@ -147,9 +147,9 @@ class ExtendTemporaryCard(Definition):
         await card_orders.refuse_while_ordered(turn.tx, card)
         now = self._context.clock()
         fresh = bool(known["first"])
+        label = known["label"] = f"{card.label} for {turn.parties.subject.email}"[:200]
         plan = self._plan(card, known, fresh=fresh)
         until = now + cast(int, known["validity"])
-        label = f"{card.label} for {turn.parties.subject.email}"[:200]
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=until,

@@ -191,8 +191,8 @@ class IssueCard(Definition):
         subject = turn.parties.subject
         cards.check_delivery(self._context, known["pin_delivery"], known["puk_delivery"], subject)
         known.update(await encoding_of(turn.tx, card, options.encoding))
+        label = known["label"] = f"{card.label} for {subject.email}"[:_LABEL_LENGTH]
         plan = self._plan(card, known)
-        label = f"{card.label} for {turn.parties.subject.email}"[:_LABEL_LENGTH]
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=now + cast(int, known["validity"]),

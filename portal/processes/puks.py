@@ -86,7 +86,7 @@ async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | No
     held = process.variables.get(reference)
     card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
     if card is not None and card.sealed_puk is None and card.kind in tasks.PHYSICAL:
-        return await _delivered(context, tx, order, card)
+        return _encrypted(await _before_its_own(context, tx, card), order)
     holder = process.subject_id or order.user_id  # an operator issues a card for somebody else
     if card is None or card.sealed_puk is None or card.owner_id != holder:
         raise InlayError("puk_not_in_escrow")
@@ -99,10 +99,7 @@ async def _delivered(context: Context, tx: AsyncSession, order: Order, card: Car
         puk = await _before_its_own(context, tx, card)
     else:
         puk = context.keys.unseal(card.sealed_puk, tasks.puk_label(card.id))
-    try:
-        token = jose.encrypt(puk, _recipient(order))
-    finally:
-        puk[:] = bytes(len(puk))
+    token = _encrypted(puk, order)
     await audit.record(
         tx,
         at=context.clock(),
@@ -137,6 +134,14 @@ async def _before_its_own(context: Context, tx: AsyncSession, card: Card) -> byt
     if earlier is not None and earlier.sealed_puk is not None:
         return context.keys.unseal(earlier.sealed_puk, tasks.puk_label(earlier.id))
     return bytearray(card_descriptions.of(context, card).puk)
+
+
+def _encrypted(puk: bytearray, order: Order) -> str:
+    """Compact JWE to the order's ephemeral key; the PUK is wiped."""
+    try:
+        return jose.encrypt(puk, _recipient(order))
+    finally:
+        puk[:] = bytes(len(puk))
 
 
 def _recipient(order: Order) -> PublicJwk:

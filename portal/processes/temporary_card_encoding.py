@@ -38,7 +38,6 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
         sources[Purpose.ENCRYPTION] = KeySource.IMPORT
     found: dict[str, Any] = {
         "first": fresh,
-        "label": card.label,
         **_card_parts(card, managed, fresh=fresh),
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
         "keys": _keys_text(options, sources, fresh=fresh),

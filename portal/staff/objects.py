@@ -178,7 +178,7 @@ async def _card_facts(tx: AsyncSession, card: Card) -> list[Fact]:
 
 def _made_by(card: Card) -> list[Fact]:
     """What a card is called on the wire, and what kind of card it is where that isn't the only one."""
-    named = Fact("GUID", card_orders.guid_of(card) if card.serial else card.guid)
+    named = Fact("GUID", card_orders.guid_of(card))
     return [named] if card.described_by is None else [named, Fact("Kind of card", card.described_by)]
 
 

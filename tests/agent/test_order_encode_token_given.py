@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from agent.pcsc.pkcs11 import Driver
 from protocol.messages import CardStep, PinEntry, PinPolicy
 from tests.support import token_readers
 from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import order, undone, window_of
+from tests.support.softhsm import MODULE
 from tests.support.token_orders import (
     NEW,
     certificates,
@@ -102,3 +104,18 @@ async def test_the_card_gets_the_pin_that_nobody_typed(
     (asked,) = window_of(agent).asked
     assert "The portal sets its first PIN: nobody types one here." in asked.consequences
     assert NEW not in agent.everything_written()
+
+
+async def test_of_a_long_label_the_card_keeps_whole_characters(
+    agent: AgentParts, portal: FakePortal, serial: str
+) -> None:
+    label = "Badge for  " + "ü" * 20
+    encode_anew(portal, serial, AUTHENTICATION, pin=GIVEN, label=label)
+    agent.windows.answers = [PAST_CONSENT]
+    assert await order(agent, portal) == "finished"
+    driver = Driver(MODULE)
+    try:
+        (token,) = [token for token in await driver.tokens() if token.initialised]
+    finally:
+        await driver.close()
+    assert token.label == "Badge for  " + "ü" * 10

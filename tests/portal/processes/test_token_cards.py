@@ -332,7 +332,8 @@ async def test_an_order_to_issue_names_the_token_and_brings_its_puk(
     card = await approved(kit, people, ada)
     work = await begun(kit, people.olga, card, serial=SERIAL)
     asked = work.ordered
-    assert (asked.driver, asked.guid, asked.label) == ("pkcs11", token_guid(SERIAL), "Badge")
+    assert (asked.driver, asked.guid) == ("pkcs11", token_guid(SERIAL))
+    assert asked.label == "Badge for ada@example.org"
     assert (asked.identity, asked.management, asked.new_puk, asked.attest) == (None, None, False, "no")
     assert asked.steps == [CardStep.INITIALISE, CardStep.SET_PIN, CardStep.SET_LABEL]
     assert (asked.pin.kind, len(work.pin)) == ("given", 6)
