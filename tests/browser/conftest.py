@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography import x509
 
-from tests.support import loop_watch
+from tests.support import card_desk, loop_watch
 from tests.support.browser import Policies, Portal, chromium
 from tests.support.display import VirtualDisplay
 from tests.support.person import Person
@@ -97,6 +97,17 @@ class UseCase:
         assert self.cards() == []
         assert self.card_files() == []
         assert not any(self.issued().values())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A desk that several tests share says what was seen there when one of them, or its fixture, fails."""
+    report = yield
+    if report.failed:
+        report.sections += [("desk", desk.seen()) for desk in card_desk.RUNNING]
+    return report
 
 
 @pytest.fixture(autouse=True)

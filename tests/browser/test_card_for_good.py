@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +76,7 @@ async def desk(site: Site, screen: VirtualDisplay, pcscd: PrivatePcscd) -> Async
     folder = Path(tempfile.mkdtemp(prefix="desk-"))
     try:
         async with card_desk(site, screen, pcscd, folder) as running:
-            try:
-                yield running
-            except BaseException:
-                sys.stdout.write(running.log_of_all())
-                raise
+            yield running
     finally:
         shutil.rmtree(folder)
 

@@ -38,6 +38,9 @@ SCRIPT: Final = "--script=CardsScriptOptions"
 WANTED: Final = {"KeyAlgorithm": "P-256", "PUKDelivery": "print"}
 FIRST: Final = {"KeyAlgorithm": "RSA-2048", "PUKDelivery": "nopuk"}
 
+RUNNING: Final[list[CardDesk]] = []
+"""The desk that there is now, for the report of a test that fails."""
+
 
 @dataclass(frozen=True)
 class People:
@@ -174,6 +177,11 @@ class CardDesk:
         await self.person.until(there, "what comes after consent")
         return found
 
+    def seen(self) -> str:
+        """For the report of a test that failed: where the screen's picture is, and what was written."""
+        picture = self.person.display.screenshot(self.person.display.folder / "card-desk.png")
+        return f"screen: {picture}\n{self.log_of_all()}"
+
     def log_of_all(self) -> str:
         """What agent and portal have written."""
         return self.desk.agent.logs() + self.site.portal.log_file.read_text()
@@ -225,8 +233,11 @@ async def card_desk(
             browser = chromium(screen, desk.home, portal=address, ca_file=site.ca.ca_file, policies=policies)
             async with browser as context:
                 person = Person(screen, context.pages[0])
-                yield CardDesk(site, desk, people, person, card, pcscd.readers[0])
+                running = CardDesk(site, desk, people, person, card, pcscd.readers[0])
+                RUNNING.append(running)
+                yield running
         finally:
+            RUNNING.clear()
             wait_until(known.done, "the people known", seconds=60)
             set_options(site, FIRST)
             desk.stop()
