@@ -14,7 +14,7 @@ import pytest
 from agent import card_map
 from agent.card_map import CardKind, CardMap
 from agent.pcsc import scard
-from agent.pcsc.pkcs11 import Driver
+from agent.pcsc.pkcs11 import Driver, Token
 from agent.vsc.card import VirtualCard
 from protocol.errors import InlayError
 from protocol.messages import Binding, ChangePin, PinPolicy, Sign, VerifyPin
@@ -76,7 +76,7 @@ async def inserted(reader: PinPad, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     reader.asked.clear()
     await asyncio.to_thread(wait_until, _present, "the card in the reader")
     driver = Driver(MODULE)
-    (token, *_) = await driver.tokens()
+    token = await _shown(driver)
     await driver.close()
     assert token.pad
     return Inserted(reader, card, pin, token.serial)
@@ -84,6 +84,14 @@ async def inserted(reader: PinPad, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def _present() -> bool:
     return any(each.name == READER and each.present for each in scard.list_readers())
+
+
+async def _shown(driver: Driver) -> Token:
+    """The token, as soon as the module shows it: while pcscd still powers the card up it shows none."""
+    async with asyncio.timeout(10):
+        while not (found := await driver.tokens()):
+            pass
+    return found[0]
 
 
 @pytest.fixture
@@ -149,8 +157,7 @@ async def test_the_modules_process_never_has_the_pin(inserted: Inserted, tmp_pat
     module = tmp_path / "module.so"  # by this name no other process has it
     module.symlink_to(MODULE)
     driver = Driver(module)
-    (token, *_) = await driver.tokens()
-    await driver.open(token)
+    await driver.open(await _shown(driver))
     with pytest.raises(InlayError) as caught:
         await driver.verify(None)
     assert caught.value.code == "pkcs11_pin_wrong"
