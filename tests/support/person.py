@@ -11,6 +11,8 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, TypeVar
 
+from playwright.async_api import Error
+
 from tests.support.browser_questions import Question, answer, take_picture
 from tests.support.processes import NotReadyError
 
@@ -44,14 +46,30 @@ KEY_MS = "8"
 
 T = TypeVar("T")
 
-_PLACE = """element => {
+_PLACE = """async element => {
     element.scrollIntoView({block: 'center', behavior: 'instant'});
-    const box = element.getBoundingClientRect();
-    return [
-        screenX + (outerWidth - innerWidth) / 2 + box.x + box.width / 2,
-        screenY + outerHeight - innerHeight + box.y + box.height / 2,
-    ];
+    const place = () => {
+        const box = element.getBoundingClientRect();
+        return [
+            screenX + (outerWidth - innerWidth) / 2 + box.x + box.width / 2,
+            screenY + outerHeight - innerHeight + box.y + box.height / 2,
+        ];
+    };
+    const shown = () => new Promise((done) => {
+        requestAnimationFrame(() => requestAnimationFrame(done));
+        setTimeout(done, 300);
+    });
+    let before, now = place();
+    do {
+        before = now;
+        await shown();
+        now = place();
+    } while (String(before) !== String(now));
+    return now;
 }"""
+"""Where an element's middle is on the screen, once it has been drawn there: a click goes to what is drawn."""
+_PAGES = 5
+"""Pages that may take each other's place while an element is looked for."""
 
 
 def cursor_in_field(display: VirtualDisplay, window: str = "root") -> bool:
@@ -148,10 +166,7 @@ class Person:
 
     async def click(self, selector: str) -> None:
         """A real click on the middle of the element, as soon as it can be seen."""
-        element = await self.page.wait_for_selector(selector, state="visible", timeout=PAGE_MS)
-        assert element is not None
-        await self.page.bring_to_front()
-        x, y = await element.evaluate(_PLACE)
+        x, y = await self._place(selector)
         aside = not await self._browser_active()
         await self._act("mousemove", str(round(x)), str(round(y)), "click", "1")
         if aside:
@@ -250,6 +265,21 @@ class Person:
     async def _in_front(self, title: str) -> str | None:
         window, name = await asyncio.to_thread(self.display.active_window)
         return window if window and re.search(title, name) else None
+
+    async def _place(self, selector: str) -> tuple[float, float]:
+        """Where an element's middle is; on the page that came while it was looked for."""
+        for pages_left in reversed(range(_PAGES)):
+            element = await self.page.wait_for_selector(selector, state="visible", timeout=PAGE_MS)
+            assert element is not None
+            await self.page.bring_to_front()
+            try:
+                x, y = await element.evaluate(_PLACE)
+            except Error:
+                if not pages_left:
+                    raise
+            else:
+                return x, y
+        raise AssertionError
 
     async def _browser_active(self) -> bool:
         return await self._in_front(BROWSER_TITLE) is not None
