@@ -94,9 +94,10 @@ class WantedIdentity:
         serial = _serial(shown)
         if serial is not None and wanted.serial is not None:
             return serial == wanted.serial  # it is printed on the card: nothing else tells more
-        return (wanted.previous is not None and shown.guid == wanted.previous) or (
-            wanted.blank and shown.guid is None
-        )
+        if wanted.previous is not None and shown.guid == wanted.previous:
+            return True
+        # where a person reads the number that is printed on it, it may be any card that doesn't say otherwise
+        return wanted.printed is not None or (wanted.blank and shown.guid is None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,9 @@ class CardIdentity(Message, frozen=True):
     """what it says when it is asked for its serial number, decimal"""
     blank: bool = False
     """it has no CHUID, and doesn't tell a serial number that is another one"""
+    printed: Annotated[str, Meta(pattern=whole(r"[!-~]([ -~]{0,38}[!-~])?"))] | None = None
+    """the number printed on it: a card that none of the above names is the one where the person says so
+    (`IdentityQuestion`); with it, that is asked of a ``blank`` one, too"""
 
 
 class ManagementKey(Message, frozen=True):

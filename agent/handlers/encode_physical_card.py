@@ -26,6 +26,7 @@ from agent.handlers.card_writing import (
 from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, HalfDone, check_pin_entry
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import secret
+from agent.handlers.picked_card import PickedCard
 from agent.handlers.physical_card_pin import portals_puk, right_pin
 from agent.management_proof import ALGORITHMS, PortalKey
 from agent.pcsc import piv_authenticate, piv_objects
@@ -66,7 +67,9 @@ class EncodePhysicalCardHandler(EncodeInReader):
     ) -> CardSummary:
         key = PortalKey(context, _management(ordered))
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label, ordered.identity)
-        card = ReturningCard(context, self._readers, which, AT_CARD, key)
+        printed = None if ordered.identity is None else ordered.identity.printed
+        picked = PickedCard(context, key, printed)
+        card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
         try:
             return await _Encoding(context, ordered, card, agreed).carry_out(answer)
         finally:

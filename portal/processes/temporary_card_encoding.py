@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 OWN_KEY: Final = (ManagementAlgorithm.AES_192, ManagementAlgorithm.TRIPLE_DES)
 """Of the management key that a card gets, the first that it takes: some know 3DES alone."""
 _RESUME_WITHIN: Final = 3600
+_PRINTED: Final = re.compile(r"[!-~]([ -~]{0,38}[!-~])?")
+"""As ``protocol.messages.CardIdentity.printed``."""
 
 
 async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool) -> dict
         }
     return {
         "guid": _guid(card, managed),
-        "identity": _identity(card, managed) if fresh else None,
+        "identity": identity(card, managed) if fresh else None,
         "management": plain(_management(managed)),
         "new_puk": fresh and card.sealed_puk is None,
     }
@@ -76,15 +79,17 @@ def _guid(card: Card, managed: ManagedCard | None) -> str:
     return managed.pending_guid or secrets.token_hex(16)
 
 
-def _identity(card: Card, managed: ManagedCard | None) -> dict[str, Any]:
+def identity(card: Card, managed: ManagedCard | None) -> dict[str, Any]:
+    """Which card is to get its GUID: by the number on it, where it was never encoded and doesn't tell that number."""
     serial = card.serial if card.serial.isdecimal() and len(card.serial) <= 20 else None
     never = managed is None or managed.encoded_for is None
-    identity = CardIdentity(
+    wanted = CardIdentity(
         previous=None if never else card.guid,
         serial=None if serial is None else str(int(serial)),
         blank=never,
+        printed=card.serial if never and _PRINTED.fullmatch(card.serial) else None,
     )
-    return plain(identity)
+    return plain(wanted)
 
 
 def _management(managed: ManagedCard | None) -> ManagementKey:

@@ -47,6 +47,7 @@ export interface CardIdentity {
   previous?: string | null;
   serial?: string | null;
   blank?: boolean;
+  printed?: string | null;
 }
 
 /**
@@ -591,6 +592,23 @@ export interface ManagementProof {
   response: string;
   challenge?: string | null;
   expected?: string | null;
+}
+
+/**
+ * Agent: the person says that this card is the one to encode (`CardIdentity.printed`), nothing was done to it yet.
+ *
+ * The portal undoes the order where another card of its own has this GUID.
+ */
+export interface IdentityQuestion {
+  number: number;
+  guid: string;
+}
+
+/**
+ * Portal: no other card of this portal has that GUID: the card may be encoded.
+ */
+export interface IdentityAnswer {
+  number: number;
 }
 
 /**

@@ -553,6 +553,11 @@ export const CAUSES = Object.freeze({
     "why": "Its management key is another. Nothing was changed.",
     "next_step": "Ask your support: the card belongs to another system, or was encoded elsewhere."
   },
+  "card_of_other_object": {
+    "happened": "The card was not encoded.",
+    "why": "Its identity, {guid}, is that of another card of this portal, which is in use. Nothing was written to it.",
+    "next_step": "Put in the card with the number that the page names. If it is this one, ask your support: its number was entered twice."
+  },
   "card_management_needed": {
     "happened": "The card wants the portal's key first.",
     "why": "It takes no {command} without.",
