@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 from protocol.messages import (
     Algorithm,
     BlockCard,
-    CardIdentity,
     CardStep,
     ChangePin,
     ChangePuk,
@@ -31,6 +30,7 @@ from protocol.messages import (
 from tests.cards.profiles import PROFILES, SET_KEY
 from tests.cards.simulated import PUK
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
+from tests.support.physical_orders import portals_identity
 
 Answers = list[tuple[bytes | None, bytes | None]]
 TORN: Final = "torn"
@@ -92,7 +92,7 @@ def _job(*keys: KeyOrder, first: bool = False) -> Job:
     }
     if first:
         fields |= {
-            "identity": CardIdentity(previous=None, blank=True, serial=None),
+            "identity": portals_identity(),
             "pin": PinEntry(kind="new", policy=PinPolicy()),
             "steps": [CardStep.SET_PIN],
             "management": ManagementKey(replace=[ManagementAlgorithm.AES_192]),

@@ -117,7 +117,6 @@ class Tears:
 
     async def _card(self, job: Job) -> Card:
         card = SimulatedCard(PROFILE)
-        del card.objects[0x5FC102]
         if job.encoded:
             readers = SimulatedReaders()
             readers.put(card)
