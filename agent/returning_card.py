@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.card_search import WantedAgain, WantedIdentity
 from agent.pad_entry import PadEntry
-from agent.pcsc import piv_objects, piv_pin, piv_select
+from agent.pcsc import piv_objects, piv_pin, piv_reset, piv_select
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import PUK, KeyAlgorithm
 from agent.piv_card import ALGORITHMS, PivCard
@@ -107,6 +107,11 @@ class ReturningCard:
         """the point of no return was passed: who gives up waiting for the card leaves it half done"""
         self.imports = True
         """whether it takes keys that were made elsewhere, as far as it could be asked"""
+        self.pin_blocked = False
+        """its PIN was blocked when it was looked at"""
+        self.may_reset = False
+        """it has commands beyond the standard, of which RESET may be one: asking for that one would be doing it"""
+        self._resetting = False
         self._named: frozenset[int] = frozenset()
 
     def knows(self, algorithm: Algorithm) -> bool:
@@ -229,6 +234,26 @@ class ReturningCard:
         """The order's GUID was written: from here on no card without it is the one."""
         if self._taken is not None:
             self._taken = replace(self._taken, guids=frozenset({self._ordered.guid}))
+
+    async def reset(self) -> bool:
+        """Put a card whose PIN is blocked back to what its maker delivered, once, whenever it is torn out.
+
+        Returns:
+            Whether it is so now; False: its PUK isn't blocked, and it is as it was.
+
+        Raises:
+            InlayError: ``card_no_reset``, ``card_refused``; ``pcsc_…``.
+        """
+        self._resetting = True  # it may come back without the GUID that it had
+        if self._taken is not None:
+            self._taken = replace(self._taken, guids=self._taken.guids | {None})
+        done = await self.run(piv_reset.reset)
+        chuid = await self.run(piv_objects.read_chuid)
+        has = None if chuid is None else chuid.guid.hex()
+        self._card, self._resetting, self.pin_blocked = None, False, not done
+        if self._taken is not None:
+            self._taken = replace(self._taken, guids=frozenset({self._ordered.guid, has}))
+        return done
 
     async def let_go(self) -> None:
         """Release the card, reset if anything was proved to it."""
@@ -425,9 +450,13 @@ class ReturningCard:
         serial = None if able is None else able.serial
         self.serial = None if serial is None else str(serial)
         self.imports = able is None or able.importing
+        self.may_reset = able is not None and able.version is not None
+        self.pin_blocked = seen is not None and seen.pin_tries == 0
         guids = frozenset({guid}) if has == guid else frozenset({guid, has})
         if self._taken is not None:
             guids &= self._taken.guids
+        if self._resetting:
+            guids |= {None}
         self._taken = WantedAgain(guids, serial, self._ordered.driver)
 
     async def _prove(self, session: CardSession) -> None:

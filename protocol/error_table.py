@@ -299,9 +299,16 @@ _ROWS: Final = (
     Cause("card_pin_blocked", 1905, "The PIN is blocked.", "It was wrong too often.",
           "Unblock it with the PUK, or ask your support."),
     Cause("card_puk_wrong", 1906, "The PUK is wrong.", "The card did not accept it; tries left: {tries}.",
-          "Compare it with the letter: after the last try the card has to be encoded anew."),
+          "Compare it with the letter: after the last try the PUK is blocked for good."),
     Cause("card_puk_blocked", 1907, "The PUK is blocked.", "It was wrong too often.",
-          "The card has to be encoded anew: ask your support."),
+          "Nothing unblocks a PUK. The card works as long as its PIN does; once that is blocked, too, it can only be erased "
+          "and encoded anew, which not every card can. Ask your support."),
+    Cause("card_both_blocked", 1927, "PIN and PUK of the card are blocked.", "Both were wrong too often. Nothing was changed now.",
+          "Nobody can use its keys any more. Support extends or issues the card again at the portal, which offers to erase it "
+          "and to encode it anew, where the card can be erased."),
+    Cause("card_no_reset", 1928, "This card can't be made usable again.",
+          "PIN and PUK are blocked, and it has no command that puts it back to what its maker delivered.",
+          "Use a new card, and lock this one at the portal. Its keys and certificates are as they were, and of no use."),
     Cause("card_pin_needed", 1908, "The card wants the PIN first.", "It takes no {command} without.", "Start again from the page."),
     Cause("card_pin_form", 1909, "The card does not take this PIN or PUK.", "Its length or characters are not what the card allows.",
           "Choose another: 6 to 8 digits work on every card."),

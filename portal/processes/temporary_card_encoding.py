@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from portal.model.states import CaState
-from portal.processes import card_certificates, card_orders
+from portal.processes import blocked_cards, card_certificates, card_orders
 from portal.store.database import model_of
 from portal.store.tables import ManagedCard
 from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
@@ -29,10 +29,11 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
     """The process variables of an encoding.
 
     A card that nobody's keys are on, or somebody else's, is encoded from the beginning: a new PIN, new keys, and a GUID
-    by which no program takes it for what it was.
+    by which no program takes it for what it was. So is one whose PIN and PUK are blocked, which is reset for it.
     """
     managed = await tx.get(ManagedCard, card.id)
-    fresh = managed is None or managed.encoded_for != card.owner_id
+    blocked = card.driver != "pkcs11" and await blocked_cards.is_blocked(tx, card)
+    fresh = managed is None or managed.encoded_for != card.owner_id or blocked
     sources = {purpose: KeySource.GENERATE for purpose in Purpose}
     unproved = options.attest == "required" and not card.attested
     if not fresh and not options.new_keys and not unproved:
@@ -42,7 +43,8 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
     found: dict[str, Any] = {
         "first": fresh,
         "label": card.label,
-        **_card_parts(card, managed, fresh=fresh),
+        "blocked": blocked,
+        **_card_parts(card, managed, fresh=fresh, blocked=blocked),
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
         "keys": _keys_text(options, sources, fresh=fresh),
         "resume_within": _RESUME_WITHIN,
@@ -55,7 +57,7 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
     return found
 
 
-def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool) -> dict[str, Any]:
+def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked: bool) -> dict[str, Any]:
     """What an order says of the card itself. A token is what its serial number says, and has no management key."""
     if card.driver == "pkcs11":
         return {
@@ -63,13 +65,22 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool) -> dict
             "identity": None,
             "management": None,
             "new_puk": False,
+            "reset": False,
         }
+    makers = _is_from_maker(card, managed)
     return {
         "guid": _guid(card, managed),
-        "identity": identity(card, managed) if fresh else None,
-        "management": plain(_management(managed)),
-        "new_puk": fresh and card.sealed_puk is None,
+        "identity": identity(card, managed, blocked=blocked) if fresh else None,
+        "management": plain(_management(None if blocked else managed)),
+        "new_puk": blocked or (fresh and card.sealed_puk is None),
+        # what an order knows of a card that is reset is its maker's: so it is for one that was never encoded
+        "reset": blocked or makers,
     }
+
+
+def _is_from_maker(card: Card, managed: ManagedCard | None) -> bool:
+    """Whether this card object has brought nothing to its card so far; another one, which ended, may have."""
+    return card.sealed_puk is None and (managed is None or managed.encoded_for is None)
 
 
 def _guid(card: Card, managed: ManagedCard | None) -> str:
@@ -79,15 +90,18 @@ def _guid(card: Card, managed: ManagedCard | None) -> str:
     return managed.pending_guid or secrets.token_hex(16)
 
 
-def identity(card: Card, managed: ManagedCard | None) -> dict[str, Any]:
-    """Which card is to get its GUID: by the number on it, where it was never encoded and doesn't tell that number."""
+def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) -> dict[str, Any]:
+    """Which card is to get its GUID: by the number on it, where it doesn't tell that number and was never encoded.
+
+    So it is for one that is reset: an order that ended half done may have left it without any identity.
+    """
     serial = card.serial if card.serial.isdecimal() and len(card.serial) <= 20 else None
     never = managed is None or managed.encoded_for is None
     wanted = CardIdentity(
         previous=None if never else card.guid,
         serial=None if serial is None else str(int(serial)),
-        blank=never,
-        printed=card.serial if never and _PRINTED.fullmatch(card.serial) else None,
+        blank=never or blocked,
+        printed=card.serial if (never or blocked) and _PRINTED.fullmatch(card.serial) else None,
     )
     return plain(wanted)
 

@@ -121,6 +121,7 @@ export interface EncodeCard {
   identity?: CardIdentity | null;
   management?: ManagementKey | null;
   new_puk?: boolean;
+  reset?: boolean;
   attest?: "no" | "required" | "where_possible";
 }
 

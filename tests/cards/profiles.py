@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SET_KEY, ATTEST, MOVE, IMPORT, METADATA, SERIAL, VERSION = 0xFF, 0xF9, 0xF6, 0xFE, 0xF7, 0xF8, 0xFD
+RESET = 0xFB
 TDES, AES_128, AES_192, AES_256 = 0x03, 0x08, 0x0A, 0x0C
-ALL_YUBICO = frozenset({SET_KEY, ATTEST, MOVE, IMPORT, METADATA, SERIAL, VERSION})
+ALL_YUBICO = frozenset({SET_KEY, ATTEST, MOVE, IMPORT, METADATA, SERIAL, VERSION, RESET})
 P_256, P_384, RSA_2048 = 0x11, 0x14, 0x07
 
 
@@ -122,7 +123,7 @@ PROFILES = (
     ),
     Profile(
         "metadata that says nothing, strict templates, a wrong old PIN is 6300",
-        yubico=frozenset({SET_KEY, METADATA, SERIAL, VERSION}),
+        yubico=frozenset({SET_KEY, METADATA, SERIAL, VERSION, RESET}),
         management=(TDES,),
         tells_keys=False,
         strict=2,
