@@ -3,7 +3,7 @@
 SP 800-73pt2-5, section 3.2.4. Mutual authentication where the card has it, so that what comes next goes to a card of
 this portal's and to no other; else external.
 
-Before the first of them it says whether a card that the person has picked may be the order's: the questions count as one.
+Before the first of them it says whether a card that the person has picked may be the order's: all count as questions.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""*Encode card* of a card whose PIN and PUK are both blocked: it is reset, if its person agrees and the order allows it.
+"""*Encode card* of a card whose PIN and PUK are both blocked: it is reset, if order and person allow it.
 
-See ``docs/adr/0025-a-blocked-card-is-reset.md``. Nothing else brings such a card back: a new PIN needs the PUK.
+See ``docs/adr/0024-confirmed-by-number-reset-when-blocked.md``. Nothing else brings such a card back: a new PIN needs
+the PUK.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ async def reset_if_blocked(
     await change()
     done = await context.guard(context.record(STEP, card.reset()))
     if found is Blocked.BOTH and not done:
-        raise InlayError("card_both_blocked")  # another program has given it a PIN, or it doesn't do what it says
+        raise InlayError(
+            "card_both_blocked"
+        )  # another program has given it a PIN, or it doesn't do what it says
     return done
 
 

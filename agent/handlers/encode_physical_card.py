@@ -29,8 +29,8 @@ from agent.handlers.card_writing import (
 from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, HalfDone, check_pin_entry
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import secret
-from agent.handlers.picked_card import PickedCard
 from agent.handlers.physical_card_pin import portals_puk, right_pin
+from agent.handlers.picked_card import PickedCard
 from agent.management_proof import ALGORITHMS, PortalKey
 from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC

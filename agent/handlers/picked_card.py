@@ -1,6 +1,6 @@
 """The person says that a card is the one: where it tells no serial number, the number printed on it is all there is.
 
-See ``docs/adr/0024-a-card-without-a-serial-number-is-confirmed.md``. The person says it first, then the portal says
+See ``docs/adr/0024-confirmed-by-number-reset-when-blocked.md``. The person says it first, then the portal says
 that it is no other card of its own: until both have nothing is written.
 """
 

@@ -1,4 +1,4 @@
-"""RESET of a PIV card whose PIN and PUK are both blocked: back to what its maker delivered. Yubico's, not the standard's.
+"""RESET of a PIV card whose PIN and PUK are both blocked: back to what its maker delivered. It is Yubico's command.
 
 ``00 FB 00 00``, without any authentication. Cards that have it refuse it until no try is left of either PIN or PUK
 (6985), so it costs a usable card nothing. Keys, certificates and all other objects are gone after it; PIN, PUK and
@@ -65,5 +65,5 @@ def reset(card: CardConnection) -> bool:
             return False
         if not answer.ok:
             raise refusal(_RESET, answer.status)
-        piv_select.select(card)  # what was selected before is another card's, in a way
+        piv_select.select(card)  # whatever was selected, this is
     return True

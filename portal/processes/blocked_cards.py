@@ -1,4 +1,4 @@
-"""Whether PIN and PUK of a card in a reader are both blocked: the portal knows it from how the card's orders have ended.
+"""Whether PIN and PUK of a card in a reader are both blocked: the portal knows it from how its orders have ended.
 
 Nothing unblocks such a card. Its next encoding is one from the beginning, for which the card is reset
 (``EncodeCard.reset``).
@@ -28,7 +28,7 @@ _NOT_SO: Final = "card_puk_other"
 
 
 async def is_blocked(tx: AsyncSession, card: Card) -> bool:
-    """Whether the card has said so since it took a PIN or PUK last: of both at once, or of the one and then the other."""
+    """Whether the card has said so since it took a PIN or PUK last: of both at once, or of one and then the other."""
     query = (
         select(Order.state, Order.error, Order.operation)
         .where(Order.card_id == card.id)

@@ -154,7 +154,9 @@ async def new_puk(context: Context, tx: AsyncSession, order: Order) -> NewPuk:
         puk[:] = bytes(len(puk))
 
 
-async def settle(context: Context, tx: AsyncSession, card: Card, *, replaced: bool, reset: bool = False) -> None:
+async def settle(
+    context: Context, tx: AsyncSession, card: Card, *, replaced: bool, reset: bool = False
+) -> None:
     """The receipt has told which PUK the card has: the one that was sent, or as before because it takes none.
 
     Args:

@@ -27,8 +27,8 @@ export interface Authenticate {
 /**
  * Parameters of the operation *block card*: the PIN of a physical card that is Locked is made unusable.
  *
- * With the driver ``piv`` its PUK, too: only encoding anew makes the card usable after that. With ``pkcs11`` whoever
- * has the PUK can set another PIN. A card that is blocked already is a success.
+ * With the driver ``piv`` its PUK, too: only a reset (``EncodeCard``) makes it usable after that. With ``pkcs11``
+ * whoever has the PUK can set another PIN. A card that is blocked already is a success.
  */
 export interface BlockCard {
   operation: "block_card";

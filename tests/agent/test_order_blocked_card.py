@@ -13,7 +13,7 @@ from agent.ports import UserCancelled
 from protocol.messages import CardIdentity, PinEntry
 from tests.cards.profiles import METADATA, PROFILES, RESET, VERSION, Profile
 from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard, factory_key
-from tests.support.agent_parts import OTHER_CODE, AgentParts
+from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import (
@@ -79,10 +79,10 @@ async def test_an_order_that_allows_no_reset_says_what_is_the_matter_and_changes
 ) -> None:
     readers.put(card := blocked(TELLS, FRESH))
     before = state(card)
-    for changes in ({"reset": False}, {"identity": None, "steps": [], "pin": PinEntry(kind="verify")}):
+    keeps_pin: dict[str, Any] = {"identity": None, "steps": [], "pin": PinEntry(kind="verify")}
+    for code, changes in ((CODE, {}), (OTHER_CODE, keeps_pin)):
         ordered(portal, **{"reset": False, "new_puk": False, **changes})
-        agent.windows.answers = [YES if "identity" not in changes else (None, None)]
-        code = OTHER_CODE if "identity" in changes else "abcdefghijklmnopqrstuv"
+        agent.windows.answers = [(None, None) if changes else YES]
         assert await order(agent, portal, code) == "card_both_blocked"
         assert (await undone(portal, code)).changing == 0
     assert 0xFB not in instructions(readers)

@@ -33,6 +33,7 @@ from tests.support.physical_orders import (
     ENCRYPTION,
     FRESH,
     FULL,
+    GUID,
     NEW,
     NEW_KEY,
     WRONG,
@@ -369,7 +370,7 @@ async def test_a_card_that_the_order_names_is_taken_though_another_would_do(
     first_encoding(portal, AUTHENTICATION, identity=CardIdentity(previous=GUID, blank=True))
     agent.windows.answers = [(None, NEW)]
     assert await order(agent, portal) == "finished"
-    assert window_of(agent).choices == window_of(agent).confirmed == []
+    assert (window_of(agent).choices, window_of(agent).confirmed) == ([], [])
     assert "The card “Card 7” is in the reader “Two”. Leave it there." in window_of(agent).texts
     assert blank.objects == {}
 

@@ -103,9 +103,7 @@ class Desk(NamedTuple):
 
 
 @pytest.fixture
-async def desk(
-    tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Desk]:
+async def desk(tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     def missing() -> object:
         raise keys_system.KeystoreMissing
 

@@ -412,6 +412,13 @@ class FakePortal:
         keys = [] if management is None or new_key is None else [new_key] * len(management.replace)
         return Proceed(puk=puk, management_keys=keys, pin=pin, new_puk=new_puk, puk_unsure=self.puk_unsure)
 
+    def _identified(self, at: OrderAtPortal, question: IdentityQuestion) -> Message:
+        at.identities.append(question.guid)
+        if question.guid not in self.other_cards:
+            return IdentityAnswer(number=question.number)
+        at.state = OrderState.UNDOING
+        return Undo(error=ErrorData(error="card_of_other_object", fields={"guid": question.guid}))
+
     def _react(self, at: OrderAtPortal, body: Message) -> Message | None:
         """What the portal says to a message."""
         match body:
@@ -425,12 +432,8 @@ class FakePortal:
                     return Undo(error=ErrorData(error="card_management_wrong"))
                 proof = management_answer(self.management_keys[body.refused], body)
                 return self.answers(body, proof)
-            case IdentityQuestion(number=number, guid=guid):
-                at.identities.append(guid)
-                if guid not in self.other_cards:
-                    return IdentityAnswer(number=number)
-                at.state = OrderState.UNDOING
-                return Undo(error=ErrorData(error="card_of_other_object", fields={"guid": guid}))
+            case IdentityQuestion():
+                return self._identified(at, body)
             case Changing():
                 at.changing += 1
             case Requests():
