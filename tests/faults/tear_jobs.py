@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from protocol.messages import (
     Algorithm,
     BlockCard,
@@ -52,6 +54,7 @@ class Job(NamedTuple):
         operation: what is ordered.
         answers: what the person types.
         puks: the PUK that the portal has, and the one that it gives where the operation gives one.
+        blocked: PIN and PUK of the card are both blocked before.
         afterwards: the job that finishes the card when this one was undone before it had begun to change it, and the
             one when it was undone later; None: this one.
     """
@@ -61,6 +64,7 @@ class Job(NamedTuple):
     answers: Answers
     puks: tuple[bytes, bytes] = (PUK, OWN_PUK)
     afterwards: tuple[str | None, str | None] = ("unblock", "re-encode")
+    blocked: bool = False
 
     @property
     def gives_puk(self) -> bool:
@@ -103,6 +107,13 @@ def _job(*keys: KeyOrder, first: bool = False) -> Job:
     return Job(False, ordered, answers, afterwards=(None, None)) if first else Job(True, ordered, answers)
 
 
+def _reset_job(*keys: KeyOrder) -> Job:
+    """A card that was encoded, and blocked since, from the beginning; its person agrees that it is erased."""
+    first = _job(*keys, first=True)
+    ordered = msgspec.structs.replace(first.operation, reset=True)
+    return Job(True, ordered, [*first.answers, (None, None)], (PUK, LATER_PUK), (None, None), blocked=True)
+
+
 def _kept(key: KeyOrder) -> KeyOrder:
     return KeyOrder(key.slot, key.purpose, key.algorithm, KeySource.KEEP, key.subject)
 
@@ -125,6 +136,7 @@ def _card_job(operation: type[VerifyPin | ChangePuk | BlockCard], answers: Answe
 JOBS: Final = {
     "encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION, first=True),
     "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
+    "reset": _reset_job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
     "extend": _job(_kept(AUTHENTICATION), _kept(SIGNATURE)),
     "change PIN": _pin_job(ChangePin, NEW_PIN),
     "unblock": _pin_job(UnblockPin, OWN_PUK, puk="typed"),
