@@ -228,7 +228,9 @@ class ReturningCard:
         whenever it comes back.
         """
         taken = self._taken
-        return taken is not None and (taken.serial is not None or None not in taken.guids)
+        if taken is None or taken.serial is not None:
+            return taken is not None
+        return not taken.any_guid and None not in taken.guids
 
     def has_its_guid(self) -> None:
         """The order's GUID was written: from here on no card without it is the one."""
@@ -244,15 +246,15 @@ class ReturningCard:
         Raises:
             InlayError: ``card_no_reset``, ``card_refused``; ``pcsc_…``.
         """
-        self._resetting = True  # it may come back without the GUID that it had
+        self._resetting = True  # it may come back without the GUID that it had, or with another one
         if self._taken is not None:
-            self._taken = replace(self._taken, guids=self._taken.guids | {None})
+            self._taken = replace(self._taken, any_guid=True)
         done = await self.run(piv_reset.reset)
         chuid = await self.run(piv_objects.read_chuid)
         has = None if chuid is None else chuid.guid.hex()
         self._card, self._resetting, self.pin_blocked = None, False, not done
         if self._taken is not None:
-            self._taken = replace(self._taken, guids=frozenset({self._ordered.guid, has}))
+            self._taken = replace(self._taken, guids=frozenset({self._ordered.guid, has}), any_guid=False)
         return done
 
     async def let_go(self) -> None:
@@ -453,11 +455,9 @@ class ReturningCard:
         self.may_reset = able is not None and able.version is not None
         self.pin_blocked = seen is not None and seen.pin_tries == 0
         guids = frozenset({guid}) if has == guid else frozenset({guid, has})
-        if self._taken is not None:
+        if self._taken is not None and not self._resetting:
             guids &= self._taken.guids
-        if self._resetting:
-            guids |= {None}
-        self._taken = WantedAgain(guids, serial, self._ordered.driver)
+        self._taken = WantedAgain(guids, serial, self._ordered.driver, any_guid=self._resetting)
 
     async def _prove(self, session: CardSession) -> None:
         if self._key is not None and not self._proved:

@@ -258,7 +258,7 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     new_puk: bool = False
     """with the driver ``piv``: before its PIN it gets the PUK that ``proceed`` brings, and keeps its own if it can't"""
     reset: bool = False
-    """with the driver ``piv``, ``identity``, ``set_pin`` and ``new_puk``: where PIN and PUK are both blocked the card
+    """with the driver ``piv``, ``printed``, ``set_pin`` and ``new_puk``: where PIN and PUK are both blocked the card
     is first put back to what its maker delivered, if its person agrees; ``puk`` of ``proceed`` is the maker's"""
     attest: Literal["no", "where_possible", "required"] = "no"
     """whether the card states that it made the keys that are made on it; ``required``: of 10 keys at the most"""

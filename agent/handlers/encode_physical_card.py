@@ -64,8 +64,9 @@ class EncodePhysicalCardHandler(EncodeInReader):
         check_pin_entry(ordered, frozenset({"new", "given"}))
         if ordered.new_puk and CardStep.SET_PIN not in ordered.steps:
             raise InlayError("encoding_unsupported", what="a new PUK without a new PIN")
-        if ordered.reset and not (ordered.new_puk and ordered.identity is not None):
-            raise InlayError("encoding_unsupported", what="a reset without a new PUK and a new identity")
+        printed = None if ordered.identity is None else ordered.identity.printed
+        if ordered.reset and not (ordered.new_puk and printed is not None):
+            raise InlayError("encoding_unsupported", what="a reset without a new PUK and the number on the card")
 
     async def _encode(
         self, context: OrderContext, ordered: EncodeCard, answer: Consented, agreed: Proceed

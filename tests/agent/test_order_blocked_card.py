@@ -37,6 +37,7 @@ OWN_PUK = b"97531864"
 CAN = [each for each in PROFILES if RESET in each.yubico]
 TELLS = next(each for each in CAN if each.metadata)
 TELLS_NO_PUK = next(each for each in CAN if not each.metadata)
+RENAMED = next(each for each in CAN if each.chuid_by_reset)
 CANNOT = [PROFILES[0], next(each for each in PROFILES if VERSION in each.yubico and RESET not in each.yubico)]
 YES, ERASE = (None, NEW), (None, None)
 
@@ -89,12 +90,17 @@ async def test_an_order_that_allows_no_reset_says_what_is_the_matter_and_changes
     assert state(card) == before
 
 
-@pytest.mark.parametrize("wrong", ["no new PUK", "no identity"])
-async def test_a_reset_that_would_leave_the_card_with_its_makers_puk_is_refused(
+@pytest.mark.parametrize("wrong", ["no new PUK", "no identity", "no number"])
+async def test_a_reset_that_would_leave_a_card_unsafe_or_not_to_be_told_is_refused(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, wrong: str
 ) -> None:
     readers.put(blocked(TELLS))
-    ordered(portal, **({"new_puk": False} if wrong == "no new PUK" else {"identity": None}))
+    changes: dict[str, dict[str, Any]] = {
+        "no new PUK": {"new_puk": False},
+        "no identity": {"identity": None},
+        "no number": {"identity": CardIdentity(previous=GUID)},
+    }
+    ordered(portal, **changes[wrong])
     assert await order(agent, portal) == "encoding_unsupported"
     assert readers.trace == []
 
@@ -160,7 +166,9 @@ async def test_a_card_that_refuses_because_its_puk_isnt_blocked_after_all_is_unb
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize("profile", [TELLS, TELLS_NO_PUK], ids=["tells of its PUK", "doesn't"])
+@pytest.mark.parametrize(
+    "profile", [TELLS, TELLS_NO_PUK, RENAMED], ids=["tells of its PUK", "doesn't", "has another GUID then"]
+)
 async def test_torn_out_at_the_reset_and_put_back_it_goes_on(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, side: str
 ) -> None:

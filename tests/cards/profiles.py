@@ -42,6 +42,7 @@ class Profile:
         tells_keys: GET METADATA says something; else it answers with nothing.
         wrong_old: status of CHANGE REFERENCE DATA and RESET RETRY COUNTER with a wrong value; 0: 63Cx.
         absent_key: status of using a key that isn't there.
+        chuid_by_reset: a card that was reset has a CHUID with another GUID; else none.
         changes_puk: CHANGE REFERENCE DATA knows the PUK; else 6A88.
         forgets: the use of 9D forgets that the PIN was verified.
     """
@@ -76,6 +77,7 @@ class Profile:
     absent_key: int = 0x6A88
     changes_puk: bool = True
     forgets: bool = False
+    chuid_by_reset: bool = False
 
     @property
     def metadata(self) -> bool:
@@ -98,6 +100,7 @@ PROFILES = (
         unknown_key=0x6A86,
         management=(AES_256,),
         wrong_management=0x6300,
+        chuid_by_reset=True,
     ),
     Profile("five tries, unpadded PINs are 6700", pin_tries=5, puk_tries=5, unpadded=0x6700),
     Profile(

@@ -485,6 +485,9 @@ class SimulatedCard:
         self.management = self.profile.management[-1]
         self.keys_by_algorithm = {each: factory_key(each) for each in self.profile.management}
         self.objects = {tag: value for tag, value in self.objects.items() if tag in (0x7E, 0x5FFF01)}
+        if self.profile.chuid_by_reset:
+            standard = bytes.fromhex(_STANDARD_CHUID)
+            self.objects[0x5FC102] = standard[:29] + os.urandom(16) + standard[45:]
         self.keys, self.imported = {}, set()
         self.managed = self.pin_ok = False
         return b""
