@@ -94,9 +94,10 @@ class WantedIdentity:
         serial = _serial(shown)
         if serial is not None and wanted.serial is not None:
             return serial == wanted.serial  # it is printed on the card: nothing else tells more
-        return (wanted.previous is not None and shown.guid == wanted.previous) or (
-            wanted.blank and shown.guid is None
-        )
+        if wanted.previous is not None and shown.guid == wanted.previous:
+            return True
+        # where a person reads the number that is printed on it, it may be any card that doesn't say otherwise
+        return wanted.printed is not None or (wanted.blank and shown.guid is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +108,26 @@ class WantedAgain:
         guids: which of them its CHUID may have by now; None among them: it may have no CHUID yet.
         serial: what it said to GET SERIAL; None: it told none.
         driver: who speaks to it.
+        any_guid: it may have been reset, and got another GUID by that or none: its serial number alone tells.
     """
 
     guids: frozenset[str | None]
     serial: int | None
     driver: str
+    any_guid: bool = False
 
     def is_met_by(self, shown: Evidence, kind: CardKind) -> bool:
         """Whether a card is the one."""
         has = shown.capabilities
         return (
             kind.driver == self.driver
-            and shown.guid in self.guids
+            and (self.any_guid or shown.guid in self.guids)
             and (self.serial is None or (has is not None and has.serial == self.serial))
         )
 
     def is_named_by(self, shown: Evidence) -> bool:
         """Whether a card that meets it can't be another one."""
-        return self.serial is not None or shown.guid is not None
+        return self.serial is not None or (shown.guid is not None and not self.any_guid)
 
 
 class Criterion(Protocol):

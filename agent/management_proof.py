@@ -2,6 +2,8 @@
 
 SP 800-73pt2-5, section 3.2.4. Mutual authentication where the card has it, so that what comes next goes to a card of
 this portal's and to no other; else external.
+
+Before the first of them it says whether a card that the person has picked may be the order's: all count as questions.
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ from agent.pcsc import piv_select
 from agent.pcsc.piv_authenticate import Proof
 from agent.pcsc.piv_names import ManagementAlgorithm as CardAlgorithm
 from protocol.errors import DecodeError, InlayError
-from protocol.messages import ManagementAlgorithm, ManagementProof, ManagementQuestion
+from protocol.messages import (
+    IdentityAnswer,
+    IdentityQuestion,
+    ManagementAlgorithm,
+    ManagementProof,
+    ManagementQuestion,
+)
 
 if TYPE_CHECKING:
     from agent.card_session import CardSession
@@ -64,6 +72,21 @@ class PortalKey:
                 self._refused += 1  # the portal says when there is no other
             else:
                 return
+
+    async def may_be(self, guid: str) -> None:
+        """Have the portal say that a card which the person has picked is no other card of its own.
+
+        Args:
+            guid: of its CHUID, 32 hexadecimal digits.
+
+        Raises:
+            InlayError: ``card_of_other_object``: it is; why the order ended.
+        """
+        self._number += 1
+        await self._context.send(IdentityQuestion(number=self._number, guid=guid))
+        answer = await self._context.receive(IdentityAnswer)
+        if answer.number != self._number:
+            raise DecodeError("params_invalid", "$.number")
 
     async def _algorithm(self, session: CardSession) -> CardAlgorithm:
         known = await session.run(piv_select.management_algorithms)

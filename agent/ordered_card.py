@@ -97,6 +97,7 @@ class CardReaders:
         *,
         back: bool = False,
         ask: bool = False,
+        pick: bool = False,
     ) -> FoundCard:
         """Wait until the card is there.
 
@@ -107,20 +108,29 @@ class CardReaders:
             show: told what the window has to say, whenever it is something else.
             back: it was there already.
             ask: the person says which it is even when only one fits, unless what is wanted names that one.
+            pick: as ``ask``, as soon as one fits: until then the window says what is seen.
         """
         search = await self.search(wanted)
         try:
-            return await _found(search, window, label, show, back=back, ask=ask)
+            return await _found(search, window, label, show, back=back, ask=ask, pick=pick)
         finally:
             await search.close()
 
 
 async def _found(
-    search: CardSearch, window: WindowSession, label: str, show: WhatIsSeen, *, back: bool, ask: bool
+    search: CardSearch,
+    window: WindowSession,
+    label: str,
+    show: WhatIsSeen,
+    *,
+    back: bool,
+    ask: bool,
+    pick: bool,
 ) -> FoundCard:
     sight = await search.next()
     while True:
         candidates = sight.candidates
+        ask = ask or (pick and bool(candidates) and not candidates[0].named)
         if len(candidates) == 1 and (candidates[0].named or not ask):
             return candidates[0]
         if len(candidates) > 1 or ask:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.card_search import WantedAgain, WantedIdentity
 from agent.pad_entry import PadEntry
-from agent.pcsc import piv_objects, piv_pin, piv_select
+from agent.pcsc import piv_objects, piv_pin, piv_reset, piv_select
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import PUK, KeyAlgorithm
 from agent.piv_card import ALGORITHMS, PivCard
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from protocol.messages import Algorithm, CardIdentity, CertificateRequest, Challenge
 
 T = TypeVar("T")
+Confirm = Callable[["FoundCard"], Awaitable[None]]
 
 GONE: Final = frozenset(
     {
@@ -80,6 +81,7 @@ class ReturningCard:
         ordered: PhysicalCard,
         total: tuple[int, int],
         key: PortalKey | None = None,
+        confirm: Confirm | None = None,
     ) -> None:
         """Prepare; the card is waited for when it is needed.
 
@@ -89,9 +91,10 @@ class ReturningCard:
             ordered: which card.
             total: steps done when the card is waited for, and of how many.
             key: proves the management key once `prove_key` was called.
+            confirm: has the person say that a card is the one, where nothing on it tells; raises where it isn't.
         """
         self._context, self._readers, self._ordered, self._total = context, readers, ordered, total
-        self._key = key
+        self._key, self._confirm = key, confirm
         self._key_is_needed = self._proved = False
         self._session: CardSession | None = None
         self._card: PivCard | None = None
@@ -104,6 +107,11 @@ class ReturningCard:
         """the point of no return was passed: who gives up waiting for the card leaves it half done"""
         self.imports = True
         """whether it takes keys that were made elsewhere, as far as it could be asked"""
+        self.pin_blocked = False
+        """its PIN was blocked when it was looked at"""
+        self.may_reset = False
+        """it has commands beyond the standard, of which RESET may be one: asking for that one would be doing it"""
+        self._resetting = False
         self._named: frozenset[int] = frozenset()
 
     def knows(self, algorithm: Algorithm) -> bool:
@@ -214,14 +222,40 @@ class ReturningCard:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the card that was taken differs from every other before it has the order's GUID."""
+        """Whether the card that was taken differs from others before it has the order's GUID.
+
+        Its maker may have written the same GUID on a whole batch: one that a person has confirmed is confirmed again
+        whenever it comes back.
+        """
         taken = self._taken
-        return taken is not None and (taken.serial is not None or None not in taken.guids)
+        if taken is None or taken.serial is not None:
+            return taken is not None
+        return not taken.any_guid and None not in taken.guids
 
     def has_its_guid(self) -> None:
         """The order's GUID was written: from here on no card without it is the one."""
         if self._taken is not None:
             self._taken = replace(self._taken, guids=frozenset({self._ordered.guid}))
+
+    async def reset(self) -> bool:
+        """Put a card whose PIN is blocked back to what its maker delivered, once, whenever it is torn out.
+
+        Returns:
+            Whether it is so now; False: its PUK isn't blocked, and it is as it was.
+
+        Raises:
+            InlayError: ``card_no_reset``, ``card_refused``; ``pcsc_…``.
+        """
+        self._resetting = True  # it may come back without the GUID that it had, or with another one
+        if self._taken is not None:
+            self._taken = replace(self._taken, any_guid=True)
+        done = await self.run(piv_reset.reset)
+        chuid = await self.run(piv_objects.read_chuid)
+        has = None if chuid is None else chuid.guid.hex()
+        self._card, self._resetting, self.pin_blocked = None, False, not done
+        if self._taken is not None:
+            self._taken = replace(self._taken, guids=frozenset({self._ordered.guid, has}), any_guid=False)
+        return done
 
     async def let_go(self) -> None:
         """Release the card, reset if anything was proved to it."""
@@ -346,7 +380,9 @@ class ReturningCard:
         wanted: Criterion = self._taken or WantedIdentity(ordered.guid, ordered.identity, ordered.driver)
         window, back = self._context.window, self._taken is not None
         ask = self._picked and not self.told_apart  # it may be another one: who has picked it says so again
-        waiting = self._readers.wait(window, wanted, ordered.label, self._say_seen, back=back, ask=ask)
+        waiting = self._readers.wait(
+            window, wanted, ordered.label, self._say_seen, back=back, ask=ask, pick=self._by_number
+        )
         try:
             async with asyncio.timeout(seconds):
                 found = await self._context.guard(waiting)
@@ -354,7 +390,35 @@ class ReturningCard:
             raise InlayError("timeout", seconds=seconds) from None
         self._picked = self._picked or found.picked
         self._waited = self._waited or found.picked
+        if self._by_number and not self._is_named(found):
+            await self._have_confirmed(found)
         return found
+
+    @property
+    def _by_number(self) -> bool:
+        """Whether a person reads the number on the card where the card doesn't tell it."""
+        return self._ordered.identity is not None and self._ordered.identity.printed is not None
+
+    def _is_named(self, found: FoundCard) -> bool:
+        """Whether it can't be another card, whatever a person says."""
+        if found.shown is None:
+            return False
+        if self._taken is not None and self._taken.serial is not None:
+            return True
+        ordered = self._ordered
+        return WantedIdentity(ordered.guid, ordered.identity, ordered.driver).is_named_by(found.shown)
+
+    async def _have_confirmed(self, found: FoundCard) -> None:
+        """Have the person say that this card is the one; from then on none with another GUID is.
+
+        Raises:
+            InlayError: it isn't: ``user_cancelled``, ``card_of_other_object``; why the order ended.
+        """
+        if self._confirm is None:
+            raise InlayError("card_other")
+        await self._confirm(found)
+        self._waited = True
+        self._take(found.shown)
 
     async def _open(self, found: FoundCard) -> InlayError | None:
         """Take the card up; why it went again, or None."""
@@ -388,10 +452,12 @@ class ReturningCard:
         serial = None if able is None else able.serial
         self.serial = None if serial is None else str(serial)
         self.imports = able is None or able.importing
+        self.may_reset = able is not None and able.version is not None
+        self.pin_blocked = seen is not None and seen.pin_tries == 0
         guids = frozenset({guid}) if has == guid else frozenset({guid, has})
-        if self._taken is not None:
+        if self._taken is not None and not self._resetting:
             guids &= self._taken.guids
-        self._taken = WantedAgain(guids, serial, self._ordered.driver)
+        self._taken = WantedAgain(guids, serial, self._ordered.driver, any_guid=self._resetting)
 
     async def _prove(self, session: CardSession) -> None:
         if self._key is not None and not self._proved:

@@ -119,6 +119,8 @@ from protocol.order_messages import (
     Proceed as Proceed,
     ManagementQuestion as ManagementQuestion,
     ManagementProof as ManagementProof,
+    IdentityQuestion as IdentityQuestion,
+    IdentityAnswer as IdentityAnswer,
     Changing as Changing,
     CertificateRequest as CertificateRequest,
     Requests as Requests,
@@ -146,6 +148,8 @@ Body = (
     | Proceed
     | ManagementQuestion
     | ManagementProof
+    | IdentityQuestion
+    | IdentityAnswer
     | Changing
     | Requests
     | Certificates
@@ -158,6 +162,7 @@ Body = (
 AGENT_MESSAGES: Final[dict[str, type[Message]]] = {
     "consented": Consented,
     "management_question": ManagementQuestion,
+    "identity_question": IdentityQuestion,
     "changing": Changing,
     "requests": Requests,
     "receipt": Receipt,
@@ -167,6 +172,7 @@ AGENT_MESSAGES: Final[dict[str, type[Message]]] = {
 PORTAL_MESSAGES: Final[dict[str, type[Message]]] = {
     "proceed": Proceed,
     "management_proof": ManagementProof,
+    "identity_answer": IdentityAnswer,
     "certificates": Certificates,
     "finished": Finished,
     "undo": Undo,

@@ -161,8 +161,8 @@ class VerifyPin(Message, frozen=True, tag="verify_pin", tag_field="operation"):
 class BlockCard(Message, frozen=True, tag="block_card", tag_field="operation"):
     """Parameters of the operation *block card*: the PIN of a physical card that is Locked is made unusable.
 
-    With the driver ``piv`` its PUK, too: only encoding anew makes the card usable after that. With ``pkcs11`` whoever
-    has the PUK can set another PIN. A card that is blocked already is a success.
+    With the driver ``piv`` its PUK, too: only a reset (``EncodeCard``) makes it usable after that. With ``pkcs11``
+    whoever has the PUK can set another PIN. A card that is blocked already is a success.
     """
 
     card: Identifier
@@ -218,6 +218,9 @@ class CardIdentity(Message, frozen=True):
     """what it says when it is asked for its serial number, decimal"""
     blank: bool = False
     """it has no CHUID, and doesn't tell a serial number that is another one"""
+    printed: Annotated[str, Meta(pattern=whole(r"[!-~]([ -~]{0,38}[!-~])?"))] | None = None
+    """the number printed on it: a card that none of the above names is the one where the person says so
+    (`IdentityQuestion`); with it, that is asked of a ``blank`` one, too"""
 
 
 class ManagementKey(Message, frozen=True):
@@ -254,6 +257,9 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     """with the driver ``piv``"""
     new_puk: bool = False
     """with the driver ``piv``: before its PIN it gets the PUK that ``proceed`` brings, and keeps its own if it can't"""
+    reset: bool = False
+    """with the driver ``piv``, ``printed``, ``set_pin`` and ``new_puk``: where PIN and PUK are both blocked the card
+    is first put back to what its maker delivered, if its person agrees; ``puk`` of ``proceed`` is the maker's"""
     attest: Literal["no", "where_possible", "required"] = "no"
     """whether the card states that it made the keys that are made on it; ``required``: of 10 keys at the most"""
 

@@ -147,6 +147,25 @@ class ManagementProof(Message, frozen=True):
     """mutual: that challenge encrypted, which the card has to answer"""
 
 
+class IdentityQuestion(Message, frozen=True):
+    """Agent: the person says that this card is the one to encode (`CardIdentity.printed`), nothing was done to it yet.
+
+    The portal undoes the order where another card of its own has this GUID.
+    """
+
+    number: Annotated[int, Meta(ge=1, le=100)]
+    """counts the order's questions, those of the management key with it; the answer carries it"""
+    guid: CardGuid
+    """GUID of the CHUID that the card has now"""
+
+
+class IdentityAnswer(Message, frozen=True):
+    """Portal: no other card of this portal has that GUID: the card may be encoded."""
+
+    number: Annotated[int, Meta(ge=1, le=100)]
+    """of the question"""
+
+
 class Changing(Message, frozen=True):
     """Agent: from here on the physical card is changed in a way that nothing undoes; waits until this is taken."""
 

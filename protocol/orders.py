@@ -5,7 +5,8 @@ The rules of the exchange, as one table (``_NEXT``):
 * the agent speaks first (``consented``), and then the two take turns;
 * an order that certifies nothing (``Operation.certifies``) goes from ``proceed`` to the receipt (``_SHORT``);
 * while a card is worked on, after ``proceed`` or ``certificates``, ``management_question``, ``management_proof`` and
-  ``changing`` are said as often as it takes, and change nothing;
+  ``changing`` are said as often as it takes, and change nothing; so are, after ``proceed`` alone, ``identity_question``
+  and ``identity_answer``;
 * ``progress`` changes nothing; the portal may say ``undo`` until it has said ``finished``;
 * the agent may say ``undone`` by itself until it has sent its receipt; from then on the portal decides;
 * messages that crossed an ``undo`` or ``undone`` on their way are taken and have no effect.
@@ -136,6 +137,8 @@ _NEXT: Final[dict[tuple[Stage, Side, str], Stage]] = {
     (Stage.RECEIPTED, _PORTAL, "finished"): Stage.FINISHED,
     **{(stage, _AGENT, name): stage for stage in _ON_CARD for name in ("management_question", "changing")},
     **{(stage, _PORTAL, "management_proof"): stage for stage in _ON_CARD},
+    (Stage.PROCEEDING, _AGENT, "identity_question"): Stage.PROCEEDING,
+    (Stage.PROCEEDING, _PORTAL, "identity_answer"): Stage.PROCEEDING,
     **{(stage, _AGENT, "progress"): stage for stage in (*_BEFORE_RECEIPT, Stage.RECEIPTED)},
     **{(stage, _AGENT, "undone"): Stage.UNDONE for stage in (*_BEFORE_RECEIPT, Stage.UNDOING)},
     **{(stage, _PORTAL, "undo"): Stage.UNDOING for stage in (*_BEFORE_RECEIPT, Stage.RECEIPTED)},

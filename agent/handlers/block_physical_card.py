@@ -48,7 +48,8 @@ class BlockPhysicalCardHandler(CardInReaderHandler[BlockCard]):
             "Block the card for good",
             (
                 "PIN and PUK of this card are made unusable: wrong ones are sent to it until no try is left.",
-                "This can't be undone. Only encoding the card anew makes it usable again.",
+                "This can't be undone: its keys are of no use any more. Some cards can be erased and encoded anew "
+                "afterwards, for most it is the end.",
                 "You need the card, and a reader. You are asked for no PIN.",
             ),
             "The card is blocked",

@@ -12,6 +12,9 @@ import dataclasses
 import datetime
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from agent.handlers.blocked_card import reset_if_blocked
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
     begin,
@@ -27,6 +30,7 @@ from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, H
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import secret
 from agent.handlers.physical_card_pin import portals_puk, right_pin
+from agent.handlers.picked_card import PickedCard
 from agent.management_proof import ALGORITHMS, PortalKey
 from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
     from protocol.messages import EncodeCard, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
 
-_PUK_REFUSED: Final = frozenset({"card_puk_other", "card_puk_blocked"})
+_UNUSED: Final = frozenset({"card_puk_other", "card_puk_blocked", "card_both_blocked", "card_no_reset"})
 """Nothing that is used is changed then, and starting again would cost tries."""
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
@@ -60,13 +64,18 @@ class EncodePhysicalCardHandler(EncodeInReader):
         check_pin_entry(ordered, frozenset({"new", "given"}))
         if ordered.new_puk and CardStep.SET_PIN not in ordered.steps:
             raise InlayError("encoding_unsupported", what="a new PUK without a new PIN")
+        printed = None if ordered.identity is None else ordered.identity.printed
+        if ordered.reset and not (ordered.new_puk and printed is not None):
+            raise InlayError("encoding_unsupported", what="a reset without a new PUK and the number on the card")
 
     async def _encode(
         self, context: OrderContext, ordered: EncodeCard, answer: Consented, agreed: Proceed
     ) -> CardSummary:
         key = PortalKey(context, _management(ordered))
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label, ordered.identity)
-        card = ReturningCard(context, self._readers, which, AT_CARD, key)
+        printed = None if ordered.identity is None else ordered.identity.printed
+        picked = PickedCard(context, key, printed)
+        card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
         try:
             return await _Encoding(context, ordered, card, agreed).carry_out(answer)
         finally:
@@ -91,6 +100,7 @@ class _Encoding(Encoding):
         """
         try:
             await begin(self.context, Step.CARD, self.steps)
+            await self._reset_if_blocked()
             if answer.pin is not None:
                 await self.context.guard(self._card.prove_key())
                 return await self._encode(answer.pin)
@@ -100,9 +110,21 @@ class _Encoding(Encoding):
                 return await self._encode(pin)
             finally:
                 wipe(pin)
-        except InlayError as error:
-            half_done = self.half_done and error.code not in _PUK_REFUSED
+        except InlayError as raised:
+            error = self._told(raised)
+            half_done = self.half_done and error.code not in _UNUSED
             raise (HalfDone(error) if half_done else error) from None
+
+    def _told(self, error: InlayError) -> InlayError:
+        """What it comes to: a blocked PUK is the end of a card whose PIN is blocked and that can't be reset."""
+        hopeless = error.code == "card_puk_blocked" and self._card.pin_blocked and not self._card.may_reset
+        return InlayError("card_no_reset") if hopeless else error
+
+    async def _reset_if_blocked(self) -> None:
+        allowed = self.ordered.reset
+        if await reset_if_blocked(self.context, self._card, allowed=allowed, change=self.change):
+            # whatever an earlier order has given it, now it has its maker's PUK
+            self.agreed = msgspec.structs.replace(self.agreed, puk_unsure=False)
 
     async def _pin(self) -> bytearray:
         """The PIN that the portal gives, or the card's own, typed and right; the caller wipes it."""

@@ -58,8 +58,8 @@ def tries_warning(what: Literal["PIN", "PUK"], tries: int, wrong: InlayError | N
     """
     said = [] if wrong is None else [wrong.happened]
     if tries == 1:
-        rest = "only its PUK helps then" if what == "PIN" else "nothing helps then but a new card"
-        said.append(f"This is the last try: one more wrong {what} blocks the card, and {rest}.")
+        rest = "the card, and only its PUK helps then" if what == "PIN" else "it for good"
+        said.append(f"This is the last try: one more wrong {what} blocks {rest}.")
     elif tries == 2:
         said.append(f"2 tries are left: after one more wrong {what} there is only the last one.")
     elif wrong is not None:

@@ -1,8 +1,8 @@
 """PIN and PUK of a PIV card made unusable: wrong values until the card says that no try is left.
 
-SP 800-73pt2-5, sections 3.2.1 and 3.2.3: VERIFY and RESET RETRY COUNTER answer 6983 then, and only a reset or a new
-encoding by the management key helps. Each try is sent to the very card that is meant, in one transaction with the look
-at its CHUID. Doing it again is harmless.
+SP 800-73pt2-5, sections 3.2.1 and 3.2.3: VERIFY and RESET RETRY COUNTER answer 6983 then, and only a reset helps, where
+the card has one (``agent.pcsc.piv_reset``). Each try is sent to the very card that is meant, in one transaction with
+the look at its CHUID. Doing it again is harmless.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class BlockCardInReader(CardProcess):
     name = "CardsProcBlock"
     title = "Block card"
     description = (
-        "Makes PIN and PUK of this card unusable on the card itself. Only encoding it anew undoes that. "
+        "Makes PIN and PUK of this card unusable on the card itself. Nothing undoes that: a card that can be erased "
+        "may be entered again and encoded anew, any other one is of no use any more. "
         "The PUK of a card through PKCS#11 stays: without it nobody could erase the card."
     )
     role = Role.OPERATOR

@@ -159,6 +159,7 @@ class ExtendTemporaryCard(Definition):
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
             new_puk=known["new_puk"],
+            reset=known.get("reset", False),
             attest=known.get("attest", "no"),  # a process of an earlier version has none
         )
         turn.process.variables["extended_until"] = until
@@ -194,6 +195,11 @@ class ExtendTemporaryCard(Definition):
             found["Attestation"] = _ATTEST[known.get("attest", "no")]
             found["PIN"] = "chosen anew by its holder" if known["first"] else "stays; its holder types it"
             found["Card"] = "has to be in a reader of this computer"
+            if known.get("blocked"):
+                found["Card"] = (
+                    "PIN and PUK are blocked: Inlay's window asks before it erases the card, if it can be. It "
+                    "has to be in a reader of this computer"
+                )
         return found
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from portal.errors import WrongState
 from portal.keys import KeysUnavailableError
 from portal.model.states import OrderState
-from portal.processes import binding, endings, management_keys, order_rows
+from portal.processes import binding, card_identity, endings, management_keys, order_rows
 from portal.processes.operations.registry import operation_of
 from portal.store.tables import IncomingMessage
 from protocol import codec, jose
@@ -29,6 +29,7 @@ from protocol.messages import (
     Changing,
     Consented,
     Envelope,
+    IdentityQuestion,
     ManagementQuestion,
     Progress,
     Receipt,
@@ -57,7 +58,9 @@ _KEYS_AGAIN: Final = 6.0
 """Seconds until a message is tried again that waits for the portal's keys: a little more than a token is left alone."""
 MAX_MESSAGES: Final = 64
 """Of a device for one order; an order that goes well has about a dozen."""
-AgentBody = Consented | ManagementQuestion | Changing | Requests | Receipt | Progress | Undone
+AgentBody = (
+    Consented | ManagementQuestion | IdentityQuestion | Changing | Requests | Receipt | Progress | Undone
+)
 
 
 class Incoming:
@@ -222,6 +225,8 @@ class Incoming:
                 await self._consented(jti, body)
             case ManagementQuestion():
                 await management_keys.answer(self._context, jti, body)
+            case IdentityQuestion():
+                await card_identity.answer(self._context, jti, body)
             case Changing():
                 await self._changing(jti)
             case Requests():

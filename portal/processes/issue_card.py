@@ -198,6 +198,7 @@ class IssueCard(Definition):
             valid_until=now + cast(int, known["validity"]),
             pin=encodings.pin_entry(plan),
             new_puk=card.driver == "piv",
+            reset=known["reset"],
             keys=encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email),
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),

@@ -85,6 +85,9 @@ async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | No
     process = await tx.get_one(Process, order.process_id)
     held = process.variables.get(reference)
     card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
+    ordered = order_rows.parameters(order)
+    if card is not None and isinstance(ordered, EncodeCard) and ordered.reset:
+        return jose.encrypt(_makers(context, card), _recipient(order))
     if card is not None and card.sealed_puk is None and card.kind in tasks.PHYSICAL:
         return _encrypted(await _before_its_own(context, tx, card), order)
     holder = process.subject_id or order.user_id  # an operator issues a card for somebody else
@@ -173,11 +176,23 @@ async def new_puk(context: Context, tx: AsyncSession, order: Order) -> NewPuk:
         puk[:] = bytes(len(puk))
 
 
-async def settle(context: Context, tx: AsyncSession, card: Card, *, replaced: bool) -> None:
-    """The receipt has told which PUK the card has: the one that was sent, or as before because it takes none."""
+async def settle(
+    context: Context, tx: AsyncSession, card: Card, *, replaced: bool, reset: bool = False
+) -> None:
+    """The receipt has told which PUK the card has: the one that was sent, or as before because it takes none.
+
+    Args:
+        context: the portal.
+        tx: the receipt's transaction.
+        card: the card.
+        replaced: it has the one that was sent.
+        reset: the one of before is its maker's, whatever it was: its PIN was set by that.
+    """
     managed = await management_keys.managed_card(context, tx, card.id)
     if replaced:
         card.sealed_puk = managed.pending_puk
+    elif reset:
+        card.sealed_puk = None
     managed.pending_puk, managed.puk_unsure, managed.changed_at = None, False, context.clock()
 
 

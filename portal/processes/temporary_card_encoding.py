@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from portal.model.states import CaState
-from portal.processes import card_certificates, card_orders
+from portal.processes import blocked_cards, card_certificates, card_orders
 from portal.store.database import model_of
 from portal.store.tables import ManagedCard
 from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
@@ -20,16 +21,19 @@ if TYPE_CHECKING:
 OWN_KEY: Final = (ManagementAlgorithm.AES_192, ManagementAlgorithm.TRIPLE_DES)
 """Of the management key that a card gets, the first that it takes: some know 3DES alone."""
 _RESUME_WITHIN: Final = 3600
+_PRINTED: Final = re.compile(r"[!-~]([ -~]{0,38}[!-~])?")
+"""As ``protocol.messages.CardIdentity.printed``."""
 
 
 async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
     """The process variables of an encoding.
 
     A card that nobody's keys are on, or somebody else's, is encoded from the beginning: a new PIN, new keys, and a GUID
-    by which no program takes it for what it was.
+    by which no program takes it for what it was. So is one whose PIN and PUK are blocked, which is reset for it.
     """
     managed = await tx.get(ManagedCard, card.id)
-    fresh = managed is None or managed.encoded_for != card.owner_id
+    blocked = card.driver != "pkcs11" and await blocked_cards.is_blocked(tx, card)
+    fresh = managed is None or managed.encoded_for != card.owner_id or blocked
     sources = {purpose: KeySource.GENERATE for purpose in Purpose}
     unproved = options.attest == "required" and not card.attested
     if not fresh and not options.new_keys and not unproved:
@@ -38,7 +42,8 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
         sources[Purpose.ENCRYPTION] = KeySource.IMPORT
     found: dict[str, Any] = {
         "first": fresh,
-        **_card_parts(card, managed, fresh=fresh),
+        "blocked": blocked,
+        **_card_parts(card, managed, fresh=fresh, blocked=blocked),
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
         "keys": _keys_text(options, sources, fresh=fresh),
         "resume_within": _RESUME_WITHIN,
@@ -51,7 +56,7 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
     return found
 
 
-def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool) -> dict[str, Any]:
+def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked: bool) -> dict[str, Any]:
     """What an order says of the card itself. A token is what its serial number says, and has no management key."""
     if card.driver == "pkcs11":
         return {
@@ -59,13 +64,22 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool) -> dict
             "identity": None,
             "management": None,
             "new_puk": False,
+            "reset": False,
         }
+    makers = _is_from_maker(card, managed)
     return {
         "guid": _guid(card, managed),
-        "identity": _identity(card, managed) if fresh else None,
-        "management": plain(_management(managed)),
-        "new_puk": fresh and card.sealed_puk is None,
+        "identity": identity(card, managed, blocked=blocked) if fresh else None,
+        "management": plain(_management(None if blocked else managed)),
+        "new_puk": blocked or (fresh and card.sealed_puk is None),
+        # what an order knows of a card that is reset is its maker's: so it is for one that was never encoded
+        "reset": blocked or makers,
     }
+
+
+def _is_from_maker(card: Card, managed: ManagedCard | None) -> bool:
+    """Whether this card object has brought nothing to its card so far; another one, which ended, may have."""
+    return card.sealed_puk is None and (managed is None or managed.encoded_for is None)
 
 
 def _guid(card: Card, managed: ManagedCard | None) -> str:
@@ -75,15 +89,20 @@ def _guid(card: Card, managed: ManagedCard | None) -> str:
     return managed.pending_guid or secrets.token_hex(16)
 
 
-def _identity(card: Card, managed: ManagedCard | None) -> dict[str, Any]:
+def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) -> dict[str, Any]:
+    """Which card is to get its GUID: by the number on it, where it doesn't tell that number and was never encoded.
+
+    So it is for one that is reset: an order that ended half done may have left it without any identity.
+    """
     serial = card.serial if card.serial.isdecimal() and len(card.serial) <= 20 else None
     never = managed is None or managed.encoded_for is None
-    identity = CardIdentity(
+    wanted = CardIdentity(
         previous=None if never else card.guid,
         serial=None if serial is None else str(int(serial)),
-        blank=never,
+        blank=never or blocked,
+        printed=card.serial if (never or blocked) and _PRINTED.fullmatch(card.serial) else None,
     )
-    return plain(identity)
+    return plain(wanted)
 
 
 def _management(managed: ManagedCard | None) -> ManagementKey:

@@ -27,8 +27,8 @@ export interface Authenticate {
 /**
  * Parameters of the operation *block card*: the PIN of a physical card that is Locked is made unusable.
  *
- * With the driver ``piv`` its PUK, too: only encoding anew makes the card usable after that. With ``pkcs11`` whoever
- * has the PUK can set another PIN. A card that is blocked already is a success.
+ * With the driver ``piv`` its PUK, too: only a reset (``EncodeCard``) makes it usable after that. With ``pkcs11``
+ * whoever has the PUK can set another PIN. A card that is blocked already is a success.
  */
 export interface BlockCard {
   operation: "block_card";
@@ -47,6 +47,7 @@ export interface CardIdentity {
   previous?: string | null;
   serial?: string | null;
   blank?: boolean;
+  printed?: string | null;
 }
 
 /**
@@ -120,6 +121,7 @@ export interface EncodeCard {
   identity?: CardIdentity | null;
   management?: ManagementKey | null;
   new_puk?: boolean;
+  reset?: boolean;
   attest?: "no" | "required" | "where_possible";
 }
 
@@ -591,6 +593,23 @@ export interface ManagementProof {
   response: string;
   challenge?: string | null;
   expected?: string | null;
+}
+
+/**
+ * Agent: the person says that this card is the one to encode (`CardIdentity.printed`), nothing was done to it yet.
+ *
+ * The portal undoes the order where another card of its own has this GUID.
+ */
+export interface IdentityQuestion {
+  number: number;
+  guid: string;
+}
+
+/**
+ * Portal: no other card of this portal has that GUID: the card may be encoded.
+ */
+export interface IdentityAnswer {
+  number: number;
 }
 
 /**

@@ -531,12 +531,22 @@ export const CAUSES = Object.freeze({
   "card_puk_wrong": {
     "happened": "The PUK is wrong.",
     "why": "The card did not accept it; tries left: {tries}.",
-    "next_step": "Compare it with the letter: after the last try the card has to be encoded anew."
+    "next_step": "Compare it with the letter: after the last try the PUK is blocked for good."
   },
   "card_puk_blocked": {
     "happened": "The PUK is blocked.",
     "why": "It was wrong too often.",
-    "next_step": "The card has to be encoded anew: ask your support."
+    "next_step": "Nothing unblocks a PUK. The card works as long as its PIN does; once that is blocked, too, it can only be erased and encoded anew, which not every card can. Ask your support."
+  },
+  "card_both_blocked": {
+    "happened": "PIN and PUK of the card are blocked.",
+    "why": "Both were wrong too often. Nothing was changed now.",
+    "next_step": "Nobody can use its keys any more. Support extends or issues the card again at the portal, which offers to erase it and to encode it anew, where the card can be erased."
+  },
+  "card_no_reset": {
+    "happened": "This card can't be made usable again.",
+    "why": "PIN and PUK are blocked, and it has no command that puts it back to what its maker delivered.",
+    "next_step": "Use a new card, and lock this one at the portal. Its keys and certificates are as they were, and of no use."
   },
   "card_pin_needed": {
     "happened": "The card wants the PIN first.",
@@ -552,6 +562,11 @@ export const CAUSES = Object.freeze({
     "happened": "The card did not accept the portal's key.",
     "why": "Its management key is another. Nothing was changed.",
     "next_step": "Ask your support: the card belongs to another system, or was encoded elsewhere."
+  },
+  "card_of_other_object": {
+    "happened": "The card was not encoded.",
+    "why": "Its identity, {guid}, is that of another card of this portal, which is in use. Nothing was written to it.",
+    "next_step": "Put in the card with the number that the page names. If it is this one, ask your support: its number was entered twice."
   },
   "card_management_needed": {
     "happened": "The card wants the portal's key first.",

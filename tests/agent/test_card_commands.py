@@ -176,7 +176,7 @@ async def test_a_puk_that_gets_blocked_says_new_card(agent: AgentParts) -> None:
     window = agent.windows.opened[0]
     last = warnings(window)[-1]
     assert last is not None
-    assert "nothing helps then but a new card" in last
+    assert "one more wrong PUK blocks it for good" in last
     assert window.error is not None
     assert "new virtual card" in window.error.next_step
     assert all_wiped(window)

@@ -12,6 +12,7 @@ import pytest
 
 from agent.ports import CardChoice, UserCancelled
 from protocol.messages import (
+    CardIdentity,
     CardStep,
     ManagementAlgorithm,
     ManagementKey,
@@ -32,6 +33,7 @@ from tests.support.physical_orders import (
     ENCRYPTION,
     FRESH,
     FULL,
+    GUID,
     NEW,
     NEW_KEY,
     WRONG,
@@ -365,10 +367,10 @@ async def test_a_card_that_the_order_names_is_taken_though_another_would_do(
     blank = SimulatedCard(next(profile for profile in PROFILES if not profile.chuid))
     readers.put(blank, "One")
     readers.put(personalised(), "Two")
-    first_encoding(portal, AUTHENTICATION)
+    first_encoding(portal, AUTHENTICATION, identity=CardIdentity(previous=GUID, blank=True))
     agent.windows.answers = [(None, NEW)]
     assert await order(agent, portal) == "finished"
-    assert window_of(agent).choices == []
+    assert (window_of(agent).choices, window_of(agent).confirmed) == ([], [])
     assert "The card “Card 7” is in the reader “Two”. Leave it there." in window_of(agent).texts
     assert blank.objects == {}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SET_KEY, ATTEST, MOVE, IMPORT, METADATA, SERIAL, VERSION = 0xFF, 0xF9, 0xF6, 0xFE, 0xF7, 0xF8, 0xFD
+RESET = 0xFB
 TDES, AES_128, AES_192, AES_256 = 0x03, 0x08, 0x0A, 0x0C
-ALL_YUBICO = frozenset({SET_KEY, ATTEST, MOVE, IMPORT, METADATA, SERIAL, VERSION})
+ALL_YUBICO = frozenset({SET_KEY, ATTEST, MOVE, IMPORT, METADATA, SERIAL, VERSION, RESET})
 P_256, P_384, RSA_2048 = 0x11, 0x14, 0x07
 
 
@@ -41,6 +42,7 @@ class Profile:
         tells_keys: GET METADATA says something; else it answers with nothing.
         wrong_old: status of CHANGE REFERENCE DATA and RESET RETRY COUNTER with a wrong value; 0: 63Cx.
         absent_key: status of using a key that isn't there.
+        chuid_by_reset: a card that was reset has a CHUID with another GUID; else none.
         changes_puk: CHANGE REFERENCE DATA knows the PUK; else 6A88.
         forgets: the use of 9D forgets that the PIN was verified.
     """
@@ -75,6 +77,7 @@ class Profile:
     absent_key: int = 0x6A88
     changes_puk: bool = True
     forgets: bool = False
+    chuid_by_reset: bool = False
 
     @property
     def metadata(self) -> bool:
@@ -97,6 +100,7 @@ PROFILES = (
         unknown_key=0x6A86,
         management=(AES_256,),
         wrong_management=0x6300,
+        chuid_by_reset=True,
     ),
     Profile("five tries, unpadded PINs are 6700", pin_tries=5, puk_tries=5, unpadded=0x6700),
     Profile(
@@ -122,7 +126,7 @@ PROFILES = (
     ),
     Profile(
         "metadata that says nothing, strict templates, a wrong old PIN is 6300",
-        yubico=frozenset({SET_KEY, METADATA, SERIAL, VERSION}),
+        yubico=frozenset({SET_KEY, METADATA, SERIAL, VERSION, RESET}),
         management=(TDES,),
         tells_keys=False,
         strict=2,

@@ -26,6 +26,7 @@ from tests.cards.profiles import (
     MOVE,
     P_256,
     P_384,
+    RESET,
     RSA_2048,
     SERIAL,
     SET_KEY,
@@ -223,6 +224,7 @@ class SimulatedCard:
             SERIAL: lambda _: self.serial,
             VERSION: lambda _: b"\x05\x04\x03",
             0xF9: self._attest,
+            RESET: self._reset,
         }
         known |= {ins: work for ins, work in yubico.items() if ins in self.profile.yubico}
         if not self.selected or command.ins not in known:
@@ -472,6 +474,23 @@ class SimulatedCard:
         algorithm, private = self.keys[command.p2]
         parts = tlv("01", bytes((algorithm,))) + tlv("02", b"\x02\x01") + tlv("03", b"\x01")
         return parts + tlv("04", self._public(algorithm, private))
+
+    def _reset(self, command: Apdu) -> bytes:
+        if (command.p1, command.p2, command.data) != (0, 0, b""):
+            raise Status(0x6A86)
+        if self.pin_left or self.puk_left:
+            raise Status(0x6985)
+        self.pin, self.puk = PIN.ljust(8, b"\xff"), PUK
+        self.pin_left, self.puk_left = self.profile.pin_tries, self.profile.puk_tries
+        self.management = self.profile.management[-1]
+        self.keys_by_algorithm = {each: factory_key(each) for each in self.profile.management}
+        self.objects = {tag: value for tag, value in self.objects.items() if tag in (0x7E, 0x5FFF01)}
+        if self.profile.chuid_by_reset:
+            standard = bytes.fromhex(_STANDARD_CHUID)
+            self.objects[0x5FC102] = standard[:29] + os.urandom(16) + standard[45:]
+        self.keys, self.imported = {}, set()
+        self.managed = self.pin_ok = False
+        return b""
 
     def _attest(self, command: Apdu) -> bytes:
         if command.p1 not in self.keys:

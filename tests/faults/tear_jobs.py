@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from protocol.messages import (
     Algorithm,
     BlockCard,
-    CardIdentity,
     CardStep,
     ChangePin,
     ChangePuk,
@@ -31,6 +32,7 @@ from protocol.messages import (
 from tests.cards.profiles import PROFILES, SET_KEY
 from tests.cards.simulated import PUK
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
+from tests.support.physical_orders import portals_identity
 
 Answers = list[tuple[bytes | None, bytes | None]]
 TORN: Final = "torn"
@@ -52,6 +54,7 @@ class Job(NamedTuple):
         operation: what is ordered.
         answers: what the person types.
         puks: the PUK that the portal has, and the one that it gives where the operation gives one.
+        blocked: PIN and PUK of the card are both blocked before.
         afterwards: the job that finishes the card when this one was undone before it had begun to change it, and the
             one when it was undone later; None: this one.
     """
@@ -61,6 +64,7 @@ class Job(NamedTuple):
     answers: Answers
     puks: tuple[bytes, bytes] = (PUK, OWN_PUK)
     afterwards: tuple[str | None, str | None] = ("unblock", "re-encode")
+    blocked: bool = False
 
     @property
     def gives_puk(self) -> bool:
@@ -92,7 +96,7 @@ def _job(*keys: KeyOrder, first: bool = False) -> Job:
     }
     if first:
         fields |= {
-            "identity": CardIdentity(previous=None, blank=True, serial=None),
+            "identity": portals_identity(),
             "pin": PinEntry(kind="new", policy=PinPolicy()),
             "steps": [CardStep.SET_PIN],
             "management": ManagementKey(replace=[ManagementAlgorithm.AES_192]),
@@ -101,6 +105,13 @@ def _job(*keys: KeyOrder, first: bool = False) -> Job:
     answers: Answers = [(None, NEW_PIN)] if first else [(None, None), (NEW_PIN, None), (NEW_PIN, None)]
     ordered = EncodeCard(**fields)
     return Job(False, ordered, answers, afterwards=(None, None)) if first else Job(True, ordered, answers)
+
+
+def _reset_job(*keys: KeyOrder) -> Job:
+    """A card that was encoded, and blocked since, from the beginning; its person agrees that it is erased."""
+    first = _job(*keys, first=True)
+    ordered = msgspec.structs.replace(first.operation, reset=True)
+    return Job(True, ordered, [*first.answers, (None, None)], (PUK, LATER_PUK), (None, None), blocked=True)
 
 
 def _kept(key: KeyOrder) -> KeyOrder:
@@ -125,6 +136,7 @@ def _card_job(operation: type[VerifyPin | ChangePuk | BlockCard], answers: Answe
 JOBS: Final = {
     "encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION, first=True),
     "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
+    "reset": _reset_job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
     "extend": _job(_kept(AUTHENTICATION), _kept(SIGNATURE)),
     "change PIN": _pin_job(ChangePin, NEW_PIN),
     "unblock": _pin_job(UnblockPin, OWN_PUK, puk="typed"),

@@ -66,11 +66,17 @@ def touched(job: Job, watched: Card) -> list[str]:
 def lost(job: Job, watched: Card, spent: Spent) -> list[str]:
     """What the card has lost in the end."""
     faults, card = [], watched.card
-    allowed = (0, 0) if job.blocks else (PROFILE.pin_tries - spent.pin, PROFILE.puk_tries - spent.puk)
+    allowed = (
+        (0, 0)
+        if job.blocks or job.blocked
+        else (PROFILE.pin_tries - spent.pin, PROFILE.puk_tries - spent.puk)
+    )
     if watched.lowest != allowed:
         faults.append(f"tries went down to {watched.lowest}, and the person spent {spent}")
     if job.blocks and (card.pin_left, card.puk_left) != (0, 0):
         faults.append("the card isn't blocked")
+    if job.blocked and (card.pin_left, card.puk_left) != (PROFILE.pin_tries, PROFILE.puk_tries):
+        faults.append("the card isn't usable again")
     puk, rest = watched.state()
     if puk != (job.puks[1] if job.gives_puk else watched.start[0]):
         faults.append("the card hasn't the PUK that it should have")

@@ -7,8 +7,8 @@ card has it, and after the card has carried it out. The card is torn out and put
 with its journal on the disk, is killed and started again; the channel to the portal is cut. A position is lost when the
 order doesn't end as finished or undone, when a try of PIN or PUK was spent that no person has agreed to, when an order
 that was undone before it began to change the card has changed it, or when a fresh order can't finish a card that is
-half done. *Block card* spends tries on purpose: none may be gone when it was undone without saying so, and all must be
-in the end.
+half done. A card that is reset has no try before, and all of them in the end. *Block card* spends tries on purpose:
+none may be gone when it was undone without saying so, and all must be in the end.
 """
 
 from __future__ import annotations
@@ -117,13 +117,14 @@ class Tears:
 
     async def _card(self, job: Job) -> Card:
         card = SimulatedCard(PROFILE)
-        del card.objects[0x5FC102]
         if job.encoded:
             readers = SimulatedReaders()
             readers.put(card)
             async with self._agent(readers) as (agent, _):
                 assert await self._order(agent, JOBS["encode"]) == "finished"
             card.reset()
+        if job.blocked:
+            card.pin_left = card.puk_left = 0
         return Card(card)
 
     async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:

@@ -253,3 +253,40 @@ async def test_a_card_from_its_maker_is_encoded_then_extended_and_used_by_everyb
     view = await step(stage, ada, UnblockChangePin.name, found, {"Action": ["change"]})
     assert await carried_out(stage, ada, view, [(None, None), (LATER, NEW)], number=False) == "finished"
     await asyncio.to_thread(used_by_others, pcscd, home, second, NEW.decode())
+
+
+async def test_a_card_that_is_blocked_is_erased_encoded_and_used_by_everybody(
+    stage: Stage, card: VirtualCard, inserted: InReader, pcscd: PrivatePcscd, tmp_path: Path
+) -> None:
+    """Its PUK was its maker's own; a reset card has the one that all of its kind have."""
+    kit = stage.kit
+    object.__setattr__(kit.portal.context, "factory", FactorySecrets(FACTORY_KEY, b"12345678"))
+    ada, olga = await kit.person(), await kit.person("olga@example.org", [Role.OPERATOR])
+    found = await assigned(stage, olga, ada, card.details().serial)
+    await asyncio.to_thread(block, pcscd.readers[0])
+    assert card.details().pin_tries == 0
+    assert await extended(stage, olga, found, [(None, NEW), (None, None)], number=True) == "finished"
+    window = stage.victim.windows.opened[-1]
+    assert window.asked[1].title == "Erase the card?"
+    async with kit.database.read() as tx:
+        row = await tx.get_one(Card, found)
+    assert (row.state, row.guid, card.details().pin_tries) == ("Assigned", card.guid.hex(), 3)
+    home = tmp_path / "others"
+    home.mkdir()
+    certificates = await good(stage)
+    await asyncio.to_thread(used_by_others, pcscd, home, certificates, NEW.decode())
+    await asyncio.to_thread(seen_by_yubikit, pcscd.readers[0], row.guid, certificates, NEW.decode())
+
+
+def block(reader_name: str) -> None:
+    """Another program spends all tries."""
+    reader = next(found for found in readers() if found.name == reader_name)
+    connection = reader.createConnection()
+    connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
+    try:
+        for apdu in ("00A4040009A00000030800001000", *["002000800839393939FFFFFFFF"] * 3):
+            connection.transmit(list(bytes.fromhex(apdu)))
+        for _ in range(3):
+            connection.transmit(list(bytes.fromhex("002C008010" + "39" * 8 + "39" * 8)))
+    finally:
+        connection.disconnect()

@@ -41,6 +41,8 @@ from protocol.messages import (
     ErrorData,
     Finished,
     HelloParams,
+    IdentityAnswer,
+    IdentityQuestion,
     KeySet,
     ManagementProof,
     ManagementQuestion,
@@ -93,6 +95,7 @@ class FakePortal:
         puk: what sets a new PIN; None: nothing does.
         management_keys: what the portal has for a physical card, in the order in which it tries them.
         new_key: management key that a card gets; None: none. So are ``new_puk`` and ``pin``.
+        other_cards: GUIDs of other cards of the portal's.
         puk_unsure: an earlier order may have given the card ``new_puk``.
         answers: what is done with the answer to a question, by the question; None: it is sent at once.
     """
@@ -117,6 +120,7 @@ class FakePortal:
         self.answers: Callable[[ManagementQuestion, ManagementProof], ManagementProof | None] = (
             lambda _question, proof: proof
         )
+        self.other_cards: set[str] = set()
         self.resume_within = 3600
         self.number_given = True
         self.key_set_version = 1
@@ -408,6 +412,13 @@ class FakePortal:
         keys = [] if management is None or new_key is None else [new_key] * len(management.replace)
         return Proceed(puk=puk, management_keys=keys, pin=pin, new_puk=new_puk, puk_unsure=self.puk_unsure)
 
+    def _identified(self, at: OrderAtPortal, question: IdentityQuestion) -> Message:
+        at.identities.append(question.guid)
+        if question.guid not in self.other_cards:
+            return IdentityAnswer(number=question.number)
+        at.state = OrderState.UNDOING
+        return Undo(error=ErrorData(error="card_of_other_object", fields={"guid": question.guid}))
+
     def _react(self, at: OrderAtPortal, body: Message) -> Message | None:
         """What the portal says to a message."""
         match body:
@@ -421,6 +432,8 @@ class FakePortal:
                     return Undo(error=ErrorData(error="card_management_wrong"))
                 proof = management_answer(self.management_keys[body.refused], body)
                 return self.answers(body, proof)
+            case IdentityQuestion():
+                return self._identified(at, body)
             case Changing():
                 at.changing += 1
             case Requests():

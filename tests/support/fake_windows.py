@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from agent.handlers import picked_card
 from agent.ports import (
     CardChoice,
     CardSheet,
@@ -41,6 +42,12 @@ class FakeWindow:
     """of each of the ``texts``, whether closing the window there ends it"""
     asking: Callable[[], object] = lambda: None
     """what happens while the person answers"""
+    this_card: InteractionError | None = None
+    """what the person says where it isn't the card whose number the window shows"""
+    confirming: Callable[[], object] = lambda: None
+    """what happens while the person compares"""
+    confirmed: list[OrderPrompt] = field(default_factory=list)
+    """what was asked there; it isn't among the `asked`"""
     number: str | None = None
     details: CardSummary | None = None
     puk: bytes | None = None
@@ -70,6 +77,8 @@ class FakeWindow:
         return Consented(self.pin)
 
     async def ask(self, prompt: OrderPrompt) -> Consented:
+        if prompt.title == picked_card.TITLE:
+            return await self._confirm(prompt)
         self.asked.append(prompt)
         await self._show("ask")
         self.asking()
@@ -86,13 +95,23 @@ class FakeWindow:
         self.given.append(given)
         return given
 
+    async def _confirm(self, prompt: OrderPrompt) -> Consented:
+        self.confirmed.append(prompt)
+        await self._show("confirm")
+        self.confirming()
+        if self.this_card is not None:
+            raise self.this_card
+        return Consented(None)
+
     async def choose(self, title: str, cards: Sequence[CardChoice], note: str | None = None) -> str:
         self.choices.append(tuple(cards))
         if note is not None:
             self.texts.append(note)
         await self._show("choose")
         if self.picks is None:
-            return cards[self.choice].card
+            usable = [card for card in cards if card.usable]
+            chosen = cards[self.choice]
+            return chosen.card if chosen.usable or not usable else usable[0].card
         return await self.picks.get()
 
     async def show_card(self, sheet: CardSheet) -> str | None:
@@ -168,12 +187,19 @@ class FakeWindows:
     answers: Sequence[Answer] = ()
     choice: int = 0
     action: str | None = None
+    this_card: InteractionError | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def open(self, request: OrderPrompt, environment: UserEnvironment) -> FakeWindow:
         if self.refuse is not None:
             raise self.refuse
-        made = FakeWindow(request, self.answer, answers=deque(self.answers), choice=self.choice)
+        made = FakeWindow(
+            request,
+            self.answer,
+            answers=deque(self.answers),
+            choice=self.choice,
+            this_card=self.this_card,
+        )
         return await self._add(made, environment)
 
     async def open_error(self, error: InlayError, environment: UserEnvironment) -> FakeWindow:

@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from portal.processes import temporary_card_encoding
+from portal.store.tables import Card
+from protocol import codec
 from protocol.errors import InlayError
 from protocol.messages import (
     Algorithm,
@@ -35,8 +38,14 @@ from tests.support.simulated_readers import SimulatedReaders
 GUID, FRESH = "d6" * 16, "0f" * 16
 WRONG, NEW = b"000000", b"135790"
 NEW_KEY = bytes(range(1, 25))
+PRINTED = str(0x01020304)
+"""On every simulated card: those that have GET SERIAL tell it, too."""
 ENCRYPTION = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
 FULL = PROFILES[0]
+
+
+REISSUED = CardIdentity(previous=GUID)
+"""By what the portal names a card that it has encoded for somebody else before."""
 
 
 def kept(key: KeyOrder) -> KeyOrder:
@@ -67,15 +76,21 @@ def encode(portal: FakePortal, *keys: KeyOrder, **changes: Any) -> None:
     )
 
 
+def portals_identity(printed: str = PRINTED) -> CardIdentity:
+    """By what the portal itself names a card that was never encoded and has this number printed on it."""
+    told = temporary_card_encoding.identity(Card(serial=printed, guid=FRESH), None)
+    return codec.convert(told, CardIdentity, malformed="internal")
+
+
 def first_encoding(portal: FakePortal, *keys: KeyOrder, **changes: Any) -> None:
-    """Have the portal's next order give a blank card everything: GUID, PIN, keys, certificates, management key."""
+    """Have the portal's next order give a card that was never encoded GUID, PIN, keys, certificates, management key."""
     portal.new_key = NEW_KEY
     encode(
         portal,
         *keys,
         **{
             "guid": FRESH,
-            "identity": CardIdentity(previous=GUID, blank=True),
+            "identity": portals_identity(),
             "pin": PinEntry(kind="new", policy=PinPolicy()),
             "steps": [CardStep.SET_PIN],
             "management": ManagementKey(replace=[ManagementAlgorithm.AES_192]),

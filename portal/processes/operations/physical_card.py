@@ -55,7 +55,7 @@ async def check_receipt(
     if receipt.puk_replaced and not ordered.new_puk:
         raise DecodeError("params_invalid", "$.puk_replaced")
     if ordered.new_puk:
-        await puks.settle(context, tx, card, replaced=receipt.puk_replaced)
+        await puks.settle(context, tx, card, replaced=receipt.puk_replaced, reset=ordered.reset)
     if replaced is not None:
         managed = await management_keys.managed_card(context, tx, card.id)
         management_keys.settle(managed, replaced, context.clock())
