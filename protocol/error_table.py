@@ -345,6 +345,10 @@ _ROWS: Final = (
     Cause("card_attestation_refused", 1925, "The card did not prove where its key comes from.",
           "It made the key in slot {slot}, and did not say so when it was asked.",
           "Start again from the page; if it comes back, use another card."),
+    Cause("card_import_missing", 1932, "The card can't be used for this.",
+          "The portal wants a copy of its encryption key, and the card takes no key that was made elsewhere.",
+          "Use a card that can (its maker calls it key import), or ask your support: an option of the portal says "
+          "whether the card may make that key itself. Nothing was changed."),
     # readers with a PIN pad
     Cause("pad_missing", 1660, "The PIN can't be typed at the reader.", "The reader has no keys for it.",
           "Use a reader with a PIN pad, or have the portal allow the PIN in Inlay's window."),

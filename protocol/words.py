@@ -91,6 +91,9 @@ class KeySource(enum.StrEnum):
     """made on the card, never leaves it"""
     IMPORT = "import"
     """made by the portal's archive, delivered as JWE"""
+    IMPORT_IF_POSSIBLE = "import_if_possible"
+    """with the driver ``piv``: ``import``, or ``generate`` on a card that takes no keys from elsewhere; a request for
+    it says that it was made"""
     KEEP = "keep"
     """on the card already, and certified anew"""
 

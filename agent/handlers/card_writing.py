@@ -34,6 +34,8 @@ STEPS: Final = {
     Step.FINISHED: "Waiting for the portal to confirm",
 }
 """What the window says at each step."""
+SETTLED: Final = frozenset(KeySource) - {KeySource.IMPORT_IF_POSSIBLE}
+"""Sources of keys by drivers whose cards all take keys that were made elsewhere."""
 
 
 class Steps(NamedTuple):

@@ -12,6 +12,8 @@ import dataclasses
 import datetime
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
     begin,
@@ -80,7 +82,7 @@ class _Encoding(Encoding):
         self, context: OrderContext, ordered: EncodeCard, card: ReturningCard, agreed: Proceed
     ) -> None:
         super().__init__(context, ordered, card, agreed)
-        self._card = card
+        self._card, self._wanted = card, ordered
 
     async def carry_out(self, answer: Consented) -> CardSummary:
         """Up to the receipt; what the window shows in the end.
@@ -116,7 +118,8 @@ class _Encoding(Encoding):
         )
 
     async def _encode(self, pin: bytearray) -> CardSummary:
-        context, ordered, card = self.context, self.ordered, self._card
+        context, card = self.context, self._card
+        ordered = self._settle()
         _check_card(card, ordered)
         attesting = Attesting(context, card, ordered)
         await attesting.prepare()
@@ -144,7 +147,17 @@ class _Encoding(Encoding):
             guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
         )
         await context.send(receipt)
-        return self.summary(issued, card.serial)
+        return self.summary(issued, card.serial, *_made_instead(self._wanted, ordered))
+
+    def _settle(self) -> EncodeCard:
+        """Where the order leaves the source of a key to the card, it is what this card can; kept to the end."""
+        able = KeySource.IMPORT if self._card.imports else KeySource.GENERATE
+        keys = [
+            msgspec.structs.replace(key, source=able) if key.source is KeySource.IMPORT_IF_POSSIBLE else key
+            for key in self.ordered.keys
+        ]
+        self.ordered = msgspec.structs.replace(self.ordered, keys=keys)
+        return self.ordered
 
     async def _wait_delivered(self) -> None:
         await self._card.awaiting(self.context.delivered())
@@ -220,13 +233,24 @@ def _check_card(card: ReturningCard, ordered: EncodeCard) -> None:
     """What the card has to be able to do, as far as it tells: before anything is lost for it.
 
     Raises:
-        InlayError: ``card_feature_missing``, ``card_algorithm_missing``.
+        InlayError: ``card_import_missing``, ``card_algorithm_missing``.
     """
     for key in ordered.keys:
         if key.source is KeySource.IMPORT and not card.imports:
-            raise InlayError("card_feature_missing", command="IMPORT KEY")
+            raise InlayError("card_import_missing")
         if key.source is not KeySource.KEEP and not card.knows(key.algorithm):
             raise InlayError("card_algorithm_missing", algorithm=key.algorithm.value)
+
+
+def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:
+    """What the window says of keys that the card has made because it takes none."""
+    open_to_card = {key.slot for key in wanted.keys if key.source is KeySource.IMPORT_IF_POSSIBLE}
+    return [
+        f"The card takes no key from elsewhere, so it made the key for {key.purpose.value} itself. "
+        "Nobody has a copy: what it encrypts is lost with the card."
+        for key in settled.keys
+        if key.slot in open_to_card and key.source is KeySource.GENERATE
+    ]
 
 
 def _changes_first(ordered: EncodeCard) -> bool:

@@ -174,6 +174,8 @@ class _Planner:
         template = self._text(section, "CertificateTemplate") or ""
         algorithm = self._text(section, "KeyAlgorithm") or ""
         source = self._text(section, "KeySource") or "generate"
+        if source == "import_if_possible" and self._driver != "piv":
+            source = "import"  # all others can
         return [self._certificate(section, slot, Recoverable(template, algorithm), source)]
 
     def _recover(self, section: Section, slot: str) -> list[PlannedCertificate]:

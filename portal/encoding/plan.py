@@ -47,7 +47,7 @@ class PlannedCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     slot: str
     template: str
     algorithm: str
-    source: Literal["generate", "import", "keep"]
+    source: Literal["generate", "import", "import_if_possible", "keep"]
     relation: Relation = "success"
     relation_type: str | None = None
     return_variable: str | None = None

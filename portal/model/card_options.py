@@ -58,6 +58,19 @@ def _pin_entry(name: str) -> Option:
     )
 
 
+def _recoverable(name: str, which: str) -> Option:
+    return Option(
+        name,
+        "Encryption key in the archive",
+        "Whether the portal makes the encryption key and keeps it in its archive. required: cards that take no key "
+        "from elsewhere are refused, as most PIV cards are. where_possible: those make it themselves. no: all do. "
+        f"What a key encrypted that nobody has a copy of is lost with the card.{which}",
+        "choice",
+        "where_possible",
+        choices=("no", "where_possible", "required"),
+    )
+
+
 CARDS_SCRIPT: Final = Script(
     CARDS,
     "Cards",
@@ -78,6 +91,7 @@ CARDS_SCRIPT: Final = Script(
             Algorithm.RSA_2048.value,
             choices=tuple(algorithm.value for algorithm in Algorithm),
         ),
+        _recoverable("CardsRecoverEncryption", ""),
         Option(
             "CardsValidityDays",
             "Validity",
@@ -197,6 +211,7 @@ TEMPORARY_CARDS_SCRIPT: Final = Script(
             Algorithm.RSA_2048.value,
             choices=tuple(algorithm.value for algorithm in Algorithm),
         ),
+        _recoverable("TempCardsRecoverEncryption", " Counts only with encoding."),
         Option(
             "TempCardsAttestation",
             "Attestation",

@@ -75,6 +75,7 @@ ENCODE_TEMPORARY_CARD: Final = shipped(
     Usage.OPERATION,
     {
         "PUK": "${card}",
+        "ENCRYPTION_SOURCE": "${encryption_source}",
         **_fields_of(Purpose.AUTHENTICATION),
         **_fields_of(Purpose.SIGNATURE),
         **_fields_of(Purpose.ENCRYPTION),
@@ -86,6 +87,7 @@ ISSUE_CARD: Final = shipped(
     {
         "PUK": "${card}",
         "PIN": "${card}",
+        "ENCRYPTION_SOURCE": "${encryption_source}",
         **_fields_of(Purpose.AUTHENTICATION),
         **_fields_of(Purpose.SIGNATURE),
         **_fields_of(Purpose.ENCRYPTION),

@@ -20,7 +20,7 @@ from portal.processes import (
 from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
-from portal.processes.temporary_card_encoding import encoding_of
+from portal.processes.temporary_card_encoding import encoding_of, encryption_key_fact
 from portal.store.database import notify
 from portal.store.tables import ManagedCard
 from portal.store.transitions import StateChange, change_state
@@ -191,6 +191,7 @@ class ExtendTemporaryCard(Definition):
         if known["encodes"]:
             found["New certificates"] = ", ".join(known["purposes"])
             found["Keys"] = known["keys"]
+            found |= encryption_key_fact(known)
             found["Attestation"] = _ATTEST[known.get("attest", "no")]
             found["PIN"] = "chosen anew by its holder" if known["first"] else "stays; its holder types it"
             found["Card"] = "has to be in a reader of this computer"

@@ -24,7 +24,7 @@ from portal.processes import (
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import order_part
-from portal.processes.temporary_card_encoding import encoding_of
+from portal.processes.temporary_card_encoding import encoding_of, encryption_key_fact
 from portal.store import objects
 from portal.store.tables import Card, Order
 from protocol.messages import CardIdentity, EncodeCard, ManagementKey
@@ -104,6 +104,7 @@ class IssueCard(Definition):
             "holder": parties.subject.email,
             "validity": options.encoding.validity,
             "purposes": sorted(purpose.value for purpose in options.encoding.purposes),
+            "recoverable": options.encoding.recoverable,
             "pin_length": options.pin_length,
             "puk_length": options.puk_length,
             "pin_delivery": options.pin_delivery,
@@ -155,6 +156,7 @@ class IssueCard(Definition):
         found = {
             "Validity": f"{known['validity'] // temporary_cards.DAY} days from now",
             "Certificates": ", ".join(known["purposes"]),
+            **encryption_key_fact(known),
             "PIN": _PIN[known["pin_delivery"]].format(digits=known["pin_length"]),
             "PUK": _PUK[known["puk_delivery"]],
         }

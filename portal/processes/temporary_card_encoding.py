@@ -12,6 +12,8 @@ from portal.store.tables import ManagedCard
 from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.temporary_cards import Options
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 OWN_KEY: Final = (ManagementAlgorithm.AES_192, ManagementAlgorithm.TRIPLE_DES)
 """Of the management key that a card gets, the first that it takes: some know 3DES alone."""
 _RESUME_WITHIN: Final = 3600
+_NEW_ENCRYPTION_KEY: Final = {
+    "no": KeySource.GENERATE,
+    "where_possible": KeySource.IMPORT_IF_POSSIBLE,
+    "required": KeySource.IMPORT,
+}
+_ENCRYPTION_KEY: Final = {
+    KeySource.GENERATE: "made on this card alone; what it encrypts is lost with the card",
+    KeySource.IMPORT_IF_POSSIBLE: "kept in the portal's archive; a card that takes no such key makes one itself, and "
+    "what that encrypts is lost with the card",
+    KeySource.IMPORT: "kept in the portal's archive, so that old messages can be read without the card",
+    KeySource.KEEP: "stays as it is",
+}
 
 
 async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
@@ -35,7 +49,7 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
     if not fresh and not options.new_keys and not unproved:
         sources |= dict.fromkeys(await _certified(tx, card), KeySource.KEEP)
     if sources[Purpose.ENCRYPTION] is KeySource.GENERATE:
-        sources[Purpose.ENCRYPTION] = KeySource.IMPORT
+        sources[Purpose.ENCRYPTION] = _NEW_ENCRYPTION_KEY[options.recoverable]
     found: dict[str, Any] = {
         "first": fresh,
         "label": card.label,
@@ -44,12 +58,27 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
         "keys": _keys_text(options, sources, fresh=fresh),
         "resume_within": _RESUME_WITHIN,
         "attest": "no" if card.driver == "pkcs11" else options.attest,
+        "recoverable": options.recoverable,
     }
     for purpose in Purpose:
         found[f"with_{purpose.value}"] = purpose in options.purposes
         found[f"{purpose.value}_algorithm"] = await _algorithm(tx, card, purpose, sources[purpose], options)
         found[f"{purpose.value}_source"] = sources[purpose].value
     return found
+
+
+def encryption_key_fact(known: Mapping[str, Any]) -> dict[str, str]:
+    """What becomes of the encryption key, for a process's page, by its variables; nothing where the card gets none.
+
+    A process that an earlier version of the portal began says nothing of it.
+    """
+    if Purpose.ENCRYPTION.value not in known["purposes"] or "recoverable" not in known:
+        return {}
+    planned = _NEW_ENCRYPTION_KEY[known["recoverable"]]
+    source = KeySource(known.get("encryption_source", planned))
+    if planned is KeySource.IMPORT_IF_POSSIBLE and source is KeySource.GENERATE:
+        return {"Encryption key": f"{_ENCRYPTION_KEY[source]}. It takes no key from the portal's archive"}
+    return {"Encryption key": _ENCRYPTION_KEY[source]}
 
 
 def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool) -> dict[str, Any]:

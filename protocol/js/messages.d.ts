@@ -748,7 +748,7 @@ export type CardStep = "block" | "initialise" | "set_label" | "set_pin";
 /**
  * Where a key comes from.
  */
-export type KeySource = "generate" | "import" | "keep";
+export type KeySource = "generate" | "import" | "import_if_possible" | "keep";
 
 /**
  * Algorithms of a PIV card's management key (SP 800-78-5, table 6-2).

@@ -633,6 +633,11 @@ export const CAUSES = Object.freeze({
     "why": "It made the key in slot {slot}, and did not say so when it was asked.",
     "next_step": "Start again from the page; if it comes back, use another card."
   },
+  "card_import_missing": {
+    "happened": "The card can't be used for this.",
+    "why": "The portal wants a copy of its encryption key, and the card takes no key that was made elsewhere.",
+    "next_step": "Use a card that can (its maker calls it key import), or ask your support: an option of the portal says whether the card may make that key itself. Nothing was changed."
+  },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
     "why": "The reader has no keys for it.",

@@ -32,6 +32,7 @@ from tests.support.physical_orders import (
     ENCRYPTION,
     FRESH,
     FULL,
+    LEFT_TO_CARD,
     NEW,
     NEW_KEY,
     WRONG,
@@ -77,6 +78,8 @@ async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -
         ({"steps": [CardStep.SET_PIN]}, "encoding_unsupported"),
         ({"management": None}, "order_malformed"),
         ({"keys": [AUTHENTICATION, AUTHENTICATION]}, "order_malformed"),
+        ({"driver": "virtual", "management": None, "keys": [LEFT_TO_CARD]}, "order_malformed"),
+        ({"driver": "pkcs11", "management": None, "keys": [LEFT_TO_CARD]}, "order_malformed"),
     ],
 )
 async def test_an_order_that_nobody_can_carry_out_asks_nobody(
@@ -243,9 +246,30 @@ async def test_a_card_that_takes_no_key_from_elsewhere_is_left_as_it_is(
     readers.put(personalised(next(each for each in PROFILES if IMPORT not in each.yubico and each.chuid)))
     encode(portal, AUTHENTICATION, ENCRYPTION)
     agent.windows.answers = [(None, None), (PIN, None)]
-    assert await order(agent, portal) == "card_feature_missing"
+    assert await order(agent, portal) == "card_import_missing"
     assert (await undone(portal)).changing == 0
     assert untouched(readers)
+
+
+@pytest.mark.parametrize("imports", [False, True])
+async def test_a_key_that_is_left_to_the_card_is_made_there_only_where_it_takes_none(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, imports: bool
+) -> None:
+    card = personalised(next(each for each in PROFILES if (IMPORT in each.yubico) is imports and each.chuid))
+    readers.put(card)
+    encode(portal, AUTHENTICATION, LEFT_TO_CARD)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    at = portal.orders[CODE]
+    assert at.requests is not None
+    assert [item.slot for item in at.requests.requests] == (["9A"] if imports else ["9A", "9D"])
+    assert card.imported == ({0x9D} if imports else set())
+    window = window_of(agent)
+    assert window.details is not None
+    assert window.prompt is not None
+    assert len(window.details.notes) == (0 if imports else 1)
+    assert all("lost with the card" in note for note in window.details.notes)
+    assert any("takes no such key" in line for line in window.prompt.consequences)
 
 
 async def test_a_card_that_is_seen_and_cant_be_opened_ends_it_by_its_cause(

@@ -622,12 +622,16 @@ async def test_new_keys_where_the_option_says_so(kit: Kit, olga: Session, ada: S
         kit, root, TempCardsNewKeys=["true"], TempCardsCertificates=["authentication", "encryption"]
     )
     view, agent, _ = await begun(kit, olga, card, agent)
-    assert [key.source for key in ordered(agent).keys] == [KeySource.GENERATE, KeySource.IMPORT]
+    assert [key.source for key in ordered(agent).keys] == [KeySource.GENERATE, KeySource.IMPORT_IF_POSSIBLE]
+    agent.card.imports = False
     await complete(agent)
+    facts = (await kit.services.process(olga, view.id)).facts
+    assert "lost with the card" in facts["Encryption key"]
     await done(kit, olga, view)
     await revoked(kit)
     states = [(item.slot, item.state) for item in await certificates(kit)]
     assert sorted(states) == [("9A", "Revoked"), ("9A", "Valid"), ("9D", "Valid")]
+    assert {item.key_source for item in await certificates(kit)} == {"generate"}
 
 
 async def test_another_persons_card_gets_another_identity(kit: Kit, olga: Session, ada: Session) -> None:
