@@ -30,6 +30,7 @@ from tests.support.fake_windows import FakeWindow
 from tests.support.physical_orders import (
     CHANGING,
     ENCRYPTION,
+    ENCRYPTION_RSA,
     FRESH,
     FULL,
     LEFT_TO_CARD,
@@ -249,6 +250,18 @@ async def test_a_card_that_takes_no_key_from_elsewhere_is_left_as_it_is(
     assert await order(agent, portal) == "card_import_missing"
     assert (await undone(portal)).changing == 0
     assert untouched(readers)
+
+
+async def test_an_rsa_key_of_the_archive_is_brought_and_decrypts_on_the_card(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = personalised(next(each for each in PROFILES if IMPORT in each.yubico and each.chuid))
+    readers.put(card)
+    encode(portal, ENCRYPTION_RSA)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    assert card.imported == {0x9D}
+    assert card.keys[0x9D][0] == RSA_2048
 
 
 @pytest.mark.parametrize("imports", [False, True])

@@ -36,6 +36,7 @@ GUID, FRESH = "d6" * 16, "0f" * 16
 WRONG, NEW = b"000000", b"135790"
 NEW_KEY = bytes(range(1, 25))
 ENCRYPTION = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
+ENCRYPTION_RSA = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.RSA_2048, KeySource.IMPORT, "CN=Alex Example")
 LEFT_TO_CARD = KeyOrder(
     "9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT_IF_POSSIBLE, "CN=Alex Example"
 )

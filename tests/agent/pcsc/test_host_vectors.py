@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agent.pcsc import (
     piv_attestation,
@@ -127,6 +127,13 @@ def _hex(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
 
 
+def _import_rsa(card: CardConnection, slot: str, pkcs8: str) -> None:
+    """Key and expected bytes are OpenSSL's: its DER, and the five numbers as it prints them."""
+    private = serialization.load_der_private_key(bytes.fromhex(pkcs8), None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    piv_keys.import_key(card, _number(slot), private)
+
+
 _CALLS: dict[str, Callable[..., Any]] = {
     "select": lambda card: sorted(piv_select.select(card).algorithms),
     "read": lambda card, tag: _hex(piv_objects.read(card, _number(tag))),
@@ -158,6 +165,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "import_key": lambda card, slot, scalar: piv_keys.import_key(
         card, _number(slot), ec.derive_private_key(_number(scalar), ec.SECP256R1())
     ),
+    "import_rsa": _import_rsa,
     "attest": _attest,
     "probe": _probe,
     "generate": _generate,

@@ -218,6 +218,40 @@ def test_a_blocked_pin_is_unblocked_and_keys_are_moved(card: CardConnection, own
     assert piv_keys.metadata(card, 0x83) is None
 
 
+def test_an_rsa_key_that_we_bring_decrypts_for_others(
+    card: CardConnection, own: VirtualCard, reader: str, pcscd: PrivatePcscd, tmp_path: Path
+) -> None:
+    private = rsa.generate_private_key(65537, 2048)
+    public = private.public_key()
+    with card.held():
+        prove(card, own)
+        piv_authenticate.set_key(card, ManagementAlgorithm.AES_256, KEY)
+        piv_keys.import_key(card, 0x9D, private)
+        piv_objects.write_certificate(card, 0x9D, Issuer().issue(public, 0x9D))
+        told = piv_keys.metadata(card, 0x9D)
+    assert told is not None
+    assert (told.algorithm, told.generated, told.public) == (KeyAlgorithm.RSA_2048, False, public)
+    with yubikit(reader) as session:
+        session.verify_pin(PIN.decode())
+        hidden = public.encrypt(b"for yubikit", padding.PKCS1v15())
+        assert session.decrypt(SLOT.KEY_MANAGEMENT, hidden, padding.PKCS1v15()) == b"for yubikit"
+    secret, plain = tmp_path / "secret", tmp_path / "plain"
+    secret.write_bytes(public.encrypt(b"for OpenSC", padding.PKCS1v15()))
+    argv = ["pkcs11-tool", "--module", str(module()), "--login", "--pin", PIN.decode(), "--decrypt"]
+    argv += [
+        "--mechanism",
+        "RSA-PKCS",
+        "--id",
+        "03",
+        "--input-file",
+        str(secret),
+        "--output-file",
+        str(plain),
+    ]
+    done = pcscd.run(argv)
+    assert plain.read_bytes() == b"for OpenSC", done.stdout + done.stderr
+
+
 def test_a_key_made_on_the_card_is_attested(card: CardConnection, own: VirtualCard) -> None:
     serial = piv_select.probe(card).serial
     prove(card, own)
