@@ -17,6 +17,7 @@ from protocol.words import (
     ErrorData,
     Generation,
     Identifier,
+    KeyCount,
     ManagementAlgorithm,
     Message,
     Nonce,
@@ -286,6 +287,8 @@ class Progress(Message, frozen=True):
     """Agent: the order got to this step."""
 
     step: Step
+    key: KeyCount | None = None
+    """at the step ``keys``"""
 
 
 class Finished(Message, frozen=True):

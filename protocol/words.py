@@ -98,6 +98,14 @@ class KeySource(enum.StrEnum):
     """on the card already, and certified anew"""
 
 
+class KeyCount(Message, frozen=True):
+    """Which of an order's keys a card makes now: of RSA keys each takes a card up to a minute."""
+
+    number: Annotated[int, Meta(ge=1, le=24)]
+    of: Annotated[int, Meta(ge=1, le=24)]
+    """how many it makes"""
+
+
 class Presence(enum.StrEnum):
     """What a PIN policy says about a class of characters."""
 

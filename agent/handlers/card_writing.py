@@ -16,7 +16,7 @@ from agent.certificates import UNREADABLE
 from agent.ports import CardSummary, CertificateLine
 from protocol import proofs
 from protocol.errors import DecodeError
-from protocol.messages import Algorithm, Certificates, KeySource, Purpose, SlotProof, Step
+from protocol.messages import Algorithm, Certificates, KeyCount, KeySource, Purpose, SlotProof, Step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -71,23 +71,44 @@ async def begin(context: OrderContext, step: Step, steps: Steps = ON_A_COPY) -> 
     await context.progress(step)
 
 
-async def show(context: OrderContext, step: Step, steps: Steps = ON_A_COPY) -> None:
-    """Show a step in the window."""
+async def show(
+    context: OrderContext, step: Step, steps: Steps = ON_A_COPY, key: KeyCount | None = None
+) -> None:
+    """Show a step in the window, and with the keys which of them is made now."""
     done, total = list(steps.texts).index(step), len(steps.texts)
+    text = steps.texts[step] if key is None else f"{steps.texts[step]}: key {key.number} of {key.of}"
     await context.window.show_progress(
-        step.value, steps.texts[step], done, total, can_cancel=steps.can_cancel and step is not Step.FINISHED
+        step.value, text, done, total, can_cancel=steps.can_cancel and step is not Step.FINISHED
     )
 
 
 async def requests(
-    context: OrderContext, card: KeyedCard, keys: Sequence[KeyOrder], pin: bytearray
+    context: OrderContext,
+    card: KeyedCard,
+    keys: Sequence[KeyOrder],
+    pin: bytearray,
+    slow: Steps | None = None,
 ) -> list[CertificateRequest]:
-    """Make the keys that are made on the card, and ask for certificates for them and for those that stay."""
-    return [
-        await context.guard(_requested(context, card, key, pin))
-        for key in keys
-        if key.source is not KeySource.IMPORT
-    ]
+    """Make the keys that are made on the card, and ask for certificates for them and for those that stay.
+
+    Args:
+        context: the order.
+        card: its card.
+        keys: its keys.
+        pin: the card's.
+        slow: what the window says, of a card that takes its time for each key: it is told which one it makes.
+    """
+    made = [key.slot for key in keys if key.source is KeySource.GENERATE]
+    found = []
+    for key in keys:
+        if key.source is KeySource.IMPORT:
+            continue
+        if slow is not None and key.slot in made and len(made) > 1:
+            count = KeyCount(number=made.index(key.slot) + 1, of=len(made))
+            await show(context, Step.KEYS, slow, count)
+            await context.progress(Step.KEYS, count)
+        found.append(await context.guard(_requested(context, card, key, pin)))
+    return found
 
 
 async def certificates(

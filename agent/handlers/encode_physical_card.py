@@ -133,7 +133,7 @@ class _Encoding(Encoding):
         else:
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
-        asked = await requests(context, card, ordered.keys, pin)
+        asked = await requests(context, card, ordered.keys, pin, self.steps)
         asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked)
         await context.send(await attesting.attested(asking))
         await begin(context, Step.CERTIFICATES, self.steps)

@@ -128,7 +128,7 @@ class _Encoding(Encoding):
     async def _put_on(self, token: Token, pin: bytearray) -> CardSummary:
         context, ordered, card = self.context, self.ordered, self._card
         await begin(context, Step.KEYS, self.steps)
-        asked = await requests(context, card, ordered.keys, pin)
+        asked = await requests(context, card, ordered.keys, pin, self.steps)
         await context.send(Requests(guid=ordered.guid, serial=None, token=token.serial, requests=asked))
         await begin(context, Step.CERTIFICATES, self.steps)
         issued = await certificates(context, ordered.keys)

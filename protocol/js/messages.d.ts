@@ -250,6 +250,7 @@ export interface PageError {
 export interface PageEvent {
   state: "finished" | "running" | "undone" | "waiting";
   step?: Step | null;
+  key?: KeyCount | null;
   number_wanted?: boolean;
   tries_left?: number | null;
   error?: PageError | null;
@@ -260,6 +261,7 @@ export interface PageEvent {
  */
 export interface ProgressParams {
   step: Step;
+  key?: KeyCount | null;
 }
 
 /**
@@ -308,6 +310,14 @@ export interface TicketParams {
 export interface ErrorData {
   error: string;
   fields?: Record<string, string | number>;
+}
+
+/**
+ * Which of an order's keys a card makes now: of RSA keys each takes a card up to a minute.
+ */
+export interface KeyCount {
+  number: number;
+  of: number;
 }
 
 /**
@@ -708,6 +718,7 @@ export interface Receipt {
  */
 export interface Progress {
   step: Step;
+  key?: KeyCount | null;
 }
 
 /**

@@ -20,6 +20,8 @@ from protocol.messages import (
     OrderState,
     PinEntry,
     PinPolicy,
+    Progress,
+    Step,
 )
 from tests.cards.profiles import IMPORT, PROFILES, RSA_2048, SET_KEY, TDES, Profile
 from tests.cards.simulated import FACTORY_KEY, PIN, SimulatedCard
@@ -262,6 +264,32 @@ async def test_an_rsa_key_of_the_archive_is_brought_and_decrypts_on_the_card(
     assert await order(agent, portal) == "finished"
     assert card.imported == {0x9D}
     assert card.keys[0x9D][0] == RSA_2048
+
+
+async def test_window_and_page_are_told_which_of_several_keys_the_card_makes(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised())
+    encode(portal, AUTHENTICATION, SIGNATURE, LEFT_TO_CARD)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    counted = [f"Preparing the card's keys: key {number} of 3" for number in (1, 2, 3)]
+    assert [text for text in window_of(agent).texts if "keys: key" in text] == counted
+    told = [message for message in portal.orders[CODE].taken if isinstance(message, Progress)]
+    assert [(item.key.number, item.key.of) for item in told if item.key] == [(1, 3), (2, 3), (3, 3)]
+    assert {item.step for item in told if item.key} == {Step.KEYS}
+
+
+async def test_a_single_key_is_not_counted(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised())
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    texts = window_of(agent).texts
+    assert any(text.startswith("Preparing the card's keys") for text in texts)
+    assert not any("keys: key" in text for text in texts)
 
 
 @pytest.mark.parametrize("imports", [False, True])

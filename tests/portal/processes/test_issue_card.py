@@ -27,12 +27,15 @@ from protocol.messages import (
     CardStep,
     CertificateRequest,
     Changing,
+    KeyCount,
     KeySource,
+    Progress,
     Receipt,
     Requests,
     Undo,
     Undone,
 )
+from protocol.messages import Step as OrderStep
 from tests.support import issued_cards as cards
 from tests.support.databases import BACKENDS
 from tests.support.issued_cards import ISSUE, SERIAL, Begun, Staff
@@ -497,6 +500,22 @@ async def test_an_issued_card_has_pin_keys_and_certificates_on_hold(
     view = await kit.services.process(people.olga, work.view.id)
     assert "letter" in view.facts["PIN"]
     assert work.pin not in repr(view)
+
+
+# --- which key the card makes
+
+
+async def test_the_page_is_told_which_of_several_keys_the_card_makes(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    work = await cards.begun(kit, people.olga, await cards.approved(kit, people, ada))
+    seen = []
+    for key in (KeyCount(number=2, of=3), None):
+        await work.agent.say(Progress(step=OrderStep.KEYS, key=key))
+        view = await kit.services.process(people.olga, work.view.id)
+        assert view.order is not None
+        seen.append((view.order.step, view.order.key))
+    assert seen == [(OrderStep.KEYS, KeyCount(number=2, of=3)), (OrderStep.KEYS, None)]
 
 
 # --- the encryption key
