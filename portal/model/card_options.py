@@ -71,6 +71,18 @@ def _recoverable(name: str, which: str) -> Option:
     )
 
 
+def _attestation(name: str, which: str) -> Option:
+    return Option(
+        name,
+        "Attestation",
+        "Whether the card proves that it made its keys itself. where_possible: if it can. "
+        f"required: other cards are refused.{which}",
+        "choice",
+        "no",
+        choices=("no", "where_possible", "required"),
+    )
+
+
 CARDS_SCRIPT: Final = Script(
     CARDS,
     "Cards",
@@ -92,6 +104,7 @@ CARDS_SCRIPT: Final = Script(
             choices=tuple(algorithm.value for algorithm in Algorithm),
         ),
         _recoverable("CardsRecoverEncryption", ""),
+        _attestation("CardsAttestation", ""),
         Option(
             "CardsValidityDays",
             "Validity",
@@ -212,15 +225,7 @@ TEMPORARY_CARDS_SCRIPT: Final = Script(
             choices=tuple(algorithm.value for algorithm in Algorithm),
         ),
         _recoverable("TempCardsRecoverEncryption", " Counts only with encoding."),
-        Option(
-            "TempCardsAttestation",
-            "Attestation",
-            "Whether the card proves that it made its keys itself. where_possible: if it can. "
-            "required: other cards are refused. Counts only with encoding.",
-            "choice",
-            "no",
-            choices=("no", "where_possible", "required"),
-        ),
+        _attestation("TempCardsAttestation", " Counts only with encoding."),
         Option(
             "TempCardsOnePerUser",
             "One for each person",

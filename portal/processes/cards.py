@@ -69,7 +69,7 @@ async def options(tx: AsyncSession) -> Options:
             new_keys=True,
             algorithm=Algorithm(cast(str, values["CardsKeyAlgorithm"])),
             one_per_person=not several,
-            attest="no",
+            attest=cast('Literal["no", "where_possible", "required"]', values["CardsAttestation"]),
             recoverable=cast('Literal["no", "where_possible", "required"]', values["CardsRecoverEncryption"]),
         ),
         cast(int, values["CardsPINLength"]),

@@ -20,7 +20,7 @@ from portal.processes import (
 from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
-from portal.processes.temporary_card_encoding import encoding_of, encryption_key_fact
+from portal.processes.temporary_card_encoding import attestation_fact, encoding_of, encryption_key_fact
 from portal.store.database import notify
 from portal.store.tables import ManagedCard
 from portal.store.transitions import StateChange, change_state
@@ -45,13 +45,6 @@ PIN_POLICY: Final = PinPolicy(
     upper=Presence.DISALLOWED, lower=Presence.DISALLOWED, special=Presence.DISALLOWED
 )
 """Six to eight digits: what every PIV card takes, and every PIN pad."""
-
-
-_ATTEST: Final = {
-    "no": "not asked for",
-    "where_possible": "the card proves that it made its keys, if it can",
-    "required": "the card has to prove that it made its keys",
-}
 
 
 class ExtendTemporaryCard(Definition):
@@ -103,7 +96,7 @@ class ExtendTemporaryCard(Definition):
             described = card_descriptions.of(self._context, card)
             card_descriptions.needed(described.encode, card)
             if options.attest == "required":
-                raise InlayError("card_pkcs11_no_attestation")
+                raise InlayError("card_pkcs11_no_attestation", option="TempCardsAttestation")
         elif options.encodes and options.attest == "required":
             attestation.check_possible(self._context, card)
 
@@ -192,7 +185,7 @@ class ExtendTemporaryCard(Definition):
             found["New certificates"] = ", ".join(known["purposes"])
             found["Keys"] = known["keys"]
             found |= encryption_key_fact(known)
-            found["Attestation"] = _ATTEST[known.get("attest", "no")]
+            found |= attestation_fact(known)
             found["PIN"] = "chosen anew by its holder" if known["first"] else "stays; its holder types it"
             found["Card"] = "has to be in a reader of this computer"
         return found

@@ -13,6 +13,7 @@ from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, UserState
 from portal.processes import (
     activation,
+    attestation,
     card_descriptions,
     card_letters,
     card_orders,
@@ -24,9 +25,10 @@ from portal.processes import (
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import order_part
-from portal.processes.temporary_card_encoding import encoding_of, encryption_key_fact
+from portal.processes.temporary_card_encoding import attestation_fact, encoding_of, encryption_key_fact
 from portal.store import objects
 from portal.store.tables import Card, Order
+from protocol.errors import InlayError
 from protocol.messages import CardIdentity, EncodeCard, ManagementKey
 from protocol.messages import Step as OrderStep
 
@@ -87,12 +89,17 @@ class IssueCard(Definition):
         """PIN and PUK must get to the holder as the options say, and the card's description must be there.
 
         Raises:
-            InlayError: ``card_mail_missing``, ``card_mail_address``, ``card_description_missing``.
+            InlayError: ``card_mail_missing``, ``card_mail_address``, ``card_description_missing``,
+                ``card_pkcs11_no_attestation``, ``attestation_no_roots``.
         """
-        card = temporary_cards.card_of(parties)
+        card, found = temporary_cards.card_of(parties), await cards.options(tx)
+        proves = found.encoding.attest == "required"
         if card.described_by is not None:
             card_descriptions.needed(card_descriptions.of(self._context, card).issue, card)
-        found = await cards.options(tx)
+            if proves:
+                raise InlayError("card_pkcs11_no_attestation", option="CardsAttestation")
+        elif proves:
+            attestation.check_makers(self._context)
         cards.check_delivery(self._context, found.pin_delivery, found.puk_delivery, parties.subject)
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
@@ -105,6 +112,7 @@ class IssueCard(Definition):
             "validity": options.encoding.validity,
             "purposes": sorted(purpose.value for purpose in options.encoding.purposes),
             "recoverable": options.encoding.recoverable,
+            "attest": options.encoding.attest,
             "pin_length": options.pin_length,
             "puk_length": options.puk_length,
             "pin_delivery": options.pin_delivery,
@@ -157,6 +165,7 @@ class IssueCard(Definition):
             "Validity": f"{known['validity'] // temporary_cards.DAY} days from now",
             "Certificates": ", ".join(known["purposes"]),
             **encryption_key_fact(known),
+            **attestation_fact(known),
             "PIN": _PIN[known["pin_delivery"]].format(digits=known["pin_length"]),
             "PUK": _PUK[known["puk_delivery"]],
         }
@@ -193,6 +202,8 @@ class IssueCard(Definition):
         subject = turn.parties.subject
         cards.check_delivery(self._context, known["pin_delivery"], known["puk_delivery"], subject)
         known.update(await encoding_of(turn.tx, card, options.encoding))
+        if known["attest"] == "required":
+            attestation.check_possible(self._context, card)
         plan = self._plan(card, known)
         label = f"{card.label} for {turn.parties.subject.email}"[:_LABEL_LENGTH]
         operation = EncodeCard(
@@ -204,6 +215,7 @@ class IssueCard(Definition):
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
+            attest=known["attest"],
         )
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id

@@ -27,6 +27,11 @@ _NEW_ENCRYPTION_KEY: Final = {
     "where_possible": KeySource.IMPORT_IF_POSSIBLE,
     "required": KeySource.IMPORT,
 }
+_ATTEST: Final = {
+    "no": "not asked for",
+    "where_possible": "the card proves that it made its keys, if it can",
+    "required": "the card has to prove that it made its keys",
+}
 _ENCRYPTION_KEY: Final = {
     KeySource.GENERATE: "made on this card alone; what it encrypts is lost with the card",
     KeySource.IMPORT_IF_POSSIBLE: "kept in the portal's archive; a card that takes no such key makes one itself, and "
@@ -65,6 +70,14 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
         found[f"{purpose.value}_algorithm"] = await _algorithm(tx, card, purpose, sources[purpose], options)
         found[f"{purpose.value}_source"] = sources[purpose].value
     return found
+
+
+def attestation_fact(known: Mapping[str, Any]) -> dict[str, str]:
+    """Whether the card proves that it made its keys, for a process's page, by its variables.
+
+    A process that an earlier version of the portal began asks for no proof.
+    """
+    return {"Attestation": _ATTEST[known.get("attest", "no")]}
 
 
 def encryption_key_fact(known: Mapping[str, Any]) -> dict[str, str]:

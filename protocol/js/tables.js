@@ -593,11 +593,6 @@ export const CAUSES = Object.freeze({
     "why": "The place {slot} is empty.",
     "next_step": "Start again from the page; tell your support if it comes back."
   },
-  "card_attestation_invalid": {
-    "happened": "The card could not prove where its key comes from.",
-    "why": "Its statement is not what was ordered: {check}.",
-    "next_step": "Don't go on. Tell your support."
-  },
   "card_other": {
     "happened": "Another card is in the reader.",
     "why": "It is not the one that this is about.",
@@ -886,7 +881,7 @@ export const CAUSES = Object.freeze({
   "card_pkcs11_no_attestation": {
     "happened": "This card can't be encoded.",
     "why": "The portal requires proof of where keys are made, which cards that are made through PKCS#11 can't give.",
-    "next_step": "Use another card, or ask an administrator of the portal to change the option TempCardsAttestation."
+    "next_step": "Use another card, or ask an administrator of the portal to change the option {option}."
   },
   "card_serial_elsewhere": {
     "happened": "This can't be done with this card any more.",

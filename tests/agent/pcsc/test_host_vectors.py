@@ -106,11 +106,6 @@ def _metadata(card: CardConnection, slot: str) -> list[object] | None:
     return [found.algorithm.name, *policies, found.generated, _point(found.public).upper()]
 
 
-def _attest(card: CardConnection, slot: str) -> list[str]:
-    found = piv_attestation.attest(card, _number(slot))
-    return [found.statement.hex(), found.issuer.hex()]
-
-
 def _probe(card: CardConnection) -> list[object]:
     found = piv_select.probe(card)
     has = [name for name in FEATURES if getattr(found, name)]
@@ -166,7 +161,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
         card, _number(slot), ec.derive_private_key(_number(scalar), ec.SECP256R1())
     ),
     "import_rsa": _import_rsa,
-    "attest": _attest,
+    "attest": lambda card, slot: piv_attestation.statement(card, _number(slot)).hex(),
+    "attest_issuer": lambda card: _hex(piv_attestation.issuer(card)),
     "probe": _probe,
     "generate": _generate,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import CHUID, KeyAlgorithm, ManagementAlgorithm, PinPolicy
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
+from portal.ca import attestation
 from protocol.errors import InlayError
 from tests.support.card_checks import module
 from tests.support.pcscd import PrivatePcscd
@@ -254,13 +256,15 @@ def test_an_rsa_key_that_we_bring_decrypts_for_others(
 
 def test_a_key_made_on_the_card_is_attested(card: CardConnection, own: VirtualCard) -> None:
     serial = piv_select.probe(card).serial
+    assert serial is not None
     prove(card, own)
     public = piv_keys.generate(card, 0x9A, KeyAlgorithm.P_256)
-    statement = piv_attestation.attest(card, 0x9A)
-    roots = [x509.load_der_x509_certificate(statement.issuer)]
-    now = datetime.datetime.now(datetime.UTC)
-    expected = piv_attestation.Expected(0x9A, public, serial, PinPolicy.ONCE)
-    assert piv_attestation.verify(statement, expected, roots, now) == "5.7.1"
+    said, issuer = piv_attestation.statement(card, 0x9A), piv_attestation.issuer(card)
+    assert issuer is not None
+    makers = attestation.roots([x509.load_der_x509_certificate(issuer)])
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    expected = attestation.Expected("9A", public.public_bytes(*form), serial)
+    assert attestation.verify(said, issuer, expected, makers, int(time.time())) == "5.7.1"
 
 
 def test_the_pin_is_forgotten_when_the_card_is_let_go(card: CardConnection, reader: str) -> None:
