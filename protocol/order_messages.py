@@ -178,6 +178,8 @@ class Requests(Message, frozen=True):
     """of the key that signed the attestations: what the card has as object 5FFF01"""
     token: TokenSerial | None = None
     """serial number of a card by the driver ``pkcs11``"""
+    declined: Annotated[list[SlotName], Meta(max_length=24)] = msgspec.field(default_factory=list)
+    """optional keys that the card can't take: they aren't to be sent"""
 
 
 class Challenge(Message, frozen=True):

@@ -54,14 +54,22 @@ ON_A_COPY: Final = Steps(STEPS)
 """Nobody else has the card yet: closed at any step, nothing is left."""
 
 
-def check_keys(keys: Sequence[KeyOrder], sources: frozenset[KeySource]) -> None:
+def check_keys(keys: Sequence[KeyOrder], sources: frozenset[KeySource], *, optional: bool = False) -> None:
     """Check that an order names each key once, and from where it can come here.
+
+    Args:
+        keys: the order's.
+        sources: from where they can come.
+        optional: whether there may be keys that a card goes on without.
 
     Raises:
         DecodeError: ``order_malformed``.
     """
     slots = [key.slot for key in keys]
+    left_out = [key for key in keys if key.optional]
     if len(set(slots)) != len(slots) or not {key.source for key in keys} <= sources:
+        raise DecodeError("order_malformed", "$.parameters.keys")
+    if left_out and (not optional or any(key.source is not KeySource.IMPORT for key in left_out)):
         raise DecodeError("order_malformed", "$.parameters.keys")
 
 
@@ -140,7 +148,7 @@ async def write(
     """Put the keys that come with the certificates on the card, then the certificates themselves."""
     for item in issued:
         if item.key is not None:
-            importing = _import(context, card, item.slot, item.key)
+            importing = import_key(context, card, item.slot, item.key)
             await context.guard(context.record(f"import {item.slot}", importing))
     await begin(context, Step.WRITING, steps)
     for item in issued:
@@ -226,7 +234,8 @@ async def _requested(
     return await card.request(key.slot, key.subject, pin, signs=signs)
 
 
-async def _import(context: OrderContext, card: KeyedCard, slot: str, token: str) -> None:
+async def import_key(context: OrderContext, card: KeyedCard, slot: str, token: str) -> None:
+    """Put a key that came encrypted on the card."""
     pkcs8 = context.decrypt(token)
     try:
         await card.import_key(slot, pkcs8)

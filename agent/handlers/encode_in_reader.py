@@ -224,12 +224,17 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
         lines.append(f"The card gets new keys and certificates for {' and '.join(made)}; the old keys go.")
     if kept:
         lines.append(f"The card gets new certificates for the keys it has for {' and '.join(kept)}.")
-    if any(key.source is KeySource.IMPORT for key in ordered.keys):
+    if any(key.source is KeySource.IMPORT and not key.optional for key in ordered.keys):
         lines.append("It gets encryption keys that the portal keeps a copy of.")
     if any(key.source is KeySource.IMPORT_IF_POSSIBLE for key in ordered.keys):
         lines.append(
             "It gets an encryption key that the portal keeps a copy of. A card that takes no such key makes one "
             "itself: what that encrypts is lost with the card."
+        )
+    if earlier := sum(key.optional for key in ordered.keys):
+        lines.append(
+            f"It gets {earlier} earlier encryption keys of its holder, for old messages, as far as it takes them; what "
+            "was in their places goes."
         )
     lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
     if ordered.pin.kind == "given":

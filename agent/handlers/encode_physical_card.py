@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from agent.handlers import retired_keys
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
     begin,
@@ -37,11 +38,13 @@ from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.order_ports import OrderContext
     from agent.pcsc.connection import CardConnection
     from agent.pcsc.piv_names import ManagementAlgorithm
     from agent.ports import CardSummary, Consented
-    from protocol.messages import EncodeCard, ManagementKey, Proceed
+    from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
 
 _PUK_REFUSED: Final = frozenset({"card_puk_other", "card_puk_blocked"})
@@ -53,7 +56,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
     """The operation *encode card* by the driver ``piv``."""
 
     def _check(self, ordered: EncodeCard) -> None:
-        check_keys(ordered.keys, frozenset(KeySource))
+        check_keys(ordered.keys, frozenset(KeySource), optional=True)
         check_attested(ordered)
         _management(ordered)
         others = [step.value for step in ordered.steps if step is not CardStep.SET_PIN]
@@ -133,13 +136,16 @@ class _Encoding(Encoding):
         else:
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
+        if ordered.identity is not None:
+            await retired_keys.clear(context, card)
         asked = await requests(context, card, ordered.keys, pin, self.steps)
-        asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked)
+        declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
+        asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked, declined=declined)
         await context.send(await attesting.attested(asking))
         await begin(context, Step.CERTIFICATES, self.steps)
         issued = await certificates(context, ordered.keys, card.awaiting)
         await self.change()
-        await write(context, card, issued, self.steps)
+        issued = await self._write(issued)
         replaced = await self._replace_key()
         found = await prove(context, card, issued, pin, self.steps)
         await card.close()  # reset, before anything else: what was proved to it is worth nothing any more
@@ -147,14 +153,24 @@ class _Encoding(Encoding):
             guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
         )
         await context.send(receipt)
-        return self.summary(issued, card.serial, *_made_instead(self._wanted, ordered))
+        notes = [*_made_instead(self._wanted, ordered), *_earlier(self._wanted, issued)]
+        return self.summary(issued, card.serial, *notes)
+
+    async def _write(self, issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
+        """Write what has to be on the card, then as much as it takes of what may be; what is on it in the end."""
+        optional = {key.slot for key in self.ordered.keys if key.optional}
+        needed = [item for item in issued if item.slot not in optional]
+        await write(self.context, self._card, needed, self.steps)
+        others = [item for item in issued if item.slot in optional]
+        return needed + await retired_keys.put_on(self.context, self._card, others)
 
     def _settle(self) -> EncodeCard:
-        """Where the order leaves the source of a key to the card, it is what this card can; kept to the end."""
+        """What the order leaves to the card is what this card can, to the end: sources of keys, and optional keys."""
         able = KeySource.IMPORT if self._card.imports else KeySource.GENERATE
         keys = [
             msgspec.structs.replace(key, source=able) if key.source is KeySource.IMPORT_IF_POSSIBLE else key
             for key in self.ordered.keys
+            if self._card.imports or not key.optional
         ]
         self.ordered = msgspec.structs.replace(self.ordered, keys=keys)
         return self.ordered
@@ -251,6 +267,18 @@ def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:
         for key in settled.keys
         if key.slot in open_to_card and key.source is KeySource.GENERATE
     ]
+
+
+def _earlier(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[str]:
+    """What the window says of earlier keys: how many the card has taken."""
+    optional = {key.slot for key in wanted.keys if key.optional}
+    if not optional:
+        return []
+    taken = sum(item.slot in optional for item in issued)
+    found = f"{taken} of {len(optional)} earlier encryption keys are on the card, for old messages."
+    if taken == len(optional):
+        return [found]
+    return [f"{found} It hasn't room for more, or takes no keys; the portal's archive has the others."]
 
 
 def _changes_first(ordered: EncodeCard) -> bool:

@@ -13,6 +13,7 @@ from portal.processes import (
     attestation,
     card_descriptions,
     card_orders,
+    earlier_keys,
     encodings,
     expiry_mails,
     temporary_cards,
@@ -107,7 +108,7 @@ class ExtendTemporaryCard(Definition):
         options = await temporary_cards.options(tx)
         known |= {"valid_until": card.valid_until, "validity": options.validity, "encodes": options.encodes}
         if options.encodes:
-            known |= await encoding_of(tx, card, options)
+            known |= await encoding_of(tx, card, options, self._context.clock())
             known |= {"user_id": parties.user.email, "holder": parties.subject.email}
         return known
 
@@ -140,7 +141,7 @@ class ExtendTemporaryCard(Definition):
         await card_orders.refuse_while_ordered(turn.tx, card)
         now = self._context.clock()
         fresh = bool(known["first"])
-        plan = self._plan(card, known, fresh=fresh)
+        plan = await self._plan(turn.tx, card, known, fresh=fresh)
         until = now + cast(int, known["validity"])
         label = f"{card.label} for {turn.parties.subject.email}"[:200]
         operation = EncodeCard(
@@ -158,11 +159,12 @@ class ExtendTemporaryCard(Definition):
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id
 
-    def _plan(self, card: Card, known: Mapping[str, Any], *, fresh: bool) -> Plan:
+    async def _plan(self, tx: AsyncSession, card: Card, known: Mapping[str, Any], *, fresh: bool) -> Plan:
         """What is done, by the card's own description where it has one."""
         if card.described_by is None:
             encoding = encodings.ENCODE_TEMPORARY_CARD if fresh else encodings.EXTEND_TEMPORARY_CARD
-            return binding.plan(encoding, known, driver="piv")
+            known = {**earlier_keys.NONE, **known}  # a process of an earlier version has none
+            return binding.plan(encoding, known, await earlier_keys.recoverable(tx, known), driver="piv")
         described = card_descriptions.of(self._context, card)
         own = card_descriptions.needed(described.encode if fresh else described.extend, card)
         return card_descriptions.plan(own, card, known)
@@ -184,7 +186,7 @@ class ExtendTemporaryCard(Definition):
         if known["encodes"]:
             found["New certificates"] = ", ".join(known["purposes"])
             found["Keys"] = known["keys"]
-            found |= encryption_key_fact(known)
+            found |= encryption_key_fact(known) | earlier_keys.fact(known)
             found |= attestation_fact(known)
             found["PIN"] = "chosen anew by its holder" if known["first"] else "stays; its holder types it"
             found["Card"] = "has to be in a reader of this computer"

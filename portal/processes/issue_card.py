@@ -19,6 +19,7 @@ from portal.processes import (
     card_orders,
     card_serials,
     cards,
+    earlier_keys,
     encodings,
     temporary_cards,
 )
@@ -165,6 +166,7 @@ class IssueCard(Definition):
             "Validity": f"{known['validity'] // temporary_cards.DAY} days from now",
             "Certificates": ", ".join(known["purposes"]),
             **encryption_key_fact(known),
+            **earlier_keys.fact(known),
             **attestation_fact(known),
             "PIN": _PIN[known["pin_delivery"]].format(digits=known["pin_length"]),
             "PUK": _PUK[known["puk_delivery"]],
@@ -201,10 +203,10 @@ class IssueCard(Definition):
         known = turn.process.variables
         subject = turn.parties.subject
         cards.check_delivery(self._context, known["pin_delivery"], known["puk_delivery"], subject)
-        known.update(await encoding_of(turn.tx, card, options.encoding))
+        known.update(await encoding_of(turn.tx, card, options.encoding, now))
         if known["attest"] == "required":
             attestation.check_possible(self._context, card)
-        plan = self._plan(card, known)
+        plan = await self._plan(turn.tx, card, known)
         label = f"{card.label} for {turn.parties.subject.email}"[:_LABEL_LENGTH]
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
@@ -220,10 +222,11 @@ class IssueCard(Definition):
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id
 
-    def _plan(self, card: Card, known: Mapping[str, Any]) -> Plan:
+    async def _plan(self, tx: AsyncSession, card: Card, known: Mapping[str, Any]) -> Plan:
         """What is done, by the card's own description where it has one."""
         if card.described_by is None:
-            return binding.plan(encodings.ISSUE_CARD, known, driver="piv")
+            recoverable = await earlier_keys.recoverable(tx, known)
+            return binding.plan(encodings.ISSUE_CARD, known, recoverable, driver="piv")
         described = card_descriptions.of(self._context, card)
         return card_descriptions.plan(card_descriptions.needed(described.issue, card), card, known)
 

@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from portal.model.states import CaState
-from portal.processes import card_certificates, card_orders
+from portal.processes import card_certificates, card_orders, earlier_keys
 from portal.store.database import model_of
 from portal.store.tables import ManagedCard
 from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
@@ -41,7 +41,7 @@ _ENCRYPTION_KEY: Final = {
 }
 
 
-async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
+async def encoding_of(tx: AsyncSession, card: Card, options: Options, now: int) -> dict[str, Any]:
     """The process variables of an encoding.
 
     A card that nobody's keys are on, or somebody else's, is encoded from the beginning: a new PIN, new keys, and a GUID
@@ -56,6 +56,7 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
     if sources[Purpose.ENCRYPTION] is KeySource.GENERATE:
         sources[Purpose.ENCRYPTION] = _NEW_ENCRYPTION_KEY[options.recoverable]
     found: dict[str, Any] = {
+        **await _earlier(tx, card, options, sources, now),
         "first": fresh,
         "label": card.label,
         **_card_parts(card, managed, fresh=fresh),
@@ -134,6 +135,19 @@ def _management(managed: ManagedCard | None) -> ManagementKey:
         return ManagementKey(replace=list(OWN_KEY))
     known = managed.key_algorithm
     return ManagementKey(algorithm=None if known is None else ManagementAlgorithm(known))
+
+
+async def _earlier(
+    tx: AsyncSession, card: Card, options: Options, sources: Mapping[Purpose, KeySource], now: int
+) -> dict[str, Any]:
+    """Earlier encryption keys, for a card that gets a certificate for encryption and is no token."""
+    if card.driver == "pkcs11" or Purpose.ENCRYPTION not in options.purposes:
+        return dict(earlier_keys.NONE)
+    keeps = []
+    if sources[Purpose.ENCRYPTION] is KeySource.KEEP:
+        related = await card_certificates.related(tx, card)
+        keeps = [item.key_hash for item in related if item.profile == Purpose.ENCRYPTION][:1]
+    return await earlier_keys.found(tx, card, keeps, now)
 
 
 async def _certified(tx: AsyncSession, card: Card) -> set[Purpose]:

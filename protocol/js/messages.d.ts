@@ -132,6 +132,7 @@ export interface KeyOrder {
   algorithm: Algorithm;
   source: KeySource;
   subject: string;
+  optional?: boolean;
 }
 
 /**
@@ -629,6 +630,7 @@ export interface Requests {
   puk?: string | null;
   attestation_issuer?: string | null;
   token?: string | null;
+  declined?: string[];
 }
 
 /**

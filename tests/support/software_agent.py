@@ -116,9 +116,10 @@ class SoftwareCard:
         parameters = certified(order)
         brought = {KeySource.IMPORT, KeySource.IMPORT_IF_POSSIBLE if self.imports else KeySource.IMPORT}
         made = [self.request(key, order.jti) for key in parameters.keys if key.source not in brought]
+        declined = [key.slot for key in parameters.keys if key.optional and not self.imports]
         escrow = parameters.escrow_key if isinstance(parameters, CreateVirtualCard) else None
         puk = jose.encrypt(self.puk, escrow) if escrow else None
-        return Requests(guid=self.guid, serial=self.serial, requests=made, puk=puk)
+        return Requests(guid=self.guid, serial=self.serial, requests=made, puk=puk, declined=declined)
 
     def prove(self, order: Order, issued: IssuedCertificate, ephemeral: jose.SigningKey) -> SlotProof:
         """Write a certificate, and prove its key."""
