@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from portal.store.tables import Card
 
-_MOST_CHARACTERS: Final = 33_000
+_MOST_CHARACTERS: Final = 35_500
 """Of the message that brings all certificates and keys; the rest is for the new ones, the signature, the frame."""
-_KEY_CHARACTERS: Final = {Algorithm.RSA_2048: 2_600, Algorithm.P_256: 1_000}
+_KEY_CHARACTERS: Final = {Algorithm.RSA_2048: 2_400, Algorithm.P_256: 700}
 """Of an encrypted key, its challenge, and the words around them."""
 NONE: Final[Mapping[str, Any]] = {
     "with_recovery": False,
@@ -47,7 +47,7 @@ async def found(tx: AsyncSession, card: Card, keeps: Collection[str], now: int) 
     """
     known = await card_certificates.earlier(tx, card, keeps)
     agreed = bool(known) and await recovery_permits.agreed(tx, card.owner_id or "", now)
-    written = _fitting(known) if agreed else []
+    written = fitting(known) if agreed else []
     return {
         "with_recovery": bool(written),
         "recovered_certificates": [objects.describe(item) for item in written],
@@ -89,12 +89,12 @@ def fact(known: Mapping[str, Any]) -> dict[str, str]:
     return {"Earlier encryption keys": f"{put} of {total} are on the card{left}"}
 
 
-def _fitting(known: list[Certificate]) -> list[Certificate]:
+def fitting(known: list[Certificate]) -> list[Certificate]:
     """The newest ones: no more than a card has retired keys, and than one message holds."""
-    fitting, characters = [], 0
+    found, characters = [], 0
     for item in known[: len(RETIRED)]:
         characters += len(item.der) * 4 // 3 + _KEY_CHARACTERS[Algorithm(item.algorithm)]
         if characters > _MOST_CHARACTERS:
             break
-        fitting.append(item)
-    return fitting
+        found.append(item)
+    return found

@@ -8,11 +8,14 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from portal.processes import earlier_keys
 from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.lock_card import LockCard
 from portal.store.tables import AuditEntry, Certificate, RecoveryPermit
 from portal.views import ObjectRef
-from protocol.messages import Certificates, Changing, Finished, KeySource, Undo
+from protocol import codec, jose
+from protocol.messages import Certificates, Changing, Finished, KeySource, MessageParams, Undo
+from protocol.orders import Exchange, Position, Side, Stage
 from tests.support import issued_cards as cards
 from tests.support.databases import BACKENDS
 from tests.support.issued_cards import Begun, Staff
@@ -244,3 +247,29 @@ async def test_certificates_of_other_cards_stay_what_they_are_when_the_card_is_l
     revoked = {row.order_jti for row in rows if row.state == "Revoked"}
     assert work.agent.order is not None
     assert revoked == {work.agent.order.jti}
+
+
+# --- the message that brings them
+
+
+@pytest.mark.parametrize(("algorithm", "least"), [("RSA-2048", 9), ("P-256", 20)])
+async def test_what_is_chosen_fits_into_one_message(
+    kit: Kit, people: Staff, ada: Session, algorithm: str, least: int
+) -> None:
+    await cards.options(kit, people.root, CardsKeyAlgorithm=[algorithm])
+    work = await begun(kit, people, ada)
+    answer = await cards.certified(work)
+    [encrypted] = [item for item in answer.certificates if item.slot == "9D"]
+    async with kit.database.read() as tx:
+        rows = list(await tx.scalars(select(Certificate).where(Certificate.slot == "9D")))
+    chosen = earlier_keys.fitting(rows * 20)
+    assert least <= len(chosen) <= 20
+    others = [msgspec.structs.replace(encrypted, slot="9A", key=None, challenge=None)] * 2
+    body = Certificates(certificates=[*others, encrypted, *[encrypted] * len(chosen)])
+    signing = jose.SigningKey.generate()
+    assert work.agent.order is not None
+    token = Exchange(
+        work.agent.order.jti, Side.PORTAL, signing, [signing.public], Position(stage=Stage.REQUESTED)
+    ).send(body)
+    assert codec.convert({"message": token}, MessageParams, malformed="internal").message == token
+    assert len(codec.encode(MessageParams(message=token))) <= codec.MAX_FRAME_BYTES - 200
