@@ -16,6 +16,7 @@ from protocol.messages import (
     CardGeneration,
     CertificateRequest,
     Challenge,
+    KeyCount,
     Message,
     Order,
     PinPolicy,
@@ -245,8 +246,8 @@ class OrderContext(Protocol):
             InlayError: the portal said undo, or the order ended otherwise.
         """
 
-    async def progress(self, step: Step) -> None:
-        """Tell portal, page and person that a step begins."""
+    async def progress(self, step: Step, key: KeyCount | None = None) -> None:
+        """Tell portal and page that a step begins, and with the keys which of them is made now."""
 
     async def bind(self) -> None:
         """Bind the browser session to this machine as the order says, once `Consented` has been delivered."""
@@ -302,8 +303,8 @@ class Page(Protocol):
     def origin(self) -> str:
         """The page's origin."""
 
-    def progress(self, step: Step) -> None:
-        """Tell the page of a step."""
+    def progress(self, step: Step, key: KeyCount | None = None) -> None:
+        """Tell the page of a step, and which of the keys is made now."""
 
     def completion(self, secret: str) -> None:
         """Hand the page the completion secret."""

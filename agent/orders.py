@@ -22,6 +22,7 @@ from protocol import jose
 from protocol.errors import InlayError, from_wire
 from protocol.messages import (
     Empty,
+    KeyCount,
     Message,
     MessageParams,
     Order,
@@ -185,11 +186,11 @@ class OrderRun:
             raise InlayError("message_unexpected")
         return body
 
-    async def progress(self, step: Step) -> None:
-        """Tell portal and page that a step begins."""
-        await self.send(Progress(step=step))
+    async def progress(self, step: Step, key: KeyCount | None = None) -> None:
+        """Tell portal and page that a step begins, and with the keys which of them is made now."""
+        await self.send(Progress(step=step, key=key))
         if self._page is not None:
-            self._page.progress(step)
+            self._page.progress(step, key)
 
     async def bind(self) -> None:
         """Wait until the portal knows of the consent, then hand the page its secret where the order says so."""

@@ -16,7 +16,15 @@ from aiohttp import ClientConnectionResetError, WSCloseCode, WSMsgType
 from agent.errors import as_inlay_error, error_data
 from agent.order_ports import PageRequest
 from protocol.errors import InlayError
-from protocol.messages import CompletionParams, EndedParams, Message, ProgressParams, ReadersParams, Step
+from protocol.messages import (
+    CompletionParams,
+    EndedParams,
+    KeyCount,
+    Message,
+    ProgressParams,
+    ReadersParams,
+    Step,
+)
 from protocol.session import Request, Role, Session
 
 if TYPE_CHECKING:
@@ -83,9 +91,9 @@ class PageConnection:
 
     # --- what becomes of the code (agent.order_ports.Page)
 
-    def progress(self, step: Step) -> None:
-        """Tell the page of a step."""
-        self._notify("progress", ProgressParams(step=step))
+    def progress(self, step: Step, key: KeyCount | None = None) -> None:
+        """Tell the page of a step, and which of the keys is made now."""
+        self._notify("progress", ProgressParams(step=step, key=key))
 
     def completion(self, secret: str) -> None:
         """Hand the page the completion secret."""

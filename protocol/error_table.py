@@ -334,8 +334,6 @@ _ROWS: Final = (
           "Ask your support. Nothing was changed."),
     Cause("card_key_missing", 1918, "There is no such key on the card.", "The place {slot} is empty.",
           "Start again from the page; tell your support if it comes back."),
-    Cause("card_attestation_invalid", 1919, "The card could not prove where its key comes from.",
-          "Its statement is not what was ordered: {check}.", "Don't go on. Tell your support."),
     Cause("card_other", 1920, "Another card is in the reader.", "It is not the one that this is about.",
           "Put the right card in. Nothing was written to this one."),
     Cause("card_pin_unknown", 1921, "It is not known which PIN the card has.",
@@ -355,6 +353,10 @@ _ROWS: Final = (
     Cause("card_attestation_refused", 1925, "The card did not prove where its key comes from.",
           "It made the key in slot {slot}, and did not say so when it was asked.",
           "Start again from the page; if it comes back, use another card."),
+    Cause("card_import_missing", 1932, "The card can't be used for this.",
+          "The portal wants a copy of its encryption key, and the card takes no key that was made elsewhere.",
+          "Use a card that can (its maker calls it key import), or ask your support: an option of the portal says "
+          "whether the card may make that key itself. Nothing was changed."),
     # readers with a PIN pad
     Cause("pad_missing", 1660, "The PIN can't be typed at the reader.", "The reader has no keys for it.",
           "Use a reader with a PIN pad, or have the portal allow the PIN in Inlay's window."),
@@ -497,7 +499,7 @@ _ROWS: Final = (
           "Ask an administrator of the portal to put one of them right."),
     Cause("card_pkcs11_no_attestation", 1754, "This card can't be encoded.",
           "The portal requires proof of where keys are made, which cards that are made through PKCS#11 can't give.",
-          "Use another card, or ask an administrator of the portal to change the option TempCardsAttestation."),
+          "Use another card, or ask an administrator of the portal to change the option {option}."),
     Cause("card_serial_elsewhere", 1755, "This can't be done with this card any more.",
           "The card with its serial number is in use again: {label}.", "Work on that card instead."),
     Cause("keys_unavailable", 1714, "The portal can't sign now.", "The module that holds its keys doesn't answer.",

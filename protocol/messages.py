@@ -61,6 +61,7 @@ from protocol.words import (
     ErrorFields as ErrorFields,
     Generation as Generation,
     Identifier as Identifier,
+    KeyCount as KeyCount,
     KeySource as KeySource,
     ManagementAlgorithm as ManagementAlgorithm,
     Message as Message,

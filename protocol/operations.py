@@ -39,6 +39,9 @@ class KeyOrder(Message, frozen=True):
     source: KeySource
     subject: ShortText
     """subject as RFC 4514 text, for the request; the CA decides what it certifies"""
+    optional: bool = False
+    """with the driver ``piv`` and the source ``import``: a card that can't take it goes on without it, and
+    ``requests.declined`` or a proof that is missing in the receipt says so"""
 
 
 class CardStep(enum.StrEnum):

@@ -17,6 +17,7 @@ from protocol.words import (
     ErrorData,
     Generation,
     Identifier,
+    KeyCount,
     ManagementAlgorithm,
     Message,
     Nonce,
@@ -196,6 +197,8 @@ class Requests(Message, frozen=True):
     """of the key that signed the attestations: what the card has as object 5FFF01"""
     token: TokenSerial | None = None
     """serial number of a card by the driver ``pkcs11``"""
+    declined: Annotated[list[SlotName], Meta(max_length=24)] = msgspec.field(default_factory=list)
+    """optional keys that the card can't take: they aren't to be sent"""
 
 
 class Challenge(Message, frozen=True):
@@ -307,6 +310,8 @@ class Progress(Message, frozen=True):
     """Agent: the order got to this step."""
 
     step: Step
+    key: KeyCount | None = None
+    """at the step ``keys``"""
 
 
 class Finished(Message, frozen=True):

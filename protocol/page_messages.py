@@ -11,6 +11,7 @@ from protocol.words import (
     CompactJws,
     ErrorData,
     Identifier,
+    KeyCount,
     Message,
     Nonce,
     Origin,
@@ -46,6 +47,8 @@ class ProgressParams(Message, frozen=True):
     """Notification to the page: the order got to this step."""
 
     step: Step
+    key: KeyCount | None = None
+    """at the step ``keys``"""
 
 
 class CompletionParams(Message, frozen=True):
@@ -114,6 +117,8 @@ class PageEvent(Message, frozen=True):
     state: Literal["waiting", "running", "finished", "undone"]
     """``waiting``: nobody has claimed the code yet"""
     step: Step | None = None
+    key: KeyCount | None = None
+    """at the step ``keys``"""
     number_wanted: bool = False
     tries_left: Annotated[int, Meta(ge=0, le=3)] | None = None
     error: PageError | None = None

@@ -91,8 +91,19 @@ class KeySource(enum.StrEnum):
     """made on the card, never leaves it"""
     IMPORT = "import"
     """made by the portal's archive, delivered as JWE"""
+    IMPORT_IF_POSSIBLE = "import_if_possible"
+    """with the driver ``piv``: ``import``, or ``generate`` on a card that takes no keys from elsewhere; a request for
+    it says that it was made"""
     KEEP = "keep"
     """on the card already, and certified anew"""
+
+
+class KeyCount(Message, frozen=True):
+    """Which of an order's keys a card makes now: of RSA keys each takes a card up to a minute."""
+
+    number: Annotated[int, Meta(ge=1, le=24)]
+    of: Annotated[int, Meta(ge=1, le=24)]
+    """how many it makes"""
 
 
 class Presence(enum.StrEnum):

@@ -36,7 +36,7 @@ def check_attested(ordered: EncodeCard) -> None:
     Raises:
         InlayError: ``encoding_unsupported``.
     """
-    if ordered.attest == "required" and len(_made(ordered)) > MOST_REQUIRED:
+    if ordered.attest == "required" and len(_may_be_made(ordered)) > MOST_REQUIRED:
         raise InlayError("encoding_unsupported", what=f"attestation of more than {MOST_REQUIRED} keys")
 
 
@@ -99,6 +99,12 @@ class Attesting:
         if self._required:
             raise InlayError("card_attestation_refused", slot=slot)
         return None
+
+
+def _may_be_made(ordered: EncodeCard) -> frozenset[str]:
+    """Before the card is there: one that takes no keys makes those itself that others are given."""
+    could = (KeySource.GENERATE, KeySource.IMPORT_IF_POSSIBLE)
+    return frozenset(key.slot for key in ordered.keys if key.source in could)
 
 
 def _made(ordered: EncodeCard) -> frozenset[str]:

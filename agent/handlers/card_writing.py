@@ -16,7 +16,7 @@ from agent.certificates import UNREADABLE
 from agent.ports import CardSummary, CertificateLine
 from protocol import proofs
 from protocol.errors import DecodeError
-from protocol.messages import Algorithm, Certificates, KeySource, Purpose, SlotProof, Step
+from protocol.messages import Algorithm, Certificates, KeyCount, KeySource, Purpose, SlotProof, Step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,6 +34,8 @@ STEPS: Final = {
     Step.FINISHED: "Waiting for the portal to confirm",
 }
 """What the window says at each step."""
+SETTLED: Final = frozenset(KeySource) - {KeySource.IMPORT_IF_POSSIBLE}
+"""Sources of keys by drivers whose cards all take keys that were made elsewhere."""
 
 
 class Steps(NamedTuple):
@@ -52,14 +54,22 @@ ON_A_COPY: Final = Steps(STEPS)
 """Nobody else has the card yet: closed at any step, nothing is left."""
 
 
-def check_keys(keys: Sequence[KeyOrder], sources: frozenset[KeySource]) -> None:
+def check_keys(keys: Sequence[KeyOrder], sources: frozenset[KeySource], *, optional: bool = False) -> None:
     """Check that an order names each key once, and from where it can come here.
+
+    Args:
+        keys: the order's.
+        sources: from where they can come.
+        optional: whether there may be keys that a card goes on without.
 
     Raises:
         DecodeError: ``order_malformed``.
     """
     slots = [key.slot for key in keys]
+    left_out = [key for key in keys if key.optional]
     if len(set(slots)) != len(slots) or not {key.source for key in keys} <= sources:
+        raise DecodeError("order_malformed", "$.parameters.keys")
+    if left_out and (not optional or any(key.source is not KeySource.IMPORT for key in left_out)):
         raise DecodeError("order_malformed", "$.parameters.keys")
 
 
@@ -69,23 +79,44 @@ async def begin(context: OrderContext, step: Step, steps: Steps = ON_A_COPY) -> 
     await context.progress(step)
 
 
-async def show(context: OrderContext, step: Step, steps: Steps = ON_A_COPY) -> None:
-    """Show a step in the window."""
+async def show(
+    context: OrderContext, step: Step, steps: Steps = ON_A_COPY, key: KeyCount | None = None
+) -> None:
+    """Show a step in the window, and with the keys which of them is made now."""
     done, total = list(steps.texts).index(step), len(steps.texts)
+    text = steps.texts[step] if key is None else f"{steps.texts[step]}: key {key.number} of {key.of}"
     await context.window.show_progress(
-        step.value, steps.texts[step], done, total, can_cancel=steps.can_cancel and step is not Step.FINISHED
+        step.value, text, done, total, can_cancel=steps.can_cancel and step is not Step.FINISHED
     )
 
 
 async def requests(
-    context: OrderContext, card: KeyedCard, keys: Sequence[KeyOrder], pin: bytearray
+    context: OrderContext,
+    card: KeyedCard,
+    keys: Sequence[KeyOrder],
+    pin: bytearray,
+    slow: Steps | None = None,
 ) -> list[CertificateRequest]:
-    """Make the keys that are made on the card, and ask for certificates for them and for those that stay."""
-    return [
-        await context.guard(_requested(context, card, key, pin))
-        for key in keys
-        if key.source is not KeySource.IMPORT
-    ]
+    """Make the keys that are made on the card, and ask for certificates for them and for those that stay.
+
+    Args:
+        context: the order.
+        card: its card.
+        keys: its keys.
+        pin: the card's.
+        slow: what the window says, of a card that takes its time for each key: it is told which one it makes.
+    """
+    made = [key.slot for key in keys if key.source is KeySource.GENERATE]
+    found = []
+    for key in keys:
+        if key.source is KeySource.IMPORT:
+            continue
+        if slow is not None and key.slot in made and len(made) > 1:
+            count = KeyCount(number=made.index(key.slot) + 1, of=len(made))
+            await show(context, Step.KEYS, slow, count)
+            await context.progress(Step.KEYS, count)
+        found.append(await context.guard(_requested(context, card, key, pin)))
+    return found
 
 
 async def certificates(
@@ -117,7 +148,7 @@ async def write(
     """Put the keys that come with the certificates on the card, then the certificates themselves."""
     for item in issued:
         if item.key is not None:
-            importing = _import(context, card, item.slot, item.key)
+            importing = import_key(context, card, item.slot, item.key)
             await context.guard(context.record(f"import {item.slot}", importing))
     await begin(context, Step.WRITING, steps)
     for item in issued:
@@ -203,7 +234,8 @@ async def _requested(
     return await card.request(key.slot, key.subject, pin, signs=signs)
 
 
-async def _import(context: OrderContext, card: KeyedCard, slot: str, token: str) -> None:
+async def import_key(context: OrderContext, card: KeyedCard, slot: str, token: str) -> None:
+    """Put a key that came encrypted on the card."""
     pkcs8 = context.decrypt(token)
     try:
         await card.import_key(slot, pkcs8)

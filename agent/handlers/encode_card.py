@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from agent.card_ports import closed_card, ordered_card
 from agent.handlers.card_dialogue import card_name
 from agent.handlers.card_writing import (
+    SETTLED,
     STEPS,
     begin,
     certified,
@@ -171,7 +172,7 @@ class EncodeCardHandler:
 
 def _check(ordered: EncodeCard) -> None:
     """What can be done with a virtual card that is there, with the PIN typed in a window."""
-    check_keys(ordered.keys, frozenset(KeySource))
+    check_keys(ordered.keys, SETTLED)
     if ordered.driver != "virtual":
         raise InlayError("encoding_unsupported", what=f"a card by the driver {ordered.driver}")
     if ordered.attest == "required":

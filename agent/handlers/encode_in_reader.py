@@ -176,10 +176,10 @@ class Encoding:
         """
         return secret(self.context, self.agreed.puk, "puk")
 
-    def summary(self, issued: Sequence[IssuedCertificate], serial: str | None) -> CardSummary:
-        """What the window shows in the end."""
+    def summary(self, issued: Sequence[IssuedCertificate], serial: str | None, *notes: str) -> CardSummary:
+        """What the window shows in the end, with further sentences."""
         lines = certificate_lines(self.ordered.keys, issued)
-        return CardSummary(self.ordered.label, serial or "not told", "card", lines)
+        return CardSummary(self.ordered.label, serial or "not told", "card", lines, notes)
 
 
 def check_pin_entry(ordered: EncodeCard, new: frozenset[str] = frozenset({"new"})) -> None:
@@ -224,8 +224,18 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
         lines.append(f"The card gets new keys and certificates for {' and '.join(made)}; the old keys go.")
     if kept:
         lines.append(f"The card gets new certificates for the keys it has for {' and '.join(kept)}.")
-    if any(key.source is KeySource.IMPORT for key in ordered.keys):
+    if any(key.source is KeySource.IMPORT and not key.optional for key in ordered.keys):
         lines.append("It gets encryption keys that the portal keeps a copy of.")
+    if any(key.source is KeySource.IMPORT_IF_POSSIBLE for key in ordered.keys):
+        lines.append(
+            "It gets an encryption key that the portal keeps a copy of. A card that takes no such key makes one "
+            "itself: what that encrypts is lost with the card."
+        )
+    if earlier := sum(key.optional for key in ordered.keys):
+        lines.append(
+            f"It gets {earlier} earlier encryption keys of its holder, for old messages, as far as it takes them; what "
+            "was in their places goes."
+        )
     lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
     if ordered.pin.kind == "given":
         lines.append("The portal sets its first PIN: nobody types one here.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from agent.handlers import retired_keys
 from agent.handlers.blocked_card import reset_if_blocked
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
@@ -39,11 +40,13 @@ from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.order_ports import OrderContext
     from agent.pcsc.connection import CardConnection
     from agent.pcsc.piv_names import ManagementAlgorithm
     from agent.ports import CardSummary, Consented
-    from protocol.messages import EncodeCard, ManagementKey, Proceed
+    from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
 
 _UNUSED: Final = frozenset({"card_puk_other", "card_puk_blocked", "card_both_blocked", "card_no_reset"})
@@ -55,7 +58,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
     """The operation *encode card* by the driver ``piv``."""
 
     def _check(self, ordered: EncodeCard) -> None:
-        check_keys(ordered.keys, frozenset(KeySource))
+        check_keys(ordered.keys, frozenset(KeySource), optional=True)
         check_attested(ordered)
         _management(ordered)
         others = [step.value for step in ordered.steps if step is not CardStep.SET_PIN]
@@ -66,7 +69,9 @@ class EncodePhysicalCardHandler(EncodeInReader):
             raise InlayError("encoding_unsupported", what="a new PUK without a new PIN")
         printed = None if ordered.identity is None else ordered.identity.printed
         if ordered.reset and not (ordered.new_puk and printed is not None):
-            raise InlayError("encoding_unsupported", what="a reset without a new PUK and the number on the card")
+            raise InlayError(
+                "encoding_unsupported", what="a reset without a new PUK and the number on the card"
+            )
 
     async def _encode(
         self, context: OrderContext, ordered: EncodeCard, answer: Consented, agreed: Proceed
@@ -89,7 +94,7 @@ class _Encoding(Encoding):
         self, context: OrderContext, ordered: EncodeCard, card: ReturningCard, agreed: Proceed
     ) -> None:
         super().__init__(context, ordered, card, agreed)
-        self._card = card
+        self._card, self._wanted = card, ordered
 
     async def carry_out(self, answer: Consented) -> CardSummary:
         """Up to the receipt; what the window shows in the end.
@@ -138,7 +143,8 @@ class _Encoding(Encoding):
         )
 
     async def _encode(self, pin: bytearray) -> CardSummary:
-        context, ordered, card = self.context, self.ordered, self._card
+        context, card = self.context, self._card
+        ordered = self._settle()
         _check_card(card, ordered)
         attesting = Attesting(context, card, ordered)
         await attesting.prepare()
@@ -152,13 +158,16 @@ class _Encoding(Encoding):
         else:
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
-        asked = await requests(context, card, ordered.keys, pin)
-        asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked)
+        if ordered.identity is not None:
+            await retired_keys.clear(context, card)
+        asked = await requests(context, card, ordered.keys, pin, self.steps)
+        declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
+        asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked, declined=declined)
         await context.send(await attesting.attested(asking))
         await begin(context, Step.CERTIFICATES, self.steps)
         issued = await certificates(context, ordered.keys, card.awaiting)
         await self.change()
-        await write(context, card, issued, self.steps)
+        issued = await self._write(issued)
         replaced = await self._replace_key()
         found = await prove(context, card, issued, pin, self.steps)
         await card.close()  # reset, before anything else: what was proved to it is worth nothing any more
@@ -166,7 +175,27 @@ class _Encoding(Encoding):
             guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
         )
         await context.send(receipt)
-        return self.summary(issued, card.serial)
+        notes = [*_made_instead(self._wanted, ordered), *_earlier(self._wanted, issued)]
+        return self.summary(issued, card.serial, *notes)
+
+    async def _write(self, issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
+        """Write what has to be on the card, then as much as it takes of what may be; what is on it in the end."""
+        optional = {key.slot for key in self.ordered.keys if key.optional}
+        needed = [item for item in issued if item.slot not in optional]
+        await write(self.context, self._card, needed, self.steps)
+        others = [item for item in issued if item.slot in optional]
+        return needed + await retired_keys.put_on(self.context, self._card, others)
+
+    def _settle(self) -> EncodeCard:
+        """What the order leaves to the card is what this card can, to the end: sources of keys, and optional keys."""
+        able = KeySource.IMPORT if self._card.imports else KeySource.GENERATE
+        keys = [
+            msgspec.structs.replace(key, source=able) if key.source is KeySource.IMPORT_IF_POSSIBLE else key
+            for key in self.ordered.keys
+            if self._card.imports or not key.optional
+        ]
+        self.ordered = msgspec.structs.replace(self.ordered, keys=keys)
+        return self.ordered
 
     async def _wait_delivered(self) -> None:
         await self._card.awaiting(self.context.delivered())
@@ -242,13 +271,36 @@ def _check_card(card: ReturningCard, ordered: EncodeCard) -> None:
     """What the card has to be able to do, as far as it tells: before anything is lost for it.
 
     Raises:
-        InlayError: ``card_feature_missing``, ``card_algorithm_missing``.
+        InlayError: ``card_import_missing``, ``card_algorithm_missing``.
     """
     for key in ordered.keys:
         if key.source is KeySource.IMPORT and not card.imports:
-            raise InlayError("card_feature_missing", command="IMPORT KEY")
+            raise InlayError("card_import_missing")
         if key.source is not KeySource.KEEP and not card.knows(key.algorithm):
             raise InlayError("card_algorithm_missing", algorithm=key.algorithm.value)
+
+
+def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:
+    """What the window says of keys that the card has made because it takes none."""
+    open_to_card = {key.slot for key in wanted.keys if key.source is KeySource.IMPORT_IF_POSSIBLE}
+    return [
+        f"The card takes no key from elsewhere, so it made the key for {key.purpose.value} itself. "
+        "Nobody has a copy: what it encrypts is lost with the card."
+        for key in settled.keys
+        if key.slot in open_to_card and key.source is KeySource.GENERATE
+    ]
+
+
+def _earlier(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[str]:
+    """What the window says of earlier keys: how many the card has taken."""
+    optional = {key.slot for key in wanted.keys if key.optional}
+    if not optional:
+        return []
+    taken = sum(item.slot in optional for item in issued)
+    found = f"{taken} of {len(optional)} earlier encryption keys are on the card, for old messages."
+    if taken == len(optional):
+        return [found]
+    return [f"{found} It hasn't room for more, or takes no keys; the portal's archive has the others."]
 
 
 def _changes_first(ordered: EncodeCard) -> bool:

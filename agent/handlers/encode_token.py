@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.handlers.card_writing import begin, certificates, check_keys, prove, requests, show, wipe, write
+from agent.handlers.card_writing import (
+    SETTLED,
+    begin,
+    certificates,
+    check_keys,
+    prove,
+    requests,
+    show,
+    wipe,
+    write,
+)
 from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, HalfDone, check_pin_entry
 from agent.handlers.order_steps import secret, to_its_end
 from agent.handlers.token_pin_entry import right_token_pin
@@ -29,7 +39,7 @@ class EncodeTokenHandler(EncodeInReader):
     """The operation *encode card* by the driver ``pkcs11``."""
 
     def _check(self, ordered: EncodeCard) -> None:
-        check_keys(ordered.keys, frozenset(KeySource))
+        check_keys(ordered.keys, SETTLED)
         if ordered.management is not None or ordered.identity is not None:
             raise DecodeError("order_malformed", "$.parameters.management")
         steps = set(ordered.steps)
@@ -118,7 +128,7 @@ class _Encoding(Encoding):
     async def _put_on(self, token: Token, pin: bytearray) -> CardSummary:
         context, ordered, card = self.context, self.ordered, self._card
         await begin(context, Step.KEYS, self.steps)
-        asked = await requests(context, card, ordered.keys, pin)
+        asked = await requests(context, card, ordered.keys, pin, self.steps)
         await context.send(Requests(guid=ordered.guid, serial=None, token=token.serial, requests=asked))
         await begin(context, Step.CERTIFICATES, self.steps)
         issued = await certificates(context, ordered.keys)

@@ -6,7 +6,6 @@ one: the caller has said so and journalled it before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,8 +33,6 @@ from protocol.errors import InlayError
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey | X25519PublicKey
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | Ed25519PrivateKey | X25519PrivateKey
-Progress = Callable[[int, bool], None]
-"""Told the slot when a card begins to make a key (False) and when it has made it (True): RSA takes up to a minute."""
 
 _PUBLIC, _CONTROL = 0x7F49, 0xAC
 _MODULUS, _EXPONENT, _POINT = 0x81, 0x82, 0x86
@@ -63,9 +60,8 @@ def generate(
     *,
     pin_policy: PinPolicy = PinPolicy.DEFAULT,
     touch_policy: TouchPolicy = TouchPolicy.DEFAULT,
-    progress: Progress | None = None,
 ) -> PublicKey:
-    """GENERATE ASYMMETRIC KEY PAIR. Policies other than the default go out only when asked for.
+    """GENERATE ASYMMETRIC KEY PAIR: of RSA up to a minute. Policies other than the default go out only when asked for.
 
     Raises:
         InlayError: ``card_management_needed``, ``card_algorithm_missing``, ``card_slot_missing``,
@@ -73,14 +69,9 @@ def generate(
     """
     control = tlv.encode(_ALGORITHM, bytes((algorithm,))) + _policies(pin_policy, touch_policy)
     command = Command(0x47, 0x00, slot, tlv.encode(_CONTROL, control))
-    if progress is not None:
-        progress(slot, False)
     answer = card.send(command)
     _judge_new_key(command, answer, slot, algorithm)
-    public = _public(command, answer.data, algorithm)
-    if progress is not None:
-        progress(slot, True)
-    return public
+    return _public(command, answer.data, algorithm)
 
 
 def import_key(

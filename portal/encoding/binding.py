@@ -174,6 +174,8 @@ class _Planner:
         template = self._text(section, "CertificateTemplate") or ""
         algorithm = self._text(section, "KeyAlgorithm") or ""
         source = self._text(section, "KeySource") or "generate"
+        if source == "import_if_possible" and self._driver != "piv":
+            source = "import"  # all others can
         return [self._certificate(section, slot, Recoverable(template, algorithm), source)]
 
     def _recover(self, section: Section, slot: str) -> list[PlannedCertificate]:
@@ -213,6 +215,7 @@ class _Planner:
             return_variable=self._variable(written) if isinstance(written, FieldRef) else None,
             hold=section.has("revokeOnIssue"),
             recovers=recovers,
+            optional=recovers is not None and self._driver == "piv",  # how much fits, only the card can tell
         )
 
     def _check_key(self, section: Section, slot: str, source: str) -> None:

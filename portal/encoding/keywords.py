@@ -94,7 +94,7 @@ _N, _O = Origin.DOCUMENTED, Origin.OURS
 _K = ValueKind
 _BOTH_WAYS: Final = ("true", "false")
 _ALGORITHMS: Final = tuple(item.value for item in Algorithm)
-_SOURCES: Final = ("generate", "import", "keep")
+_SOURCES: Final = ("generate", "import", "import_if_possible", "keep")
 _TEMPLATES: Final = tuple(item.value for item in Purpose)
 _LITERALS: Final[dict[str, Callable[[str], bool]]] = {"KeyReference": is_slot}
 _VIRTUAL: Final = frozenset(
@@ -158,7 +158,8 @@ _ROWS: Final = (
     Keyword("KeyReference", _A, _K.VALUE, _O, "The key on the card."),
     Keyword("KeyAlgorithm", _A, _K.VALUE, _O, "The key's algorithm.", _ALGORITHMS, ("KeyReference",)),
     Keyword("KeySource", _A, _K.VALUE, _O, "`generate`, the default: made on the card. `import`: made by the archive "
-            "and kept there. `keep`: the key that the card has is certified anew.", _SOURCES, ("KeyReference",)),
+            "and kept there. `import_if_possible`: the same, but a PIV card that takes no keys from elsewhere makes it "
+            "itself. `keep`: the key that the card has is certified anew.", _SOURCES, ("KeyReference",)),
     Keyword("CertificateTemplate", _A, _K.VALUE, _O, "Request a certificate of this template for the key.", _TEMPLATES,
             ("KeyReference", "KeyAlgorithm")),
     Keyword("RecoverCertificate", _A, _K.VALUE, _O, "Field with the descriptors of certificates, newest first, to be "

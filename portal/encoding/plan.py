@@ -41,18 +41,20 @@ class PlannedCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         return_variable: process variable that receives its descriptor.
         hold: the CA issues it on hold.
         recovers: id of the certificate that is recovered; None for one that is requested.
+        optional: a card that can't take it goes on without it.
     """
 
     application: str
     slot: str
     template: str
     algorithm: str
-    source: Literal["generate", "import", "keep"]
+    source: Literal["generate", "import", "import_if_possible", "keep"]
     relation: Relation = "success"
     relation_type: str | None = None
     return_variable: str | None = None
     hold: bool = False
     recovers: str | None = None
+    optional: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

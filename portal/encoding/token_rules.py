@@ -68,7 +68,7 @@ def of_key(slot: str, source: str, *, erases: bool) -> str | None:
     """
     if slot == WITHOUT_PIN:
         return "token_key_without_pin"
-    if source == "import" and slot in SIGNING:
+    if source.startswith("import") and slot in SIGNING:
         return "token_import"
     return "token_erased_key" if source == "keep" and erases else None
 

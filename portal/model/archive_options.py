@@ -27,7 +27,7 @@ SCRIPT: Final = Script(
             TWO_PERSONS,
             "Recovery needs two persons",
             "Yes: archived encryption keys go on to another card only after an operator has asked for it and an "
-            "approver has agreed. No: replacing a card is enough.",
+            "approver has agreed. No: replacing a card is enough; cards in a reader need it all the same.",
             "bool",
             False,
         ),

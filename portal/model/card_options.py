@@ -58,6 +58,31 @@ def _pin_entry(name: str) -> Option:
     )
 
 
+def _recoverable(name: str, which: str) -> Option:
+    return Option(
+        name,
+        "Encryption key in the archive",
+        "Whether the portal makes the encryption key and keeps it in its archive. required: cards that take no key "
+        "from elsewhere are refused, as most PIV cards are. where_possible: those make it themselves. no: all do. "
+        f"What a key encrypted that nobody has a copy of is lost with the card.{which}",
+        "choice",
+        "where_possible",
+        choices=("no", "where_possible", "required"),
+    )
+
+
+def _attestation(name: str, which: str) -> Option:
+    return Option(
+        name,
+        "Attestation",
+        "Whether the card proves that it made its keys itself. where_possible: if it can. "
+        f"required: other cards are refused.{which}",
+        "choice",
+        "no",
+        choices=("no", "where_possible", "required"),
+    )
+
+
 CARDS_SCRIPT: Final = Script(
     CARDS,
     "Cards",
@@ -78,6 +103,8 @@ CARDS_SCRIPT: Final = Script(
             Algorithm.RSA_2048.value,
             choices=tuple(algorithm.value for algorithm in Algorithm),
         ),
+        _recoverable("CardsRecoverEncryption", ""),
+        _attestation("CardsAttestation", ""),
         Option(
             "CardsValidityDays",
             "Validity",
@@ -197,15 +224,8 @@ TEMPORARY_CARDS_SCRIPT: Final = Script(
             Algorithm.RSA_2048.value,
             choices=tuple(algorithm.value for algorithm in Algorithm),
         ),
-        Option(
-            "TempCardsAttestation",
-            "Attestation",
-            "Whether the card proves that it made its keys itself. where_possible: if it can. "
-            "required: other cards are refused. Counts only with encoding.",
-            "choice",
-            "no",
-            choices=("no", "where_possible", "required"),
-        ),
+        _recoverable("TempCardsRecoverEncryption", " Counts only with encoding."),
+        _attestation("TempCardsAttestation", " Counts only with encoding."),
         Option(
             "TempCardsOnePerUser",
             "One for each person",

@@ -30,14 +30,23 @@ if TYPE_CHECKING:
 _LONGEST_SERIAL: Final = 20
 
 
+def check_makers(context: Context) -> None:
+    """See that there is somebody whose word counts.
+
+    Raises:
+        InlayError: ``attestation_no_roots``.
+    """
+    if not context.roots:
+        raise InlayError("attestation_no_roots")
+
+
 def check_possible(context: Context, card: Card) -> None:
     """See that a card which has to be attested can be judged at all.
 
     Raises:
         InlayError: ``attestation_no_roots``, ``attestation_no_serial``.
     """
-    if not context.roots:
-        raise InlayError("attestation_no_roots")
+    check_makers(context)
     if _serial(card) is None:
         raise InlayError("attestation_no_serial")
 

@@ -45,6 +45,34 @@ async def recoverable(tx: AsyncSession, card: Card) -> list[Certificate]:
     ]
 
 
+async def earlier(tx: AsyncSession, card: Card, keeps: Collection[str] = ()) -> list[Certificate]:
+    """The holder's encryption certificates whose keys the archive has, of whatever card and in whatever state.
+
+    Those of tasks that ended in an error are left out: nothing was ever encrypted for them.
+
+    Args:
+        tx: a transaction.
+        card: whose holder.
+        keeps: hashes of keys that aren't looked for: the card has them.
+
+    Returns:
+        One of each key, newest first.
+    """
+    related = select(ObjectRelation.to_id).where(ObjectRelation.to_kind == "certificate")
+    query = select(Certificate).where(
+        Certificate.owner_id == card.owner_id,
+        Certificate.profile == Purpose.ENCRYPTION.value,
+        Certificate.archived_key_id.is_not(None),
+        Certificate.id.in_(related),
+    )
+    query = query.order_by(Certificate.not_before.desc(), Certificate.created_at.desc(), Certificate.id)
+    found: dict[str, Certificate] = {}
+    for item in await tx.scalars(query):
+        if item.key_hash not in keeps:
+            found.setdefault(item.key_hash, item)
+    return list(found.values())
+
+
 async def check_kept(tx: AsyncSession, card_id: str | None, keys: Mapping[str, bytes]) -> None:
     """Check that keys which a card is to keep are those that it had certificates for.
 

@@ -6,7 +6,7 @@ activates it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from sqlalchemy import select
 
@@ -69,7 +69,8 @@ async def options(tx: AsyncSession) -> Options:
             new_keys=True,
             algorithm=Algorithm(cast(str, values["CardsKeyAlgorithm"])),
             one_per_person=not several,
-            attest="no",
+            attest=cast('Literal["no", "where_possible", "required"]', values["CardsAttestation"]),
+            recoverable=cast('Literal["no", "where_possible", "required"]', values["CardsRecoverEncryption"]),
         ),
         cast(int, values["CardsPINLength"]),
         cast(int, values["CardsPUKLength"]),

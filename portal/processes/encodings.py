@@ -52,6 +52,10 @@ _NEW_CARD: Final = {
     **_fields_of(Purpose.SIGNATURE),
     **_fields_of(Purpose.ENCRYPTION),
 }
+_EARLIER_KEYS: Final = {
+    "WITH_RECOVERY": "${with_recovery}",
+    "RECOVERED_CERTIFICATES": "${recovered_certificates}",
+}
 GET_VIRTUAL_SMART_CARD: Final = shipped("get-virtual-smart-card", Usage.PRODUCTION, _NEW_CARD)
 RENEW_VIRTUAL_SMART_CARD: Final = shipped(
     "renew-virtual-smart-card",
@@ -63,9 +67,8 @@ REPLACE_VIRTUAL_SMART_CARD: Final = shipped(
     Usage.PRODUCTION,
     {
         **_NEW_CARD,
-        "WITH_RECOVERY": "${with_recovery}",
+        **_EARLIER_KEYS,
         "RECOVERY_KEY": "${recovery_key}",
-        "RECOVERED_CERTIFICATES": "${recovered_certificates}",
     },
 )
 
@@ -75,6 +78,8 @@ ENCODE_TEMPORARY_CARD: Final = shipped(
     Usage.OPERATION,
     {
         "PUK": "${card}",
+        "ENCRYPTION_SOURCE": "${encryption_source}",
+        **_EARLIER_KEYS,
         **_fields_of(Purpose.AUTHENTICATION),
         **_fields_of(Purpose.SIGNATURE),
         **_fields_of(Purpose.ENCRYPTION),
@@ -86,6 +91,8 @@ ISSUE_CARD: Final = shipped(
     {
         "PUK": "${card}",
         "PIN": "${card}",
+        "ENCRYPTION_SOURCE": "${encryption_source}",
+        **_EARLIER_KEYS,
         **_fields_of(Purpose.AUTHENTICATION),
         **_fields_of(Purpose.SIGNATURE),
         **_fields_of(Purpose.ENCRYPTION),
@@ -96,6 +103,7 @@ EXTEND_TEMPORARY_CARD: Final = shipped(
     Usage.OPERATION,
     {
         **{f"{purpose.value.upper()}_SOURCE": f"${{{purpose.value}_source}}" for purpose in Purpose},
+        **_EARLIER_KEYS,
         **_fields_of(Purpose.AUTHENTICATION),
         **_fields_of(Purpose.SIGNATURE),
         **_fields_of(Purpose.ENCRYPTION),
@@ -132,6 +140,7 @@ def key_orders(plan: Plan, name: str, user_id: str) -> list[KeyOrder]:
             algorithm=Algorithm(item.algorithm),
             source=KeySource(item.source),
             subject=subject,
+            optional=item.optional,
         )
         for item in plan.certificates
     ]

@@ -13,6 +13,7 @@ from portal.processes import (
     attestation,
     card_descriptions,
     card_orders,
+    earlier_keys,
     encodings,
     expiry_mails,
     temporary_cards,
@@ -20,7 +21,7 @@ from portal.processes import (
 from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
-from portal.processes.temporary_card_encoding import encoding_of
+from portal.processes.temporary_card_encoding import attestation_fact, encoding_of, encryption_key_fact
 from portal.store.database import notify
 from portal.store.tables import ManagedCard
 from portal.store.transitions import StateChange, change_state
@@ -45,13 +46,6 @@ PIN_POLICY: Final = PinPolicy(
     upper=Presence.DISALLOWED, lower=Presence.DISALLOWED, special=Presence.DISALLOWED
 )
 """Six to eight digits: what every PIV card takes, and every PIN pad."""
-
-
-_ATTEST: Final = {
-    "no": "not asked for",
-    "where_possible": "the card proves that it made its keys, if it can",
-    "required": "the card has to prove that it made its keys",
-}
 
 
 class ExtendTemporaryCard(Definition):
@@ -103,7 +97,7 @@ class ExtendTemporaryCard(Definition):
             described = card_descriptions.of(self._context, card)
             card_descriptions.needed(described.encode, card)
             if options.attest == "required":
-                raise InlayError("card_pkcs11_no_attestation")
+                raise InlayError("card_pkcs11_no_attestation", option="TempCardsAttestation")
         elif options.encodes and options.attest == "required":
             attestation.check_possible(self._context, card)
 
@@ -114,7 +108,7 @@ class ExtendTemporaryCard(Definition):
         options = await temporary_cards.options(tx)
         known |= {"valid_until": card.valid_until, "validity": options.validity, "encodes": options.encodes}
         if options.encodes:
-            known |= await encoding_of(tx, card, options)
+            known |= await encoding_of(tx, card, options, self._context.clock())
             known |= {"user_id": parties.user.email, "holder": parties.subject.email}
         return known
 
@@ -148,7 +142,7 @@ class ExtendTemporaryCard(Definition):
         now = self._context.clock()
         fresh = bool(known["first"])
         label = known["label"] = f"{card.label} for {turn.parties.subject.email}"[:200]
-        plan = self._plan(card, known, fresh=fresh)
+        plan = await self._plan(turn.tx, card, known, fresh=fresh)
         until = now + cast(int, known["validity"])
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
@@ -166,11 +160,12 @@ class ExtendTemporaryCard(Definition):
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id
 
-    def _plan(self, card: Card, known: Mapping[str, Any], *, fresh: bool) -> Plan:
+    async def _plan(self, tx: AsyncSession, card: Card, known: Mapping[str, Any], *, fresh: bool) -> Plan:
         """What is done, by the card's own description where it has one."""
         if card.described_by is None:
             encoding = encodings.ENCODE_TEMPORARY_CARD if fresh else encodings.EXTEND_TEMPORARY_CARD
-            return binding.plan(encoding, known, driver="piv")
+            known = {**earlier_keys.NONE, **known}  # a process of an earlier version has none
+            return binding.plan(encoding, known, await earlier_keys.recoverable(tx, known), driver="piv")
         described = card_descriptions.of(self._context, card)
         own = card_descriptions.needed(described.encode if fresh else described.extend, card)
         return card_descriptions.plan(own, card, known)
@@ -192,7 +187,8 @@ class ExtendTemporaryCard(Definition):
         if known["encodes"]:
             found["New certificates"] = ", ".join(known["purposes"])
             found["Keys"] = known["keys"]
-            found["Attestation"] = _ATTEST[known.get("attest", "no")]
+            found |= encryption_key_fact(known) | earlier_keys.fact(known)
+            found |= attestation_fact(known)
             found["PIN"] = "chosen anew by its holder" if known["first"] else "stays; its holder types it"
             found["Card"] = "has to be in a reader of this computer"
             if known.get("blocked"):

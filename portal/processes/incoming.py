@@ -181,7 +181,7 @@ class Incoming:
         order_rows.set_position(order, exchange.position)
         quiet = isinstance(body, Progress)
         if isinstance(body, Progress) and order.state == OrderState.RUNNING:
-            order.shown_step = body.step.value
+            order_rows.show(order, body)
         tx.add(
             IncomingMessage(
                 jti=jti, seq=order.received, token=token, created_at=now, handled_at=now if quiet else None

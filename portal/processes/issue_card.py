@@ -13,20 +13,23 @@ from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, UserState
 from portal.processes import (
     activation,
+    attestation,
     card_descriptions,
     card_letters,
     card_orders,
     card_serials,
     cards,
+    earlier_keys,
     encodings,
     temporary_cards,
 )
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import order_part
-from portal.processes.temporary_card_encoding import encoding_of
+from portal.processes.temporary_card_encoding import attestation_fact, encoding_of, encryption_key_fact
 from portal.store import objects
 from portal.store.tables import Card, Order
+from protocol.errors import InlayError
 from protocol.messages import CardIdentity, EncodeCard, ManagementKey
 from protocol.messages import Step as OrderStep
 
@@ -87,12 +90,17 @@ class IssueCard(Definition):
         """PIN and PUK must get to the holder as the options say, and the card's description must be there.
 
         Raises:
-            InlayError: ``card_mail_missing``, ``card_mail_address``, ``card_description_missing``.
+            InlayError: ``card_mail_missing``, ``card_mail_address``, ``card_description_missing``,
+                ``card_pkcs11_no_attestation``, ``attestation_no_roots``.
         """
-        card = temporary_cards.card_of(parties)
+        card, found = temporary_cards.card_of(parties), await cards.options(tx)
+        proves = found.encoding.attest == "required"
         if card.described_by is not None:
             card_descriptions.needed(card_descriptions.of(self._context, card).issue, card)
-        found = await cards.options(tx)
+            if proves:
+                raise InlayError("card_pkcs11_no_attestation", option="CardsAttestation")
+        elif proves:
+            attestation.check_makers(self._context)
         cards.check_delivery(self._context, found.pin_delivery, found.puk_delivery, parties.subject)
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
@@ -104,6 +112,8 @@ class IssueCard(Definition):
             "holder": parties.subject.email,
             "validity": options.encoding.validity,
             "purposes": sorted(purpose.value for purpose in options.encoding.purposes),
+            "recoverable": options.encoding.recoverable,
+            "attest": options.encoding.attest,
             "pin_length": options.pin_length,
             "puk_length": options.puk_length,
             "pin_delivery": options.pin_delivery,
@@ -155,6 +165,9 @@ class IssueCard(Definition):
         found = {
             "Validity": f"{known['validity'] // temporary_cards.DAY} days from now",
             "Certificates": ", ".join(known["purposes"]),
+            **encryption_key_fact(known),
+            **earlier_keys.fact(known),
+            **attestation_fact(known),
             "PIN": _PIN[known["pin_delivery"]].format(digits=known["pin_length"]),
             "PUK": _PUK[known["puk_delivery"]],
         }
@@ -190,9 +203,11 @@ class IssueCard(Definition):
         known = turn.process.variables
         subject = turn.parties.subject
         cards.check_delivery(self._context, known["pin_delivery"], known["puk_delivery"], subject)
-        known.update(await encoding_of(turn.tx, card, options.encoding))
+        known.update(await encoding_of(turn.tx, card, options.encoding, now))
+        if known["attest"] == "required":
+            attestation.check_possible(self._context, card)
         label = known["label"] = f"{card.label} for {subject.email}"[:_LABEL_LENGTH]
-        plan = self._plan(card, known)
+        plan = await self._plan(turn.tx, card, known)
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=now + cast(int, known["validity"]),
@@ -203,14 +218,16 @@ class IssueCard(Definition):
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
+            attest=known["attest"],
         )
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id
 
-    def _plan(self, card: Card, known: Mapping[str, Any]) -> Plan:
+    async def _plan(self, tx: AsyncSession, card: Card, known: Mapping[str, Any]) -> Plan:
         """What is done, by the card's own description where it has one."""
         if card.described_by is None:
-            return binding.plan(encodings.ISSUE_CARD, known, driver="piv")
+            recoverable = await earlier_keys.recoverable(tx, known)
+            return binding.plan(encodings.ISSUE_CARD, known, recoverable, driver="piv")
         described = card_descriptions.of(self._context, card)
         return card_descriptions.plan(card_descriptions.needed(described.issue, card), card, known)
 

@@ -20,6 +20,7 @@ from portal.processes import (
     attestation,
     card_certificates,
     certificates,
+    key_sources,
     order_rows,
     outgoing,
     proofs,
@@ -78,11 +79,11 @@ class Issuing:
         """
         async with self._context.database.read() as tx:
             order = await order_rows.load(tx, jti)
-            ordered = _certifying(order)
+            ordered = key_sources.settled_order(_certifying(order), requests)
             holder = await order_rows.holder(tx, order)
             keys = _checked(requests, ordered)
             attested = await attestation.judge(self._context, tx, ordered, requests, keys)
-        requested = tasks.plan_of(order).requested
+        requested = key_sources.settled_plan(tasks.plan_of(order), requests).requested
         for item in requested:
             if item.source == "import":
                 request_id = _request_id(jti, item.slot)
@@ -113,6 +114,7 @@ class Issuing:
             if (await tx.execute(begun)).first() is not None:
                 return True
             await tasks.check(tx, order)
+            await key_sources.settle(tx, order, requests)
             await operation_of(order).register(self._context, tx, order, requests)
             await self._intend(tx, order, keys, ordered.valid_until, attested)
             order.shown_step = Step.CERTIFICATES.value

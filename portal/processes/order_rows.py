@@ -21,10 +21,12 @@ from protocol.errors import InlayError
 from protocol.messages import (
     Binding,
     ErrorData,
+    KeyCount,
     Message,
     Operation,
     PageError,
     PageEvent,
+    Progress,
     PublicJwk,
     Step,
     plain,
@@ -295,12 +297,20 @@ _PAGE_STATES: dict[OrderState, Any] = {
 }
 
 
+def show(order: Order, progress: Progress) -> None:
+    """Keep how far a device says that it has come, for the page."""
+    key = progress.key
+    order.shown_step = progress.step.value if key is None else f"{progress.step.value} {key.number} {key.of}"
+
+
 def page_event(order: Order) -> PageEvent:
     """Where the order stands, for the page that began it."""
     wanted = wants_number(order)
+    step, *count = (order.shown_step or "").split(" ")
     return PageEvent(
         state=_PAGE_STATES[OrderState(order.state)],
-        step=Step(order.shown_step) if order.shown_step else None,
+        step=Step(step) if step else None,
+        key=KeyCount(number=int(count[0]), of=int(count[1])) if count else None,
         number_wanted=wanted,
         tries_left=order.tries_left if wanted else None,
         error=page_error(from_json(order.error)),

@@ -87,7 +87,7 @@ async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | No
     card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
     ordered = order_rows.parameters(order)
     if card is not None and isinstance(ordered, EncodeCard) and ordered.reset:
-        return jose.encrypt(_makers(context, card), _recipient(order))
+        return _encrypted(bytearray(context.factory.puk), order)
     if card is not None and card.sealed_puk is None and card.kind in tasks.PHYSICAL:
         return _encrypted(await _before_its_own(context, tx, card), order)
     holder = process.subject_id or order.user_id  # an operator issues a card for somebody else

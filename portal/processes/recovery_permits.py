@@ -1,5 +1,8 @@
 """Whether archived keys of a person may leave the archive again: always, or once for each agreement of two persons.
 
+To an order of their owner's own device they leave as the option says. To one that somebody else has begun, an operator
+who encodes the person's card, they leave only after an agreement, whatever the option says.
+
 A permit is one row, made when the approver agrees and used up by one order, in the transaction that delivers the keys.
 """
 
@@ -11,6 +14,7 @@ from sqlalchemy import select
 
 from portal import option_store
 from portal.model import archive_options
+from portal.processes import order_rows
 from portal.store import audit
 from portal.store.tables import ArchivedKey, RecoveryPermit
 from protocol.errors import InlayError
@@ -33,8 +37,13 @@ async def check(tx: AsyncSession, owner_id: str, now: int) -> None:
         raise InlayError("recovery_not_approved")
 
 
+async def agreed(tx: AsyncSession, owner_id: str, now: int) -> bool:
+    """Whether there is an agreement about a person's keys that no order has used up."""
+    return await _open(tx, owner_id, now) is not None
+
+
 async def deliver(context: Context, tx: AsyncSession, order: Order, key_id: str, recipient: PublicJwk) -> str:
-    """Encrypt an archived key to an order's ephemeral key, if the order's person may have it. Can be repeated.
+    """Encrypt an archived key to an order's ephemeral key, if whom the order is for may have it. Can be repeated.
 
     Returns:
         Compact JWE of the PKCS#8 (DER).
@@ -43,10 +52,12 @@ async def deliver(context: Context, tx: AsyncSession, order: Order, key_id: str,
         InlayError: ``recovery_not_approved``; ``internal``: the key is another person's.
     """
     key = await tx.get_one(ArchivedKey, key_id)
-    if key.owner_id != order.user_id:
+    holder = await order_rows.holder(tx, order)
+    if key.owner_id != holder.id:
         raise InlayError("internal")
     now = context.clock()
-    permit = await _use(tx, order, now) if await _needed(tx) else None
+    needed = order.user_id != holder.id or await _needed(tx)
+    permit = await _use(tx, order, holder.id, now) if needed else None
     await audit.record(
         tx,
         at=now,
@@ -60,12 +71,12 @@ async def deliver(context: Context, tx: AsyncSession, order: Order, key_id: str,
     return await context.archive.deliver(tx, key_id, recipient, f"device:{order.device_jkt}")
 
 
-async def _use(tx: AsyncSession, order: Order, now: int) -> RecoveryPermit:
+async def _use(tx: AsyncSession, order: Order, owner_id: str, now: int) -> RecoveryPermit:
     """The permit that this order uses, or uses up now."""
     used = select(RecoveryPermit).where(RecoveryPermit.used_by == order.jti).with_for_update()
     permit = (await tx.execute(used)).scalars().first()
     if permit is None:
-        permit = await _open(tx, order.user_id, now)
+        permit = await _open(tx, owner_id, now)
         if permit is None:
             raise InlayError("recovery_not_approved")
         permit.used_by, permit.used_at = order.jti, now

@@ -7,12 +7,14 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 from portal.model.states import CaState
-from portal.processes import blocked_cards, card_certificates, card_orders
+from portal.processes import blocked_cards, card_certificates, card_orders, earlier_keys
 from portal.store.database import model_of
 from portal.store.tables import ManagedCard
 from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.temporary_cards import Options
@@ -23,9 +25,26 @@ OWN_KEY: Final = (ManagementAlgorithm.AES_192, ManagementAlgorithm.TRIPLE_DES)
 _RESUME_WITHIN: Final = 3600
 _PRINTED: Final = re.compile(r"[!-~]([ -~]{0,38}[!-~])?")
 """As ``protocol.messages.CardIdentity.printed``."""
+_NEW_ENCRYPTION_KEY: Final = {
+    "no": KeySource.GENERATE,
+    "where_possible": KeySource.IMPORT_IF_POSSIBLE,
+    "required": KeySource.IMPORT,
+}
+_ATTEST: Final = {
+    "no": "not asked for",
+    "where_possible": "the card proves that it made its keys, if it can",
+    "required": "the card has to prove that it made its keys",
+}
+_ENCRYPTION_KEY: Final = {
+    KeySource.GENERATE: "made on this card alone; what it encrypts is lost with the card",
+    KeySource.IMPORT_IF_POSSIBLE: "kept in the portal's archive; a card that takes no such key makes one itself, and "
+    "what that encrypts is lost with the card",
+    KeySource.IMPORT: "kept in the portal's archive, so that old messages can be read without the card",
+    KeySource.KEEP: "stays as it is",
+}
 
 
-async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
+async def encoding_of(tx: AsyncSession, card: Card, options: Options, now: int) -> dict[str, Any]:
     """The process variables of an encoding.
 
     A card that nobody's keys are on, or somebody else's, is encoded from the beginning: a new PIN, new keys, and a GUID
@@ -39,8 +58,9 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
     if not fresh and not options.new_keys and not unproved:
         sources |= dict.fromkeys(await _certified(tx, card), KeySource.KEEP)
     if sources[Purpose.ENCRYPTION] is KeySource.GENERATE:
-        sources[Purpose.ENCRYPTION] = KeySource.IMPORT
+        sources[Purpose.ENCRYPTION] = _NEW_ENCRYPTION_KEY[options.recoverable]
     found: dict[str, Any] = {
+        **await _earlier(tx, card, options, sources, now),
         "first": fresh,
         "blocked": blocked,
         **_card_parts(card, managed, fresh=fresh, blocked=blocked),
@@ -48,12 +68,35 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options) -> dict[st
         "keys": _keys_text(options, sources, fresh=fresh),
         "resume_within": _RESUME_WITHIN,
         "attest": "no" if card.driver == "pkcs11" else options.attest,
+        "recoverable": options.recoverable,
     }
     for purpose in Purpose:
         found[f"with_{purpose.value}"] = purpose in options.purposes
         found[f"{purpose.value}_algorithm"] = await _algorithm(tx, card, purpose, sources[purpose], options)
         found[f"{purpose.value}_source"] = sources[purpose].value
     return found
+
+
+def attestation_fact(known: Mapping[str, Any]) -> dict[str, str]:
+    """Whether the card proves that it made its keys, for a process's page, by its variables.
+
+    A process that an earlier version of the portal began asks for no proof.
+    """
+    return {"Attestation": _ATTEST[known.get("attest", "no")]}
+
+
+def encryption_key_fact(known: Mapping[str, Any]) -> dict[str, str]:
+    """What becomes of the encryption key, for a process's page, by its variables; nothing where the card gets none.
+
+    A process that an earlier version of the portal began says nothing of it.
+    """
+    if Purpose.ENCRYPTION.value not in known["purposes"] or "recoverable" not in known:
+        return {}
+    planned = _NEW_ENCRYPTION_KEY[known["recoverable"]]
+    source = KeySource(known.get("encryption_source", planned))
+    if planned is KeySource.IMPORT_IF_POSSIBLE and source is KeySource.GENERATE:
+        return {"Encryption key": f"{_ENCRYPTION_KEY[source]}. It takes no key from the portal's archive"}
+    return {"Encryption key": _ENCRYPTION_KEY[source]}
 
 
 def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked: bool) -> dict[str, Any]:
@@ -110,6 +153,19 @@ def _management(managed: ManagedCard | None) -> ManagementKey:
         return ManagementKey(replace=list(OWN_KEY))
     known = managed.key_algorithm
     return ManagementKey(algorithm=None if known is None else ManagementAlgorithm(known))
+
+
+async def _earlier(
+    tx: AsyncSession, card: Card, options: Options, sources: Mapping[Purpose, KeySource], now: int
+) -> dict[str, Any]:
+    """Earlier encryption keys, for a card that gets a certificate for encryption and is no token."""
+    if card.driver == "pkcs11" or Purpose.ENCRYPTION not in options.purposes:
+        return dict(earlier_keys.NONE)
+    keeps = []
+    if sources[Purpose.ENCRYPTION] is KeySource.KEEP:
+        related = await card_certificates.related(tx, card)
+        keeps = [item.key_hash for item in related if item.profile == Purpose.ENCRYPTION][:1]
+    return await earlier_keys.found(tx, card, keeps, now)
 
 
 async def _certified(tx: AsyncSession, card: Card) -> set[Purpose]:

@@ -56,6 +56,7 @@ class Options(NamedTuple):
         algorithm: of new keys.
         one_per_person: a person can have one at a time.
         attest: whether the card proves that it made its keys.
+        recoverable: whether the archive has its encryption key; ``where_possible``: where the card takes such a key.
     """
 
     validity: int
@@ -65,6 +66,7 @@ class Options(NamedTuple):
     algorithm: Algorithm
     one_per_person: bool
     attest: Literal["no", "where_possible", "required"]
+    recoverable: Literal["no", "where_possible", "required"]
 
 
 async def options(tx: AsyncSession) -> Options:
@@ -78,6 +80,7 @@ async def options(tx: AsyncSession) -> Options:
         Algorithm(cast(str, values["TempCardsKeyAlgorithm"])),
         bool(values["TempCardsOnePerUser"]),
         cast('Literal["no", "where_possible", "required"]', values["TempCardsAttestation"]),
+        cast('Literal["no", "where_possible", "required"]', values["TempCardsRecoverEncryption"]),
     )
 
 

@@ -263,6 +263,7 @@ class Order(Base):
     tries_left: Mapped[int]
     bound_at: Mapped[int | None]
     shown_step: Mapped[str | None] = mapped_column(Word)
+    """how far it has come, for the page: a step, and with the keys which of how many is made (``keys 2 3``)"""
     stage: Mapped[str] = mapped_column(Word)
     sent: Mapped[int]
     received: Mapped[int]

@@ -83,6 +83,7 @@ def _show(
         code=code,
         progress=[(step.value, *texts) for step, texts in _progress(view).items()],
         reached=_reached(view),
+        making=_making(view),
         possibilities=POSSIBILITIES,
         said=next((text for name, text in _NOTICES.items() if name in request.query), None),
         wrong="wrong" in request.query,
@@ -195,6 +196,12 @@ def _reached(view: ProcessView) -> int:
         return -1
     steps = list(_progress(view))
     return steps.index(view.order.step) if view.order.step in steps else -1
+
+
+def _making(view: ProcessView) -> str:
+    """Which of its keys a card makes now, behind what the step says."""
+    key = None if view.order is None else view.order.key
+    return "" if key is None else f" Key {key.number} of {key.of}."
 
 
 def _progress(view: ProcessView) -> Mapping[Step, tuple[str, str]]:

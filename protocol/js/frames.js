@@ -14,6 +14,7 @@ const NONCE = /^[A-Za-z0-9_-]{43}$/;
 const IDENTIFIER = /^[A-Za-z0-9_.:-]{1,64}$/;
 const ATR = /^([0-9A-F]{2}){0,33}$/;
 const MAX_READERS = 64;
+const MAX_KEYS = 24;
 const MAX_FIELD_CHARACTERS = 200;
 
 /** A frame, or a message in it, that breaks the protocol. */
@@ -96,7 +97,10 @@ function hasForm(name, value) {
 
 const NOTIFICATIONS = {
   progress(params) {
-    members(params, '$.params', { step: (value) => STEPS.includes(value) });
+    members(params, '$.params', { step: (value) => STEPS.includes(value) }, { key: () => true });
+    if (params.key !== undefined && params.key !== null) {
+      members(params.key, '$.params.key', { number: isKeyNumber, of: isKeyNumber });
+    }
     return params;
   },
   completion(params) {
@@ -190,6 +194,10 @@ function members(value, path, required, optional = {}) {
 
 function isObject(value) {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isKeyNumber(value) {
+  return isCount(value) && value <= MAX_KEYS;
 }
 
 function isBoolean(value) {

@@ -1,6 +1,6 @@
 // Types of the page's client. The messages' own types are in messages.d.ts (generated).
 
-import type { Reader, Step } from './messages.js';
+import type { KeyCount, Reader, Step } from './messages.js';
 import type { Possibility } from './tables.js';
 
 export { CAUSES, PORTS, POSSIBILITIES, STEPS } from './tables.js';
@@ -57,7 +57,8 @@ export interface OpenerOptions {
   /** Hands the completion secret to the portal, in the session that began the order. */
   completion(secret: string): Promise<void>;
   onPath?(event: PathEvent): void;
-  onProgress?(event: { step: Step }): void;
+  /** `key`: at the step `keys`, which of how many a card makes now. */
+  onProgress?(event: { step: Step; key?: KeyCount | null }): void;
   onEnded?(event: EndedEvent): void;
   /** Something went wrong that does not end the order by itself. */
   onTrouble?(cause: Cause): void;

@@ -135,7 +135,7 @@ class Opener {
   #notified(connection, method, params) {
     if (connection === null) return; // before the code was handed over there is nothing to tell
     this.#mute = false;
-    if (method === 'progress') this.#tell('onProgress', { step: params.step });
+    if (method === 'progress') this.#tell('onProgress', params);
     else if (method === 'completion') this.#complete(params.completion);
     else {
       connection.close();

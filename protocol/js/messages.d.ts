@@ -134,6 +134,7 @@ export interface KeyOrder {
   algorithm: Algorithm;
   source: KeySource;
   subject: string;
+  optional?: boolean;
 }
 
 /**
@@ -252,6 +253,7 @@ export interface PageError {
 export interface PageEvent {
   state: "finished" | "running" | "undone" | "waiting";
   step?: Step | null;
+  key?: KeyCount | null;
   number_wanted?: boolean;
   tries_left?: number | null;
   error?: PageError | null;
@@ -262,6 +264,7 @@ export interface PageEvent {
  */
 export interface ProgressParams {
   step: Step;
+  key?: KeyCount | null;
 }
 
 /**
@@ -310,6 +313,14 @@ export interface TicketParams {
 export interface ErrorData {
   error: string;
   fields?: Record<string, string | number>;
+}
+
+/**
+ * Which of an order's keys a card makes now: of RSA keys each takes a card up to a minute.
+ */
+export interface KeyCount {
+  number: number;
+  of: number;
 }
 
 /**
@@ -638,6 +649,7 @@ export interface Requests {
   puk?: string | null;
   attestation_issuer?: string | null;
   token?: string | null;
+  declined?: string[];
 }
 
 /**
@@ -728,6 +740,7 @@ export interface Receipt {
  */
 export interface Progress {
   step: Step;
+  key?: KeyCount | null;
 }
 
 /**
@@ -768,7 +781,7 @@ export type CardStep = "block" | "initialise" | "set_label" | "set_pin";
 /**
  * Where a key comes from.
  */
-export type KeySource = "generate" | "import" | "keep";
+export type KeySource = "generate" | "import" | "import_if_possible" | "keep";
 
 /**
  * Algorithms of a PIV card's management key (SP 800-78-5, table 6-2).

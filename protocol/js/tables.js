@@ -608,11 +608,6 @@ export const CAUSES = Object.freeze({
     "why": "The place {slot} is empty.",
     "next_step": "Start again from the page; tell your support if it comes back."
   },
-  "card_attestation_invalid": {
-    "happened": "The card could not prove where its key comes from.",
-    "why": "Its statement is not what was ordered: {check}.",
-    "next_step": "Don't go on. Tell your support."
-  },
   "card_other": {
     "happened": "Another card is in the reader.",
     "why": "It is not the one that this is about.",
@@ -647,6 +642,11 @@ export const CAUSES = Object.freeze({
     "happened": "The card did not prove where its key comes from.",
     "why": "It made the key in slot {slot}, and did not say so when it was asked.",
     "next_step": "Start again from the page; if it comes back, use another card."
+  },
+  "card_import_missing": {
+    "happened": "The card can't be used for this.",
+    "why": "The portal wants a copy of its encryption key, and the card takes no key that was made elsewhere.",
+    "next_step": "Use a card that can (its maker calls it key import), or ask your support: an option of the portal says whether the card may make that key itself. Nothing was changed."
   },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
@@ -896,7 +896,7 @@ export const CAUSES = Object.freeze({
   "card_pkcs11_no_attestation": {
     "happened": "This card can't be encoded.",
     "why": "The portal requires proof of where keys are made, which cards that are made through PKCS#11 can't give.",
-    "next_step": "Use another card, or ask an administrator of the portal to change the option TempCardsAttestation."
+    "next_step": "Use another card, or ask an administrator of the portal to change the option {option}."
   },
   "card_serial_elsewhere": {
     "happened": "This can't be done with this card any more.",

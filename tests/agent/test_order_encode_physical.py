@@ -21,6 +21,8 @@ from protocol.messages import (
     OrderState,
     PinEntry,
     PinPolicy,
+    Progress,
+    Step,
 )
 from tests.cards.profiles import IMPORT, PROFILES, RSA_2048, SET_KEY, TDES, Profile
 from tests.cards.simulated import FACTORY_KEY, PIN, SimulatedCard
@@ -31,9 +33,11 @@ from tests.support.fake_windows import FakeWindow
 from tests.support.physical_orders import (
     CHANGING,
     ENCRYPTION,
+    ENCRYPTION_RSA,
     FRESH,
     FULL,
     GUID,
+    LEFT_TO_CARD,
     NEW,
     NEW_KEY,
     WRONG,
@@ -79,6 +83,8 @@ async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -
         ({"steps": [CardStep.SET_PIN]}, "encoding_unsupported"),
         ({"management": None}, "order_malformed"),
         ({"keys": [AUTHENTICATION, AUTHENTICATION]}, "order_malformed"),
+        ({"driver": "virtual", "management": None, "keys": [LEFT_TO_CARD]}, "order_malformed"),
+        ({"driver": "pkcs11", "management": None, "keys": [LEFT_TO_CARD]}, "order_malformed"),
     ],
 )
 async def test_an_order_that_nobody_can_carry_out_asks_nobody(
@@ -245,9 +251,68 @@ async def test_a_card_that_takes_no_key_from_elsewhere_is_left_as_it_is(
     readers.put(personalised(next(each for each in PROFILES if IMPORT not in each.yubico and each.chuid)))
     encode(portal, AUTHENTICATION, ENCRYPTION)
     agent.windows.answers = [(None, None), (PIN, None)]
-    assert await order(agent, portal) == "card_feature_missing"
+    assert await order(agent, portal) == "card_import_missing"
     assert (await undone(portal)).changing == 0
     assert untouched(readers)
+
+
+async def test_an_rsa_key_of_the_archive_is_brought_and_decrypts_on_the_card(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = personalised(next(each for each in PROFILES if IMPORT in each.yubico and each.chuid))
+    readers.put(card)
+    encode(portal, ENCRYPTION_RSA)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    assert card.imported == {0x9D}
+    assert card.keys[0x9D][0] == RSA_2048
+
+
+async def test_window_and_page_are_told_which_of_several_keys_the_card_makes(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised())
+    encode(portal, AUTHENTICATION, SIGNATURE, LEFT_TO_CARD)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    counted = [f"Preparing the card's keys: key {number} of 3" for number in (1, 2, 3)]
+    assert [text for text in window_of(agent).texts if "keys: key" in text] == counted
+    told = [message for message in portal.orders[CODE].taken if isinstance(message, Progress)]
+    assert [(item.key.number, item.key.of) for item in told if item.key] == [(1, 3), (2, 3), (3, 3)]
+    assert {item.step for item in told if item.key} == {Step.KEYS}
+
+
+async def test_a_single_key_is_not_counted(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    readers.put(personalised())
+    encode(portal, AUTHENTICATION)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    texts = window_of(agent).texts
+    assert any(text.startswith("Preparing the card's keys") for text in texts)
+    assert not any("keys: key" in text for text in texts)
+
+
+@pytest.mark.parametrize("imports", [False, True])
+async def test_a_key_that_is_left_to_the_card_is_made_there_only_where_it_takes_none(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, imports: bool
+) -> None:
+    card = personalised(next(each for each in PROFILES if (IMPORT in each.yubico) is imports and each.chuid))
+    readers.put(card)
+    encode(portal, AUTHENTICATION, LEFT_TO_CARD)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    at = portal.orders[CODE]
+    assert at.requests is not None
+    assert [item.slot for item in at.requests.requests] == (["9A"] if imports else ["9A", "9D"])
+    assert card.imported == ({0x9D} if imports else set())
+    window = window_of(agent)
+    assert window.details is not None
+    assert window.prompt is not None
+    assert len(window.details.notes) == (0 if imports else 1)
+    assert all("lost with the card" in note for note in window.details.notes)
+    assert any("takes no such key" in line for line in window.prompt.consequences)
 
 
 async def test_a_card_that_is_seen_and_cant_be_opened_ends_it_by_its_cause(

@@ -104,6 +104,18 @@ def rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, 2048)
 
 
+def _brought_rsa(parts: list[bytes]) -> rsa.RSAPrivateKey:
+    """The key of p, q, dP, dQ and qInv, 128 bytes each, that a card with a CRT engine would use as they are."""
+    if {len(part) for part in parts} != {128}:
+        raise Status(0x6A80)
+    p, q, dp, dq, inverse = (int.from_bytes(part, "big") for part in parts)
+    private_exponent = pow(65537, -1, (p - 1) * (q - 1))
+    if (dp, dq, inverse) != (private_exponent % (p - 1), private_exponent % (q - 1), pow(q, -1, p)):
+        raise Status(0x6A80)
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    return rsa.RSAPrivateNumbers(p, q, private_exponent, dp, dq, inverse, public).private_key()
+
+
 class SimulatedCard:
     """A card of a profile.
 
@@ -449,11 +461,16 @@ class SimulatedCard:
         if not self.managed:
             raise Status(0x6982)
         self._slot(command.p2)
-        if command.p1 not in (P_256, P_384):
+        parts = dict(read(command.data))
+        private: Any
+        if command.p1 == RSA_2048:
+            private = _brought_rsa([parts.get(tag, b"") for tag in range(1, 6)])
+        elif command.p1 in (P_256, P_384):
+            curve = ec.SECP256R1() if command.p1 == P_256 else ec.SECP384R1()
+            private = ec.derive_private_key(int.from_bytes(parts[0x06], "big"), curve)
+        else:
             raise Status(0x6A80)
-        scalar = int.from_bytes(dict(read(command.data))[0x06], "big")
-        curve = ec.SECP256R1() if command.p1 == P_256 else ec.SECP384R1()
-        self.keys[command.p2] = (command.p1, ec.derive_private_key(scalar, curve))
+        self.keys[command.p2] = (command.p1, private)
         self.imported.add(command.p2)
         return b""
 

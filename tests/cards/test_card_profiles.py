@@ -269,13 +269,6 @@ def test_a_card_is_encoded_and_encoded_again(
         assert not link.card.managed
 
 
-def test_making_a_key_is_reported(card: CardConnection) -> None:
-    told: list[tuple[int, bool]] = []
-    authenticate(card)
-    piv_keys.generate(card, 0x9A, KeyAlgorithm.P_256, progress=lambda slot, done: told.append((slot, done)))
-    assert told == [(0x9A, False), (0x9A, True)]
-
-
 def test_rsa_and_agreement(card: CardConnection) -> None:
     authenticate(card)
     public = piv_keys.generate(card, 0x9C, KeyAlgorithm.RSA_2048)

@@ -28,7 +28,7 @@ from agent.trust_desk import TrustStoreDesk
 from agent.vsc import personalise
 from agent.vsc.state import Argon2Cost
 from protocol.errors import InlayError
-from protocol.messages import ReadersParams, Step, Transport
+from protocol.messages import KeyCount, ReadersParams, Step, Transport
 from tests.support.fake_windows import FakeNotifier, FakeWindows
 from tests.support.simulated_readers import SimulatedReaders
 
@@ -81,7 +81,7 @@ class FakePage:
     shown: list[ReadersParams] = dataclasses.field(default_factory=list)
     following: asyncio.Task[None] | None = None
 
-    def progress(self, step: Step) -> None:
+    def progress(self, step: Step, key: KeyCount | None = None) -> None:
         self.steps.append(step)
 
     def completion(self, secret: str) -> None:

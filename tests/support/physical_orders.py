@@ -41,6 +41,10 @@ NEW_KEY = bytes(range(1, 25))
 PRINTED = str(0x01020304)
 """On every simulated card: those that have GET SERIAL tell it, too."""
 ENCRYPTION = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
+ENCRYPTION_RSA = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.RSA_2048, KeySource.IMPORT, "CN=Alex Example")
+LEFT_TO_CARD = KeyOrder(
+    "9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT_IF_POSSIBLE, "CN=Alex Example"
+)
 FULL = PROFILES[0]
 
 

@@ -97,11 +97,13 @@ class SoftwareCard:
     keys: dict[str, PrivateKey] = field(default_factory=dict)
     made: set[tuple[str, str]] = field(default_factory=set)
     """order and slot of the keys that orders had made"""
+    imports: bool = True
+    """whether it takes keys that were made elsewhere"""
     certificates: dict[str, bytes] = field(default_factory=dict)
 
     def request(self, key: KeyOrder, jti: str) -> CertificateRequest:
         """Make the key of a slot where an order says so, once, and its request."""
-        if key.source is KeySource.GENERATE and (jti, key.slot) not in self.made:
+        if key.source is not KeySource.KEEP and (jti, key.slot) not in self.made:
             self.made.add((jti, key.slot))
             self.keys[key.slot] = make_key(key.algorithm)
         made = self.keys[key.slot]
@@ -112,10 +114,12 @@ class SoftwareCard:
     def requests(self, order: Order) -> Requests:
         """Requests for every key that is on the card."""
         parameters = certified(order)
-        made = [self.request(key, order.jti) for key in parameters.keys if key.source is not KeySource.IMPORT]
+        brought = {KeySource.IMPORT, KeySource.IMPORT_IF_POSSIBLE if self.imports else KeySource.IMPORT}
+        made = [self.request(key, order.jti) for key in parameters.keys if key.source not in brought]
+        declined = [key.slot for key in parameters.keys if key.optional and not self.imports]
         escrow = parameters.escrow_key if isinstance(parameters, CreateVirtualCard) else None
         puk = jose.encrypt(self.puk, escrow) if escrow else None
-        return Requests(guid=self.guid, serial=self.serial, requests=made, puk=puk)
+        return Requests(guid=self.guid, serial=self.serial, requests=made, puk=puk, declined=declined)
 
     def prove(self, order: Order, issued: IssuedCertificate, ephemeral: jose.SigningKey) -> SlotProof:
         """Write a certificate, and prove its key."""

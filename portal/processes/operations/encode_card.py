@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from portal.model.objects import ObjectKind
 from portal.model.states import CardState, TemporaryCardState, VirtualSmartCardState
-from portal.processes import card_certificates, card_letters, order_rows, proofs, tasks
+from portal.processes import card_certificates, card_letters, key_sources, order_rows, proofs, tasks
 from portal.processes.operations import physical_card
 from portal.store import audit
 from portal.store.tables import Card
@@ -76,6 +76,8 @@ class EncodeCardOperation:
             raise DecodeError("params_invalid", "$.signature")
         _check_state(card)  # locked, replaced or withdrawn meanwhile: nothing of it becomes valid
         await order_rows.check_holder(tx, order)
+        if _is_physical(order):
+            await key_sources.settle_taken(tx, order, receipt)
         await proofs.verify_receipt(context, tx, order, receipt)
         card.generation = max(card.generation, receipt.generation)
         if _is_physical(order):

@@ -46,14 +46,18 @@ function moveOn() {
 
 // --- progress -----------------------------------------------------------------------------------------------
 
-function showStep(name) {
+let counted = 0; // of the keys that a card makes, the one it is at
+
+function showStep(name, key) {
   const steps = [...at('progress').children];
   const now = steps.findIndex((step) => step.dataset.step === name);
   if (now < steps.findIndex((step) => step.className === 'now')) return; // two sources tell; the later step counts
   steps.forEach((step, index) => {
     step.className = index < now ? 'past' : index === now ? 'now' : 'ahead';
   });
-  if (now >= 0) say(steps[now].dataset.text);
+  if (key && key.number < counted) return;
+  counted = key ? key.number : counted;
+  if (now >= 0) say(steps[now].dataset.text + (key ? ` Key ${key.number} of ${key.of}.` : ''));
 }
 
 function showOrder(event) {
@@ -71,7 +75,7 @@ function showOrder(event) {
     for (const id of ['hero', 'silence', 'last-way']) if (at(id)) at(id).hidden = true;
     say('Inlay has the order.');
   }
-  if (event.step) showStep(event.step);
+  if (event.step) showStep(event.step, event.key);
   showNumber(event);
 }
 
@@ -164,7 +168,7 @@ if (!claimed) {
       order.dataset.path = path;
       if (path !== 'portal') say(path === 'loopback' ? 'Inlay opens.' : 'Your browser opens Inlay.');
     },
-    onProgress: ({ step }) => showStep(step),
+    onProgress: ({ step, key }) => showStep(step, key),
     onTrouble: sayTrouble,
     onEnded: ({ cause }) => {
       // What the portal knows too, it shows when its own event comes; a refusal it may never hear of.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agent.pcsc import (
     piv_attestation,
@@ -106,11 +106,6 @@ def _metadata(card: CardConnection, slot: str) -> list[object] | None:
     return [found.algorithm.name, *policies, found.generated, _point(found.public).upper()]
 
 
-def _attest(card: CardConnection, slot: str) -> list[str]:
-    found = piv_attestation.attest(card, _number(slot))
-    return [found.statement.hex(), found.issuer.hex()]
-
-
 def _probe(card: CardConnection) -> list[object]:
     found = piv_select.probe(card)
     has = [name for name in FEATURES if getattr(found, name)]
@@ -125,6 +120,13 @@ def _point(public: ec.EllipticCurvePublicKey) -> str:
 
 def _hex(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
+
+
+def _import_rsa(card: CardConnection, slot: str, pkcs8: str) -> None:
+    """Key and expected bytes are OpenSSL's: its DER, and the five numbers as it prints them."""
+    private = serialization.load_der_private_key(bytes.fromhex(pkcs8), None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    piv_keys.import_key(card, _number(slot), private)
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -158,7 +160,9 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "import_key": lambda card, slot, scalar: piv_keys.import_key(
         card, _number(slot), ec.derive_private_key(_number(scalar), ec.SECP256R1())
     ),
-    "attest": _attest,
+    "import_rsa": _import_rsa,
+    "attest": lambda card, slot: piv_attestation.statement(card, _number(slot)).hex(),
+    "attest_issuer": lambda card: _hex(piv_attestation.issuer(card)),
     "probe": _probe,
     "generate": _generate,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import CHUID, KeyAlgorithm, ManagementAlgorithm, PinPolicy
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
+from portal.ca import attestation
 from protocol.errors import InlayError
 from tests.support.card_checks import module
 from tests.support.pcscd import PrivatePcscd
@@ -218,15 +220,51 @@ def test_a_blocked_pin_is_unblocked_and_keys_are_moved(card: CardConnection, own
     assert piv_keys.metadata(card, 0x83) is None
 
 
+def test_an_rsa_key_that_we_bring_decrypts_for_others(
+    card: CardConnection, own: VirtualCard, reader: str, pcscd: PrivatePcscd, tmp_path: Path
+) -> None:
+    private = rsa.generate_private_key(65537, 2048)
+    public = private.public_key()
+    with card.held():
+        prove(card, own)
+        piv_authenticate.set_key(card, ManagementAlgorithm.AES_256, KEY)
+        piv_keys.import_key(card, 0x9D, private)
+        piv_objects.write_certificate(card, 0x9D, Issuer().issue(public, 0x9D))
+        told = piv_keys.metadata(card, 0x9D)
+    assert told is not None
+    assert (told.algorithm, told.generated, told.public) == (KeyAlgorithm.RSA_2048, False, public)
+    with yubikit(reader) as session:
+        session.verify_pin(PIN.decode())
+        hidden = public.encrypt(b"for yubikit", padding.PKCS1v15())
+        assert session.decrypt(SLOT.KEY_MANAGEMENT, hidden, padding.PKCS1v15()) == b"for yubikit"
+    secret, plain = tmp_path / "secret", tmp_path / "plain"
+    secret.write_bytes(public.encrypt(b"for OpenSC", padding.PKCS1v15()))
+    argv = ["pkcs11-tool", "--module", str(module()), "--login", "--pin", PIN.decode(), "--decrypt"]
+    argv += [
+        "--mechanism",
+        "RSA-PKCS",
+        "--id",
+        "03",
+        "--input-file",
+        str(secret),
+        "--output-file",
+        str(plain),
+    ]
+    done = pcscd.run(argv)
+    assert plain.read_bytes() == b"for OpenSC", done.stdout + done.stderr
+
+
 def test_a_key_made_on_the_card_is_attested(card: CardConnection, own: VirtualCard) -> None:
     serial = piv_select.probe(card).serial
+    assert serial is not None
     prove(card, own)
     public = piv_keys.generate(card, 0x9A, KeyAlgorithm.P_256)
-    statement = piv_attestation.attest(card, 0x9A)
-    roots = [x509.load_der_x509_certificate(statement.issuer)]
-    now = datetime.datetime.now(datetime.UTC)
-    expected = piv_attestation.Expected(0x9A, public, serial, PinPolicy.ONCE)
-    assert piv_attestation.verify(statement, expected, roots, now) == "5.7.1"
+    said, issuer = piv_attestation.statement(card, 0x9A), piv_attestation.issuer(card)
+    assert issuer is not None
+    makers = attestation.roots([x509.load_der_x509_certificate(issuer)])
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    expected = attestation.Expected("9A", public.public_bytes(*form), serial)
+    assert attestation.verify(said, issuer, expected, makers, int(time.time())) == "5.7.1"
 
 
 def test_the_pin_is_forgotten_when_the_card_is_let_go(card: CardConnection, reader: str) -> None:

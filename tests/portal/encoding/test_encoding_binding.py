@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -198,3 +198,18 @@ def test_a_plan_survives_being_stored() -> None:
 
 def test_a_card_has_twenty_retired_keys() -> None:
     assert (len(RETIRED), RETIRED[0], RETIRED[-1]) == (20, "82", "95")
+
+
+@pytest.mark.parametrize(
+    ("driver", "source"), [("virtual", "import"), ("pkcs11", "import"), ("piv", "import_if_possible")]
+)
+def test_only_a_piv_card_is_asked_whether_it_takes_a_key(
+    driver: Literal["virtual", "piv", "pkcs11"], source: str
+) -> None:
+    library = "PKCS11Library=Maker\n" if driver == "pkcs11" else ""
+    text = (
+        f"[Encoding]\n[Fields]\n[Description]\n{library}PIN=!FROM_USER_DIALOG_1_FIELD\n[Application_A]\n"
+        "KeyReference=#9D\nKeyAlgorithm=#P-256\nKeySource=#import_if_possible\nCertificateTemplate=#encryption\n"
+    )
+    made = plan(bind(parse(text), Usage.OPERATION, {}), {}, driver=driver)
+    assert [item.source for item in made.certificates] == [source]

@@ -15,6 +15,8 @@ _WRONG: list[tuple[Script, dict[str, list[str]], str]] = [
     (CARDS_SCRIPT, {"CardsPUKLength": ["5"]}, "CardsPUKLength"),
     (CARDS_SCRIPT, {"CardsPINDelivery": ["pigeon"]}, "CardsPINDelivery"),
     (CARDS_SCRIPT, {"CardsPINDelivery": ["nopin"], "CardsPUKDelivery": ["nopuk"]}, "CardsPUKDelivery"),
+    (CARDS_SCRIPT, {"CardsRecoverEncryption": ["true"]}, "CardsRecoverEncryption"),
+    (TEMPORARY_CARDS_SCRIPT, {"TempCardsRecoverEncryption": [""]}, "TempCardsRecoverEncryption"),
     (TEMPORARY_CARDS_SCRIPT, {"TempCardsValidityDays": ["0"]}, "TempCardsValidityDays"),
     (TEMPORARY_CARDS_SCRIPT, {"TempCardsCertificates": []}, "TempCardsCertificates"),
     (TEMPORARY_CARDS_SCRIPT, {_DAYS: []}, _DAYS),

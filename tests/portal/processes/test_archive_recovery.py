@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import select
 
 from portal import option_store
-from portal.errors import Forbidden, NotFound, SecondPerson, SwitchedOff
+from portal.errors import Forbidden, NotFound, SecondPerson
 from portal.model import archive_options
 from portal.model.states import Role, UserState
 from portal.processes import recovery_permits
 from portal.processes.archive_recovery import ArchiveRecovery
-from portal.store.tables import ArchivedKey, AuditEntry, Order, RecoveryPermit
+from portal.store.tables import ArchivedKey, AuditEntry, Order, Process, RecoveryPermit
 from portal.views import ObjectRef
 from protocol import jose
 from protocol.errors import InlayError
@@ -94,10 +94,48 @@ async def _actions(kit: Kit) -> list[tuple[str, str]]:
 
 
 async def test_one_person_is_enough_by_default(kit: Kit, ada: Session, olga: Session) -> None:
-    """Then there is nothing to ask for."""
-    with pytest.raises(SwitchedOff):
-        await _asked(kit, olga, ada)
+    """For an order of their own; what else is asked for waits for its second person."""
     await _deliver(kit, ada)
+    assert (await _asked(kit, olga, ada)).step == "agree"
+
+
+async def test_an_order_that_somebody_else_began_needs_an_agreement_whatever_the_option_says(
+    kit: Kit, ada: Session, olga: Session, paul: Session
+) -> None:
+    """A device of an operator's gets nothing by the operator's word alone."""
+    recipient = jose.SigningKey.generate()
+
+    async def deliver() -> None:
+        async with kit.database.write() as tx:
+            order = (await tx.scalars(select(Order))).one()
+            process = await tx.get_one(Process, order.process_id)
+            order.user_id, process.subject_id = olga.user.id, ada.user.id
+            key = (await tx.execute(select(ArchivedKey))).scalar_one()
+            await recovery_permits.deliver(kit.portal.context, tx, order, key.id, recipient.public)
+
+    with pytest.raises(InlayError) as caught:
+        await deliver()
+    assert caught.value.code == "recovery_not_approved"
+    await _say(kit, paul, await _asked(kit, olga, ada), "agree")
+    await deliver()
+    assert [action for _, action in await _actions(kit)][-1] == "archived_key.recovered"
+
+
+async def test_nobody_gets_a_key_of_somebody_else(
+    kit: Kit, ada: Session, olga: Session, paul: Session
+) -> None:
+    """Not even by an agreement about themselves or about its owner."""
+    await _say(kit, paul, await _asked(kit, olga, ada), "agree")
+    async with kit.database.write() as tx:
+        order = (await tx.scalars(select(Order))).one()
+        process = await tx.get_one(Process, order.process_id)
+        process.subject_id = olga.user.id
+        key = (await tx.execute(select(ArchivedKey))).scalar_one()
+        with pytest.raises(InlayError) as caught:
+            await recovery_permits.deliver(
+                kit.portal.context, tx, order, key.id, jose.SigningKey.generate().public
+            )
+    assert caught.value.code == "internal"
 
 
 async def test_not_without_an_agreement(kit: Kit, ada: Session, olga: Session, paul: Session) -> None:

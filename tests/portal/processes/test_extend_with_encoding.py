@@ -19,6 +19,7 @@ from portal.errors import WrongState
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import ProcessState, Role, TemporaryCardState, UserState
 from portal.processes import management_keys
+from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.issue_temporary_card import IssueTemporaryCard
@@ -622,12 +623,48 @@ async def test_new_keys_where_the_option_says_so(kit: Kit, olga: Session, ada: S
         kit, root, TempCardsNewKeys=["true"], TempCardsCertificates=["authentication", "encryption"]
     )
     view, agent, _ = await begun(kit, olga, card, agent)
-    assert [key.source for key in ordered(agent).keys] == [KeySource.GENERATE, KeySource.IMPORT]
+    assert [key.source for key in ordered(agent).keys] == [KeySource.GENERATE, KeySource.IMPORT_IF_POSSIBLE]
+    agent.card.imports = False
     await complete(agent)
+    facts = (await kit.services.process(olga, view.id)).facts
+    assert "lost with the card" in facts["Encryption key"]
     await done(kit, olga, view)
     await revoked(kit)
     states = [(item.slot, item.state) for item in await certificates(kit)]
     assert sorted(states) == [("9A", "Revoked"), ("9A", "Valid"), ("9D", "Valid")]
+    assert {item.key_source for item in await certificates(kit)} == {"generate"}
+
+
+async def test_a_card_with_a_new_encryption_key_gets_its_old_one_as_an_earlier_one_and_a_kept_one_not(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    root = await kit.login("root@example.org")
+    await options(kit, root, TempCardsCertificates=["encryption"])
+    card = await assigned(kit, olga, ada)
+    agent = await encoded(kit, olga, card)
+    old = (await certificates(kit))[0]
+    person = ObjectRef("user", ada.user.id)
+    view = await kit.services.start_process(olga, ArchiveRecovery.name, person)
+    await kit.services.next(olga, view.id, view.version, {"Reason": ["old mail"]})
+    paul = await kit.person("paul@example.org", [Role.APPROVER])
+    seen = await kit.services.process(paul, view.id)
+    await kit.services.next(paul, view.id, seen.version, {"Decision": ["agree"]})
+    stays = await kit.services.start_process(olga, EXTEND, ObjectRef("temporary_card", card))
+    assert "Earlier encryption keys" not in stays.facts
+    await kit.services.cancel(olga, stays.id)
+    await options(kit, root, TempCardsNewKeys=["true"])
+    view, agent, _ = await begun(kit, olga, card, agent)
+    assert [(key.slot, key.optional) for key in ordered(agent).keys] == [("9D", False), ("82", True)]
+    answer = await certified(agent)
+    assert [item.certificate for item in answer.certificates if item.slot == "82"] == [old.der]
+    assert agent.order is not None
+    proofs = [agent.card.prove(agent.order, item, agent.ephemeral) for item in answer.certificates]
+    await agent.say(Receipt(guid=agent.card.guid, proofs=proofs))
+    assert isinstance(await agent.hear(), Finished)
+    assert (
+        "1 of 1 are on the card"
+        in (await kit.services.process(olga, view.id)).facts["Earlier encryption keys"]
+    )
 
 
 async def test_another_persons_card_gets_another_identity(kit: Kit, olga: Session, ada: Session) -> None:

@@ -353,14 +353,14 @@ test('the whole way: code taken, progress, completion, finished', async () => {
   assert.deepEqual(there.sent.at(-1), { jsonrpc: '2.0', id: 2, method: 'open', params: { portal: PORTAL, code: CODE } });
   socket.notify('progress', { step: 'consent' });
   socket.notify('completion', { completion: SECRET });
-  socket.notify('progress', { step: 'keys' });
+  socket.notify('progress', { step: 'keys', key: { number: 2, of: 3 } });
   socket.notify('ended', { outcome: 'finished' });
   await settled();
   assert.deepEqual(setting.completed, [SECRET]);
   assert.deepEqual(setting.told, [
     ['path', { path: 'loopback', reason: 'accepted' }],
     ['progress', { step: 'consent' }],
-    ['progress', { step: 'keys' }],
+    ['progress', { step: 'keys', key: { number: 2, of: 3 } }],
     ['ended', { outcome: 'finished', cause: null }],
   ]);
   assert.equal(setting.clock.pending, 0);
