@@ -66,7 +66,9 @@ class EncodePhysicalCardHandler(EncodeInReader):
             raise InlayError("encoding_unsupported", what="a new PUK without a new PIN")
         printed = None if ordered.identity is None else ordered.identity.printed
         if ordered.reset and not (ordered.new_puk and printed is not None):
-            raise InlayError("encoding_unsupported", what="a reset without a new PUK and the number on the card")
+            raise InlayError(
+                "encoding_unsupported", what="a reset without a new PUK and the number on the card"
+            )
 
     async def _encode(
         self, context: OrderContext, ordered: EncodeCard, answer: Consented, agreed: Proceed
