@@ -142,7 +142,7 @@ async def test_a_blocked_card_gets_an_order_from_the_beginning_with_its_makers_p
     own = (await row(kit, card)).sealed_puk
     assert own is not None
     agent = await ended(kit, olga, card, agent, "card_both_blocked")
-    drawn = set()
+    drawn, views = set(), []
     for last in (False, True):
         view, agent, proceed = await begun(kit, olga, card, agent)
         wanted = ordered(agent)
@@ -156,6 +156,7 @@ async def test_a_blocked_card_gets_an_order_from_the_beginning_with_its_makers_p
         assert (puk, proceed.puk_unsure) == (MAKERS, last)
         drawn.add(new)
         assert (await row(kit, card)).sealed_puk == own
+        views.append(view)
         # its maker's key comes last: the card may have been sent another one
         assert not await proved(agent, FACTORY, question())
         assert await proved(agent, FACTORY, question(2, refused=1))
@@ -167,7 +168,7 @@ async def test_a_blocked_card_gets_an_order_from_the_beginning_with_its_makers_p
             kit.clock.now += 1
     assert len(drawn) == 1
     await finished(agent, puk_replaced=takes)
-    await done(kit, olga, view)
+    await done(kit, olga, views[-1])
     found = await row(kit, card)
     assert (found.sealed_puk is not None, found.sealed_puk != own) == (takes, True)
     assert (await managed(kit, card)).pending_puk is None
