@@ -180,8 +180,6 @@ async def test_torn_out_at_any_command_the_person_finds_out_and_software_spends_
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, way: str, side: str
 ) -> None:
     """Only at the command itself the person is asked which PIN the card has; everything else is done again."""
-    if not profile.chuid:
-        profile = PROFILES[0]
     readers.put(personalised(profile))
     right = begin(portal, way)
     agent.windows.answers = [CONSENT, right]
