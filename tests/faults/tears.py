@@ -6,9 +6,9 @@ First each job runs undisturbed, and its APDUs are counted. Then each of them is
 card has it, and after the card has carried it out. The card is torn out and put back; the agent, a process of its own
 with its journal on the disk, is killed and started again; the channel to the portal is cut. A position is lost when the
 order doesn't end as finished or undone, when a try of PIN or PUK was spent that no person has agreed to, when an order
-that was undone before it began to change the card has changed it, or when a fresh order can't finish a card that is
-half done. *Block card* spends tries on purpose: none may be gone when it was undone without saying so, and all must be
-in the end.
+that was undone before it began to change the card has changed it, when a certificate counts as valid that isn't on
+the card with its key, or when a fresh order can't finish a card that is half done. *Block card* spends tries on
+purpose: none may be gone when it was undone without saying so, and all must be in the end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import copy
+import itertools
 import json
 import logging
 import os
@@ -35,12 +37,11 @@ from protocol.messages import (
     OrderState,
     UnblockPin,
 )
-from tests.cards.simulated import FACTORY_KEY, SimulatedCard
+from tests.cards.simulated import FACTORY_KEY, SimulatedCard, rsa_key
 from tests.faults.tear_jobs import (
     JOBS,
     MODES,
     NEW_KEY,
-    PROFILE,
     SIDES,
     TORN,
     Answers,
@@ -48,16 +49,18 @@ from tests.faults.tear_jobs import (
     Position,
     Row,
 )
-from tests.faults.tear_judgement import Card, Spent, asked_for, incomplete, lost, touched
+from tests.faults.tear_judgement import Card, Spent, asked_for, incomplete, lost, touched, without_card
 from tests.support import isolation
 from tests.support.agent_parts import HasReaders, folders_in, running_agent
 from tests.support.card_server import CardServer
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
+from tests.support.issued_ledger import Issued
 from tests.support.simulated_readers import SimulatedReaders
 from tests.support.wired_server import WiredServer
 
 _SECONDS: Final = 60.0
+_RSA_KEYS: Final = 3
 OVER: Final = ("simulated", "pcscd")
 
 _UNDONE: Final = {
@@ -74,6 +77,7 @@ class Tears:
         self._portal, self._folder = portal, folder
         self._number = 0
         self._spent = Spent()
+        self._encoded: tuple[SimulatedCard, list[Issued]] | None = None
         portal.binding = Binding.NONE
         portal.management_keys = [FACTORY_KEY, NEW_KEY]
 
@@ -102,10 +106,12 @@ class Tears:
             unknown = self._said("card_pin_unknown")
             if not changing and not unknown:
                 faults += touched(job, watched)
+            faults += without_card(watched.card, self._portal.ca.ledger)
             faults += await self._finished_afresh(job, watched, home, changing=changing)
             end = _UNDONE["changing" if changing else "unknown" if unknown else "before"]
         watched.look()
         faults += lost(job, watched, self._spent) + incomplete(watched.card, self._portal)
+        faults += without_card(watched.card, self._portal.ca.ledger)
         return Row(at, end, faults)
 
     async def _finished_afresh(self, job: Job, watched: Card, home: Path, *, changing: bool) -> list[str]:
@@ -116,15 +122,23 @@ class Tears:
         return [] if finished else ["a fresh order couldn't finish the card"]
 
     async def _card(self, job: Job) -> Card:
-        card = SimulatedCard(PROFILE)
-        del card.objects[0x5FC102]
-        if job.encoded:
-            readers = SimulatedReaders()
+        """A card as the job finds it, and the CA with what that card has."""
+        ca = self._portal.ca
+        ca.issued.clear()
+        if not job.encoded:
+            ca.ledger.entries = []
+            return Card(_blank(job))
+        if self._encoded is None:
+            ca.ledger.entries = []
+            readers, card = SimulatedReaders(), _blank(job)
             readers.put(card)
             async with self._agent(readers) as (agent, _):
                 assert await self._order(agent, JOBS["encode"]) == "finished"
-            card.reset()
-        return Card(card)
+            self._encoded = card, ca.ledger.entries
+            ca.issued.clear()
+        card, issued = self._encoded
+        ca.ledger.entries = [copy.copy(entry) for entry in issued]
+        return Card(card.twin())
 
     async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
         readers = SimulatedReaders()
@@ -284,12 +298,19 @@ async def tear(
             tell(f"{job}: {apdus} APDUs, {apdus * len(SIDES) * len(MODES)} positions")
             plan += positions(job, apdus, modes, every)
         for number, at in enumerate(plan):
-            portal.ca.issued.clear()
             row = await tears.run(at)
             rows.append(row)
             if row.faults or number % 50 == 0:
                 tell(str(row))
     return rows
+
+
+def _blank(job: Job) -> SimulatedCard:
+    """A card that nobody has encoded, without a CHUID; its RSA keys are different ones."""
+    card = SimulatedCard(job.profile)
+    card.objects.pop(0x5FC102, None)
+    card.rsa_keys = itertools.cycle(map(rsa_key, range(_RSA_KEYS)))
+    return card
 
 
 def summary(rows: list[Row]) -> str:

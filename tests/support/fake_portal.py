@@ -212,6 +212,7 @@ class FakePortal:
 
     async def undo(self, at: OrderAtPortal, error: str = "cancelled_at_portal") -> None:
         """The portal undoes an order."""
+        self._nothing_valid(at)
         at.state = OrderState.UNDOING
         await self.say(at, Undo(error=ErrorData(error=error)))
 
@@ -408,6 +409,11 @@ class FakePortal:
         keys = [] if management is None or new_key is None else [new_key] * len(management.replace)
         return Proceed(puk=puk, management_keys=keys, pin=pin, new_puk=new_puk, puk_unsure=self.puk_unsure)
 
+    def _nothing_valid(self, at: OrderAtPortal) -> None:
+        """From here on nothing of an order becomes valid, unless it has won."""
+        if at.order.parameters.certifies and at.state is not OrderState.FINISHED:
+            self.ca.ledger.undone(at.order, changing=at.changing > 0)
+
     def _react(self, at: OrderAtPortal, body: Message) -> Message | None:
         """What the portal says to a message."""
         match body:
@@ -417,17 +423,22 @@ class FakePortal:
             case ManagementQuestion():
                 at.questions.append(body)
                 if body.refused >= len(self.management_keys):
+                    self._nothing_valid(at)
                     at.state = OrderState.UNDOING
                     return Undo(error=ErrorData(error="card_management_wrong"))
                 proof = management_answer(self.management_keys[body.refused], body)
                 return self.answers(body, proof)
             case Changing():
                 at.changing += 1
+                if at.state is not OrderState.RUNNING:  # half done from now on, too
+                    self._nothing_valid(at)
             case Requests():
                 at.requests = body
                 if at.exchange.position.stage is Stage.UNDOING:
                     return None
-                certificates = self.ca.answer(at.order, body, at.consented)
+                certificates = self.ca.answer(
+                    at.order, body, at.consented, running=at.state is OrderState.RUNNING
+                )
                 return (
                     certificates if self.faults.ca is None else self.ca.altered(certificates, self.faults.ca)
                 )
@@ -437,9 +448,11 @@ class FakePortal:
                     return None
                 if at.order.parameters.certifies:
                     self.ca.check(at.order, body)
+                    self.ca.ledger.finished(at.order)
                 at.state = OrderState.FINISHED
                 return Finished()
             case Undone():
+                self._nothing_valid(at)
                 at.undone = body.error
                 at.state = OrderState.UNDONE
             case _:
