@@ -24,11 +24,13 @@ import os
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
 from agent import keys_system
+from agent.ports import UserCancelled
 from agent.trust import TrustStore
 from protocol.errors import InlayError
 from protocol.messages import (
@@ -71,12 +73,19 @@ _UNDONE: Final = {
 
 
 class Tears:
-    """Runs positions, one after the other, with one portal."""
+    """Runs positions, one after the other, with one portal.
+
+    Attributes:
+        kind: the cards.
+    """
+
+    kind = SimulatedCard
 
     def __init__(self, portal: FakePortal, folder: Path) -> None:
         self._portal, self._folder = portal, folder
         self._number = 0
         self._spent = Spent()
+        self._given_up: list[UserCancelled] = []  # what the person does when more is asked than a job knows
         self._encoded: tuple[SimulatedCard, list[Issued]] | None = None
         portal.binding = Binding.NONE
         portal.management_keys = [FACTORY_KEY, NEW_KEY]
@@ -127,10 +136,10 @@ class Tears:
         ca.issued.clear()
         if not job.encoded:
             ca.ledger.entries = []
-            return Card(_blank(job))
+            return Card(_blank(job, self.kind))
         if self._encoded is None:
             ca.ledger.entries = []
-            readers, card = SimulatedReaders(), _blank(job)
+            readers, card = SimulatedReaders(), _blank(job, self.kind)
             readers.put(card)
             async with self._agent(readers) as (agent, _):
                 assert await self._order(agent, JOBS["encode"]) == "finished"
@@ -243,7 +252,7 @@ class Tears:
         return home
 
     async def _order(self, agent: Any, job: Job) -> str:
-        agent.windows.answers = job.answers
+        agent.windows.answers = [*job.answers, *self._given_up]
         code = self._next_code(job)
         try:
             async with asyncio.timeout(_SECONDS):
@@ -305,17 +314,17 @@ async def tear(
     return rows
 
 
-def _blank(job: Job) -> SimulatedCard:
+def _blank(job: Job, kind: type[SimulatedCard]) -> SimulatedCard:
     """A card that nobody has encoded, without a CHUID; its RSA keys are different ones."""
-    card = SimulatedCard(job.profile)
+    card = kind(job.profile)
     card.objects.pop(0x5FC102, None)
     card.rsa_keys = itertools.cycle(map(rsa_key, range(_RSA_KEYS)))
     return card
 
 
-def summary(rows: list[Row]) -> str:
+def summary(rows: list[Row], what: str = "tears") -> str:
     """The last line."""
-    return f"tears: {len(rows)} positions, {sum(bool(row.faults) for row in rows)} lost"
+    return f"{what}: {len(rows)} positions, {sum(bool(row.faults) for row in rows)} lost"
 
 
 def main() -> int:
@@ -334,8 +343,7 @@ def main() -> int:
     options = parser.parse_args()
     if "pcscd" in options.over:
         isolation.enter()  # before there is a thread
-    keys_system._trusted_backend = _no_backend  # type: ignore[assignment]
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a connection that was cut is no news
+    prepare()
     with tempfile.TemporaryDirectory(prefix="tears-") as folder:
         rows: list[Row] = []
         if "simulated" in options.over:
@@ -346,17 +354,25 @@ def main() -> int:
             below = Path(folder) / "pcscd"
             below.mkdir()
             rows += run(options.jobs, options.modes, options.every, say, below)
-    ends: dict[str, int] = {}
-    for row in rows:
-        ends[row.end] = ends.get(row.end, 0) + 1
-    for end, count in sorted(ends.items()):
+    return tell_ends(rows, "tears")
+
+
+def prepare() -> None:
+    """What the whole process needs that runs orders without a desktop."""
+
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    keys_system._trusted_backend = missing  # type: ignore[assignment]
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a connection that was cut is no news
+
+
+def tell_ends(rows: list[Row], what: str) -> int:
+    """Say how often each end was, and how many positions were lost; 1 when there is one."""
+    for end, count in sorted(Counter(row.end for row in rows).items()):
         say(f"{count:5} {end}")
-    say(summary(rows))
+    say(summary(rows, what))
     return any(row.faults for row in rows)
-
-
-def _no_backend() -> object:
-    raise keys_system.KeystoreMissing
 
 
 def say(text: str) -> None:
