@@ -44,6 +44,7 @@ from tests.faults.tear_jobs import (
     JOBS,
     MODES,
     NEW_KEY,
+    PROFILE,
     SIDES,
     TORN,
     Answers,
@@ -353,7 +354,13 @@ def main() -> int:
 
             below = Path(folder) / "pcscd"
             below.mkdir()
-            rows += run(options.jobs, options.modes, options.every, say, below)
+            rows += run(
+                [each for each in options.jobs if JOBS[each].profile is PROFILE],
+                options.modes,
+                options.every,
+                say,
+                below,
+            )
     return tell_ends(rows, "tears")
 
 
