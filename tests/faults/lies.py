@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from agent.handlers.encode_in_reader import HalfDone
 from agent.pcsc.apdu import MAX_ROUNDS
 from agent.ports import UserCancelled
 from protocol.messages import ErrorData
@@ -48,6 +49,7 @@ _GET_RESPONSE: Final = 0xC0
 _SAY_NO_COMMAND: Final = frozenset(
     {
         "card_check_failed",
+        "card_other",
         "card_management_wrong",
         "card_not_supported",
         "card_pin_blocked",
@@ -62,7 +64,8 @@ _SAY_NO_COMMAND: Final = frozenset(
 )
 """Causes of which each has one command, so that they needn't name it; and the person who is asked again, and goes.
 
-``card_check_failed`` says that a certificate was read back, and of which slot.
+``card_check_failed`` says that a certificate was read back, and of which slot; ``card_other`` that the card's CHUID was
+another one.
 """
 
 
@@ -116,6 +119,7 @@ class Lies(Tears):
         self._given_up = [UserCancelled("consent")] * 2
         self._apdus: dict[str, int] = {}
         self._faults: list[str] = []
+        self._half_done = False
 
     async def count(self, name: str) -> int:
         """How many APDUs a job has, undisturbed."""
@@ -124,7 +128,7 @@ class Lies(Tears):
 
     async def run(self, at: Position) -> Row:
         """Have the card answer falsely at a position, and judge."""
-        self._faults = []
+        self._faults, self._half_done = [], False
         row = await super().run(at)
         return row._replace(faults=[*self._faults, *row.faults])
 
@@ -148,12 +152,17 @@ class Lies(Tears):
                 again = sum(map(_brings_secret, readers.trace[at.apdu :]))
                 if again > _typed(agent) - typed_before:
                     self._faults.append(f"a PIN or PUK was sent {again} times after one that wasn't taken")
+            self._half_done = isinstance(agent.windows.opened[-1].error, HalfDone)
         if len(readers.trace) > _MORE * self._apdus[at.job] + MAX_ROUNDS:
             self._faults.append(f"it went on for {len(readers.trace)} commands")
         undone: ErrorData | None = self._at().undone
         if undone is not None:
             self._faults += _unnamed(undone)
         return home
+
+    def _changing(self, job: Job) -> bool:
+        """The person may have been told, too."""
+        return super()._changing(job) or (job.blocks and self._half_done)
 
 
 def _typed(agent: Any) -> int:

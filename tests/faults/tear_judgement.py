@@ -95,7 +95,7 @@ def incomplete(card: SimulatedCard, portal: FakePortal) -> list[str]:
     return [
         f"the certificate of {slot} isn't on the card"
         for slot, certificate in portal.ca.issued.items()
-        if not _holds(card, slot, certificate)
+        if not holds(card, slot, certificate)
     ]
 
 
@@ -105,7 +105,7 @@ def without_card(card: SimulatedCard, ledger: Ledger) -> list[str]:
         f"the certificate {_named(each)} is on hold for ever" for each in ledger.standing(Standing.ON_HOLD)
     ]
     for each in ledger.standing(Standing.VALID):
-        if not _holds(card, each.slot, each.certificate):
+        if not holds(card, each.slot, each.certificate):
             faults.append(f"the certificate {_named(each)} is valid, and isn't on the card")
         _, key = card.keys.get(int(each.slot, 16), (None, None))
         if key is None or key.public_key() != each.certificate.public_key():
@@ -113,7 +113,8 @@ def without_card(card: SimulatedCard, ledger: Ledger) -> list[str]:
     return faults
 
 
-def _holds(card: SimulatedCard, slot: str, certificate: x509.Certificate) -> bool:
+def holds(card: SimulatedCard, slot: str, certificate: x509.Certificate) -> bool:
+    """Whether a certificate is where a card has those of a slot."""
     return certificate.public_bytes(Encoding.DER) in card.objects.get(_PLACES[slot], b"")
 
 
