@@ -6,10 +6,12 @@ that the card is half done, and another order goes on.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final
 
 from agent.handlers import token_block
 from agent.handlers.card_in_reader import AT_CARD, STEPS, CardInReaderHandler, Telling, begin, card_of, tell
+from agent.handlers.encode_in_reader import HalfDone
 from agent.pcsc import piv_block
 from agent.returning_card import ReturningCard
 from agent.returning_token import ReturningToken
@@ -63,6 +65,7 @@ class BlockPhysicalCardHandler(CardInReaderHandler[BlockCard]):
         Raises:
             InlayError: ``card_other``: nothing was sent to it; ``card_refused``; ``pkcs11_never_blocks`` …;
                 ``timeout``, ``user_cancelled`` …
+            HalfDone: any of these, when tries of a PIV card were spent before.
         """
         ordered = self._ordered(context.order)
         await begin(context)
@@ -74,15 +77,18 @@ class BlockPhysicalCardHandler(CardInReaderHandler[BlockCard]):
 
     async def _block_card(self, context: OrderContext, ordered: BlockCard) -> None:
         card = ReturningCard(context, self._readers, card_of(ordered), AT_CARD)
+        sent = threading.Event()
 
         async def block() -> None:
             card.changed = True
             await context.window.show_progress("pin", "Blocking the card", 2, STEPS, can_cancel=False)
-            await card.run(piv_block.block, ordered.guid)
+            await card.run(piv_block.block, ordered.guid, sent.set)
 
         try:
             await context.guard(card.run(_nothing))  # waited for before the point of no return
             await context.record(STEP, block())
+        except InlayError as error:
+            raise (HalfDone(error) if sent.is_set() else error) from None
         finally:
             await card.close()
 

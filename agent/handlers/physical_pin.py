@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from agent.ports import KnownSecret
     from protocol.messages import ChangePin, UnblockPin
 
+_SETS: Final = frozenset({"CHANGE REFERENCE DATA", "RESET RETRY COUNTER"})
+_SAYS_NOTHING: Final = frozenset({"card_answer_malformed", "card_refused"})
+"""What a card says to VERIFY from which nobody learns whether the PIN was right."""
 _FEW: Final = 2
 """With so few tries left, or fewer, nobody is asked to spend one only to find out."""
 
@@ -82,8 +85,15 @@ class PinWork(PinSetting):
             raise InlayError("card_pin_unknown")
         return KNOWN, f"one of {tries} tries."
 
+    def _leaves_unknown(self, error: InlayError) -> bool:
+        malformed = error.code == "card_answer_malformed" and error.fields.get("command") in _SETS
+        return malformed or super()._leaves_unknown(error)
+
     async def _try(self, pin: bytearray) -> None:
-        await self._card.once(piv_pin.verify, pin)
+        try:
+            await self._card.once(piv_pin.verify, pin)
+        except InlayError as error:
+            raise (InlayError("card_pin_unknown") if error.code in _SAYS_NOTHING else error) from None
 
     async def _close(self) -> None:
         await self._card.close()

@@ -31,7 +31,8 @@ By = Literal["PIN", "PUK"]
 STEPS: Final = 4
 AT_CARD: Final = (1, STEPS)
 TORN: Final = (
-    "The card went away in the middle, so it isn't known whether its PIN is the old one or the new one. "
+    "The card went away in the middle, or its answer can't be read, so it isn't known whether its PIN is the old one "
+    "or the new one. "
     "Type the new PIN to find out. If it is wrong, that costs "
 )
 _AS_IT_WAS: Final = "The card has the PIN that it had."
@@ -145,6 +146,10 @@ class PinSetting(ABC):
         """What ends the order, by its right name."""
         return error
 
+    def _leaves_unknown(self, error: InlayError) -> bool:
+        """Whether nobody knows, after this, if the card has done what it was told."""
+        return error.code in self.unknown
+
     # --- what doesn't
 
     async def _until_it_is_set(self, agreed: Proceed) -> None:
@@ -158,7 +163,7 @@ class PinSetting(ABC):
             except InlayError as error:
                 if error.code in self.wrong and self._typed:
                     said = self._said(error)
-                elif error.code not in self.unknown:
+                elif not self._leaves_unknown(error):
                     raise self._as_raised(error) from None
                 elif await self._is_set_after_all(answer):
                     await self._context.record(self._step, nothing())

@@ -17,6 +17,8 @@ from agent.pcsc.status import FAILED, NOT_AUTHORISED, refusal, tries_in
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.pcsc.connection import CardConnection
 
 _MOST: Final = 15
@@ -25,23 +27,24 @@ _UNTOLD: Final = (NOT_AUTHORISED, FAILED)
 """What some cards say of a wrong value, without the tries that are left."""
 
 
-def block(card: CardConnection, guid: str) -> None:
+def block(card: CardConnection, guid: str, sending: Callable[[], object] = lambda: None) -> None:
     """Run the tries of PIN and PUK down to none; what is blocked already is left so.
 
     Args:
         card: the card.
         guid: of its CHUID, 32 hexadecimal digits.
+        sending: called before each try.
 
     Raises:
         InlayError: ``card_other``: it is another card, which was told nothing; ``card_refused``; ``pcsc_…``.
     """
-    _run_down(card, guid, PIN)
-    if _run_down(card, guid, PUK):  # a PUK that was guessed right has given the card a PIN
-        _run_down(card, guid, PIN)
-        _run_down(card, guid, PUK)
+    _run_down(card, guid, PIN, sending)
+    if _run_down(card, guid, PUK, sending):  # a PUK that was guessed right has given the card a PIN
+        _run_down(card, guid, PIN, sending)
+        _run_down(card, guid, PUK, sending)
 
 
-def _run_down(card: CardConnection, guid: str, reference: int) -> bool:
+def _run_down(card: CardConnection, guid: str, reference: int, sending: Callable[[], object]) -> bool:
     """Run one counter down; whether a value was right by chance, which begins the count anew."""
     budget: int | None = None
     guessed = told = False
@@ -58,6 +61,7 @@ def _run_down(card: CardConnection, guid: str, reference: int) -> bool:
                     raise refusal(command, NOT_AUTHORISED)
                 return guessed  # it never tells, and no counter that the standard can tell has more tries
             budget -= 1
+            sending()
             answer = card.send(command)
         told = told or tries_in(answer.status) is not None
         if answer.ok and not guessed:

@@ -180,8 +180,6 @@ async def test_torn_out_at_any_command_the_person_finds_out_and_software_spends_
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, way: str, side: str
 ) -> None:
     """Only at the command itself the person is asked which PIN the card has; everything else is done again."""
-    if not profile.chuid:
-        profile = PROFILES[0]
     readers.put(personalised(profile))
     right = begin(portal, way)
     agent.windows.answers = [CONSENT, right]
@@ -225,6 +223,34 @@ async def test_with_two_tries_left_nobody_is_asked_to_spend_one(
     at = await portal.orders[CODE].until(lambda item: item.undone is not None)
     assert at.undone is not None
     assert at.undone.error == "card_pin_unknown"
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x6f\x00"], ids=["none", "6F00"])
+@pytest.mark.parametrize("way", ["change", "unblock"])
+async def test_torn_out_at_the_command_and_never_told_by_verify_either_the_pin_is_said_to_be_unknown(
+    agent: AgentParts,
+    portal: FakePortal,
+    readers: SimulatedReaders,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    answer: bytes,
+) -> None:
+    card = personalised()
+    readers.put(card)
+    readers.torn = lambda reader: readers.put(card, reader)
+    readers.tear = lambda _number, apdu: "after" if apdu[1] in (0x24, 0x2C) else None
+    true = card.transmit
+
+    def typed(raw: bytes) -> bool:
+        return raw[1] == 0x20 and len(raw) > 5
+
+    monkeypatch.setattr(card, "transmit", lambda raw: answer if typed(raw) else true(raw))
+    agent.windows.answers = [CONSENT, begin(portal, way), (NEW, None)]
+    assert await order(agent, portal) == "card_pin_unknown"
+    at = await portal.orders[CODE].until(lambda item: item.undone is not None)
+    assert at.undone is not None
+    assert at.undone.error == "card_pin_unknown"
+    assert sum(map(typed, readers.trace)) == 1
 
 
 @pytest.mark.parametrize("end", ["closed", "waited", "undone"])

@@ -6,8 +6,9 @@ card's. It is no product and keeps nothing secret.
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -99,8 +100,8 @@ def factory_key(algorithm: int) -> bytes:
 
 
 @cache
-def rsa_key() -> rsa.RSAPrivateKey:
-    """One RSA key for all simulated cards: making them isn't what is tested."""
+def rsa_key(number: int = 0) -> rsa.RSAPrivateKey:
+    """One RSA key for all simulated cards, or one of a few: making them isn't what is tested."""
     return rsa.generate_private_key(65537, 2048)
 
 
@@ -116,6 +117,11 @@ def _brought_rsa(parts: list[bytes]) -> rsa.RSAPrivateKey:
     return rsa.RSAPrivateNumbers(p, q, private_exponent, dp, dq, inverse, public).private_key()
 
 
+def _same_rsa_key() -> Iterator[rsa.RSAPrivateKey]:
+    while True:
+        yield rsa_key()
+
+
 class SimulatedCard:
     """A card of a profile.
 
@@ -127,6 +133,7 @@ class SimulatedCard:
         serial: what it answers to GET SERIAL, where it has that.
         maker: signs what it states of its keys, where it has ATTEST; None: it has no attestation key.
         imported: keys that were brought to it.
+        rsa_keys: those that it makes, one after the other; always the same one, unless a test wants others.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -147,7 +154,16 @@ class SimulatedCard:
         self.serial = b"\x01\x02\x03\x04"
         self.maker: Maker | None = None
         self.imported: set[int] = set()
+        self.rsa_keys: Iterator[rsa.RSAPrivateKey] = _same_rsa_key()
         self.reset()
+
+    def twin(self) -> SimulatedCard:
+        """Another card with all that is on this one, and with its keys; it has had no command yet."""
+        other = copy.copy(self)
+        other.objects, other.keys, other.imported = dict(self.objects), dict(self.keys), set(self.imported)
+        other.keys_by_algorithm, other.commands = dict(self.keys_by_algorithm), []
+        other.reset()
+        return other
 
     def reset(self) -> None:
         """Power off and on."""
@@ -419,8 +435,9 @@ class SimulatedCard:
         [algorithm] = dict(read(control))[0x80]
         if algorithm not in self.profile.algorithms:
             raise Status(self.profile.bad_algorithm)
-        private: Any = rsa_key()
-        if algorithm in (P_256, P_384):
+        if algorithm == RSA_2048:
+            private: Any = next(self.rsa_keys)
+        else:
             private = ec.generate_private_key(ec.SECP256R1() if algorithm == P_256 else ec.SECP384R1())
         self.keys[command.p2] = (algorithm, private)
         self.imported.discard(command.p2)

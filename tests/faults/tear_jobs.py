@@ -29,7 +29,7 @@ from protocol.messages import (
     UnblockPin,
     VerifyPin,
 )
-from tests.cards.profiles import PROFILES, SET_KEY
+from tests.cards.profiles import PROFILES, SET_KEY, Profile
 from tests.cards.simulated import PUK
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.physical_orders import portals_identity
@@ -43,6 +43,8 @@ NEW_PIN, LATER_PIN = b"135790", b"246801"
 NEW_KEY: Final = bytes(range(1, 25))
 OWN_PUK, LATER_PUK = b"97531864", b"86420975"
 PROFILE: Final = next(each for each in PROFILES if SET_KEY in each.yubico and each.chuid)
+TELLS_NOTHING: Final = next(each for each in PROFILES if not each.yubico and not each.chuid)
+"""No metadata, so nobody can ask it for tries of its PUK or which PUK it has; no serial number, no CHUID, no CCC."""
 _ENCRYPTION: Final = KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex Example")
 
 
@@ -57,6 +59,7 @@ class Job(NamedTuple):
         blocked: PIN and PUK of the card are both blocked before.
         afterwards: the job that finishes the card when this one was undone before it had begun to change it, and the
             one when it was undone later; None: this one.
+        profile: which kind of card; one that isn't `PROFILE` has no run over a real pcscd.
     """
 
     encoded: bool
@@ -65,6 +68,7 @@ class Job(NamedTuple):
     puks: tuple[bytes, bytes] = (PUK, OWN_PUK)
     afterwards: tuple[str | None, str | None] = ("unblock", "re-encode")
     blocked: bool = False
+    profile: Profile = PROFILE
 
     @property
     def gives_puk(self) -> bool:
@@ -133,6 +137,10 @@ def _card_job(operation: type[VerifyPin | ChangePuk | BlockCard], answers: Answe
     return Job(True, ordered, [(None, None), *answers], afterwards=(None, None), **more)
 
 
+def _rsa(slot: str, purpose: Purpose) -> KeyOrder:
+    return KeyOrder(slot, purpose, Algorithm.RSA_2048, KeySource.GENERATE, "CN=Alex Example")
+
+
 JOBS: Final = {
     "encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION, first=True),
     "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
@@ -144,6 +152,10 @@ JOBS: Final = {
     # where nobody knows which PUK the card has its person agrees to a try
     "change PUK": _card_job(ChangePuk, [(None, None)], puks=(OWN_PUK, LATER_PUK)),
     "block": _card_job(BlockCard, []),
+    # where it isn't known which PUK it has, its person agrees to a try
+    "encode RSA, no metadata": _job(
+        _rsa("9A", Purpose.AUTHENTICATION), _rsa("9D", Purpose.ENCRYPTION), first=True
+    )._replace(answers=[(None, NEW_PIN), (None, None)], profile=TELLS_NOTHING),
 }
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.cards.simulated import SimulatedCard
-from tests.faults.tear_jobs import PROFILE, Job
+from tests.faults.tear_jobs import Job
 from tests.support.fake_portal import FakePortal
+from tests.support.issued_ledger import Issued, Ledger, Standing
+
+_PLACES: Final = {"9A": 0x5FC105, "9C": 0x5FC10A, "9D": 0x5FC10B}
+"""Slot of a key to the tag of its certificate (SP 800-73pt1-5, table 3)."""
 
 
 @dataclass
@@ -32,6 +37,11 @@ class Card:
     def __post_init__(self) -> None:
         self.lowest = (self.card.pin_left, self.card.puk_left)
         self.start = self.state()
+
+    @property
+    def tries(self) -> tuple[int, int]:
+        """How many it has of PIN and PUK, when none is spent."""
+        return self.card.profile.pin_tries, self.card.profile.puk_tries
 
     def look(self) -> None:
         """Note how many tries there are."""
@@ -58,7 +68,7 @@ def touched(job: Job, watched: Card) -> list[str]:
     faults = []
     if watched.state() != watched.start:
         faults.append("it was undone before it said that it changes the card, and the card is changed")
-    if job.blocks and watched.lowest != (PROFILE.pin_tries, PROFILE.puk_tries):
+    if job.blocks and watched.lowest != watched.tries:
         faults.append(f"it was undone, and didn't say that tries went down to {watched.lowest}")
     return faults
 
@@ -66,19 +76,16 @@ def touched(job: Job, watched: Card) -> list[str]:
 def lost(job: Job, watched: Card, spent: Spent) -> list[str]:
     """What the card has lost in the end."""
     faults, card = [], watched.card
-    allowed = (
-        (0, 0)
-        if job.blocks or job.blocked
-        else (PROFILE.pin_tries - spent.pin, PROFILE.puk_tries - spent.puk)
-    )
+    pin, puk = watched.tries
+    allowed = (0, 0) if job.blocks or job.blocked else (pin - spent.pin, puk - spent.puk)
     if watched.lowest != allowed:
         faults.append(f"tries went down to {watched.lowest}, and the person spent {spent}")
     if job.blocks and (card.pin_left, card.puk_left) != (0, 0):
         faults.append("the card isn't blocked")
-    if job.blocked and (card.pin_left, card.puk_left) != (PROFILE.pin_tries, PROFILE.puk_tries):
+    if job.blocked and (card.pin_left, card.puk_left) != watched.tries:
         faults.append("the card isn't usable again")
-    puk, rest = watched.state()
-    if puk != (job.puks[1] if job.gives_puk else watched.start[0]):
+    has_puk, rest = watched.state()
+    if has_puk != (job.puks[1] if job.gives_puk else watched.start[0]):
         faults.append("the card hasn't the PUK that it should have")
     if job.keeps and rest != watched.start[1]:
         faults.append("something was changed on the card that should have stayed")
@@ -87,9 +94,31 @@ def lost(job: Job, watched: Card, spent: Spent) -> list[str]:
 
 def incomplete(card: SimulatedCard, portal: FakePortal) -> list[str]:
     """What the card lacks of the last order's certificates."""
-    places = {"9A": 0x5FC105, "9C": 0x5FC10A, "9D": 0x5FC10B}
     return [
         f"the certificate of {slot} isn't on the card"
         for slot, certificate in portal.ca.issued.items()
-        if certificate.public_bytes(Encoding.DER) not in card.objects.get(places[slot], b"")
+        if not holds(card, slot, certificate)
     ]
+
+
+def without_card(card: SimulatedCard, ledger: Ledger) -> list[str]:
+    """Which certificates count as valid, or may yet, and aren't on the card with their keys; every order has ended."""
+    faults = [
+        f"the certificate {_named(each)} is on hold for ever" for each in ledger.standing(Standing.ON_HOLD)
+    ]
+    for each in ledger.standing(Standing.VALID):
+        if not holds(card, each.slot, each.certificate):
+            faults.append(f"the certificate {_named(each)} is valid, and isn't on the card")
+        _, key = card.keys.get(int(each.slot, 16), (None, None))
+        if key is None or key.public_key() != each.certificate.public_key():
+            faults.append(f"the certificate {_named(each)} is valid, and its key isn't on the card")
+    return faults
+
+
+def holds(card: SimulatedCard, slot: str, certificate: x509.Certificate) -> bool:
+    """Whether a certificate is where a card has those of a slot."""
+    return certificate.public_bytes(Encoding.DER) in card.objects.get(_PLACES[slot], b"")
+
+
+def _named(issued: Issued) -> str:
+    return f"of {issued.slot} by {issued.order}"

@@ -6,9 +6,10 @@ First each job runs undisturbed, and its APDUs are counted. Then each of them is
 card has it, and after the card has carried it out. The card is torn out and put back; the agent, a process of its own
 with its journal on the disk, is killed and started again; the channel to the portal is cut. A position is lost when the
 order doesn't end as finished or undone, when a try of PIN or PUK was spent that no person has agreed to, when an order
-that was undone before it began to change the card has changed it, or when a fresh order can't finish a card that is
-half done. A card that is reset has no try before, and all of them in the end. *Block card* spends tries on purpose:
-none may be gone when it was undone without saying so, and all must be in the end.
+that was undone before it began to change the card has changed it, when a certificate counts as valid that isn't on
+the card with its key, or when a fresh order can't finish a card that is half done. A card that is reset has no try
+before, and all of them in the end. *Block card* spends tries on purpose: none may be gone when it was undone without
+saying so, and all must be in the end.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import copy
+import itertools
 import json
 import logging
 import os
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
 from agent import keys_system
+from agent.ports import UserCancelled
 from agent.trust import TrustStore
 from protocol.errors import InlayError
 from protocol.messages import (
@@ -35,7 +40,7 @@ from protocol.messages import (
     OrderState,
     UnblockPin,
 )
-from tests.cards.simulated import FACTORY_KEY, SimulatedCard
+from tests.cards.simulated import FACTORY_KEY, SimulatedCard, rsa_key
 from tests.faults.tear_jobs import (
     JOBS,
     MODES,
@@ -48,16 +53,18 @@ from tests.faults.tear_jobs import (
     Position,
     Row,
 )
-from tests.faults.tear_judgement import Card, Spent, asked_for, incomplete, lost, touched
+from tests.faults.tear_judgement import Card, Spent, asked_for, incomplete, lost, touched, without_card
 from tests.support import isolation
 from tests.support.agent_parts import HasReaders, folders_in, running_agent
 from tests.support.card_server import CardServer
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
+from tests.support.issued_ledger import Issued
 from tests.support.simulated_readers import SimulatedReaders
 from tests.support.wired_server import WiredServer
 
 _SECONDS: Final = 60.0
+_RSA_KEYS: Final = 3
 OVER: Final = ("simulated", "pcscd")
 
 _UNDONE: Final = {
@@ -68,12 +75,20 @@ _UNDONE: Final = {
 
 
 class Tears:
-    """Runs positions, one after the other, with one portal."""
+    """Runs positions, one after the other, with one portal.
+
+    Attributes:
+        kind: the cards.
+    """
+
+    kind = SimulatedCard
 
     def __init__(self, portal: FakePortal, folder: Path) -> None:
         self._portal, self._folder = portal, folder
         self._number = 0
         self._spent = Spent()
+        self._given_up: list[UserCancelled] = []  # what the person does when more is asked than a job knows
+        self._encoded: tuple[SimulatedCard, list[Issued]] | None = None
         portal.binding = Binding.NONE
         portal.management_keys = [FACTORY_KEY, NEW_KEY]
 
@@ -102,10 +117,12 @@ class Tears:
             unknown = self._said("card_pin_unknown")
             if not changing and not unknown:
                 faults += touched(job, watched)
+            faults += without_card(watched.card, self._portal.ca.ledger)
             faults += await self._finished_afresh(job, watched, home, changing=changing)
             end = _UNDONE["changing" if changing else "unknown" if unknown else "before"]
         watched.look()
         faults += lost(job, watched, self._spent) + incomplete(watched.card, self._portal)
+        faults += without_card(watched.card, self._portal.ca.ledger)
         return Row(at, end, faults)
 
     async def _finished_afresh(self, job: Job, watched: Card, home: Path, *, changing: bool) -> list[str]:
@@ -116,16 +133,26 @@ class Tears:
         return [] if finished else ["a fresh order couldn't finish the card"]
 
     async def _card(self, job: Job) -> Card:
-        card = SimulatedCard(PROFILE)
-        if job.encoded:
-            readers = SimulatedReaders()
+        """A card as the job finds it, and the CA with what that card has."""
+        ca = self._portal.ca
+        ca.issued.clear()
+        if not job.encoded:
+            ca.ledger.entries = []
+            return Card(_blank(job, self.kind))
+        if self._encoded is None:
+            ca.ledger.entries = []
+            readers, card = SimulatedReaders(), _blank(job, self.kind)
             readers.put(card)
             async with self._agent(readers) as (agent, _):
                 assert await self._order(agent, JOBS["encode"]) == "finished"
-            card.reset()
+            self._encoded = card, ca.ledger.entries
+            ca.issued.clear()
+        card, issued = self._encoded
+        ca.ledger.entries = [copy.copy(entry) for entry in issued]
+        twin = card.twin()
         if job.blocked:
-            card.pin_left = card.puk_left = 0
-        return Card(card)
+            twin.pin_left = twin.puk_left = 0
+        return Card(twin)
 
     async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
         readers = SimulatedReaders()
@@ -230,7 +257,7 @@ class Tears:
         return home
 
     async def _order(self, agent: Any, job: Job) -> str:
-        agent.windows.answers = job.answers
+        agent.windows.answers = [*job.answers, *self._given_up]
         code = self._next_code(job)
         try:
             async with asyncio.timeout(_SECONDS):
@@ -285,7 +312,6 @@ async def tear(
             tell(f"{job}: {apdus} APDUs, {apdus * len(SIDES) * len(MODES)} positions")
             plan += positions(job, apdus, modes, every)
         for number, at in enumerate(plan):
-            portal.ca.issued.clear()
             row = await tears.run(at)
             rows.append(row)
             if row.faults or number % 50 == 0:
@@ -293,9 +319,17 @@ async def tear(
     return rows
 
 
-def summary(rows: list[Row]) -> str:
+def _blank(job: Job, kind: type[SimulatedCard]) -> SimulatedCard:
+    """A card that nobody has encoded, without a CHUID; its RSA keys are different ones."""
+    card = kind(job.profile)
+    card.objects.pop(0x5FC102, None)
+    card.rsa_keys = itertools.cycle(map(rsa_key, range(_RSA_KEYS)))
+    return card
+
+
+def summary(rows: list[Row], what: str = "tears") -> str:
     """The last line."""
-    return f"tears: {len(rows)} positions, {sum(bool(row.faults) for row in rows)} lost"
+    return f"{what}: {len(rows)} positions, {sum(bool(row.faults) for row in rows)} lost"
 
 
 def main() -> int:
@@ -314,8 +348,7 @@ def main() -> int:
     options = parser.parse_args()
     if "pcscd" in options.over:
         isolation.enter()  # before there is a thread
-    keys_system._trusted_backend = _no_backend  # type: ignore[assignment]
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a connection that was cut is no news
+    prepare()
     with tempfile.TemporaryDirectory(prefix="tears-") as folder:
         rows: list[Row] = []
         if "simulated" in options.over:
@@ -325,18 +358,32 @@ def main() -> int:
 
             below = Path(folder) / "pcscd"
             below.mkdir()
-            rows += run(options.jobs, options.modes, options.every, say, below)
-    ends: dict[str, int] = {}
-    for row in rows:
-        ends[row.end] = ends.get(row.end, 0) + 1
-    for end, count in sorted(ends.items()):
+            rows += run(
+                [each for each in options.jobs if JOBS[each].profile is PROFILE],
+                options.modes,
+                options.every,
+                say,
+                below,
+            )
+    return tell_ends(rows, "tears")
+
+
+def prepare() -> None:
+    """What the whole process needs that runs orders without a desktop."""
+
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    keys_system._trusted_backend = missing  # type: ignore[assignment]
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a connection that was cut is no news
+
+
+def tell_ends(rows: list[Row], what: str) -> int:
+    """Say how often each end was, and how many positions were lost; 1 when there is one."""
+    for end, count in sorted(Counter(row.end for row in rows).items()):
         say(f"{count:5} {end}")
-    say(summary(rows))
+    say(summary(rows, what))
     return any(row.faults for row in rows)
-
-
-def _no_backend() -> object:
-    raise keys_system.KeystoreMissing
 
 
 def say(text: str) -> None:

@@ -1,8 +1,9 @@
 """`tests.faults.tears` over a real pcscd with vpcd: each instruction once, in the first job that has it.
 
-Those that bring a PIN or PUK are disturbed in every job. The number of an APDU says nothing there, because what looks
-for cards sends some, too: the first APDU of an instruction is disturbed, whoever sends it. A card that was torn out is
-put back once pcscd has seen that it went, as by a hand: see `tests.support.wired_server`.
+One that only asks, or finds out whether the card knows it, is another one than the same that brings a key or a proof,
+or uses a key. Those that bring a PIN or PUK are disturbed in every job. The number of an APDU says nothing there,
+because what looks for cards sends some, too: the first APDU of an instruction is disturbed, whoever sends it. A card
+that was torn out is put back once pcscd has seen that it went, as by a hand: see `tests.support.wired_server`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
 from tests.support.simulated_readers import SimulatedReaders
-from tests.support.wired_server import WITH_PIN, WiredServer, kind
+from tests.support.wired_server import BRINGS, USES_KEY, WiredServer, kind
 
-BRINGS_SECRET: Final = frozenset({0x20 + WITH_PIN, 0x24, 0x2C})
+BRINGS_SECRET: Final = frozenset({0x20 + BRINGS, 0x24, 0x2C})
 """VERIFY with a PIN, CHANGE REFERENCE DATA, RESET RETRY COUNTER."""
+_BROUGHT: Final = {0x20: "with PIN", 0x87: "with a proof", 0xFE: "with a key", 0xFF: "with a key"}
+"""What an instruction with `BRINGS` brings."""
 
 
 class ByInstruction(Position):
@@ -98,7 +101,6 @@ async def tear(
                 ByInstruction(job, each, side, mode) for each in fresh for side in SIDES for mode in modes
             ]
         for number, at in enumerate(plan[::every]):
-            portal.ca.issued.clear()
             row = await tears.run(at)
             rows.append(row)
             if row.faults or number % 10 == 0:
@@ -107,7 +109,10 @@ async def tear(
 
 
 def _named(instruction: int) -> str:
-    return f"{instruction & 0xFF:02X}" + (" with PIN" if instruction & WITH_PIN else "")
+    name = f"{instruction & 0xFF:02X}"
+    if instruction & USES_KEY:
+        return f"{name} with a key"
+    return f"{name} {_BROUGHT[instruction & 0xFF]}" if instruction & BRINGS else name
 
 
 def run(

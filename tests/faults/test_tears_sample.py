@@ -11,6 +11,7 @@ from tests.faults import tears_over_pcscd
 from tests.faults.tear_jobs import JOBS, MODES
 from tests.faults.tears import positions, summary, tear
 from tests.support.pcscd import PrivatePcscd
+from tests.support.wired_server import BRINGS, USES_KEY, kind
 
 
 @pytest.mark.timeout(240)
@@ -41,6 +42,27 @@ async def test_nothing_is_lost_over_a_real_pcscd_at_a_handful_of_positions(
     assert {row.position.mode for row in rows} == set(MODES)
     assert {row.position.job for row in rows} == set(jobs)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
+
+
+@pytest.mark.parametrize(
+    ("apdu", "what"),
+    [
+        ("0020008000", 0x20),
+        ("0020008008313233343536FFFF", 0x20 + BRINGS),
+        ("0087039B047C02800000", 0x87),
+        ("0087039B047C02810000", 0x87),
+        ("0087039B167C14800801020304050607088108010203040506070800", 0x87 + BRINGS),
+        ("0087119A047C02800000", 0x87 + USES_KEY),
+        ("00FE0000", 0xFE),
+        ("00FE0000" + "00", 0xFE),
+        ("00FE119D0306010A", 0xFE + BRINGS),
+        ("00FF0000", 0xFF),
+        ("00FFFFFF030A9B00", 0xFF + BRINGS),
+        ("00F7009B00", 0xF7),
+    ],
+)
+def test_what_only_asks_is_another_kind_of_command(apdu: str, what: int) -> None:
+    assert kind(bytes.fromhex(apdu)) == what
 
 
 def test_positions_are_all_sides_and_modes_of_each_apdu() -> None:

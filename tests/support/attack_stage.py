@@ -85,13 +85,15 @@ class TlsProxy:
         to_portal: frames of an agent in; out what the portal gets, and what the agent is answered at once.
         to_agent: frames of the portal in; out what the agent gets, and what the portal is answered at once.
         portal: the portal's id: this proxy's address.
+        tls: who vouches for that.
     """
 
     def __init__(self, tls: ThrowAwayCA) -> None:
         self.to_portal: Change = _unchanged
         self.to_agent: Change = _unchanged
-        self._tls = tls
+        self.tls = tls
         self._behind = ""
+        self._near: set[web.WebSocketResponse] = set()
         self._runner: web.AppRunner | None = None
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.portal = f"localhost:{self._socket.getsockname()[1]}"
@@ -103,7 +105,12 @@ class TlsProxy:
         application.router.add_get("/inlay/channel", self._carry)
         self._runner = web.AppRunner(application, shutdown_timeout=0.2)
         await self._runner.setup()
-        await web.SockSite(self._runner, self._socket, ssl_context=self._tls.server_context()).start()
+        await web.SockSite(self._runner, self._socket, ssl_context=self.tls.server_context()).start()
+
+    async def cut(self) -> None:
+        """End every connection, and carry the next."""
+        for near in list(self._near):
+            await near.close()
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -113,11 +120,13 @@ class TlsProxy:
     async def _carry(self, request: web.Request) -> web.WebSocketResponse:
         near = web.WebSocketResponse(protocols=("inlay.v1",))
         await near.prepare(request)
+        self._near.add(near)
         async with ClientSession() as client, client.ws_connect(f"{self._behind}/inlay/channel") as far:
             back = asyncio.create_task(_pass_on(far, near, self, "to_agent"))
             try:
                 await _pass_on(near, far, self, "to_portal")
             finally:
+                self._near.discard(near)
                 back.cancel()
                 await asyncio.gather(back, return_exceptions=True)
         return near

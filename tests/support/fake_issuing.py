@@ -27,6 +27,7 @@ from protocol.messages import (
     Receipt,
     Requests,
 )
+from tests.support.issued_ledger import Ledger
 from tests.support.order_messages import certified
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -38,15 +39,19 @@ class FakeCA:
 
     Attributes:
         issued: certificates by slot, of the last order.
+        ledger: all that it ever issued, and what they count as.
     """
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.issued: dict[str, x509.Certificate] = {}
+        self.ledger = Ledger()
         self._secrets: dict[str, bytes] = {}
 
-    def answer(self, order: Order, requests: Requests, consented: Consented | None) -> Certificates:
-        """The certificates of an order."""
+    def answer(
+        self, order: Order, requests: Requests, consented: Consented | None, *, running: bool = True
+    ) -> Certificates:
+        """The certificates of an order; of one that isn't ``running`` any more none becomes valid."""
         by_slot = {item.slot: item for item in requests.requests}
         issued = []
         for key in certified(order).keys:
@@ -64,6 +69,7 @@ class FakeCA:
                 public = _proved(item.csr) if item.csr else _loaded(item.public_key)
             certificate = self._issue(public, key.subject)
             self.issued[key.slot] = certificate
+            self.ledger.add(order, key.slot, certificate, running=running)
             challenge = self._challenge(key, public) if key.purpose is Purpose.ENCRYPTION else None
             der = certificate.public_bytes(serialization.Encoding.DER)
             issued.append(IssuedCertificate(key.slot, der, token, challenge))

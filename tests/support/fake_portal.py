@@ -216,6 +216,7 @@ class FakePortal:
 
     async def undo(self, at: OrderAtPortal, error: str = "cancelled_at_portal") -> None:
         """The portal undoes an order."""
+        self._nothing_valid(at)
         at.state = OrderState.UNDOING
         await self.say(at, Undo(error=ErrorData(error=error)))
 
@@ -419,6 +420,16 @@ class FakePortal:
         at.state = OrderState.UNDOING
         return Undo(error=ErrorData(error="card_of_other_object", fields={"guid": question.guid}))
 
+    def _nothing_valid(self, at: OrderAtPortal) -> None:
+        """From here on nothing of an order becomes valid, unless it has won."""
+        if at.order.parameters.certifies and at.state is not OrderState.FINISHED:
+            self.ca.ledger.undone(at.order, changing=at.changing > 0)
+
+    def _changing(self, at: OrderAtPortal) -> None:
+        at.changing += 1
+        if at.state is not OrderState.RUNNING:  # half done from now on, too
+            self._nothing_valid(at)
+
     def _react(self, at: OrderAtPortal, body: Message) -> Message | None:
         """What the portal says to a message."""
         match body:
@@ -428,6 +439,7 @@ class FakePortal:
             case ManagementQuestion():
                 at.questions.append(body)
                 if body.refused >= len(self.management_keys):
+                    self._nothing_valid(at)
                     at.state = OrderState.UNDOING
                     return Undo(error=ErrorData(error="card_management_wrong"))
                 proof = management_answer(self.management_keys[body.refused], body)
@@ -435,12 +447,14 @@ class FakePortal:
             case IdentityQuestion():
                 return self._identified(at, body)
             case Changing():
-                at.changing += 1
+                self._changing(at)
             case Requests():
                 at.requests = body
                 if at.exchange.position.stage is Stage.UNDOING:
                     return None
-                certificates = self.ca.answer(at.order, body, at.consented)
+                certificates = self.ca.answer(
+                    at.order, body, at.consented, running=at.state is OrderState.RUNNING
+                )
                 return (
                     certificates if self.faults.ca is None else self.ca.altered(certificates, self.faults.ca)
                 )
@@ -450,9 +464,11 @@ class FakePortal:
                     return None
                 if at.order.parameters.certifies:
                     self.ca.check(at.order, body)
+                    self.ca.ledger.finished(at.order)
                 at.state = OrderState.FINISHED
                 return Finished()
             case Undone():
+                self._nothing_valid(at)
                 at.undone = body.error
                 at.state = OrderState.UNDONE
             case _:

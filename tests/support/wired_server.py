@@ -22,15 +22,30 @@ from tests.support.wired_card import WiredCard
 OVER_PCSC: Final = "pcsc"
 """In place of a socket's path: the card is where PC/SC says."""
 _NEVER_HEARD: Final = bytes.fromhex("6F00")
-_VERIFY: Final = 0x20
-WITH_PIN: Final = 0x100
-"""Added to VERIFY when it brings a PIN: without one it asks how many tries are left."""
+BRINGS: Final = 0x100
+"""Added to an instruction that brings a PIN, a key or a proof, and that without it only asks.
+
+VERIFY without a PIN asks how many tries are left; GENERAL AUTHENTICATE of the management key asks for a challenge or a
+witness before it proves anything; Yubico's IMPORT KEY and SET MANAGEMENT KEY without data are how a host finds out
+whether the card has them.
+"""
+USES_KEY: Final = 0x200
+"""Added to GENERAL AUTHENTICATE with a key of a slot: a signature or a decryption."""
+_AUTHENTICATE: Final = 0x87
+_MANAGEMENT: Final = 0x9B
+_ASK_WITHOUT_DATA: Final = frozenset({0x20, 0xFE, 0xFF})
+_QUESTIONS: Final = frozenset({bytes.fromhex("7C028000"), bytes.fromhex("7C028100")})
 
 
 def kind(apdu: bytes) -> int:
-    """What a command is: its instruction, and `WITH_PIN`."""
-    typed = apdu[1] == _VERIFY and len(apdu) > 5
-    return apdu[1] + (WITH_PIN if typed else 0)
+    """What a command with short lengths is: its instruction, with `BRINGS` or `USES_KEY`."""
+    instruction, p2 = apdu[1], apdu[3]
+    if instruction == _AUTHENTICATE:
+        if p2 != _MANAGEMENT:
+            return instruction + USES_KEY
+        return instruction + (0 if apdu[5 : 5 + apdu[4]] in _QUESTIONS else BRINGS)
+    brings = instruction in _ASK_WITHOUT_DATA and len(apdu) > 5
+    return instruction + (BRINGS if brings else 0)
 
 
 class WiredServer:

@@ -1,0 +1,46 @@
+"""A sample of `make lies`: whatever a card answers, the cause is named and software spends no try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent import keys_system
+from tests.faults.lies import LIES, LieAt, lie
+from tests.faults.tears import summary
+
+JOBS = ["encode", "change PIN", "unblock"]
+EVERY = 9
+
+
+@pytest.mark.parametrize("name", LIES)
+async def test_whatever_is_answered_to_a_command_of_an_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    said: list[str] = []
+    # each lie at other positions
+    rows = await lie(JOBS, [name], EVERY, said.append, tmp_path, first=list(LIES).index(name))
+    assert {row.position.mode for row in rows} == {name}
+    assert [str(row) for row in rows if row.faults] == [], summary(rows, "lies")
+
+
+@pytest.mark.parametrize("name", ["no status", "61xx without end"])
+@pytest.mark.parametrize("job", ["change PIN", "unblock"])
+async def test_an_answer_that_cant_be_read_leaves_the_pin_unknown_until_a_person_finds_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, name: str
+) -> None:
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    said: list[str] = []
+    rows = await lie([job], [name], 1, said.append, tmp_path)
+    # the last command is the one that sets the PIN
+    assert rows[-1].position == LieAt(job, len(rows), "after", name)
+    assert [(row.end, row.faults) for row in rows[-1:]] == [("finished", [])]
+    assert [str(row) for row in rows if row.faults] == []
