@@ -500,8 +500,8 @@ export const CAUSES = Object.freeze({
   },
   "pcsc_card_reset": {
     "happened": "The card was interrupted.",
-    "why": "Another program reset it, so what you had proved to it is gone.",
-    "next_step": "Try again; close other card programs first."
+    "why": "Another program reset it, or its reader cut its power, so what you had proved to it is gone.",
+    "next_step": "Try again; close other card programs first. If it comes back, use another reader."
   },
   "card_not_supported": {
     "happened": "This card can't be used.",

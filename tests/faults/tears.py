@@ -35,11 +35,13 @@ from protocol.messages import (
     OrderState,
     UnblockPin,
 )
+from tests.cards.profiles import Profile
 from tests.cards.simulated import FACTORY_KEY, SimulatedCard
 from tests.faults.tear_jobs import (
     JOBS,
     MODES,
     NEW_KEY,
+    POWER,
     PROFILE,
     SIDES,
     TORN,
@@ -70,8 +72,8 @@ _UNDONE: Final = {
 class Tears:
     """Runs positions, one after the other, with one portal."""
 
-    def __init__(self, portal: FakePortal, folder: Path) -> None:
-        self._portal, self._folder = portal, folder
+    def __init__(self, portal: FakePortal, folder: Path, profile: Profile = PROFILE) -> None:
+        self._portal, self._folder, self._profile = portal, folder, profile
         self._number = 0
         self._spent = Spent()
         portal.binding = Binding.NONE
@@ -116,7 +118,7 @@ class Tears:
         return [] if finished else ["a fresh order couldn't finish the card"]
 
     async def _card(self, job: Job) -> Card:
-        card = SimulatedCard(PROFILE)
+        card = SimulatedCard(self._profile)
         del card.objects[0x5FC102]
         if job.encoded:
             readers = SimulatedReaders()
@@ -144,6 +146,8 @@ class Tears:
                 return None
             if at.mode == TORN:
                 return at.side
+            if at.mode == POWER:
+                return "power"
             if at.side == "before":
                 asyncio.run_coroutine_threadsafe(self._portal.cut(), loop).result(_SECONDS)
             else:  # the card answers, and by then the channel is gone
@@ -264,25 +268,38 @@ class Tears:
 
 
 def positions(job: str, apdus: int, modes: list[str], every: int) -> list[Position]:
-    """All positions of a job, or every so many of them, spread over sides and modes."""
+    """All positions of a job, or every so many of them, spread over sides and modes.
+
+    Without power after one APDU is without power before the next.
+    """
     found = [
-        Position(job, apdu, side, mode) for apdu in range(1, apdus + 1) for side in SIDES for mode in modes
+        Position(job, apdu, side, mode)
+        for apdu in range(1, apdus + 1)
+        for side in SIDES
+        for mode in modes
+        if mode != POWER or side == SIDES[0]
     ]
     return found[::every]
 
 
 async def tear(
-    jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path
+    jobs: list[str],
+    modes: list[str],
+    every: int,
+    tell: Callable[[str], None],
+    folder: Path,
+    profile: Profile = PROFILE,
 ) -> list[Row]:
-    """Run; what each position came to."""
+    """Run, with cards of this profile; what each position came to."""
     rows: list[Row] = []
     async with FakePortal(ThrowAwayCA(folder)) as portal:
-        tears = Tears(portal, folder)
+        tears = Tears(portal, folder, profile)
         plan: list[Position] = []
         for job in jobs:
             apdus = await tears.count(job)
-            tell(f"{job}: {apdus} APDUs, {apdus * len(SIDES) * len(MODES)} positions")
-            plan += positions(job, apdus, modes, every)
+            found = positions(job, apdus, modes, every)
+            tell(f"{job}: {apdus} APDUs, {len(found)} positions")
+            plan += found
         for number, at in enumerate(plan):
             portal.ca.issued.clear()
             row = await tears.run(at)
@@ -301,7 +318,7 @@ def main() -> int:
     """Run; 1 when a position was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.tears")
     parser.add_argument("--jobs", nargs="+", choices=sorted(JOBS), default=list(JOBS))
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--modes", nargs="+", choices=[*MODES, POWER], default=[*MODES, POWER])
     parser.add_argument(
         "--over",
         nargs="+",
@@ -324,7 +341,8 @@ def main() -> int:
 
             below = Path(folder) / "pcscd"
             below.mkdir()
-            rows += run(options.jobs, options.modes, options.every, say, below)
+            reported = [mode for mode in options.modes if mode != POWER]
+            rows += run(options.jobs, reported, options.every, say, below)
     ends: dict[str, int] = {}
     for row in rows:
         ends[row.end] = ends.get(row.end, 0) + 1
