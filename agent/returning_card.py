@@ -44,7 +44,9 @@ GONE: Final = frozenset(
     }
 )
 """What a card comes back from when a person does what the window says."""
-_FORGETFUL: Final = frozenset({"card_management_needed", "card_refused", "card_answer_malformed"})
+_FORGETFUL: Final = frozenset(
+    {"card_management_needed", "card_pin_needed", "card_refused", "card_answer_malformed"}
+)
 """What comes of it when the power of a card is cut without a word that selects its application by itself.
 
 Nothing else tells, so the step is begun anew, once; a card that means it says it again.

@@ -339,7 +339,7 @@ _ROWS: Final = (
           "Start again from the page, which finishes it; don't use the card before."),
     Cause("card_puk_other", 1923, "The card did not accept the portal's PUK.", "Its PUK is another; tries left: {tries}.",
           "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, or was "
-          "encoded elsewhere. Whoever has its PUK can type it in Change PUK. PIN, keys and certificates are as they were."),
+          "encoded elsewhere. Whoever has its PUK can type it in Change PUK, or in Unblock or change PIN. PIN, keys and certificates are as they were."),
     Cause("card_attestation_missing", 1924, "The card can't be used for this.",
           "The portal wants proof that its keys were made on the card, and the card can't give any.",
           "Use a card that can (its maker calls it attestation), or ask your support. No key was made."),
