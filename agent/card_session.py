@@ -57,10 +57,11 @@ class CardSession:
         When the caller is cancelled a command that has begun is carried to its end first, if it has one (`CardThread`).
 
         Raises:
-            InlayError: what the work raises.
+            InlayError: what the work raises; ``pcsc_card_reset``: what it has found out doesn't count, because the card
+                had lost its power without anybody saying so.
         """
         card = self._connected()
-        return await self._thread.run(lambda: work(card, *arguments, **named))
+        return await self._thread.run(lambda: _counted(card, lambda: work(card, *arguments, **named)))
 
     async def awaiting(self, answer: Awaitable[T]) -> T:
         """Wait for the portal while the card is kept alive.
@@ -129,3 +130,15 @@ class CardSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _counted(card: CardConnection, work: Callable[[], T]) -> T:
+    """Do something with a card; what comes of it counts when the application was there all the time."""
+    try:
+        result = work()
+    except InlayError as error:
+        if not error.code.startswith("pcsc_"):
+            card.confirm()
+        raise
+    card.confirm()
+    return result

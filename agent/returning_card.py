@@ -45,6 +45,13 @@ GONE: Final = frozenset(
     }
 )
 """What a card comes back from when a person does what the window says."""
+_FORGETFUL: Final = frozenset(
+    {"card_management_needed", "card_pin_needed", "card_refused", "card_answer_malformed"}
+)
+"""What comes of it when the power of a card is cut without a word that selects its application by itself.
+
+Nothing else tells, so the step is begun anew, once; a card that means it says it again.
+"""
 _IN_A_ROW: Final = 8
 """So often one and the same step may be interrupted before it is given up."""
 _CLOSING: Final = (
@@ -124,18 +131,27 @@ class ReturningCard:
         """Do something with the card's connection: ``run(piv_objects.write_ccc)``; again after it was away."""
         return await self.with_session(lambda session: session.run(work, *arguments))
 
-    async def with_session(self, work: Callable[[CardSession], Awaitable[T]]) -> T:
+    async def with_session(
+        self, work: Callable[[CardSession], Awaitable[T]], forgetful: frozenset[str] = _FORGETFUL
+    ) -> T:
         """Do something with the card's session; again after it was away.
+
+        Args:
+            work: what is done.
+            forgetful: codes after which it is done once more where the management key was proved before.
 
         Raises:
             InlayError: what the work raises, and ``pcsc_…`` when it was interrupted again and again.
         """
+        forgot = False
         for attempt in range(_IN_A_ROW):
             session = await self._present()
             try:
                 return await work(session)
             except InlayError as error:
-                if error.code not in GONE:
+                if error.code in forgetful and self._proved and not forgot:
+                    forgot = True
+                elif error.code not in GONE:
                     raise
                 await self.let_go()
                 if attempt == _IN_A_ROW - 1:
@@ -301,7 +317,7 @@ class ReturningCard:
             sent += 1
             await self._on(session).set_pin(puk, pin)
 
-        await self.with_session(setting)
+        await self.with_session(setting, forgetful=frozenset())
 
     async def change_puk(self, old: bytearray, new: bytearray) -> None:
         """Give the card another PUK: one try of the old one, sent once.

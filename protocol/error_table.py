@@ -268,7 +268,8 @@ _ROWS: Final = (
     Cause("pcsc_card_mute", 1609, "The card does not answer.", "It is in the reader, and it is silent.",
           "Take it out, see that it is the right way round and clean, and put it in again."),
     Cause("pcsc_card_reset", 1610, "The card was interrupted.",
-          "Another program reset it, so what you had proved to it is gone.", "Try again; close other card programs first."),
+          "Another program reset it, or its reader cut its power, so what you had proved to it is gone.",
+          "Try again; close other card programs first. If it comes back, use another reader."),
     Cause("pcsc_reader_name", 1617, "The card readers can't be used.",
           "The name of one has characters that can't be passed on.",
           "Disconnect other readers, or have an administrator give that one a name of plain letters (FRIENDLYNAME).", page=False),
@@ -346,7 +347,7 @@ _ROWS: Final = (
           "Start again from the page, which finishes it; don't use the card before."),
     Cause("card_puk_other", 1923, "The card did not accept the portal's PUK.", "Its PUK is another; tries left: {tries}.",
           "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, or was "
-          "encoded elsewhere. Whoever has its PUK can type it in Change PUK. PIN, keys and certificates are as they were."),
+          "encoded elsewhere. Whoever has its PUK can type it in Change PUK, or in Unblock or change PIN. PIN, keys and certificates are as they were."),
     Cause("card_attestation_missing", 1924, "The card can't be used for this.",
           "The portal wants proof that its keys were made on the card, and the card can't give any.",
           "Use a card that can (its maker calls it attestation), or ask your support. No key was made."),

@@ -150,6 +150,8 @@ def exchange(command: Command, *, extended: bool = False) -> Generator[bytes, by
         if status >> 8 == _WRONG_LE and not more:
             raw = yield bytes((0x00, _GET_RESPONSE, 0x00, 0x00, status & 0xFF))
             more, status = _split(command, raw)
+        if not more and status == OK:
+            break  # it has promised more: what was to come is lost
         data += more
         if len(data) > MAX_ANSWER:
             break

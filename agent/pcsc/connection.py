@@ -2,7 +2,8 @@
 
 All calls block: use them from one worker thread. What another program can do to a shared card is lived with here:
 a reset is followed by a reconnection and the same SELECT, unless something was proved to the card meanwhile, which
-the reset has undone: that is told, and nobody types a PIN twice unasked.
+the reset has undone: that is told, and nobody types a PIN twice unasked. A reset that nobody reports, because a reader
+has cut the power, shows in the answers (`agent.pcsc.selected`) and is lived with in the same way.
 """
 
 from __future__ import annotations
@@ -12,17 +13,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from agent.pcsc.apdu import MAX_PIECE, Answer, Command, exchange
+from agent.pcsc.selected import NO_COMMAND, PIN_STATE, SAID_UNSELECTED, SELECT, Sign, Signs, tells
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-_SELECT: Final = 0xA4
 _HARMLESS: Final = Command(0xCB, 0x3F, 0xFF, bytes.fromhex("5C017E"))
 """GET DATA of the discovery object: changes nothing on any card, present or not."""
 _BEGIN_TRIES: Final = 5
 _NO_CHAINING: Final = frozenset({0x6883, 0x6884, 0x6E00})
 """What a card says of the first piece of a chain when it takes none: extended lengths are tried then."""
+_NEITHER: Final = NO_COMMAND | {0x6700}
 
 
 class Link(Protocol):
@@ -69,6 +71,8 @@ class CardConnection:
         self._held = False
         self._proved = False
         self._selected: Command | None = None
+        self._signs = Signs()
+        self._tells_nothing = False
 
     @property
     def proved(self) -> bool:
@@ -90,22 +94,39 @@ class CardConnection:
 
         Raises:
             InlayError: ``pcsc_…``; ``pcsc_card_reset`` when a reset undid what was proved, or may have come between
-                the pieces of a command with a secret; ``card_answer_malformed``.
+                the pieces of a command with a secret, or when the application was lost without one; a command with a
+                secret is not sent again by itself; ``card_answer_malformed``.
         """
         if command.begins:
             self._begin()
         try:
             answer = self._exchange(command)
         except InlayError as error:
+            if error.code == "card_answer_malformed" and self._went(command):
+                return self._exchange(command)
             if error.code != "pcsc_card_reset" or self._proved or command.begins:
                 raise
             self._recover(command)
             answer = self._exchange(command)
-        if command.instruction == _SELECT and answer.ok:
-            self._selected = command
+        if command.instruction == SELECT:
+            if answer.ok:
+                self._selected, self._signs = command, Signs()
+            return answer
+        if self._signs.heard(command, answer) is Sign.NOW and self._went(command):
+            return self._exchange(command)
         if command.secret:
             self._proved = True  # or tried: either way the card is reset in the end
         return answer
+
+    def confirm(self) -> None:
+        """See that the application is still selected, where what the card answered leaves that open.
+
+        Raises:
+            InlayError: ``pcsc_card_reset``: it wasn't, and nothing that the card answered lately counts; ``pcsc_…``.
+        """
+        if self._signs.doubt and self._lost():
+            self._signs = Signs()
+            raise InlayError("pcsc_card_reset")
 
     def ask_reader(self, function: int) -> bytes:
         """Ask the reader, not the card, by the number of a function (PC/SC part 10, 2.2).
@@ -145,7 +166,10 @@ class CardConnection:
             raise
         if len(answer) != 2:
             raise InlayError("card_answer_malformed", command="PIN pad")
-        return Answer(b"", int.from_bytes(answer, "big"))
+        status = int.from_bytes(answer, "big")
+        if status in NO_COMMAND and self._lost():
+            raise InlayError("pcsc_card_reset")
+        return Answer(b"", status)
 
     def keep_alive(self) -> None:
         """Say something harmless, so that nobody takes a card that is waited with for idle.
@@ -204,6 +228,7 @@ class CardConnection:
         """Begin the transaction, and select again what was selected: others had the card meanwhile."""
         if self._held:
             return
+        self.confirm()  # selecting again would hide that it was lost
         for _ in range(_BEGIN_TRIES):
             try:
                 self._link.begin()
@@ -223,14 +248,49 @@ class CardConnection:
         if self._held:
             self._held = False
             self._begin()
-        elif self._selected is not None and command.instruction != _SELECT:
+        elif self._selected is not None and command.instruction != SELECT:
             self._exchange(self._selected)
+
+    def _lost(self) -> bool:
+        """Whether the application is no longer selected; it is selected again then.
+
+        What it says of the PIN tells, and where another one might say the same, whether a SELECT makes a difference.
+        A card for which it makes none is not asked again: a SELECT may undo what was proved.
+        """
+        if self._selected is None or self._tells_nothing:
+            return False
+        self._signs.doubt = False
+        state = self._exchange(PIN_STATE)
+        if state.status not in SAID_UNSELECTED:
+            return False
+        if not self._exchange(self._selected).ok:
+            raise InlayError("pcsc_card_reset")
+        self._tells_nothing = state.status not in NO_COMMAND and not tells(self._exchange(PIN_STATE))
+        return not self._tells_nothing
+
+    def _went(self, command: Command) -> bool:
+        """As `_lost`, of a command that can be sent again, once, because that neither undid nor hid anything.
+
+        Raises:
+            InlayError: ``pcsc_card_reset``: what was proved is to be proved again, or it was a secret.
+        """
+        doubt = self._signs.doubt
+        if not self._lost():
+            return False
+        self._signs = Signs()
+        if self._proved or command.secret or doubt:
+            raise InlayError("pcsc_card_reset")
+        return True
 
     def _exchange(self, command: Command) -> Answer:
         answer = self._carry(command)
         if answer.status in _NO_CHAINING and len(command.data) > MAX_PIECE and not self.extended:
             self.extended = True
-            answer = self._carry(command)
+            again = self._carry(command)
+            if again.status in _NEITHER:
+                self.extended = False  # it takes the command in no way: the answer is not about its length
+                return answer
+            return again
         return answer
 
     def _carry(self, command: Command) -> Answer:

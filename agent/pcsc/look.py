@@ -13,6 +13,8 @@ from agent.pcsc.piv_names import AID
 from agent.pcsc.piv_select import Capabilities
 from protocol.errors import InlayError
 
+_LOOKS: Final = 2
+"""A card whose power was cut meanwhile is looked at again: some of what it said may have been said without power."""
 FEATURES: Final = ("attestation", "importing", "metadata", "moving", "new_management_key")
 
 
@@ -50,6 +52,16 @@ def look(card: CardConnection, aids: Set[bytes]) -> Evidence:
     Raises:
         InlayError: ``pcsc_…``, ``card_answer_malformed``.
     """
+    for _ in range(_LOOKS - 1):
+        try:
+            return _look(card, aids)
+        except InlayError as error:
+            if error.code != "pcsc_card_reset":
+                raise
+    return _look(card, aids)
+
+
+def _look(card: CardConnection, aids: Set[bytes]) -> Evidence:
     with card.held():
         piv = frozenset(aid for aid in aids if AID.startswith(aid))  # some take the longer names alone
         answering = _answering(card, aids - piv)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from portal.errors import FieldErrors
 from portal.model.objects import ObjectKind
-from portal.model.options import Form, Option
+from portal.model.options import Form
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
-from portal.processes import card_orders, puks
+from portal.processes import card_orders, puk_source
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import Step, Target
 from portal.processes.endings import DETAILS
@@ -22,19 +21,10 @@ if TYPE_CHECKING:
     from portal.processes.definition import Turn
     from portal.store.tables import Card, Order, Process
 
-_PORTAL, _TYPED = "portal", "typed"
-SOURCE: Final = Option(
-    "PUK",
-    "The PUK that the card has",
-    "portal: the one that the portal keeps, or the maker's of a card that has no other. "
-    "typed: who has it types it in Inlay's window, never here.",
-    "choice",
-    _PORTAL,
-    choices=(_PORTAL, _TYPED),
-)
+SOURCE: Final = puk_source.source("who has it types it in Inlay's window, never here.")
 _SAYS: Final = {
-    _PORTAL: "the portal tells it the card",
-    _TYPED: "who has it types it in Inlay's window",
+    puk_source.PORTAL: "the portal tells it the card",
+    puk_source.TYPED: "who has it types it in Inlay's window",
 }
 
 
@@ -64,8 +54,7 @@ class ChangeCardPuk(CardProcess):
 
     def wanted(self, turn: Turn, card: Card) -> ChangePuk:
         """The order."""
-        typed = turn.values[SOURCE.name] == _TYPED
-        return ChangePuk(**card_orders.named(card), puk="typed" if typed else "escrow")
+        return ChangePuk(**card_orders.named(card), puk="typed" if puk_source.is_typed(turn) else "escrow")
 
     async def advance(self, turn: Turn) -> None:
         """Make the order, or end.
@@ -73,14 +62,8 @@ class ChangeCardPuk(CardProcess):
         Raises:
             FieldErrors: the card has refused the portal's PUK: once more would cost another try.
         """
-        if turn.process.step == self.steps[0].name and turn.values[SOURCE.name] == _PORTAL:
-            card = cast("Card", turn.parties.target)
-            if await puks.refused(turn.tx, card):
-                raise FieldErrors(
-                    {
-                        SOURCE.name: "The card has refused the portal's PUK, and each time costs a try. Take typed."
-                    }
-                )
+        if turn.process.step == self.steps[0].name:
+            await puk_source.check(turn)
         await super().advance(turn)
 
     def facts(self, process: Process) -> Mapping[str, str]:

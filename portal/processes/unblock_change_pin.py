@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
-from portal.processes import card_orders, pin_entry
+from portal.processes import card_orders, pin_entry, puk_source
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import OPEN, Step, Target
 from portal.processes.endings import DETAILS
@@ -33,6 +33,14 @@ ACTION: Final = Option(
     _CHANGE,
     choices=(_CHANGE, _UNBLOCK),
 )
+SOURCE: Final = puk_source.source(
+    "you have it, and type it in Inlay's window, or at the reader's keys, never here.",
+    "Counts for unblock alone.",
+)
+_SAYS: Final = {
+    puk_source.PORTAL: "set anew by the card's PUK, which the portal tells it",
+    puk_source.TYPED: "set anew by the card's PUK, which its holder types",
+}
 
 
 class UnblockChangePin(CardProcess):
@@ -48,7 +56,7 @@ class UnblockChangePin(CardProcess):
         own=True,
     )
     steps = (
-        Step("action", "What is to be done", Form((ACTION,))),
+        Step("action", "What is to be done", Form((ACTION, SOURCE))),
         Step(OPEN, "Open Inlay"),
         Step(DETAILS, "Details", settled=True),
         Step("done", "Done", settled=True),
@@ -70,13 +78,27 @@ class UnblockChangePin(CardProcess):
         if turn.values[ACTION.name] == _CHANGE:
             known = card_orders.named(card)
             return ChangePin(**known, pin_policy=PIN_POLICY, where=pin_entry.of(turn.process))
+        if puk_source.is_typed(turn):
+            known = card_orders.named(card)
+            return UnblockPin(**known, pin_policy=PIN_POLICY, puk="typed", where=pin_entry.of(turn.process))
         return UnblockPin(**card_orders.named(card), pin_policy=PIN_POLICY, puk="escrow")
+
+    async def advance(self, turn: Turn) -> None:
+        """Make the order, or end.
+
+        Raises:
+            FieldErrors: the card has refused the portal's PUK: once more would cost another try.
+        """
+        if turn.process.step == self.steps[0].name and turn.values.get(ACTION.name) == _UNBLOCK:
+            await puk_source.check(turn)
+        await super().advance(turn)
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what is done."""
         found = {"Card": cast(CoreObject, process.variables["card"]).label}
         if (action := process.variables.get(ACTION.name)) is not None:
-            found["PIN"] = "changed by who knows it" if action == _CHANGE else "set anew by the card's PUK"
+            source = cast(str, process.variables.get(SOURCE.name, puk_source.PORTAL))
+            found["PIN"] = "changed by who knows it" if action == _CHANGE else _SAYS[source]
         return found
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:

@@ -500,8 +500,8 @@ export const CAUSES = Object.freeze({
   },
   "pcsc_card_reset": {
     "happened": "The card was interrupted.",
-    "why": "Another program reset it, so what you had proved to it is gone.",
-    "next_step": "Try again; close other card programs first."
+    "why": "Another program reset it, or its reader cut its power, so what you had proved to it is gone.",
+    "next_step": "Try again; close other card programs first. If it comes back, use another reader."
   },
   "card_not_supported": {
     "happened": "This card can't be used.",
@@ -631,7 +631,7 @@ export const CAUSES = Object.freeze({
   "card_puk_other": {
     "happened": "The card did not accept the portal's PUK.",
     "why": "Its PUK is another; tries left: {tries}.",
-    "next_step": "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, or was encoded elsewhere. Whoever has its PUK can type it in Change PUK. PIN, keys and certificates are as they were."
+    "next_step": "Don't start again, for each time costs a try. Ask your support: the card belongs to another system, or was encoded elsewhere. Whoever has its PUK can type it in Change PUK, or in Unblock or change PIN. PIN, keys and certificates are as they were."
   },
   "card_attestation_missing": {
     "happened": "The card can't be used for this.",

@@ -45,6 +45,8 @@ class Profile:
         chuid_by_reset: a card that was reset has a CHUID with another GUID; else none.
         changes_puk: CHANGE REFERENCE DATA knows the PUK; else 6A88.
         forgets: the use of 9D forgets that the PIN was verified.
+        unselected: status of every command but SELECT while the PIV application isn't selected.
+        selected_by_power: the PIV application is selected whenever the card gets power.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Profile:
     changes_puk: bool = True
     forgets: bool = False
     chuid_by_reset: bool = False
+    unselected: int = 0x6D00
+    selected_by_power: bool = False
 
     @property
     def metadata(self) -> bool:
@@ -111,7 +115,7 @@ PROFILES = (
         discovery=False,
         delete_absent=0x6A82,
     ),
-    Profile("nothing longer over anything shorter", grows=False, piece=128),
+    Profile("nothing longer over anything shorter", grows=False, piece=128, unselected=0x6A82),
     Profile("the same key under four algorithms", management=(TDES, AES_128, AES_192, AES_256)),
     Profile("no retired slots, small", retired=0, capacity=3_000, template="nothing", log_out=False),
     Profile("four retired slots, no witness, the RID alone", retired=4, mutual=False, select=(5,)),
@@ -123,6 +127,7 @@ PROFILES = (
         extended=True,
         piece=0,
         bad_algorithm=0x6A81,
+        unselected=0x6E00,
     ),
     Profile(
         "metadata that says nothing, strict templates, a wrong old PIN is 6300",
@@ -142,4 +147,11 @@ PROFILES = (
         no_chaining=0x6E00,
         forgets=True,
     ),
+    Profile(
+        "unselected, it says 6985 of everything",
+        yubico=ALL_YUBICO,
+        management=(AES_192,),
+        unselected=0x6985,
+    ),
+    Profile("selected by itself whenever it gets power", selected_by_power=True),
 )

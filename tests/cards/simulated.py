@@ -167,7 +167,8 @@ class SimulatedCard:
 
     def reset(self) -> None:
         """Power off and on."""
-        self.selected = self.managed = self.pin_ok = False
+        self.selected = self.profile.selected_by_power
+        self.managed = self.pin_ok = False
         self._challenge: tuple[str, int, bytes] | None = None
         self._chain: list[bytes] = []
         self._rest = b""
@@ -180,7 +181,7 @@ class SimulatedCard:
                 return self._piece(raw)
             command = self._parsed(raw)
             if command.ins == 0xC0:
-                return self._give(self._rest, command.le or 256)
+                return self._more(command)
             chained, self._chain = b"".join(self._chain), []
             command = command._replace(data=chained + command.data)
             answer = self._do(command)
@@ -195,10 +196,17 @@ class SimulatedCard:
         return self._give(answer, command.le)
 
     def _piece(self, raw: bytes) -> bytes:
+        if not self.selected:
+            raise Status(self.profile.unselected)
         if self.profile.extended:
             raise Status(self.profile.no_chaining)
         self._chain.append(raw[5:])
         return b"\x90\x00"
+
+    def _more(self, command: Apdu) -> bytes:
+        if not self.selected:
+            raise Status(self.profile.unselected)
+        return self._give(self._rest, command.le or 256)
 
     def _parsed(self, raw: bytes) -> Apdu:
         body = raw[4:]
@@ -255,7 +263,9 @@ class SimulatedCard:
             RESET: self._reset,
         }
         known |= {ins: work for ins, work in yubico.items() if ins in self.profile.yubico}
-        if not self.selected or command.ins not in known:
+        if not self.selected:
+            raise Status(self.profile.unselected)
+        if command.ins not in known:
             raise Status(0x6D00)
         return known[command.ins](command)
 

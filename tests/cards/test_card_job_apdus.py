@@ -42,15 +42,19 @@ ORDER = {
 """The look at the card is ten of these, its identity two; where it is held, it is selected once more."""
 ON_STANDARD_CARD = ORDER | {
     "change PIN": 17,
-    "unblock by PUK": 16,
+    "unblock by PUK": 17,
     "verify PIN": 17,
-    "write certificate": 28,
+    "write certificate": 29,
     "read certificate": 15,
-    "read card": 40,
-    "generate P-256": 22,
+    "read card": 41,
+    "generate P-256": 23,
     "sign by P-256": 20,
 }
-"""It has no metadata: tries and algorithms cost more questions, and a key is told by its certificate."""
+"""It has no metadata: tries and algorithms cost more questions, and a key is told by its certificate.
+
+Where nothing follows a command that it doesn't have, one more sees that it was the card that said so, and not one whose
+power was cut.
+"""
 
 
 class Place:

@@ -37,6 +37,8 @@ from tests.support.physical_orders import portals_identity
 Answers = list[tuple[bytes | None, bytes | None]]
 TORN: Final = "torn"
 MODES: Final = (TORN, "killed", "cut")
+POWER: Final = "without power"
+"""The card's power is cut and given back before an APDU, and nobody says so: by simulated readers alone."""
 SIDES: Final = ("before", "after")
 GUID: Final = "0f" * 16
 NEW_PIN, LATER_PIN = b"135790", b"246801"

@@ -40,11 +40,13 @@ from protocol.messages import (
     OrderState,
     UnblockPin,
 )
+from tests.cards.profiles import Profile
 from tests.cards.simulated import FACTORY_KEY, SimulatedCard, rsa_key
 from tests.faults.tear_jobs import (
     JOBS,
     MODES,
     NEW_KEY,
+    POWER,
     PROFILE,
     SIDES,
     TORN,
@@ -83,8 +85,8 @@ class Tears:
 
     kind = SimulatedCard
 
-    def __init__(self, portal: FakePortal, folder: Path) -> None:
-        self._portal, self._folder = portal, folder
+    def __init__(self, portal: FakePortal, folder: Path, profile: Profile | None = None) -> None:
+        self._portal, self._folder, self._profile = portal, folder, profile
         self._number = 0
         self._spent = Spent()
         self._given_up: list[UserCancelled] = []  # what the person does when more is asked than a job knows
@@ -138,10 +140,10 @@ class Tears:
         ca.issued.clear()
         if not job.encoded:
             ca.ledger.entries = []
-            return Card(_blank(job, self.kind))
+            return Card(self._blank(job))
         if self._encoded is None:
             ca.ledger.entries = []
-            readers, card = SimulatedReaders(), _blank(job, self.kind)
+            readers, card = SimulatedReaders(), self._blank(job)
             readers.put(card)
             async with self._agent(readers) as (agent, _):
                 assert await self._order(agent, JOBS["encode"]) == "finished"
@@ -153,6 +155,13 @@ class Tears:
         if job.blocked:
             twin.pin_left = twin.puk_left = 0
         return Card(twin)
+
+    def _blank(self, job: Job) -> SimulatedCard:
+        """A card that nobody has encoded, without a CHUID; its RSA keys are different ones."""
+        card = self.kind(self._profile or job.profile)
+        card.objects.pop(0x5FC102, None)
+        card.rsa_keys = itertools.cycle(map(rsa_key, range(_RSA_KEYS)))
+        return card
 
     async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
         readers = SimulatedReaders()
@@ -172,6 +181,8 @@ class Tears:
                 return None
             if at.mode == TORN:
                 return at.side
+            if at.mode == POWER:
+                return "power"
             if at.side == "before":
                 asyncio.run_coroutine_threadsafe(self._portal.cut(), loop).result(_SECONDS)
             else:  # the card answers, and by then the channel is gone
@@ -292,39 +303,44 @@ class Tears:
 
 
 def positions(job: str, apdus: int, modes: list[str], every: int) -> list[Position]:
-    """All positions of a job, or every so many of them, spread over sides and modes."""
+    """All positions of a job, or every so many of them, spread over sides and modes.
+
+    Without power after one APDU is without power before the next.
+    """
     found = [
-        Position(job, apdu, side, mode) for apdu in range(1, apdus + 1) for side in SIDES for mode in modes
+        Position(job, apdu, side, mode)
+        for apdu in range(1, apdus + 1)
+        for side in SIDES
+        for mode in modes
+        if mode != POWER or side == SIDES[0]
     ]
     return found[::every]
 
 
 async def tear(
-    jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path
+    jobs: list[str],
+    modes: list[str],
+    every: int,
+    tell: Callable[[str], None],
+    folder: Path,
+    profile: Profile | None = None,
 ) -> list[Row]:
-    """Run; what each position came to."""
+    """Run, with cards of this profile, or of each job's; what each position came to."""
     rows: list[Row] = []
     async with FakePortal(ThrowAwayCA(folder)) as portal:
-        tears = Tears(portal, folder)
+        tears = Tears(portal, folder, profile)
         plan: list[Position] = []
         for job in jobs:
             apdus = await tears.count(job)
-            tell(f"{job}: {apdus} APDUs, {apdus * len(SIDES) * len(MODES)} positions")
-            plan += positions(job, apdus, modes, every)
+            found = positions(job, apdus, modes, every)
+            tell(f"{job}: {apdus} APDUs, {len(found)} positions")
+            plan += found
         for number, at in enumerate(plan):
             row = await tears.run(at)
             rows.append(row)
             if row.faults or number % 50 == 0:
                 tell(str(row))
     return rows
-
-
-def _blank(job: Job, kind: type[SimulatedCard]) -> SimulatedCard:
-    """A card that nobody has encoded, without a CHUID; its RSA keys are different ones."""
-    card = kind(job.profile)
-    card.objects.pop(0x5FC102, None)
-    card.rsa_keys = itertools.cycle(map(rsa_key, range(_RSA_KEYS)))
-    return card
 
 
 def summary(rows: list[Row], what: str = "tears") -> str:
@@ -336,7 +352,7 @@ def main() -> int:
     """Run; 1 when a position was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.tears")
     parser.add_argument("--jobs", nargs="+", choices=sorted(JOBS), default=list(JOBS))
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--modes", nargs="+", choices=[*MODES, POWER], default=[*MODES, POWER])
     parser.add_argument(
         "--over",
         nargs="+",
@@ -360,7 +376,7 @@ def main() -> int:
             below.mkdir()
             rows += run(
                 [each for each in options.jobs if JOBS[each].profile is PROFILE],
-                options.modes,
+                [mode for mode in options.modes if mode != POWER],
                 options.every,
                 say,
                 below,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent import keys_system
+from tests.cards.profiles import Profile
 from tests.faults import tears_over_pcscd
-from tests.faults.tear_jobs import JOBS, MODES
+from tests.faults.tear_jobs import JOBS, MODES, POWER, PROFILE
 from tests.faults.tears import positions, summary, tear
 from tests.support.pcscd import PrivatePcscd
 from tests.support.wired_server import BRINGS, USES_KEY, kind
@@ -26,6 +28,25 @@ async def test_nothing_is_lost_at_a_sample_of_positions(
     rows = await tear(list(JOBS), list(MODES), 23, said.append, tmp_path)
     assert {row.position.mode for row in rows} == set(MODES)
     assert {row.position.job for row in rows} == set(JOBS)
+    assert [str(row) for row in rows if row.faults] == [], summary(rows)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "card",
+    [PROFILE, replace(PROFILE, unselected=0x6A82), replace(PROFILE, selected_by_power=True)],
+    ids=["6D00", "6A82", "selected by itself"],
+)
+async def test_every_job_ends_on_a_card_whose_power_is_cut_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: Profile
+) -> None:
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    said: list[str] = []
+    rows = await tear(list(JOBS), [POWER], 11, said.append, tmp_path, card)
+    assert {row.position.job for row in rows} >= {"encode", "re-encode", "extend", "block"}
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
 
 
@@ -68,3 +89,4 @@ def test_what_only_asks_is_another_kind_of_command(apdu: str, what: int) -> None
 def test_positions_are_all_sides_and_modes_of_each_apdu() -> None:
     found = positions("encode", 7, list(MODES), 1)
     assert len(found) == len(set(found)) == 7 * 2 * 3
+    assert len(positions("encode", 7, [POWER], 1)) == 7

@@ -110,7 +110,7 @@ async def test_from_a_puk_that_somebody_else_changed_to_a_blocked_card(
     assert len({own, OTHERS, fresh}) == 3
     assert await asyncio.to_thread(sw, reader, _RESET_RETRY, OTHERS, NEW) == 0x63C2
 
-    unblock = {"Action": ["unblock"]}
+    unblock = {"Action": ["unblock"], "PUK": ["portal"]}
     unblocked = done(stage, ada, UnblockChangePin.name, card, unblock, [CONSENT, (None, LAST)])
     assert await unblocked == "finished"
     answers = [CONSENT, (NEW, None), (LAST, None)]

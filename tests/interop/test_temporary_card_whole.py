@@ -247,10 +247,10 @@ async def test_a_card_from_its_maker_is_encoded_then_extended_and_used_by_everyb
     await asyncio.to_thread(seen_by_yubikit, pcscd.readers[0], row.guid, second, NEW.decode())
 
     ada = await kit.login()  # the day before's log-in is over
-    view = await step(stage, ada, UnblockChangePin.name, found, {"Action": ["unblock"]})
+    view = await step(stage, ada, UnblockChangePin.name, found, {"Action": ["unblock"], "PUK": ["portal"]})
     assert await carried_out(stage, ada, view, [(None, None), (None, LATER)], number=True) == "finished"
     await asyncio.to_thread(used_by_others, pcscd, home, second, LATER.decode())
-    view = await step(stage, ada, UnblockChangePin.name, found, {"Action": ["change"]})
+    view = await step(stage, ada, UnblockChangePin.name, found, {"Action": ["change"], "PUK": ["portal"]})
     assert await carried_out(stage, ada, view, [(None, None), (LATER, NEW)], number=False) == "finished"
     await asyncio.to_thread(used_by_others, pcscd, home, second, NEW.decode())
 

@@ -116,9 +116,11 @@ async def test_its_pin_is_checked_and_changed_and_not_unblocked_by_this_module(
     slip = [PAST_CONSENT, (WRONG, None), (PIN, None)]
     await done(stage, ada, await step(stage.kit, ada, VerifyCardPin.name, found), slip)
     assert card.details().pin_tries == 3
-    view = await step(stage.kit, ada, UnblockChangePin.name, found, {"Action": ["change"]})
+    view = await step(stage.kit, ada, UnblockChangePin.name, found, {"Action": ["change"], "PUK": ["portal"]})
     await done(stage, ada, view, [PAST_CONSENT, (PIN, NEW)])
-    view = await step(stage.kit, ada, UnblockChangePin.name, found, {"Action": ["unblock"]})
+    view = await step(
+        stage.kit, ada, UnblockChangePin.name, found, {"Action": ["unblock"], "PUK": ["portal"]}
+    )
     assert await carried_out(stage, ada, view, [PAST_CONSENT, (None, PIN)]) == "pkcs11_failed"
     assert card.details().puk_tries == 3
     view = await step(stage.kit, ada, VerifyCardPin.name, found)

@@ -180,10 +180,10 @@ async def test_a_card_is_issued_activated_used_and_locked(
     async with kit.database.read() as tx:
         assert await tx.get(CardLetter, (card, "pin")) is None
 
-    change = await step(kit, ada, UnblockChangePin.name, card, {"Action": ["change"]})
+    change = await step(kit, ada, UnblockChangePin.name, card, {"Action": ["change"], "PUK": ["portal"]})
     await done(stage, ada, change, [PAST_CONSENT, (pin, NEW)])
     await done(stage, ada, await step(kit, ada, VerifyCardPin.name, card), [PAST_CONSENT, (NEW, None)])
-    unblock = await step(kit, ada, UnblockChangePin.name, card, {"Action": ["unblock"]})
+    unblock = await step(kit, ada, UnblockChangePin.name, card, {"Action": ["unblock"], "PUK": ["portal"]})
     await done(stage, ada, unblock, [PAST_CONSENT, (None, LATER)])
     await done(stage, ada, await step(kit, ada, CheckCard.name, card), [PAST_CONSENT, (LATER, None)])
     text = await step(kit, ada, SignText.name, card, {TEXT.name: ["I agree"]})

@@ -1,7 +1,7 @@
 /* A reader with a PIN pad, for pcscd: everything that it is asked goes to a Unix socket, where a test answers.
  *
  * Frames to the test: one byte that says what (below), four bytes of length, the data. From the test: one byte (0 is
- * success), four bytes of length, the data. The two features are announced here, as PC/SC part 10 has them.
+ * success, 1: there is no card, 2: the reader was unplugged), four bytes of length, the data. The two features are announced here, as PC/SC part 10 has them.
  */
 #include <arpa/inet.h>
 #include <stdint.h>
@@ -79,11 +79,17 @@ gone:
 	return -1;
 }
 
+static RESPONSECODE response(int status)
+{
+	return status == 0 ? IFD_SUCCESS : status == 2 ? IFD_NO_SUCH_DEVICE : IFD_ICC_NOT_PRESENT;
+}
+
 RESPONSECODE IFDHCreateChannelByName(DWORD lun, LPSTR name)
 {
+	DWORD none = 0;
 	(void)lun;
 	snprintf(path, sizeof path, "%s", name);
-	return IFD_SUCCESS;
+	return ask('C', "", 0, NULL, &none) == 0 ? IFD_SUCCESS : IFD_COMMUNICATION_ERROR;
 }
 
 RESPONSECODE IFDHCreateChannel(DWORD lun, DWORD channel) { (void)lun; (void)channel; return IFD_COMMUNICATION_ERROR; }
@@ -142,10 +148,10 @@ RESPONSECODE IFDHTransmitToICC(DWORD lun, SCARD_IO_HEADER send_pci, PUCHAR comma
 	PDWORD length, PSCARD_IO_HEADER receive_pci)
 {
 	(void)lun; (void)send_pci; (void)receive_pci;
-	if (ask('T', command, size, answer, length) == 0)
-		return IFD_SUCCESS;
-	*length = 0;
-	return IFD_ICC_NOT_PRESENT;
+	int status = ask('T', command, size, answer, length);
+	if (status != 0)
+		*length = 0;
+	return response(status);
 }
 
 static DWORD feature(PUCHAR answer, uint8_t tag, uint32_t code)
@@ -174,15 +180,16 @@ RESPONSECODE IFDHControl(DWORD lun, DWORD code, PUCHAR data, DWORD size, PUCHAR 
 	if (!what)
 		return IFD_ERROR_NOT_SUPPORTED;
 	*length = room;
-	if (ask(what, data, size, answer, length) == 0)
-		return IFD_SUCCESS;
-	*length = 0;
-	return IFD_ICC_NOT_PRESENT;
+	int status = ask(what, data, size, answer, length);
+	if (status != 0)
+		*length = 0;
+	return response(status);
 }
 
 RESPONSECODE IFDHICCPresence(DWORD lun)
 {
 	(void)lun;
 	DWORD none = 0;
-	return ask('?', "", 0, NULL, &none) == 0 ? IFD_ICC_PRESENT : IFD_ICC_NOT_PRESENT;
+	int status = ask('?', "", 0, NULL, &none);
+	return status == 0 ? IFD_ICC_PRESENT : response(status);
 }

@@ -81,6 +81,9 @@ class PinPad:
         properties: answer to the properties request.
         absences: released each time that pcscd is told that there is no card; one that comes back sooner than its
             own look (every 400 ms) is overlooked by it for good.
+        unplugs: asked of each command for the card: ``before`` and ``after``: the reader is pulled out of the machine
+            then; None: it stays.
+        plugged: it is in.
     """
 
     card: VirtualCard | None
@@ -89,6 +92,8 @@ class PinPad:
     answered: list[bytes | None] = field(default_factory=list)
     properties: bytes = b"\x06\x01\x04\x07\x01\x08"
     absences: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    unplugs: Callable[[bytes], str | None] = lambda _apdu: None
+    plugged: bool = True
 
     def serve(self, listener: socket.socket) -> None:
         """Answer the driver until the listener is closed."""
@@ -102,6 +107,8 @@ class PinPad:
                     data = connection.recv(int.from_bytes(head[1:], "big"), socket.MSG_WAITALL)
                     answer = self._answer(chr(head[0]), data)
                     status, content = (1, b"") if answer is None else (0, answer)
+                    if not self.plugged:
+                        status, content = 2, b""
                     connection.sendall(struct.pack(">BI", status, len(content)) + content)
 
     def remove(self) -> None:
@@ -116,6 +123,8 @@ class PinPad:
         """The answer to a question of the driver; None: there is no card."""
         if what == "P":
             return self.properties
+        if what == "C":
+            return b""
         card = self.card  # a test may take it out at any time
         if card is None:
             if what == "?":
@@ -133,13 +142,24 @@ class PinPad:
                 card.power_off()
                 return b""
             case "T":
-                return card.transmit(data)
+                return self._transmit(card, data)
             case "V":
                 return self._noted(self._verify(data))
             case "M":
                 return self._noted(self._modify(data))
             case _:
                 return None
+
+    def _transmit(self, card: VirtualCard, apdu: bytes) -> bytes | None:
+        """The card's answer; None: the reader went, and the card with it has no power any more."""
+        when = self.unplugs(apdu)
+        if when is None:
+            return card.transmit(apdu)
+        if when == "after":
+            card.transmit(apdu)
+        self.plugged = False
+        card.power_off()
+        return None
 
     def _noted(self, answer: bytes | None) -> bytes | None:
         self.answered.append(answer)

@@ -18,7 +18,8 @@ Tear = Callable[[int, bytes], str | None]
 """Asked at each APDU of a session, by its number from 1; what happens there, or None.
 
 ``before`` and ``after``: the card is torn out before the command, or when it was carried out; ``reset``: another
-program resets it; ``service``: the service stops, and with it every connection.
+program resets it; ``service``: the service stops, and with it every connection; ``power``: the card's power is cut and
+given back, and nobody says so.
 """
 
 
@@ -46,6 +47,9 @@ class _Link(SimulatedLink):
         if self._looking:
             return self.card.transmit(apdu)
         happens = self._readers.next_apdu(apdu)
+        if happens == "power":
+            self.card.reset()
+            happens = None
         if happens == "reset":
             self.card.reset()
             self._lost = True

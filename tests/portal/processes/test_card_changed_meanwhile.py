@@ -31,7 +31,7 @@ __all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 NUMBER = "417"
-UNBLOCK = {"Action": ["unblock"]}
+UNBLOCK = {"Action": ["unblock"], "PUK": ["portal"]}
 
 
 async def waiting(

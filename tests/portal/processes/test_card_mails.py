@@ -146,7 +146,7 @@ def base64_or_plain(mail: bytes) -> str:
     return (base64.b64decode(body) if b"base64" in head else body).decode()
 
 
-CHANGE, UNBLOCK = {"Action": ["change"]}, {"Action": ["unblock"]}
+CHANGE, UNBLOCK = {"Action": ["change"], "PUK": ["portal"]}, {"Action": ["unblock"], "PUK": ["portal"]}
 
 
 # --- a PIN that isn't true any more, or may not be

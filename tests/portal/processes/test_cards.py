@@ -182,7 +182,7 @@ async def test_a_card_expires_in_every_state_with_a_holder(kit: Kit, people: Sta
 
 async def test_the_holder_of_an_active_card_unblocks_it(kit: Kit, people: Staff, ada: Session) -> None:
     card = await cards.active(kit, people, ada)
-    view = await cards.step(kit, ada, UnblockChangePin.name, card, {"Action": ["unblock"]})
+    view = await cards.step(kit, ada, UnblockChangePin.name, card, {"Action": ["unblock"], "PUK": ["portal"]})
     code = await kit.services.new_code(ada, view.id)
     agent = await kit.agent()
     await agent.claim(code.code)

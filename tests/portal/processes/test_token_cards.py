@@ -175,7 +175,7 @@ async def test_without_its_description_the_puk_of_a_card_is_not_known(
 ) -> None:
     card, work = await issued(kit, people, ada)
     await issued_cards.activate(kit, ada, card, work)
-    view = await step(kit, ada, UnblockChangePin.name, card, {"Action": ["unblock"]})
+    view = await step(kit, ada, UnblockChangePin.name, card, {"Action": ["unblock"], "PUK": ["portal"]})
     forget_descriptions(kit)
     code = await kit.services.new_code(ada, view.id)
     agent = await kit.agent()

@@ -29,7 +29,14 @@ from protocol.messages import (
     Undo,
     Undone,
 )
-from tests.portal.processes.test_extend_with_encoding import assigned, encoded, options, row, step
+from tests.portal.processes.test_extend_with_encoding import (
+    assigned,
+    carried_out,
+    encoded,
+    options,
+    row,
+    step,
+)
 from tests.support.card_signatures import digest_of, signed
 from tests.support.databases import BACKENDS
 from tests.support.stored_objects import put_card, state_of_card
@@ -58,9 +65,11 @@ async def ada(kit: Kit) -> Session:
     return await kit.person()
 
 
-async def begun(kit: Kit, ada: Session, card: str, action: str) -> tuple[ProcessView, SoftwareAgent, Proceed]:
+async def begun(
+    kit: Kit, ada: Session, card: str, action: str, puk: str = "portal"
+) -> tuple[ProcessView, SoftwareAgent, Proceed]:
     """An order that a device of hers has claimed and agreed to; bound by its number."""
-    view = await step(kit, ada, NAME, card, {"Action": [action]})
+    view = await step(kit, ada, NAME, card, {"Action": [action], "PUK": [puk]})
     code = await kit.services.new_code(ada, view.id)
     agent = await kit.agent()
     await agent.claim(code.code)
@@ -97,10 +106,15 @@ async def test_only_who_has_the_card_and_only_once_it_was_encoded_for_them(
         await kit.services.start_process(ada, NAME, ObjectRef("virtual_smart_card", virtual))
     view = await kit.services.start_process(ada, NAME, ref)
     with pytest.raises(FieldErrors):
-        await kit.services.next(ada, view.id, view.version, {"Action": ["guess"]})
+        await kit.services.next(ada, view.id, view.version, {"Action": ["guess"], "PUK": ["portal"]})
+    for form in ({}, {"PUK": [""]}, {"PUK": ["12345678"]}):
+        with pytest.raises(FieldErrors) as wrong:
+            await kit.services.next(ada, view.id, view.version, {"Action": ["unblock"], **form})
+        assert list(wrong.value.errors) == ["PUK"]
+        assert "12345678" not in str(wrong.value.errors)
     await step(kit, olga, WithdrawTemporaryCard.name, card, {"Reason": ["brought back"]})
     with pytest.raises((NotFound, WrongState)):
-        await kit.services.next(ada, view.id, view.version, {"Action": ["change"]})
+        await kit.services.next(ada, view.id, view.version, {"Action": ["change"], "PUK": ["portal"]})
 
 
 async def test_the_card_stands_among_the_persons_cards_while_it_is_theirs(
@@ -217,3 +231,58 @@ async def test_the_option_says_where_a_known_pin_is_typed_and_the_portals_puk_wa
     assert agent.order is not None
     assert isinstance(agent.order.parameters, UnblockPin)
     assert (agent.order.parameters.puk, agent.order.parameters.where) == ("escrow", "window")
+
+
+async def test_a_card_that_has_refused_the_portals_puk_is_unblocked_by_who_has_it(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    _, agent, _ = await begun(kit, ada, card, "unblock")
+    await agent.say(Undone(error=ErrorData(error="card_puk_other")))
+    await carried_out(kit, agent)
+    with pytest.raises(FieldErrors) as caught:
+        await step(kit, ada, NAME, card, {"Action": ["unblock"], "PUK": ["portal"]})
+    assert "costs a try" in caught.value.errors["PUK"]
+    kit.clock.now += 1
+    view, agent, proceed = await begun(kit, ada, card, "unblock", "typed")
+    assert agent.order is not None
+    wanted = agent.order.parameters
+    assert isinstance(wanted, UnblockPin)
+    assert (wanted.puk, wanted.where, proceed.puk) == ("typed", "window", None)
+    assert (await kit.services.process(ada, view.id)).facts["PIN"].endswith("which its holder types")
+    await agent.say(Receipt(guid=agent.card.guid))
+    assert isinstance(await agent.hear(), Finished)
+    found = await actions(kit, card)
+    assert (found.count("card.puk_delivered"), found.count("card.pin_unblocked")) == (1, 1)
+    kit.clock.now += 1
+    with pytest.raises(FieldErrors):  # that the PUK of its holder is right says nothing of the portal's
+        await step(kit, ada, NAME, card, {"Action": ["unblock"], "PUK": ["portal"]})
+
+
+async def test_a_refused_puk_of_the_portals_keeps_nobody_from_changing_a_known_pin(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    _, agent, _ = await begun(kit, ada, card, "unblock")
+    await agent.say(Undone(error=ErrorData(error="card_puk_other")))
+    await carried_out(kit, agent)
+    _, agent, proceed = await begun(kit, ada, card, "change")
+    assert agent.order is not None
+    assert isinstance(agent.order.parameters, ChangePin)
+    assert proceed.puk is None
+
+
+@pytest.mark.parametrize("where", ["pad", "auto"])
+async def test_a_puk_that_its_holder_has_is_typed_where_pins_are(
+    kit: Kit, olga: Session, ada: Session, where: str
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    root = await kit.person("rita@example.org", [Role.ADMINISTRATOR])
+    await options(kit, root, TempCardsPINEntry=[where])
+    _, agent, _ = await begun(kit, ada, card, "unblock", "typed")
+    assert agent.order is not None
+    assert isinstance(agent.order.parameters, UnblockPin)
+    assert (agent.order.parameters.puk, agent.order.parameters.where) == ("typed", where)

@@ -1,0 +1,128 @@
+"""A reader that is pulled out of the machine in the middle of a command: real pcscd, and a driver that says so.
+
+The driver answers IFD_NO_SUCH_DEVICE, of which pcscd makes SCARD_E_READER_UNAVAILABLE, and no card in a reader whose
+state it doesn't know. It strikes readers off its list that it has by USB alone: this one stays there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import keys_system
+from agent.pcsc import piv_objects, piv_select, scard
+from agent.pcsc.connection import CardConnection
+from agent.vsc.card import VirtualCard
+from protocol.errors import InlayError
+from tests.support.agent_parts import CODE, AgentParts, PcscReadersOfATest
+from tests.support.certificates import ThrowAwayCA
+from tests.support.fake_order import AUTHENTICATION
+from tests.support.fake_portal import FakePortal
+from tests.support.pcscd import PrivatePcscd
+from tests.support.physical_orders import encode, encoding_agent, order
+from tests.support.pin_pad_reader import READER, PinPad, pin_pad
+from tests.support.processes import wait_until
+from tests.support.virtual_cards import PIN, factory_card
+
+pytestmark = pytest.mark.interop
+SAID = "Put the card “Card 7” back in the reader."
+GENERATE, PUT_DATA, VERIFY = 0x47, 0xDB, 0x20
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> VirtualCard:
+    return factory_card(tmp_path)
+
+
+@pytest.fixture
+def reader(pcscd: PrivatePcscd, card: VirtualCard) -> Iterator[PinPad]:
+    with tempfile.TemporaryDirectory() as folder, pin_pad(Path(folder), pcscd, card) as running:
+        wait_until(there, "the card")
+        yield running
+
+
+@pytest.fixture
+async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
+    async with FakePortal(https_ca) as running:
+        yield running
+
+
+@pytest.fixture
+async def agent(
+    tmp_path: Path, reader: PinPad, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[AgentParts]:
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    async with encoding_agent(tmp_path / "home", PcscReadersOfATest(), portal) as running:
+        running.windows.answers = [(None, None), (PIN, None), (PIN, None)]
+        yield running
+
+
+def there() -> bool:
+    """Whether the card is seen in the reader."""
+    return any(each.name == READER and each.present for each in scard.list_readers())
+
+
+def gone() -> bool:
+    """Whether pcscd has noticed."""
+    return not there()
+
+
+def unplugged_at(reader: PinPad, instruction: int, when: str) -> list[bytes]:
+    """Pull the reader out at the first such command that brings data; the list of all that came."""
+    came: list[bytes] = []
+
+    def unplugs(apdu: bytes) -> str | None:
+        came.append(apdu)
+        wanted = [each for each in came if each[1] == instruction and len(each) > 6]
+        return when if wanted == [apdu] and reader.plugged else None
+
+    reader.unplugs = unplugs
+    return came
+
+
+def test_the_card_in_it_is_one_that_was_removed(reader: PinPad) -> None:
+    with scard.Context() as context, CardConnection(context.connect(READER), READER) as card:
+        piv_select.select(card)
+        unplugged_at(reader, 0xCB, "before")
+        for _ in range(2):  # it stays so
+            with pytest.raises(InlayError) as caught:
+                piv_objects.read_chuid(card)
+            assert caught.value.code == "pcsc_card_removed"
+        wait_until(gone, "no card")
+    reader.plugged = True
+    wait_until(there, "the card, back")
+
+
+@pytest.mark.parametrize(
+    ("instruction", "when"),
+    [(VERIFY, "before"), (VERIFY, "after"), (GENERATE, "after"), (PUT_DATA, "before")],
+    ids=["before VERIFY", "after VERIFY", "after GENERATE", "before PUT DATA"],
+)
+async def test_an_order_waits_for_the_reader_and_goes_on(
+    agent: AgentParts,
+    portal: FakePortal,
+    reader: PinPad,
+    card: VirtualCard,
+    instruction: int,
+    when: str,
+) -> None:
+    came = unplugged_at(reader, instruction, when)
+    encode(portal, AUTHENTICATION, guid=card.guid.hex())
+    ordered = asyncio.ensure_future(order(agent, portal))
+    await asyncio.to_thread(wait_until, lambda: not reader.plugged and gone(), "no card")
+    await agent.windows.opened[0].until_said(SAID)
+    assert not ordered.done()
+    reader.plugged = True
+    assert await ordered == "finished", portal.orders[CODE].undone
+    details = card.details()
+    assert details.pin_tries == 3
+    asked = sum(prompt.known is not None for prompt in agent.windows.opened[0].asked)
+    assert asked == (2 if instruction == VERIFY else 1)  # a PIN whose answer never came is typed anew
+    assert len([apdu for apdu in came if apdu[1] == instruction and len(apdu) > 6]) > 1
