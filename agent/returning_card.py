@@ -77,6 +77,16 @@ class PhysicalCard:
     label: str
     identity: CardIdentity | None = None
 
+    @property
+    def wanted(self) -> WantedIdentity:
+        """Which card it may be before one was taken."""
+        return WantedIdentity(self.guid, self.identity, self.driver)
+
+    @property
+    def by_number(self) -> bool:
+        """Whether a person reads the number on the card where the card doesn't tell it."""
+        return self.identity is not None and self.identity.printed is not None
+
 
 class ReturningCard:
     """See ``agent.order_ports.KeyedCard``; close it in the end."""
@@ -393,11 +403,11 @@ class ReturningCard:
     async def _found(self) -> FoundCard:
         """Wait for the card, no longer than the order lasts."""
         ordered, seconds = self._ordered, self._context.order.resume_within
-        wanted: Criterion = self._taken or WantedIdentity(ordered.guid, ordered.identity, ordered.driver)
+        wanted: Criterion = self._taken or ordered.wanted
         window, back = self._context.window, self._taken is not None
         ask = self._picked and not self.told_apart  # it may be another one: who has picked it says so again
         waiting = self._readers.wait(
-            window, wanted, ordered.label, self._say_seen, back=back, ask=ask, pick=self._by_number
+            window, wanted, ordered.label, self._say_seen, back=back, ask=ask, pick=ordered.by_number
         )
         try:
             async with asyncio.timeout(seconds):
@@ -406,23 +416,11 @@ class ReturningCard:
             raise InlayError("timeout", seconds=seconds) from None
         self._picked = self._picked or found.picked
         self._waited = self._waited or found.picked
-        if self._by_number and not self._is_named(found):
+        told = self._taken is not None and self._taken.serial is not None
+        named = told or (found.shown is not None and ordered.wanted.is_named_by(found.shown))
+        if ordered.by_number and not named:
             await self._have_confirmed(found)
         return found
-
-    @property
-    def _by_number(self) -> bool:
-        """Whether a person reads the number on the card where the card doesn't tell it."""
-        return self._ordered.identity is not None and self._ordered.identity.printed is not None
-
-    def _is_named(self, found: FoundCard) -> bool:
-        """Whether it can't be another card, whatever a person says."""
-        if found.shown is None:
-            return False
-        if self._taken is not None and self._taken.serial is not None:
-            return True
-        ordered = self._ordered
-        return WantedIdentity(ordered.guid, ordered.identity, ordered.driver).is_named_by(found.shown)
 
     async def _have_confirmed(self, found: FoundCard) -> None:
         """Have the person say that this card is the one; from then on none with another GUID is.
