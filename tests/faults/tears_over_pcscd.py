@@ -46,15 +46,13 @@ class OverPcscd(Tears):
         self._port = port
 
     async def instructions(self, name: str) -> list[int]:
-        """Which instructions a job has, undisturbed, in the order of their first use."""
+        """Which instructions a job has, undisturbed, in the order of their first use; those of looks for it, too."""
         job, readers = JOBS[name], SimulatedReaders()
         watched = await self._card(job)
-        seen: dict[int, None] = {}
         readers.put(watched.card)
-        readers.tear = lambda _number, apdu: seen.setdefault(kind(apdu))
         async with self._agent(readers) as (agent, _):
             assert await self._order(agent, job) == "finished"
-        return list(seen)
+        return list(dict.fromkeys(map(kind, watched.card.commands)))
 
     async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
         disturbance, done = self._disturbance(at, watched), False

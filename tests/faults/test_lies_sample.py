@@ -44,3 +44,19 @@ async def test_an_answer_that_cant_be_read_leaves_the_pin_unknown_until_a_person
     assert rows[-1].position == LieAt(job, len(rows), "after", name)
     assert [(row.end, row.faults) for row in rows[-1:]] == [("finished", [])]
     assert [str(row) for row in rows if row.faults] == []
+
+
+@pytest.mark.parametrize("name", ["no status", "a wrong status"])
+async def test_a_card_whose_tries_were_spent_is_said_to_be_half_done_whatever_blocking_it_ends_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    said: list[str] = []
+    # from the first try on, three commands of thirty-two
+    rows = await lie(["block"], [name], 7, said.append, tmp_path, first=11)
+    assert len(rows) == 3
+    assert [str(row) for row in rows if row.faults] == []
+    assert any("half done" in row.end for row in rows)

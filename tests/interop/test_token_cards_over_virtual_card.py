@@ -85,7 +85,7 @@ async def test_what_the_module_can_not_do_leaves_card_and_portal_as_they_are(
     found = await approved(stage.kit, people, ada)
     view = await step(stage.kit, people.olga, IssueCard.name, found, {"Serial": [serial]})
     # OpenSC knows no security officer of a PIV card: it is told no PUK
-    assert await carried_out(stage, people.olga, view, [PAST_CONSENT]) == "pkcs11_failed"
+    assert await carried_out(stage, people.olga, view, [PAST_CONSENT]) == "pkcs11_no_officer"
     assert (await card_row(stage.kit, found)).state == "Approved"
     assert await certificate_states(stage.kit) == []
     assert of(card) == before
@@ -121,7 +121,7 @@ async def test_its_pin_is_checked_and_changed_and_not_unblocked_by_this_module(
     view = await step(
         stage.kit, ada, UnblockChangePin.name, found, {"Action": ["unblock"], "PUK": ["portal"]}
     )
-    assert await carried_out(stage, ada, view, [PAST_CONSENT, (None, PIN)]) == "pkcs11_failed"
+    assert await carried_out(stage, ada, view, [PAST_CONSENT, (None, PIN)]) == "pkcs11_no_officer"
     assert card.details().puk_tries == 3
     view = await step(stage.kit, ada, VerifyCardPin.name, found)
     await done(stage, ada, view, [PAST_CONSENT, (NEW, None)])
