@@ -153,7 +153,8 @@ class FoundCard:
         reader: where it is.
         shown: what it showed; None when it couldn't be looked at.
         kind: which entry of the card map it is of; None when it is of none.
-        problem: why it isn't the one: ``card_other``, ``card_not_supported``, ``pcsc_…``; None when it is.
+        problem: why it isn't the one: ``card_other``, ``card_not_supported``, ``card_without_application``, ``pcsc_…``;
+            None when it is.
         named: what is wanted names this very card.
         inserted: how often a card had been put into the reader when this one was, since somebody watches.
         count: PC/SC's count of the reader's events then; None: not known.
@@ -325,7 +326,8 @@ class CardSearch:
         chosen = self._map.choose(shown)
         if chosen is None:
             unknown = InlayError("card_not_supported", atr=shown.atr.hex().upper())
-            return FoundCard(reader.name, shown, None, unknown)
+            bare = InlayError("card_without_application")
+            return FoundCard(reader.name, shown, None, bare if shown.bare else unknown)
         fits = self._wanted.is_met_by(shown, chosen[0])
         named = fits and self._wanted.is_named_by(shown)
         return FoundCard(reader.name, shown, chosen[0], None if fits else InlayError("card_other"), named)

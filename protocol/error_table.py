@@ -358,6 +358,10 @@ _ROWS: Final = (
           "The portal wants a copy of its encryption key, and the card takes no key that was made elsewhere.",
           "Use a card that can (its maker calls it key import), or ask your support: an option of the portal says "
           "whether the card may make that key itself. Nothing was changed."),
+    Cause("card_without_application", 1933, "This card can't be used yet.",
+          "Its card manager answers, and no application that Inlay could speak to.",
+          "Ask who supplied it to load a PIV application (by the card manager's keys, SCP03) and to hand over its "
+          "management key: Inlay itself can't."),
     # readers with a PIN pad
     Cause("pad_missing", 1660, "The PIN can't be typed at the reader.", "The reader has no keys for it.",
           "Use a reader with a PIN pad, or have the portal allow the PIN in Inlay's window."),
@@ -432,6 +436,8 @@ _ROWS: Final = (
           "Tell the portal's support. No card was left behind."),
     Cause("request_invalid", 1702, "The portal refused the key.", "The request for slot {slot} does not prove its key.",
           "Start again from the page; tell your support if it comes back."),
+    Cause("key_of_another", 1737, "The card can't be used.", "The key that it made in slot {slot} is on somebody else's card, too.",
+          "Use a card of another make, and tell your support: this one makes the same keys again, and they aren't safe."),
     Cause("proof_invalid", 1703, "The portal did not accept the card.", "The key in slot {slot} did not prove itself.",
           "Start again from the page; tell your support if it comes back."),
     Cause("user_not_active", 1704, "This can't be done now.", "Your account is {state}; it must be active.",

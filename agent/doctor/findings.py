@@ -106,6 +106,14 @@ TABLE: Final[dict[str, Row]] = {
         "Its ATR is {atr}; it has no PIV application, and no entry of the card map fits.",
         "Have an administrator write, with the card maker's module:\n{entry}",
     ),
+    "card_bare": Row(
+        "cards",
+        "problem",
+        "The card in {reader} has no PIV application.",
+        "Its card manager answers, and no application that Inlay could speak to.",
+        "Have who supplied it load a PIV application, by the card manager's keys (SCP03), and hand over the "
+        "card's management key. Inlay loads none.",
+    ),
     "card_module_missing": Row(
         "cards",
         "problem",

@@ -163,6 +163,8 @@ def judge_cards(seen: list[Card], cards: CardMap, machine: Path) -> list[Finding
 
 def _driver(reader: str, shown: Evidence, cards: CardMap, machine: Path) -> Finding:
     chosen = cards.choose(shown)
+    if chosen is None and shown.bare:
+        return finding("card_bare", reader=reader)
     if chosen is None:
         entry = card_map.entry_for(shown, machine)
         return finding("card_unmapped", reader=reader, atr=shown.atr.hex().upper(), entry=entry)

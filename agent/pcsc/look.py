@@ -13,6 +13,8 @@ from agent.pcsc.piv_names import AID
 from agent.pcsc.piv_select import Capabilities
 from protocol.errors import InlayError
 
+MANAGERS: Final = frozenset({bytes.fromhex("A000000151000000"), bytes.fromhex("A000000003000000")})
+"""The card manager of a JavaCard (GlobalPlatform Card Specification 2.3, appendix H.1.3; and its older name)."""
 _LOOKS: Final = 2
 """A card whose power was cut meanwhile is looked at again: some of what it said may have been said without power."""
 FEATURES: Final = ("attestation", "importing", "metadata", "moving", "new_management_key")
@@ -35,6 +37,11 @@ class Evidence:
     capabilities: Capabilities | None = None
     guid: str | None = None
     pin_tries: int | None = None
+
+    @property
+    def bare(self) -> bool:
+        """Whether its card manager answers, and no application that it was asked for."""
+        return bool(self.aids) and self.aids <= MANAGERS
 
     @property
     def features(self) -> frozenset[str]:
@@ -71,7 +78,7 @@ def _look(card: CardConnection, aids: Set[bytes]) -> Evidence:
         except InlayError as error:
             if error.code != "card_not_supported":
                 raise
-            return replace(evidence, aids=answering | _answering(card, piv))
+            return replace(evidence, aids=answering | _answering(card, piv | MANAGERS))
         chuid = piv_objects.read_chuid(card)
         return Evidence(
             evidence.atr,

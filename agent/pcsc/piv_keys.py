@@ -1,4 +1,4 @@
-"""Keys: made on the card, put on to it, moved, deleted, looked at.
+"""Keys: made on the card, put on to it, deleted, looked at.
 
 SP 800-73pt2-5, section 3.3.2, and Yubico's commands where the card has them. A new key in a slot destroys the old
 one: the caller has said so and journalled it before.
@@ -94,22 +94,21 @@ def import_key(
     _judge_new_key(command, card.send(command), slot, algorithm)
 
 
-def move(card: Card, source: int, target: int) -> None:
-    """MOVE KEY (Yubico): to a free slot; the certificate stays where it is.
+def delete(card: Card, slot: int) -> None:
+    """Delete a key (Yubico's MOVE KEY, to nowhere). None is moved: docs/adr/0025.
 
     Raises:
         InlayError: ``card_feature_missing``, ``card_key_missing``, ``card_slot_missing``, ``card_management_needed``.
     """
-    _move(card, source, target)
-
-
-def delete(card: Card, slot: int) -> None:
-    """Delete a key (Yubico's MOVE KEY to nowhere).
-
-    Raises:
-        InlayError: as `move`.
-    """
-    _move(card, slot, _NOWHERE)
+    command = Command(0xF6, _NOWHERE, slot, answer=False)
+    answer = card.send(command)
+    if answer.status in (NO_REFERENCE, NOT_FOUND):
+        raise InlayError("card_key_missing", slot=slot_name(slot))
+    if answer.status == NOT_AUTHORISED:
+        raise InlayError("card_management_needed", command=command.name)
+    if answer.status == WRONG_PARAMETERS:
+        raise InlayError("card_slot_missing", slot=slot_name(slot))
+    require_ok(command, answer)
 
 
 def metadata(card: Card, slot: int) -> KeyMetadata | None:
@@ -230,15 +229,3 @@ def _public(command: Command, data: bytes, algorithm: KeyAlgorithm) -> PublicKey
         return public_in(tlv.only(data, _PUBLIC), algorithm)
     except (tlv.TlvError, ValueError):
         raise malformed(command) from None
-
-
-def _move(card: Card, source: int, target: int) -> None:
-    command = Command(0xF6, target, source, answer=False)
-    answer = card.send(command)
-    if answer.status in (NO_REFERENCE, NOT_FOUND):
-        raise InlayError("card_key_missing", slot=slot_name(source))
-    if answer.status == NOT_AUTHORISED:
-        raise InlayError("card_management_needed", command=command.name)
-    if answer.status == WRONG_PARAMETERS:
-        raise InlayError("card_slot_missing", slot=slot_name(target if target != _NOWHERE else source))
-    require_ok(command, answer)

@@ -91,6 +91,25 @@ async def check_kept(tx: AsyncSession, card_id: str | None, keys: Mapping[str, b
             raise InlayError("request_invalid", slot=slot)
 
 
+async def check_made(tx: AsyncSession, holder_id: str, keys: Mapping[str, bytes]) -> None:
+    """Check that keys which were just made are nobody else's: a card whose random generator is none makes them again.
+
+    Args:
+        tx: a transaction.
+        holder_id: whose card it is.
+        keys: slot to public key, SubjectPublicKeyInfo (DER).
+
+    Raises:
+        InlayError: ``key_of_another``: whoever has the other card could sign and decrypt as this person.
+    """
+    for slot, key in keys.items():
+        query = select(Certificate.id).where(
+            Certificate.key_hash == key_hash(key), Certificate.owner_id != holder_id
+        )
+        if (await tx.execute(query.limit(1))).first() is not None:
+            raise InlayError("key_of_another", slot=slot)
+
+
 async def supersede(
     tx: AsyncSession, card: Card, order: Order, slots: Collection[str], actor: str, now: int
 ) -> None:

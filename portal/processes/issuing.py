@@ -75,7 +75,7 @@ class Issuing:
 
         Raises:
             InlayError: the order has to be undone with this error: ``request_invalid``, ``params_invalid``,
-                ``ca_refused``, ``user_not_active``, ``attestation_…``.
+                ``key_of_another``, ``ca_refused``, ``user_not_active``, ``attestation_…``.
         """
         async with self._context.database.read() as tx:
             order = await order_rows.load(tx, jti)
@@ -134,6 +134,8 @@ class Issuing:
         kept = {item.slot: keys[item.slot] for item in requested if item.source == "keep"}
         await card_certificates.check_kept(tx, order.card_id, kept)
         user, user_id = await order_rows.holder(tx, order), await order_rows.holder_id(tx, order)
+        made = {item.slot: keys[item.slot] for item in requested if item.source == "generate"}
+        await card_certificates.check_made(tx, user.id, made)
         on_hold = _held_for(await tx.get_one(Process, order.process_id))
         for item in requested:
             request = _stored_request(user, user_id, item, keys[item.slot], valid_until)

@@ -648,6 +648,11 @@ export const CAUSES = Object.freeze({
     "why": "The portal wants a copy of its encryption key, and the card takes no key that was made elsewhere.",
     "next_step": "Use a card that can (its maker calls it key import), or ask your support: an option of the portal says whether the card may make that key itself. Nothing was changed."
   },
+  "card_without_application": {
+    "happened": "This card can't be used yet.",
+    "why": "Its card manager answers, and no application that Inlay could speak to.",
+    "next_step": "Ask who supplied it to load a PIV application (by the card manager's keys, SCP03) and to hand over its management key: Inlay itself can't."
+  },
   "pad_missing": {
     "happened": "The PIN can't be typed at the reader.",
     "why": "The reader has no keys for it.",
@@ -747,6 +752,11 @@ export const CAUSES = Object.freeze({
     "happened": "The portal refused the key.",
     "why": "The request for slot {slot} does not prove its key.",
     "next_step": "Start again from the page; tell your support if it comes back."
+  },
+  "key_of_another": {
+    "happened": "The card can't be used.",
+    "why": "The key that it made in slot {slot} is on somebody else's card, too.",
+    "next_step": "Use a card of another make, and tell your support: this one makes the same keys again, and they aren't safe."
   },
   "proof_invalid": {
     "happened": "The portal did not accept the card.",

@@ -125,6 +125,7 @@ async def test_what_is_seen_is_said_until_the_card_is_there(desk: Desk, begin: B
         lambda: desk.put("B", InlayError("pcsc_sharing")),
         lambda: desk.take("A"),
         lambda: desk.put("A", Evidence(b"\x3b\x00")),
+        lambda: desk.put("A", Evidence(b"\x3b\x00", frozenset({bytes.fromhex("A000000151000000")}))),
         lambda: desk.put("A", None),
         lambda: desk.put("A", card(ONE)),
     ]
@@ -142,6 +143,7 @@ async def test_what_is_seen_is_said_until_the_card_is_there(desk: Desk, begin: B
         ["card_other", "pcsc_sharing"],
         ["pcsc_sharing"],
         ["card_not_supported", "pcsc_sharing"],
+        ["card_without_application", "pcsc_sharing"],
         ["pcsc_sharing", "pcsc_sharing"],
         [None, "pcsc_sharing"],
     ]

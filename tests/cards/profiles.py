@@ -46,6 +46,8 @@ class Profile:
         changes_puk: CHANGE REFERENCE DATA knows the PUK; else 6A88.
         forgets: the use of 9D forgets that the PIN was verified.
         unselected: status of every command but SELECT while the PIV application isn't selected.
+        bare: it has a card manager and no PIV application, as a JavaCard before anybody has loaded one.
+        repeats: its random generator is none: the same challenge, witness and key whenever it makes one.
         selected_by_power: the PIV application is selected whenever the card gets power.
     """
 
@@ -82,6 +84,8 @@ class Profile:
     chuid_by_reset: bool = False
     unselected: int = 0x6D00
     selected_by_power: bool = False
+    bare: bool = False
+    repeats: bool = False
 
     @property
     def metadata(self) -> bool:
@@ -155,3 +159,6 @@ PROFILES = (
     ),
     Profile("selected by itself whenever it gets power", selected_by_power=True),
 )
+BARE = Profile("a JavaCard with nothing but its card manager", bare=True)
+REPEATING = Profile("a random generator that is none", repeats=True)
+"""No profiles of cards that do their work, so not among the others."""

@@ -42,6 +42,7 @@ PIN, PUK = b"123456", b"12345678"
 FACTORY_KEY = bytes.fromhex("010203040506070801020304050607080102030405060708")
 _KEY_BYTES = {TDES: 24, AES_128: 16, AES_192: 24, AES_256: 32}
 _AID = bytes.fromhex("A000000308000010000100")
+_MANAGER = bytes.fromhex("A000000151000000")
 _STANDARD_CHUID = (
     "3019D4E739DA739CED39CE739D836858210842108421C84210C3EB"
     "34101112131415161718191A1B1C1D1E1F20350832303330303130313E00FE00"
@@ -99,6 +100,10 @@ def factory_key(algorithm: int) -> bytes:
     return (FACTORY_KEY + FACTORY_KEY)[: _KEY_BYTES[algorithm]]
 
 
+def _always_the_same(size: int) -> bytes:
+    return bytes(range(size))
+
+
 @cache
 def rsa_key(number: int = 0) -> rsa.RSAPrivateKey:
     """One RSA key for all simulated cards, or one of a few: making them isn't what is tested."""
@@ -150,7 +155,7 @@ class SimulatedCard:
             self.objects[0x7E] = tlv("4F", _AID) + tlv("5F2F", b"\x40\x00")
         self.keys: dict[int, tuple[int, Any]] = {}
         self.commands: list[bytes] = []
-        self.random: Callable[[int], bytes] = os.urandom
+        self.random: Callable[[int], bytes] = _always_the_same if profile.repeats else os.urandom
         self.serial = b"\x01\x02\x03\x04"
         self.maker: Maker | None = None
         self.imported: set[int] = set()
@@ -270,6 +275,10 @@ class SimulatedCard:
         return known[command.ins](command)
 
     def _select(self, command: Apdu) -> bytes:
+        if self.profile.bare:
+            if not _MANAGER.startswith(command.data):
+                raise Status(0x6A82)
+            return tlv("6F", tlv("84", _MANAGER))
         if len(command.data) not in self.profile.select or not _AID.startswith(command.data):
             raise Status(0x6A82)
         self.reset()
@@ -448,7 +457,10 @@ class SimulatedCard:
         if algorithm == RSA_2048:
             private: Any = next(self.rsa_keys)
         else:
-            private = ec.generate_private_key(ec.SECP256R1() if algorithm == P_256 else ec.SECP384R1())
+            curve = ec.SECP256R1() if algorithm == P_256 else ec.SECP384R1()
+            private = (
+                ec.derive_private_key(7, curve) if self.profile.repeats else ec.generate_private_key(curve)
+            )
         self.keys[command.p2] = (algorithm, private)
         self.imported.discard(command.p2)
         return tlv("7F49", self._public(algorithm, private))

@@ -39,6 +39,7 @@ from protocol.messages import (
     SlotProof,
     Step,
     StorageLevel,
+    UnblockPin,
     Undo,
     Undone,
 )
@@ -144,6 +145,44 @@ def test_refuses_each_wrong_order_with_its_own_code(token: str, expected: orders
     with pytest.raises(InlayError) as caught:
         orders.verify_order(token, KEY_SET, expected)
     assert caught.value.code == code
+
+
+UNBLOCK = {
+    "operation": "unblock_pin",
+    "card": "card-1",
+    "driver": "piv",
+    "guid": "0f" * 16,
+    "label": "Card 7",
+    "pin_policy": {},
+    "puk": "typed",
+}
+
+
+def _parameters(**changes: object) -> str:
+    payload = {**msgspec.to_builtins(ORDER), "parameters": {**UNBLOCK, **changes}}
+    header = {"alg": "ES256", "typ": jose.ORDER}
+    return jws.serialize_compact(header, json.dumps(payload), ECKey.import_key(PORTAL_KEY.to_pem()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"puk": "challenge_response"},
+        {"puk": None},
+        {"operation": "unblock_by_challenge"},
+        {"challenge": "00112233445566778899AABBCCDDEEFF"},
+        {"driver": "gids"},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_a_card_is_unblocked_by_its_puk_and_by_no_challenge(changes: dict[str, object]) -> None:
+    """No driver can: see docs/adr/0017. What asks for it is refused before anybody is asked anything."""
+    with pytest.raises(InlayError) as caught:
+        orders.verify_order(_parameters(**changes), KEY_SET, EXPECTED)
+    assert caught.value.code == "order_malformed"
+    ordered = orders.verify_order(_parameters(), KEY_SET, EXPECTED).parameters
+    assert isinstance(ordered, UnblockPin)
+    assert ordered.puk == "typed"
 
 
 def test_takes_the_order_that_answers_its_claim() -> None:

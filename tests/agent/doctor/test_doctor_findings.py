@@ -124,6 +124,11 @@ def test_cards(tmp_path: Path) -> None:
     [unknown] = judged(tmp_path, Card("A", Evidence(b"\x3b\x00")))
     assert unknown.code == "card_unmapped"
     assert 'atr = "3B00"' in unknown.next_step
+    [bare] = judged(
+        tmp_path, Card("A", Evidence(b"\x3b\x00", frozenset({bytes.fromhex("A000000151000000")})))
+    )
+    assert bare.code == "card_bare"
+    assert "SCP03" in bare.next_step
 
 
 def test_the_card_map(tmp_path: Path) -> None:

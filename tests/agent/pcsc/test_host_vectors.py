@@ -151,7 +151,6 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "agree": lambda card, slot, algorithm, point: piv_use.agree(
         card, _number(slot), KeyAlgorithm(_number(algorithm)), bytes.fromhex(point)
     ).hex(),
-    "move": lambda card, source, target: piv_keys.move(card, _number(source), _number(target)),
     "delete_key": lambda card, slot: piv_keys.delete(card, _number(slot)),
     "metadata": _metadata,
     "set_key": lambda card, algorithm, key: piv_authenticate.set_key(

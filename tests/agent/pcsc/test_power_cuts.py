@@ -141,7 +141,7 @@ def test_a_missing_feature_stays_missing_and_costs_no_select(link: SimulatedLink
     card = CardConnection(plain, "Reader")
     piv_select.select(card)
     with pytest.raises(InlayError) as caught:
-        piv_keys.move(card, 0x9A, 0x82)
+        piv_keys.delete(card, 0x9A)
     assert caught.value.code == "card_feature_missing"
     card.confirm()
     assert len([raw for raw in plain.card.commands if raw[1] == 0xA4]) == 1

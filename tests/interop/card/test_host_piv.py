@@ -198,7 +198,7 @@ def test_what_yubikit_encodes_we_read_and_extend(card: CardConnection, own: Virt
         assert piv_keys.metadata(card, 0x9A) == told
 
 
-def test_a_blocked_pin_is_unblocked_and_keys_are_moved(card: CardConnection, own: VirtualCard) -> None:
+def test_a_blocked_pin_is_unblocked_and_keys_are_deleted(card: CardConnection, own: VirtualCard) -> None:
     for _ in range(3):
         with pytest.raises(InlayError):
             piv_pin.verify(card, b"000000")
@@ -206,9 +206,7 @@ def test_a_blocked_pin_is_unblocked_and_keys_are_moved(card: CardConnection, own
     piv_pin.unblock(card, PUK, NEW_PIN)
     prove(card, own)
     private = ec.generate_private_key(ec.SECP256R1())
-    piv_keys.import_key(card, 0x9D, private, pin_policy=PinPolicy.ONCE)
-    piv_keys.move(card, 0x9D, 0x83)
-    assert piv_keys.metadata(card, 0x9D) is None
+    piv_keys.import_key(card, 0x83, private, pin_policy=PinPolicy.ONCE)
     piv_pin.verify(card, NEW_PIN)
     own_key = ec.generate_private_key(ec.SECP256R1())
     point = own_key.public_key().public_bytes(

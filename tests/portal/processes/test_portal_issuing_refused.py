@@ -206,6 +206,27 @@ async def test_wrong_receipts(kit: Kit, wrong: str) -> None:
     assert failed.error.error == code
 
 
+async def test_a_key_that_somebody_elses_card_has_is_refused(kit: Kit) -> None:
+    """As a card makes it whose random generator is none."""
+    await kit.set_options(**P256)
+    first = await kit.person()
+    _, agent = await kit.bound_agent(first)
+    await agent.say(await agent.make_card())
+    assert isinstance(await agent.hear(), Finished)
+    before = await kit.valid_at_ca()
+    second = await kit.person("grace@example.org")
+    view, other = await kit.bound_agent(second)
+    assert other.order is not None
+    await other.hear()
+    again = make_csr(agent.card.keys["9C"])
+    await other.say(_replace(other.card.requests(other.order), "9C", csr=again))
+    answer = await other.hear()
+    assert isinstance(answer, Undo)
+    assert (answer.error.error, answer.error.fields) == ("key_of_another", {"slot": "9C"})
+    assert (await kit.services.process(second, view.id)).state is ProcessState.FAILED
+    assert await kit.valid_at_ca() == before
+
+
 async def test_a_storage_level_that_the_policy_refuses(kit: Kit) -> None:
     """Before anything is made."""
     session = await kit.person()
