@@ -36,6 +36,10 @@ _DECISION = Option(
     "choice",
     "agree",
     choices=("agree", "refuse"),
+    captions={
+        "agree": "Agree: the keys may leave the archive, once",
+        "refuse": "Refuse: they stay in the archive",
+    },
 )
 
 

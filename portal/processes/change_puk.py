@@ -26,11 +26,11 @@ _PORTAL, _TYPED = "portal", "typed"
 SOURCE: Final = Option(
     "PUK",
     "The PUK that the card has",
-    "portal: the one that the portal keeps, or the maker's of a card that has no other. "
-    "typed: who has it types it in Inlay's window, never here.",
+    "A card that was never given another PUK has its maker's, which the portal knows. No PUK is ever typed here.",
     "choice",
     _PORTAL,
     choices=(_PORTAL, _TYPED),
+    captions={_PORTAL: "The portal keeps it", _TYPED: "It will be typed in Inlay's window"},
 )
 _SAYS: Final = {
     _PORTAL: "the portal tells it the card",
@@ -78,7 +78,7 @@ class ChangeCardPuk(CardProcess):
             if await puks.refused(turn.tx, card):
                 raise FieldErrors(
                     {
-                        SOURCE.name: "The card has refused the portal's PUK, and each time costs a try. Take typed."
+                        SOURCE.name: "The card has refused the portal's PUK, and each time costs a try. Have it typed."
                     }
                 )
         await super().advance(turn)

@@ -30,6 +30,16 @@ _REASON = Option(
     "choice",
     Reason.CESSATION_OF_OPERATION.value,
     choices=tuple(reason.value for reason in Reason if reason in REVOKING),
+    captions={
+        Reason.UNSPECIFIED: "No reason given",
+        Reason.KEY_COMPROMISE: "Somebody else may have the key",
+        Reason.CA_COMPROMISE: "Somebody else may have the CA's key",
+        Reason.AFFILIATION_CHANGED: "The person's place or name has changed",
+        Reason.SUPERSEDED: "Another certificate has taken its place",
+        Reason.CESSATION_OF_OPERATION: "It is needed no more",
+        Reason.PRIVILEGE_WITHDRAWN: "The person may no longer do what it says",
+        Reason.AA_COMPROMISE: "Somebody else may have the attribute authority's key",
+    },
 )
 _NOTE = Option("Note", "Note", "What you found out; kept with the process.", "text", "", low=0, high=150)
 _MAY_STILL_END = frozenset({OrderState.WAITING, OrderState.RUNNING, OrderState.FINISHING})
@@ -78,4 +88,5 @@ class HandleIssued(Definition):
     def facts(self, process: Process) -> Mapping[str, str]:
         """What became of it."""
         known = {name: str(process.variables.get(name, "")) for name in (_REASON.name, _NOTE.name)}
+        known[_REASON.name] = _REASON.caption(known[_REASON.name])
         return {name: value for name, value in known.items() if value}

@@ -28,10 +28,14 @@ _CHANGE, _UNBLOCK = "change", "unblock"
 ACTION: Final = Option(
     "Action",
     "What is to be done",
-    "change: you know the PIN and choose another. unblock: you don't, or it is blocked; the card gets a new one.",
+    "The card gets a new PIN in either case.",
     "choice",
     _CHANGE,
     choices=(_CHANGE, _UNBLOCK),
+    captions={
+        _CHANGE: "Change the PIN: I know it",
+        _UNBLOCK: "Unblock: I don't know the PIN, or it is blocked",
+    },
 )
 
 
