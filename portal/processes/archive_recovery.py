@@ -37,8 +37,8 @@ _DECISION = Option(
     "agree",
     choices=("agree", "refuse"),
     captions={
-        "agree": "Agree: the keys may leave the archive, once",
-        "refuse": "Refuse: they stay in the archive",
+        "agree": "Agree: they may, once",
+        "refuse": "Refuse: they may not",
     },
 )
 

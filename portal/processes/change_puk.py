@@ -30,7 +30,7 @@ SOURCE: Final = Option(
     "choice",
     _PORTAL,
     choices=(_PORTAL, _TYPED),
-    captions={_PORTAL: "The portal keeps it", _TYPED: "It will be typed in Inlay's window"},
+    captions={_PORTAL: "The portal keeps it", _TYPED: "Typed in Inlay's window"},
 )
 _SAYS: Final = {
     _PORTAL: "the portal tells it the card",

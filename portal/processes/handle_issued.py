@@ -31,14 +31,14 @@ _REASON = Option(
     Reason.CESSATION_OF_OPERATION.value,
     choices=tuple(reason.value for reason in Reason if reason in REVOKING),
     captions={
-        Reason.UNSPECIFIED: "No reason given",
-        Reason.KEY_COMPROMISE: "Somebody else may have the key",
-        Reason.CA_COMPROMISE: "Somebody else may have the CA's key",
-        Reason.AFFILIATION_CHANGED: "The person's place or name has changed",
-        Reason.SUPERSEDED: "Another certificate has taken its place",
-        Reason.CESSATION_OF_OPERATION: "It is needed no more",
-        Reason.PRIVILEGE_WITHDRAWN: "The person may no longer do what it says",
-        Reason.AA_COMPROMISE: "Somebody else may have the attribute authority's key",
+        Reason.UNSPECIFIED: "Unspecified",
+        Reason.KEY_COMPROMISE: "Key compromise",
+        Reason.CA_COMPROMISE: "CA compromise",
+        Reason.AFFILIATION_CHANGED: "Affiliation changed",
+        Reason.SUPERSEDED: "Superseded",
+        Reason.CESSATION_OF_OPERATION: "Cessation of operation",
+        Reason.PRIVILEGE_WITHDRAWN: "Privilege withdrawn",
+        Reason.AA_COMPROMISE: "AA compromise",
     },
 )
 _NOTE = Option("Note", "Note", "What you found out; kept with the process.", "text", "", low=0, high=150)

@@ -46,7 +46,7 @@ _DECISION: Final = Option(
     "choice",
     "approve",
     choices=("approve", "reject"),
-    captions={"approve": "Approve: the card can be issued", "reject": "Reject: there will be no card"},
+    captions={"approve": "Approve the card", "reject": "Reject the card"},
 )
 
 _DECIDED: Final = {"approve": "approved", "reject": "rejected"}

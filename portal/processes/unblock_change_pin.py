@@ -28,13 +28,13 @@ _CHANGE, _UNBLOCK = "change", "unblock"
 ACTION: Final = Option(
     "Action",
     "What is to be done",
-    "The card gets a new PIN in either case.",
+    "Unblock it, too, when it is blocked. The card gets a new PIN in either case.",
     "choice",
     _CHANGE,
     choices=(_CHANGE, _UNBLOCK),
     captions={
         _CHANGE: "Change the PIN: I know it",
-        _UNBLOCK: "Unblock: I don't know the PIN, or it is blocked",
+        _UNBLOCK: "Unblock: I don't know it",
     },
 )
 

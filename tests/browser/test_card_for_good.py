@@ -95,8 +95,8 @@ async def decided(desk: CardDesk) -> CardDesk:
         await person.see("Somebody else has the next step.")
     person = await desk.sits_down(people.paul)
     for holder, decision, said in (
-        (people.ada, "Approve: the card can be issued", "Finished."),
-        (people.olga, "Reject: there will be no card", "You have refused this."),
+        (people.ada, "Approve the card", "Finished."),
+        (people.olga, "Reject the card", "You have refused this."),
     ):
         await person.click(f"a:has-text('Request card: {holder.email}')")
         await person.page.wait_for_url("**/processes/*")

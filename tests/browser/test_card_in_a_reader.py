@@ -139,9 +139,7 @@ async def test_pin_check_and_signature_then_the_card_is_withdrawn_and_locked(
             await person.see("The card works: PIN, key and certificate are good.")
 
             blank.pin_left = 0  # as after too many slips at another program
-            await own_card(
-                person, "Unblock or change PIN", action="Unblock: I don't know the PIN, or it is blocked"
-            )
+            await own_card(person, "Unblock or change PIN", action="Unblock: I don't know it")
             await agree(person, UNBLOCK)
             await person.type_number(await person.number())
             await types(person, UNBLOCK, THIRD, THIRD)
