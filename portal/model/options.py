@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from portal.errors import FieldErrors
@@ -36,6 +36,7 @@ class Option:
             ten whole numbers, largest first, which a form sends as one text with commas.
         default: value after installation, or as the form is first shown.
         choices: for ``choice`` and ``choices``.
+        captions: choice to what people read in its place; one that has none is read as it is.
         low: smallest value, for ``int`` and ``numbers``; fewest characters, for ``text``.
         high: largest value, for ``int`` and ``numbers``; most characters, for ``text``.
         unit: for people, for ``int`` and ``numbers``.
@@ -50,6 +51,11 @@ class Option:
     low: int = 0
     high: int = 0
     unit: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def caption(self, choice: str) -> str:
+        """What people read for a choice."""
+        return self.captions.get(choice, choice)
 
     def parse(self, sent: Sequence[str]) -> OptionValue:
         """Read a form's values for this option.
@@ -95,6 +101,13 @@ def _all_in(sent: Sequence[str], option: Option) -> bool:
     return set(sent) <= set(option.choices)
 
 
+def _read(option: Option) -> str:
+    """The choices as people read them."""
+    return ", ".join(
+        f"“{option.captions[choice]}”" if choice in option.captions else choice for choice in option.choices
+    )
+
+
 def _is_whole(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 10
 
@@ -121,14 +134,14 @@ def _numbers_problem(option: Option, value: OptionValue) -> str | None:
 
 
 def _choice_problem(option: Option, value: OptionValue) -> str | None:
-    return None if value in option.choices else f"One of {', '.join(option.choices)} is needed."
+    return None if value in option.choices else f"One of {_read(option)} is needed."
 
 
 def _choices_problem(option: Option, value: OptionValue) -> str | None:
     if not isinstance(value, list) or not value:
-        return f"At least one of {', '.join(option.choices)} is needed."
+        return f"At least one of {_read(option)} is needed."
     if len(set(value)) != len(value) or not set(value) <= set(option.choices):
-        return f"Only {', '.join(option.choices)} are possible, each once."
+        return f"Only {_read(option)} are possible, each once."
     return None
 
 

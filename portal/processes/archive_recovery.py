@@ -36,6 +36,10 @@ _DECISION = Option(
     "choice",
     "agree",
     choices=("agree", "refuse"),
+    captions={
+        "agree": "Agree: they may, once",
+        "refuse": "Refuse: they may not",
+    },
 )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from portal.processes.definition import Turn
     from portal.store.tables import Card, Order, Process
 
-SOURCE: Final = puk_source.source("who has it types it in Inlay's window, never here.")
+SOURCE: Final = puk_source.source()
 _SAYS: Final = {
     puk_source.PORTAL: "the portal tells it the card",
     puk_source.TYPED: "who has it types it in Inlay's window",

@@ -30,6 +30,16 @@ _REASON = Option(
     "choice",
     Reason.CESSATION_OF_OPERATION.value,
     choices=tuple(reason.value for reason in Reason if reason in REVOKING),
+    captions={
+        Reason.UNSPECIFIED: "Unspecified",
+        Reason.KEY_COMPROMISE: "Key compromise",
+        Reason.CA_COMPROMISE: "CA compromise",
+        Reason.AFFILIATION_CHANGED: "Affiliation changed",
+        Reason.SUPERSEDED: "Superseded",
+        Reason.CESSATION_OF_OPERATION: "Cessation of operation",
+        Reason.PRIVILEGE_WITHDRAWN: "Privilege withdrawn",
+        Reason.AA_COMPROMISE: "AA compromise",
+    },
 )
 _NOTE = Option("Note", "Note", "What you found out; kept with the process.", "text", "", low=0, high=150)
 _MAY_STILL_END = frozenset({OrderState.WAITING, OrderState.RUNNING, OrderState.FINISHING})
@@ -78,4 +88,5 @@ class HandleIssued(Definition):
     def facts(self, process: Process) -> Mapping[str, str]:
         """What became of it."""
         known = {name: str(process.variables.get(name, "")) for name in (_REASON.name, _NOTE.name)}
+        known[_REASON.name] = _REASON.caption(known[_REASON.name])
         return {name: value for name, value in known.items() if value}

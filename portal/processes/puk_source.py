@@ -16,18 +16,14 @@ PORTAL: Final = "portal"
 TYPED: Final = "typed"
 NAME: Final = "PUK"
 _TITLE: Final = "The PUK that the card has"
-_KEPT: Final = "portal: the one that the portal keeps, or the maker's of a card that has no other."
+_KEPT: Final = "A card that was never given another PUK has its maker's, which the portal knows. No PUK is ever typed here."
+_CAPTIONS: Final = {PORTAL: "The portal keeps it", TYPED: "Typed in Inlay's window"}
 
 
-def source(typed: str, note: str = "") -> Option:
-    """The option.
-
-    Args:
-        typed: what *typed* means.
-        note: what stands before.
-    """
-    text = f"{note} {_KEPT} typed: {typed}".strip()
-    return Option(NAME, _TITLE, text, "choice", PORTAL, choices=(PORTAL, TYPED))
+def source(note: str = "") -> Option:
+    """The option; `note` stands before its text."""
+    text = f"{note} {_KEPT}".strip()
+    return Option(NAME, _TITLE, text, "choice", PORTAL, choices=(PORTAL, TYPED), captions=_CAPTIONS)
 
 
 def is_typed(turn: Turn) -> bool:
@@ -42,5 +38,5 @@ async def check(turn: Turn) -> None:
         FieldErrors: the card has refused it: once more would cost another try.
     """
     if not is_typed(turn) and await puks.refused(turn.tx, cast("Card", turn.parties.target)):
-        said = "The card has refused the portal's PUK, and each time costs a try. Take typed."
+        said = "The card has refused the portal's PUK, and each time costs a try. Have it typed."
         raise FieldErrors({NAME: said})

@@ -46,7 +46,10 @@ _DECISION: Final = Option(
     "choice",
     "approve",
     choices=("approve", "reject"),
+    captions={"approve": "Approve the card", "reject": "Reject the card"},
 )
+
+_DECIDED: Final = {"approve": "approved", "reject": "rejected"}
 
 
 class RequestCard(Definition):
@@ -106,9 +109,11 @@ class RequestCard(Definition):
             ("Name of the card", _LABEL.name),
             ("Kind of card", CHOICE),
             ("Reason", _REASON.name),
-            ("Decision", _DECISION.name),
         )
-        return found | {label: cast(str, known[name]) for label, name in names if name in known}
+        found |= {label: cast(str, known[name]) for label, name in names if name in known}
+        if _DECISION.name in known:
+            found["Decision"] = _DECIDED[cast(str, known[_DECISION.name])]
+        return found
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:
         """What Cancel does at this step."""

@@ -28,15 +28,16 @@ _CHANGE, _UNBLOCK = "change", "unblock"
 ACTION: Final = Option(
     "Action",
     "What is to be done",
-    "change: you know the PIN and choose another. unblock: you don't, or it is blocked; the card gets a new one.",
+    "Unblock it, too, when it is blocked. The card gets a new PIN in either case.",
     "choice",
     _CHANGE,
     choices=(_CHANGE, _UNBLOCK),
+    captions={
+        _CHANGE: "Change the PIN: I know it",
+        _UNBLOCK: "Unblock: I don't know it",
+    },
 )
-SOURCE: Final = puk_source.source(
-    "you have it, and type it in Inlay's window, or at the reader's keys, never here.",
-    "Counts for unblock alone.",
-)
+SOURCE: Final = puk_source.source("Counts where it is unblocked.")
 _SAYS: Final = {
     puk_source.PORTAL: "set anew by the card's PUK, which the portal tells it",
     puk_source.TYPED: "set anew by the card's PUK, which its holder types",

@@ -22,10 +22,12 @@ from yubikit.piv import SLOT
 from tests.browser.test_change_pin_and_delete import types
 from tests.portal.processes.test_issue_card import told
 from tests.support.card_checks import CardChecks, CheckFailed
-from tests.support.card_desk import CardDesk, card_desk
+from tests.support.card_desk import CardDesk, card_desk, card_from_its_maker
 from tests.support.foreign_personaliser import Personaliser
+from tests.support.person import goes_on
 from tests.support.portal_process import CA_CERTIFICATE_PATH, CRL_PATH
 from tests.support.processes import wait_until
+from tests.support.virtual_cards import InReader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,6 +43,7 @@ SHOW, KNOWN = r"^Show that you have your card - Inlay$", r"^The portal knows you
 CHECK, RIGHT = r"^Check the PIN of your card - Inlay$", r"^The PIN is right - Inlay$"
 CHANGE, CHANGED = r"^Change the PIN of your card - Inlay$", r"^The PIN is changed - Inlay$"
 READ, WAS_READ = r"^Read a card - Inlay$", r"^The card was read - Inlay$"
+PICK = r"^Which card is it\? - Inlay$"
 PUK, PUK_CHANGED = r"^Change the PUK of the card - Inlay$", r"^The portal has the card's PUK - Inlay$"
 BLOCK, BLOCKED = r"^Block the card for good - Inlay$", r"^The card is blocked - Inlay$"
 CHOSEN = "864213"
@@ -92,13 +95,13 @@ async def decided(desk: CardDesk) -> CardDesk:
         await person.see("Somebody else has the next step.")
     person = await desk.sits_down(people.paul)
     for holder, decision, said in (
-        (people.ada, "approve", "Finished."),
-        (people.olga, "reject", "You have refused this."),
+        (people.ada, "Approve the card", "Finished."),
+        (people.olga, "Reject the card", "You have refused this."),
     ):
         await person.click(f"a:has-text('Request card: {holder.email}')")
         await person.page.wait_for_url("**/processes/*")
         await person.see("works here")
-        await person.page.get_by_label("Decision").select_option(decision)
+        await person.page.get_by_label("Decision").select_option(label=decision)
         await person.next()
         await person.see(said)
         await person.click("nav a:has-text('Start')")
@@ -166,7 +169,7 @@ async def own_card(desk: CardDesk, process: str, *, action: str = "") -> None:
     await person.click(f"button:text-is('{process}')")
     await person.page.wait_for_url("**/processes/*")
     if action:
-        await person.page.get_by_label("What is to be done").select_option(action)
+        await person.page.get_by_label("What is to be done").select_option(label=action)
     await person.next()
     await desk.open_inlay()
 
@@ -266,7 +269,7 @@ async def test_its_holder_checks_the_pin_and_changes_it(active: Issued) -> None:
     await desk.agree(CHECK, RIGHT)
     await types(desk.person, CHECK, old)
     await desk.end(RIGHT)
-    await own_card(desk, "Unblock or change PIN", action="change")
+    await own_card(desk, "Unblock or change PIN", action="Change the PIN: I know it")
     await desk.agree(CHANGE, CHANGED)
     await types(desk.person, CHANGE, old, CHOSEN, CHOSEN)
     desk.pin = CHOSEN
@@ -285,6 +288,38 @@ async def test_an_operator_reads_whose_the_card_in_the_reader_is(active: Issued)
     await desk.finish(WAS_READ)
     await person.see(f"{BADGE} (card)")
     await person.see(desk.card.guid.hex())
+    await person.next()
+    await person.see("Finished.")
+
+
+async def test_with_two_cards_the_person_picks_from_a_list_that_follows_what_is_in_the_readers(
+    active: Issued, pcscd: PrivatePcscd, tmp_path: Path
+) -> None:
+    """By keyboard alone: Ada's card stays, the one that was chosen is taken out, and the one in its place is meant."""
+    desk = active.desk
+    person = await desk.sits_down(desk.people.olga)
+    chosen, picked = (card_from_its_maker(tmp_path / name) for name in ("chosen", "picked"))
+    await person.click("nav a:has-text('Start')")
+    await desk.start("Read card")
+    with InReader(chosen, pcscd.vpcd_ports[1]):
+        await desk.open_inlay()
+        await desk.agree(READ, PICK)
+        await person.mouse_aside()
+        window = await person.window(PICK)
+        await person.sees(window, lambda seen: not goes_on(seen), "a list in which nothing is chosen")
+        await person.press("Return", "Down", "Down")  # Return goes nowhere yet
+        await person.sees(window, goes_on, "the second card chosen")
+    gone = await person.sees(window, lambda seen: not goes_on(seen), "the choice gone with its card")
+    with InReader(picked, pcscd.vpcd_ports[1]):
+        await person.press("Return")  # nor now: the card that is left isn't meant by that
+        back = await person.sees(window, lambda seen: seen != gone, "another card in the list")
+        assert not goes_on(back)
+        await person.press("Down", "Down")
+        await person.sees(window, goes_on, "the card that came chosen")
+        await person.press("Return")
+        await desk.finish(WAS_READ)
+    await person.see(picked.guid.hex())
+    await person.see("no card of this portal")
     await person.next()
     await person.see("Finished.")
 

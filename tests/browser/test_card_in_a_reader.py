@@ -75,7 +75,7 @@ async def own_card(person: Person, process: str, *, action: str = "", text: str 
     await person.click(f"button:has-text('{process}')")
     await person.page.wait_for_url("**/processes/*")
     if action:
-        await person.page.get_by_label("What is to be done").select_option(action)
+        await person.page.get_by_label("What is to be done").select_option(label=action)
     if text:
         await person.page.get_by_label("Text").fill(text)
     await person.next()
@@ -121,7 +121,7 @@ async def test_pin_check_and_signature_then_the_card_is_withdrawn_and_locked(
             await encoded(person, label)
             assert blank.pin == padded(FIRST)
 
-            await own_card(person, "Unblock or change PIN", action="change")
+            await own_card(person, "Unblock or change PIN", action="Change the PIN: I know it")
             await agree(person, CHANGE)
             await types(person, CHANGE, WRONG, SECOND, SECOND)
             await asyncio.to_thread(
@@ -139,7 +139,7 @@ async def test_pin_check_and_signature_then_the_card_is_withdrawn_and_locked(
             await person.see("The card works: PIN, key and certificate are good.")
 
             blank.pin_left = 0  # as after too many slips at another program
-            await own_card(person, "Unblock or change PIN", action="unblock")
+            await own_card(person, "Unblock or change PIN", action="Unblock: I don't know it")
             await agree(person, UNBLOCK)
             await person.type_number(await person.number())
             await types(person, UNBLOCK, THIRD, THIRD)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Page
 
+    from tests.support.browser_questions import Picture
     from tests.support.display import VirtualDisplay
     from tests.support.portal_process import Account
 
@@ -80,6 +81,15 @@ def cursor_in_field(display: VirtualDisplay, window: str = "root") -> bool:
     """
     pixels = take_picture(display, window).pixels
     return any(bytes.fromhex(colour) * FIELD_PIXELS in pixels for colour in ACCENTS)
+
+
+def goes_on(picture: Picture) -> bool:
+    """Whether the button that goes on can be pressed, on a picture of Inlay's window without the mouse on it."""
+    return picture.at(*_inside_button(picture)).hex() in GOES_ON
+
+
+def _inside_button(picture: Picture) -> tuple[int, int]:
+    return picture.width - BUTTON_INSIDE, picture.height - BUTTON_INSIDE
 
 
 class Person:
@@ -208,12 +218,29 @@ class Person:
         def ready() -> bool:
             nonlocal place
             picture = take_picture(self.display, window)
-            place = picture.width - BUTTON_INSIDE, picture.height - BUTTON_INSIDE
-            return picture.at(*place).hex() in GOES_ON
+            place = _inside_button(picture)
+            return goes_on(picture)
 
         await self.until(ready, "the button that goes on")
         await self._act("mousemove", "--window", window, *map(str, place), "click", "1")
         return window
+
+    async def mouse_aside(self) -> None:
+        """Take the mouse off Inlay's window: a button under it has another colour."""
+        await self._act("mousemove", "0", "0")
+
+    async def sees(self, window: str, shown: Callable[[Picture], bool], what: str) -> Picture:
+        """Inlay's window, as soon as it shows something and has been drawn to the end: two looks are the same."""
+        last: Picture | None = None
+
+        def drawn() -> bool:
+            nonlocal last
+            before, last = last, take_picture(self.display, window)
+            return last == before and shown(last)
+
+        await self.until(drawn, what)
+        assert last is not None
+        return last
 
     async def enter_pin(self, pin: str, again: str | None = None) -> None:
         """Type the new PIN twice into the consent window, and agree by Enter."""

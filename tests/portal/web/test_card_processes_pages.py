@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from portal.model.states import Role
+from portal.processes import card_descriptions
 from tests.support import issued_cards as cards
 
 if TYPE_CHECKING:
     from tests.portal.web.desk import Desk
+    from tests.support.portal_kit import Kit
 
 REFUSED = "You have refused this."
 TOLD = "This was not agreed to."
@@ -22,6 +24,11 @@ async def test_who_refuses_a_card_is_told_so_and_who_asked_is_told_whom_to_ask(d
     begun = await otto.post("/processes", found.hidden("/processes"))
     path = begun.location
     await otto.submit(await otto.get(path), f"{path}/next", Label="Badge", Reason="new here")
+    asked = await anna.get(path)
+    assert [(item.attributes["value"], item.text) for item in asked.all("option")] == [
+        ("approve", "Approve the card"),
+        ("reject", "Reject the card"),
+    ]
     await anna.submit(await anna.get(path), f"{path}/next", Decision="reject")
     seen, asked = await anna.get(path), await otto.get(path)
     assert REFUSED in seen.text
@@ -32,6 +39,39 @@ async def test_who_refuses_a_card_is_told_so_and_who_asked_is_told_whom_to_ask(d
     for page in (seen, asked):
         assert "What it was about" in page.text
         assert "Badge" in page.text
+        assert "Decisionrejected" in page.text
+
+
+async def test_a_choice_that_there_is_not_is_answered_in_the_words_of_the_page(desk: Desk) -> None:
+    ada = await desk.kit.person("ada@example.org")
+    otto = await desk.person("otto@example.org", Role.OPERATOR)
+    anna = await desk.person("anna@example.org", Role.APPROVER)
+    found = await otto.get(f"/operator/objects/user/{ada.user.id}")
+    path = (await otto.post("/processes", found.hidden("/processes"))).location
+    await otto.submit(await otto.get(path), f"{path}/next", Label="Badge", Reason="new here")
+    for wrong in ("", "Approve the card", "perhaps"):
+        page = await anna.submit(await anna.get(path), f"{path}/next", Decision=wrong)
+        assert page.status == 422
+        said = "One of “Approve the card”, “Reject the card” is needed."
+        assert said in page.text
+
+
+def test_each_choice_of_each_process_has_words_of_its_own(kit: Kit) -> None:
+    """But for kinds of cards, which have names already."""
+    fields = [
+        field
+        for definition in kit.portal.engine.definitions.values()
+        for step in definition.steps
+        for field in step.form.options
+        if field.choices and field.name != card_descriptions.CHOICE
+    ]
+    assert {"Action", "Decision", "PUK", "Reason"} <= {field.name for field in fields}
+    for field in fields:
+        assert set(field.captions) == set(field.choices), field.name
+        words = [field.caption(choice) for choice in field.choices]
+        assert len(set(words)) == len(words)
+        assert not set(words) & set(field.choices)
+        assert max(map(len, words)) <= 28, "more is cut off at 360 pixels"
 
 
 async def test_an_object_is_named_once_by_what_it_is(desk: Desk) -> None:
