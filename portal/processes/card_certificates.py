@@ -113,9 +113,13 @@ async def check_made(tx: AsyncSession, holder_id: str, keys: Mapping[str, bytes]
 async def supersede(
     tx: AsyncSession, card: Card, order: Order, slots: Collection[str], actor: str, now: int
 ) -> None:
-    """Have the certificates revoked that these keys of a card had before an order gave them new ones."""
+    """Have the certificates revoked that these keys of a card had before an order gave them new ones.
+
+    An order that may reset the card may have erased every other key, too.
+    """
+    erased = bool(order.parameters.get("reset"))
     for item in await certificates.of_card(tx, card, lock=True):
-        if item.slot in slots and item.order_jti != order.jti:
+        if (erased or item.slot in slots) and item.order_jti != order.jti:
             await certificates.enqueue_revocation(tx, item, Reason.SUPERSEDED, actor, now)
 
 

@@ -15,6 +15,7 @@ from tests.portal.processes.test_extend_with_encoding import (
     assigned,
     begun,
     carried_out,
+    certificates,
     certified,
     done,
     encoded,
@@ -23,6 +24,7 @@ from tests.portal.processes.test_extend_with_encoding import (
     ordered,
     proved,
     question,
+    revoked,
     row,
 )
 from tests.support.databases import BACKENDS
@@ -173,3 +175,22 @@ async def test_a_blocked_card_gets_an_order_from_the_beginning_with_its_makers_p
     assert (found.sealed_puk is not None, found.sealed_puk != own) == (takes, True)
     assert (await managed(kit, card)).pending_puk is None
     assert not await blocked(kit, card)
+
+
+async def test_what_a_reset_has_erased_is_revoked_whether_its_slot_is_filled_again_or_not(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    root = await kit.login("root@example.org")
+    await options(kit, root, TempCardsCertificates=["authentication", "signature"])
+    card = await assigned(kit, olga, ada)
+    agent = await own_puk(kit, olga, card)
+    before = {item.id for item in await certificates(kit)}
+    assert len(before) == 2
+    await ended(kit, olga, card, agent, "card_both_blocked")
+    await options(kit, root, TempCardsCertificates=["authentication"])
+    view, agent, _ = await begun(kit, olga, card)
+    assert await proved(agent, FACTORY, question(2, refused=1))
+    await finished(agent, puk_replaced=True)
+    await done(kit, olga, view)
+    assert await revoked(kit) == before
+    assert [item.slot for item in await certificates(kit) if item.state == "Valid"] == ["9A"]
