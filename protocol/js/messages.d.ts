@@ -121,6 +121,7 @@ export interface EncodeCard {
   management?: ManagementKey | null;
   new_puk?: boolean;
   attest?: "no" | "required" | "where_possible";
+  clear_retired?: boolean;
 }
 
 /**
