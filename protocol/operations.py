@@ -265,6 +265,8 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     is first put back to what its maker delivered, if its person agrees; ``puk`` of ``proceed`` is the maker's"""
     attest: Literal["no", "where_possible", "required"] = "no"
     """whether the card states that it made the keys that are made on it; ``required``: of 10 keys at the most"""
+    clear_retired: bool = False
+    """with the driver ``piv``: somebody else had the card; the retired keys that its key history counts go first"""
 
     @property
     def certifies(self) -> bool:

@@ -233,9 +233,10 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
         )
     if earlier := sum(key.optional for key in ordered.keys):
         lines.append(
-            f"It gets {earlier} earlier encryption keys of its holder, for old messages, as far as it takes them; what "
-            "was in their places goes."
+            f"It gets {earlier} earlier encryption keys of its holder, for old messages, as far as it has room."
         )
+    if ordered.clear_retired:
+        lines.append("Earlier encryption keys of whoever had the card before are removed.")
     lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
     if ordered.pin.kind == "given":
         lines.append("The portal sets its first PIN: nobody types one here.")

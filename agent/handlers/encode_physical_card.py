@@ -158,7 +158,7 @@ class _Encoding(Encoding):
         else:
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
-        if ordered.identity is not None:
+        if ordered.clear_retired:
             await retired_keys.clear(context, card)
         asked = await requests(context, card, ordered.keys, pin, self.steps)
         declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
@@ -306,7 +306,8 @@ def _earlier(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[st
 def _changes_first(ordered: EncodeCard) -> bool:
     """Whether something that nothing undoes comes before the certificates."""
     made = any(key.source is KeySource.GENERATE for key in ordered.keys)
-    return made or ordered.identity is not None or CardStep.SET_PIN in ordered.steps
+    given = ordered.identity is not None or ordered.clear_retired
+    return made or given or CardStep.SET_PIN in ordered.steps
 
 
 def _management(ordered: EncodeCard) -> ManagementKey:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from cryptography.hazmat.primitives import serialization
+
+from agent.certificates import key_in
 from agent.handlers.card_writing import import_key
 from agent.pcsc import piv_keys, piv_objects
 from agent.pcsc.piv_names import CERTIFICATES, RETIRED, KeyAlgorithm
@@ -43,7 +46,14 @@ async def clear(context: OrderContext, card: ReturningCard) -> None:
 async def put_on(
     context: OrderContext, card: ReturningCard, coming: Sequence[IssuedCertificate]
 ) -> list[IssuedCertificate]:
-    """Put as many of these keys on the card as it takes, each with its certificate; those that it has taken."""
+    """Put as many of these keys on the card as it takes, each with its certificate; those that it has taken.
+
+    A place that another key is in isn't theirs: a key that is lost there is lost for good.
+    """
+    if not coming:
+        return []
+    ours = frozenset(_spki(item.certificate) for item in coming)
+    coming = [item for item in coming if await context.guard(card.run(_free, int(item.slot, 16), ours))]
     if not coming:
         return []
     last = max(int(item.slot, 16) for item in coming)
@@ -78,6 +88,26 @@ def _clear(card: CardConnection) -> None:
         _forget(card, slot)
     if count:
         piv_objects.write_key_history(card, KeyHistory(0, 0))
+
+
+def _free(card: CardConnection, slot: int, ours: frozenset[bytes | None]) -> bool:
+    """Whether a slot has no certificate, or one of a key that is among those that come: no other is lost for them."""
+    try:
+        there = piv_objects.read_certificate(card, slot)
+    except InlayError as error:
+        if error.code != "card_answer_malformed":
+            raise
+        return False
+    return there is None or _spki(there) in ours
+
+
+def _spki(der: bytes) -> bytes | None:
+    """The key of a certificate; None where it has none that can be read."""
+    public = key_in(der)
+    if public is None:
+        return None
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return public.public_bytes(*form)
 
 
 def _counted(card: CardConnection) -> int:

@@ -152,6 +152,7 @@ class ExtendTemporaryCard(Definition):
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
+            clear_retired=known.get("clear_retired", False),
             new_puk=known["new_puk"],
             reset=known.get("reset", False),
             attest=known.get("attest", "no"),  # a process of an earlier version has none

@@ -218,6 +218,7 @@ class IssueCard(Definition):
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
+            clear_retired=known.get("clear_retired", False),
             attest=known["attest"],
         )
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)

@@ -6,10 +6,12 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import select
+
 from portal.model.states import CaState
 from portal.processes import blocked_cards, card_certificates, card_orders, earlier_keys
 from portal.store.database import model_of
-from portal.store.tables import ManagedCard
+from portal.store.tables import ManagedCard, Order, Process
 from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options, now: int) 
     found: dict[str, Any] = {
         **await _earlier(tx, card, options, sources, now),
         "first": fresh,
+        "clear_retired": fresh and card.driver != "pkcs11" and await _had_others(tx, card),
         "blocked": blocked,
         **_card_parts(card, managed, fresh=fresh, blocked=blocked),
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
@@ -153,6 +156,15 @@ def _management(managed: ManagedCard | None) -> ManagementKey:
         return ManagementKey(replace=list(OWN_KEY))
     known = managed.key_algorithm
     return ManagementKey(algorithm=None if known is None else ManagementAlgorithm(known))
+
+
+async def _had_others(tx: AsyncSession, card: Card) -> bool:
+    """Whether an order has changed the card for another person: their earlier keys may be on it."""
+    query = select(Order.jti).join(Process, Process.id == Order.process_id)
+    query = query.where(
+        Order.card_id == card.id, Order.changing_at.is_not(None), Process.subject_id != card.owner_id
+    )
+    return (await tx.scalars(query.limit(1))).first() is not None
 
 
 async def _earlier(

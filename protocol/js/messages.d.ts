@@ -123,6 +123,7 @@ export interface EncodeCard {
   new_puk?: boolean;
   reset?: boolean;
   attest?: "no" | "required" | "where_possible";
+  clear_retired?: boolean;
 }
 
 /**

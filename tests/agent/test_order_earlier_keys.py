@@ -15,7 +15,7 @@ from agent.ports import UserCancelled
 from protocol.messages import Algorithm, KeyOrder, KeySource, Purpose
 from tests.cards.profiles import IMPORT, MOVE, P_256, PROFILES, RSA_2048
 from tests.cards.simulated import PIN, SimulatedCard
-from tests.support.agent_parts import CODE, AgentParts
+from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import (
@@ -205,7 +205,7 @@ async def test_whoever_gets_the_card_next_gets_no_key_of_its_holder_before(
     card = with_keys_of_before(personalised(dataclasses.replace(IMPORTING, yubico=has)), 0x82, 0x83)
     before = {slot: card.keys[slot][1] for slot in (0x82, 0x83)}
     readers.put(card)
-    first_encoding(portal, AUTHENTICATION)
+    first_encoding(portal, AUTHENTICATION, clear_retired=True)
     agent.windows.answers = [(None, NEW)]
     assert await order(agent, portal) == "finished"
     for slot, old in before.items():
@@ -213,3 +213,38 @@ async def test_whoever_gets_the_card_next_gets_no_key_of_its_holder_before(
         assert (slot in card.keys) is not deletes
     assert {0x5FC10D, 0x5FC10E}.isdisjoint(card.objects)
     assert history(card) == 0
+
+
+async def test_keys_that_others_have_put_there_stay_and_their_places_are_not_taken(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = with_keys_of_before(personalised(IMPORTING), 0x82)
+    before, content = card.keys[0x82], card.objects[0x5FC10D]
+    readers.put(card)
+    first_encoding(portal, AUTHENTICATION, EARLIER, OLDER)
+    agent.windows.answers = [(None, NEW)]
+    assert await order(agent, portal) == "finished"
+    assert (card.keys[0x82], card.objects[0x5FC10D]) == (before, content)
+    assert card.imported == {0x83}
+    assert history(card) == 2
+    assert "1 of 2" in noted(agent)
+
+
+async def test_keys_of_an_order_before_are_written_over_by_the_same_ones(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest key comes first: with one more than before every other moves on by a place."""
+    made = {slot: ec.generate_private_key(ec.SECP256R1()) for slot in ("82", "83")}
+    monkeypatch.setattr("tests.support.fake_issuing._make_key", lambda key: made[key.slot])
+    card = personalised(IMPORTING)
+    readers.put(card)
+    second = msgspec.structs.replace(OLDER, algorithm=Algorithm.P_256)
+    for code, keys in ((CODE, (EARLIER,)), (OTHER_CODE, (EARLIER, second))):
+        if code == OTHER_CODE:
+            made["82"], made["83"] = ec.generate_private_key(ec.SECP256R1()), made["82"]
+        encode(portal, AUTHENTICATION, *keys)
+        agent.windows.answers = [(None, None), (PIN, None)]
+        assert await order(agent, portal, code) == "finished"
+    numbers = {slot: made[f"{slot:02X}"].private_numbers() for slot in (0x82, 0x83)}
+    assert {slot: card.keys[slot][1].private_numbers() for slot in numbers} == numbers
+    assert history(card) == 2

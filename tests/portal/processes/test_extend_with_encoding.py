@@ -18,12 +18,13 @@ from portal import option_store
 from portal.errors import WrongState
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import ProcessState, Role, TemporaryCardState, UserState
-from portal.processes import management_keys
+from portal.processes import management_keys, temporary_cards
 from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.issue_temporary_card import IssueTemporaryCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
+from portal.processes.temporary_card_encoding import encoding_of
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 from portal.store.tables import AuditEntry, Card, Certificate, ManagedCard, Order, User
 from portal.views import ObjectRef
@@ -655,6 +656,7 @@ async def test_a_card_with_a_new_encryption_key_gets_its_old_one_as_an_earlier_o
     await options(kit, root, TempCardsNewKeys=["true"])
     view, agent, _ = await begun(kit, olga, card, agent)
     assert [(key.slot, key.optional) for key in ordered(agent).keys] == [("9D", False), ("82", True)]
+    assert not ordered(agent).clear_retired
     answer = await certified(agent)
     assert [item.certificate for item in answer.certificates if item.slot == "82"] == [old.der]
     assert agent.order is not None
@@ -665,6 +667,25 @@ async def test_a_card_with_a_new_encryption_key_gets_its_old_one_as_an_earlier_o
         "1 of 1 are on the card"
         in (await kit.services.process(olga, view.id)).facts["Earlier encryption keys"]
     )
+
+
+async def test_keys_of_a_person_whose_encoding_broke_off_go_when_somebody_else_gets_the_card(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    _, agent, _ = await begun(kit, olga, card)
+    assert not ordered(agent).clear_retired
+    await agent.say(Changing())
+    await carried_out(kit, agent)
+    assert agent.order is not None
+    eve = await kit.person("eve@example.org")
+    async with kit.database.write() as tx:
+        begun_card = await tx.get_one(Card, card)
+        options_now = await temporary_cards.options(tx)
+        again = await encoding_of(tx, begun_card, options_now, kit.clock())
+        begun_card.owner_id = eve.user.id
+        others = await encoding_of(tx, begun_card, options_now, kit.clock())
+    assert (again["clear_retired"], others["clear_retired"]) == (False, True)
 
 
 async def test_another_persons_card_gets_another_identity(kit: Kit, olga: Session, ada: Session) -> None:
@@ -680,6 +701,7 @@ async def test_another_persons_card_gets_another_identity(kit: Kit, olga: Sessio
     assert wanted.guid != first
     assert wanted.identity is not None
     assert (wanted.identity.previous, wanted.identity.blank) == (first, False)
+    assert wanted.clear_retired
     assert wanted.pin.kind == "new"
     assert proceed.puk is not None
     assert [key.source for key in wanted.keys] == [KeySource.GENERATE]
