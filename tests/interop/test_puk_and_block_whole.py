@@ -102,6 +102,15 @@ async def test_from_a_puk_that_somebody_else_changed_to_a_blocked_card(
     assert await asyncio.to_thread(tries, reader) == (3, 2)
     with pytest.raises(FieldErrors):
         await step(stage, olga, ChangeCardPuk.name, card, portal)
+    kit.clock.now += 1  # a person's orders are not of one second
+    by_holder = {"Action": ["unblock"], "PUK": ["portal"]}
+    with pytest.raises(FieldErrors):
+        await step(stage, ada, UnblockChangePin.name, card, by_holder)
+    by_holder["PUK"] = ["typed"]
+    answers = [CONSENT, (OTHERS, NEW)]
+    assert await done(stage, ada, UnblockChangePin.name, card, by_holder, answers) == "finished"
+    assert await asyncio.to_thread(tries, reader) == (3, 3)
+    kit.clock.now += 1
     answers = [CONSENT, (WRONG, None), (OTHERS, None)]
     assert await done(stage, olga, ChangeCardPuk.name, card, typed, answers) == "finished"
     said = str(stage.victim.windows.opened[-1].asked[2].warning)
