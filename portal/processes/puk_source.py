@@ -16,7 +16,10 @@ PORTAL: Final = "portal"
 TYPED: Final = "typed"
 NAME: Final = "PUK"
 _TITLE: Final = "The PUK that the card has"
-_KEPT: Final = "A card that was never given another PUK has its maker's, which the portal knows. No PUK is ever typed here."
+_KEPT: Final = (
+    "A card that was never given another PUK has its maker's, which the portal knows. "
+    "No PUK is ever typed here."
+)
 _CAPTIONS: Final = {PORTAL: "The portal keeps it", TYPED: "Typed in Inlay's window"}
 
 
