@@ -267,6 +267,9 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     """whether the card states that it made the keys that are made on it; ``required``: of 10 keys at the most"""
     clear_retired: bool = False
     """with the driver ``piv``: somebody else had the card; the retired keys that its key history counts go first"""
+    clear: Annotated[list[SlotName], Meta(max_length=4)] = field(default_factory=list)
+    """with the driver ``piv``: slots of keys that somebody else had, and that the order has no other key for; they go,
+    with their certificates, before ``keys``"""
 
     @property
     def certifies(self) -> bool:

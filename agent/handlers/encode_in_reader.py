@@ -235,8 +235,8 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
         lines.append(
             f"It gets {earlier} earlier encryption keys of its holder, for old messages, as far as it has room."
         )
-    if ordered.clear_retired:
-        lines.append("Earlier encryption keys of whoever had the card before are removed.")
+    if ordered.clear_retired or ordered.clear:
+        lines.append("Keys of whoever had the card before are removed.")
     lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
     if ordered.pin.kind == "given":
         lines.append("The portal sets its first PIN: nobody types one here.")

@@ -158,8 +158,7 @@ class _Encoding(Encoding):
         else:
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
-        if ordered.clear_retired:
-            await retired_keys.clear(context, card)
+        await retired_keys.clear(context, card, ordered)
         asked = await requests(context, card, ordered.keys, pin, self.steps)
         declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
         asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked, declined=declined)
@@ -306,7 +305,7 @@ def _earlier(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[st
 def _changes_first(ordered: EncodeCard) -> bool:
     """Whether something that nothing undoes comes before the certificates."""
     made = any(key.source is KeySource.GENERATE for key in ordered.keys)
-    given = ordered.identity is not None or ordered.clear_retired
+    given = ordered.identity is not None or ordered.clear_retired or bool(ordered.clear)
     return made or given or CardStep.SET_PIN in ordered.steps
 
 

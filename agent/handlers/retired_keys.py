@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.order_ports import OrderContext
     from agent.pcsc.connection import CardConnection
     from agent.returning_card import ReturningCard
-    from protocol.messages import IssuedCertificate
+    from protocol.messages import EncodeCard, IssuedCertificate
 
 _NOT_TAKEN: Final = frozenset(
     {
@@ -38,9 +38,14 @@ _NOT_TAKEN: Final = frozenset(
 )
 
 
-async def clear(context: OrderContext, card: ReturningCard) -> None:
-    """Remove the retired keys of whoever had the card before: with its new PIN they would be the next one's."""
-    await context.guard(context.record("clear retired", card.run(_clear)))
+async def clear(context: OrderContext, card: ReturningCard, ordered: EncodeCard) -> None:
+    """Remove the keys of whoever had the card before: with its new PIN they would be the next one's."""
+    if ordered.clear_retired:
+        await context.guard(context.record("clear retired", card.run(_clear)))
+    coming = {key.slot for key in ordered.keys}
+    for slot in ordered.clear:
+        if slot not in coming:
+            await context.guard(context.record(f"clear {slot}", card.run(_forget, int(slot, 16))))
 
 
 async def put_on(

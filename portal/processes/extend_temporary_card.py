@@ -21,7 +21,12 @@ from portal.processes import (
 from portal.processes.days import date_text
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
-from portal.processes.temporary_card_encoding import attestation_fact, encoding_of, encryption_key_fact
+from portal.processes.temporary_card_encoding import (
+    attestation_fact,
+    encoding_of,
+    encryption_key_fact,
+    left_by_others,
+)
 from portal.store.database import notify
 from portal.store.tables import ManagedCard
 from portal.store.transitions import StateChange, change_state
@@ -144,15 +149,17 @@ class ExtendTemporaryCard(Definition):
         label = known["label"] = f"{card.label} for {turn.parties.subject.email}"[:200]
         plan = await self._plan(turn.tx, card, known, fresh=fresh)
         until = now + cast(int, known["validity"])
+        keys = encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email)
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=until,
             pin=encodings.pin_entry(plan, PIN_POLICY if plan.set_pin else None),
-            keys=encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email),
+            keys=keys,
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
             clear_retired=known.get("clear_retired", False),
+            clear=await left_by_others(turn.tx, card, keys) if known["first"] else [],
             new_puk=known["new_puk"],
             reset=known.get("reset", False),
             attest=known.get("attest", "no"),  # a process of an earlier version has none

@@ -26,7 +26,12 @@ from portal.processes import (
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import order_part
-from portal.processes.temporary_card_encoding import attestation_fact, encoding_of, encryption_key_fact
+from portal.processes.temporary_card_encoding import (
+    attestation_fact,
+    encoding_of,
+    encryption_key_fact,
+    left_by_others,
+)
 from portal.store import objects
 from portal.store.tables import Card, Order
 from protocol.errors import InlayError
@@ -208,17 +213,19 @@ class IssueCard(Definition):
             attestation.check_possible(self._context, card)
         label = known["label"] = f"{card.label} for {subject.email}"[:_LABEL_LENGTH]
         plan = await self._plan(turn.tx, card, known)
+        keys = encodings.key_orders(plan, subject.name, subject.email)
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=now + cast(int, known["validity"]),
             pin=encodings.pin_entry(plan),
             new_puk=card.driver == "piv",
             reset=known["reset"],
-            keys=encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email),
+            keys=keys,
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
             clear_retired=known.get("clear_retired", False),
+            clear=await left_by_others(turn.tx, card, keys) if known["first"] else [],
             attest=known["attest"],
         )
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)

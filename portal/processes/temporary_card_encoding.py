@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import select
 
 from portal.model.states import CaState
-from portal.processes import blocked_cards, card_certificates, card_orders, earlier_keys
+from portal.processes import blocked_cards, card_certificates, card_orders, certificates, earlier_keys
 from portal.store.database import model_of
 from portal.store.tables import ManagedCard, Order, Process
 from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.temporary_cards import Options
     from portal.store.tables import Card
+    from protocol.messages import KeyOrder
 
 OWN_KEY: Final = (ManagementAlgorithm.AES_192, ManagementAlgorithm.TRIPLE_DES)
 """Of the management key that a card gets, the first that it takes: some know 3DES alone."""
 _RESUME_WITHIN: Final = 3600
+_SLOTS: Final = frozenset({"9A", "9C", "9D", "9E"})
 _PRINTED: Final = re.compile(r"[!-~]([ -~]{0,38}[!-~])?")
 """As ``protocol.messages.CardIdentity.printed``."""
 _NEW_ENCRYPTION_KEY: Final = {
@@ -165,6 +167,18 @@ async def _had_others(tx: AsyncSession, card: Card) -> bool:
         Order.card_id == card.id, Order.changing_at.is_not(None), Process.subject_id != card.owner_id
     )
     return (await tx.scalars(query.limit(1))).first() is not None
+
+
+async def left_by_others(tx: AsyncSession, card: Card, keys: Iterable[KeyOrder]) -> list[str]:
+    """Slots with keys that this portal has certified for somebody else, and that an order has no other key for.
+
+    With its new PIN the card would else go on deciphering and signing for whoever had it. Retired keys aren't among
+    them: the card's key history tells of those.
+    """
+    if card.driver == "pkcs11":
+        return []
+    of_others = {item.slot for item in await certificates.of_card(tx, card) if item.owner_id != card.owner_id}
+    return sorted((of_others & _SLOTS) - {key.slot for key in keys})
 
 
 async def _earlier(

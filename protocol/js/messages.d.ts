@@ -124,6 +124,7 @@ export interface EncodeCard {
   reset?: boolean;
   attest?: "no" | "required" | "where_possible";
   clear_retired?: boolean;
+  clear?: string[];
 }
 
 /**

@@ -215,6 +215,25 @@ async def test_whoever_gets_the_card_next_gets_no_key_of_its_holder_before(
     assert history(card) == 0
 
 
+@pytest.mark.parametrize("deletes", [True, False])
+async def test_a_key_of_its_holder_before_goes_where_the_order_has_none_for_its_slot(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, deletes: bool
+) -> None:
+    has = IMPORTING.yubico if deletes else IMPORTING.yubico - {MOVE}
+    card = with_keys_of_before(personalised(dataclasses.replace(IMPORTING, yubico=has)), 0x9A, 0x9C, 0x9E)
+    card.objects[0x5FC10A] = b"\x70\x01\x00\x71\x01\x00\xfe\x00"
+    signed, other = card.keys[0x9C][1], card.keys[0x9E][1]
+    readers.put(card)
+    first_encoding(portal, AUTHENTICATION, clear=["9A", "9C"])
+    agent.windows.answers = [(None, NEW)]
+    assert await order(agent, portal) == "finished"
+    assert 0x9C not in card.keys or card.keys[0x9C][1] is not signed
+    assert (0x9C in card.keys) is not deletes
+    assert 0x5FC10A not in card.objects
+    assert 0x5FC105 in card.objects
+    assert card.keys[0x9E][1] is other
+
+
 async def test_keys_that_others_have_put_there_stay_and_their_places_are_not_taken(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
 ) -> None:

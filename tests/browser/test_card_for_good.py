@@ -354,7 +354,7 @@ async def test_locked_and_blocked_nobody_uses_it_any_more(active: Issued) -> Non
     await ended(desk, "Lock", "Locked")
     await with_card(desk, "Block card", BLOCK, BLOCKED)
     await desk.end(BLOCKED)
-    await desk.person.see("PIN and PUK are blocked on the card.")
+    await desk.person.see("The card takes no PIN any more.")
     await asyncio.to_thread(locked_for_opensc, desk)
 
     def blocked() -> None:

@@ -688,6 +688,27 @@ async def test_keys_of_a_person_whose_encoding_broke_off_go_when_somebody_else_g
     assert (again["clear_retired"], others["clear_retired"]) == (False, True)
 
 
+async def test_keys_of_whoever_had_the_card_go_also_where_the_next_person_gets_fewer(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    """With the new PIN the next person could else sign and decipher by them."""
+    root = await kit.login("root@example.org")
+    await options(kit, root, TempCardsCertificates=["authentication", "signature", "encryption"])
+    card = await assigned(kit, olga, ada)
+    agent = await encoded(kit, olga, card)
+    await step(kit, olga, WithdrawTemporaryCard.name, card, {"Reason": ["brought back"]})
+    eve = await kit.person("eve@example.org")
+    await step(kit, olga, AssignTemporaryCard.name, card, {"Person": [eve.user.email]})
+    await options(kit, root, TempCardsCertificates=["authentication"])
+    view, agent, _ = await begun(kit, olga, card, agent)
+    assert (ordered(agent).clear, ordered(agent).clear_retired) == (["9C", "9D"], True)
+    await complete(agent)
+    await done(kit, olga, view)
+    kit.clock.now += 1
+    _, agent, _ = await begun(kit, olga, card, agent)
+    assert (ordered(agent).clear, ordered(agent).clear_retired) == ([], False)
+
+
 async def test_another_persons_card_gets_another_identity(kit: Kit, olga: Session, ada: Session) -> None:
     card = await assigned(kit, olga, ada)
     agent = await encoded(kit, olga, card)
