@@ -48,6 +48,7 @@ _DONE: Final = bytes.fromhex("9000")
 _GET_RESPONSE: Final = 0xC0
 _SAY_NO_COMMAND: Final = frozenset(
     {
+        "card_algorithm_missing",
         "card_check_failed",
         "card_other",
         "card_management_wrong",
@@ -64,8 +65,8 @@ _SAY_NO_COMMAND: Final = frozenset(
 )
 """Causes of which each has one command, so that they needn't name it; and the person who is asked again, and goes.
 
-``card_check_failed`` says that a certificate was read back, and of which slot; ``card_other`` that the card's CHUID was
-another one.
+``card_algorithm_missing`` names the algorithm, which the card had said it knew; ``card_check_failed`` the slot whose
+certificate was read back; ``card_other`` is said of the card's CHUID.
 """
 
 
