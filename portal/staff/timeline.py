@@ -49,6 +49,7 @@ WHAT: Final = {
     "card.attested": "Proved that it made its keys",
     "card.claimed": "Is said to have made its keys, and did not prove it",
     "card.encoded": "Got new keys and certificates",
+    "card.picked": "It was picked by its number: it tells no serial number",
     "card.encoding": "New keys and certificates were asked for",
     "card.management_proved": "The portal proved the management key",
     "card.signed": "Signed a text",

@@ -6,7 +6,8 @@ Each job runs as in `tests.faults.tears`. At one APDU the card answers one of `L
 truth again from the next command on. Where it isn't a refusal the card has carried the command out all the same. A
 position is lost for what it is lost for there, and also when an order ends by a fault of Inlay's own; when it ends by
 an answer that couldn't be used, and doesn't say to which command; when software sends a PIN or PUK again after such an
-answer that nobody has typed again; or when it goes on for more commands than an answer has pieces.
+answer that nobody has typed again and that the card hasn't taken before; or when it goes on for more commands than an
+answer has pieces.
 """
 
 from __future__ import annotations
@@ -149,7 +150,8 @@ class Lies(Tears):
 
             readers.tear = lie
             await self._order(agent, job)
-            if _brings_secret(readers.trace[at.apdu - 1]) and not LIES[at.mode].endswith(_DONE):
+            *before, told = readers.trace[: at.apdu]
+            if _brings_secret(told) and not _was_right(told, before) and not LIES[at.mode].endswith(_DONE):
                 again = sum(map(_brings_secret, readers.trace[at.apdu :]))
                 if again > _typed(agent) - typed_before:
                     self._faults.append(f"a PIN or PUK was sent {again} times after one that wasn't taken")
@@ -174,6 +176,12 @@ def _typed(agent: Any) -> int:
 def _brings_secret(apdu: bytes) -> bool:
     """VERIFY with a PIN, CHANGE REFERENCE DATA, RESET RETRY COUNTER."""
     return apdu[1] in (0x24, 0x2C) or (apdu[1] == 0x20 and len(apdu) > 5)
+
+
+def _was_right(verify: bytes, before: list[bytes]) -> bool:
+    """Whether the card has taken the PIN of a VERIFY in this order already: one that is right costs no try again."""
+    pin = verify[5:]
+    return verify[1] == 0x20 and any(_brings_secret(each) and each[5:].endswith(pin) for each in before)
 
 
 def _unnamed(undone: ErrorData) -> list[str]:
