@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.test_change_pin_and_delete import types
-from tests.browser.test_extend_temporary_card import SCRIPT, agree, assigned, card_page, start
+from tests.browser.test_extend_temporary_card import SCRIPT, agree, assigned, card_page, picks, start
 from tests.browser.test_extend_temporary_card import TITLE as ENCODE_TITLE
 from tests.cards.profiles import PROFILES
 from tests.cards.simulated import PIN as FACTORY_PIN
@@ -99,6 +99,7 @@ async def encoded(person: Person, label: str) -> None:
     await person.open_inlay(question=False)
     await types(person, ENCODE_TITLE, FIRST, FIRST)
     await person.type_number(await person.number())
+    await picks(person, 2)
     await done(person, DETAILS_TITLE)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.browser.test_change_pin_and_delete import types
 from tests.cards.profiles import PROFILES
 from tests.cards.simulated import SimulatedCard
-from tests.support.person import DETAILS_TITLE, NUMBER_TITLE, cursor_in_field
+from tests.support.person import DETAILS_TITLE, NUMBER_TITLE, cursor_in_field, goes_on
 from tests.support.portal_process import Account
 from tests.support.stack import password
 from tests.support.wired_card import WiredCard
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 TITLE = r"^Encode a card - Inlay$"
 SCRIPT = "--script=TempCardsScriptOptions"
 PIN = "246810"
+PICK = r"^Which card is it\? - Inlay$"
+RIGHT_CARD = r"^Is this the right card\? - Inlay$"
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -90,6 +92,16 @@ async def agree(person: Person, title: str = TITLE) -> None:
     await person.until(asked, "what the window asks for")
 
 
+async def picks(person: Person, row: int) -> None:
+    """By keyboard the card in that row, counted from 1: it tells no serial number, so it is confirmed by its number."""
+    window = await person.window(PICK)
+    await person.mouse_aside()
+    await person.press(*["Down"] * row)
+    await person.sees(window, goes_on, "the card chosen")
+    await person.press("Return")
+    await person.go_on(RIGHT_CARD)
+
+
 async def test_the_card_is_put_in_when_inlay_asks_for_it(
     use_case: UseCase, holder: Account, pcscd: PrivatePcscd
 ) -> None:
@@ -106,6 +118,7 @@ async def test_the_card_is_put_in_when_inlay_asks_for_it(
         await person.type_number(await person.number())
         await person.see("Put the card in the reader")
         with WiredCard.simulated(pcscd.vpcd_ports[0], blank):
+            await picks(person, 1)
             await person.close_window(DETAILS_TITLE)
             await person.see_step("Details")
             await person.next()
