@@ -238,7 +238,8 @@ class ManagementKey(Message, frozen=True):
 class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation"):
     """Parameters of the operation *encode card*: a card that is there gets keys and certificates.
 
-    Keys are worked on in their order. Keys that aren't named stay as they are.
+    Keys are worked on in their order. Keys that aren't named stay as they are, but for those that `clear`,
+    `clear_retired`, `reset` or ``initialise`` take away.
     """
 
     card: Identifier

@@ -106,7 +106,8 @@ export interface DeleteVirtualCard {
 /**
  * Parameters of the operation *encode card*: a card that is there gets keys and certificates.
  *
- * Keys are worked on in their order. Keys that aren't named stay as they are.
+ * Keys are worked on in their order. Keys that aren't named stay as they are, but for those that `clear`,
+ * `clear_retired`, `reset` or ``initialise`` take away.
  */
 export interface EncodeCard {
   operation: "encode_card";
