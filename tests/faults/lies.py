@@ -151,7 +151,7 @@ class Lies(Tears):
             readers.tear = lie
             await self._order(agent, job)
             *before, told = readers.trace[: at.apdu]
-            if _brings_secret(told) and not _was_right(told, before) and not LIES[at.mode].endswith(_DONE):
+            if _brings_secret(told) and not was_right(told, before) and not LIES[at.mode].endswith(_DONE):
                 again = sum(map(_brings_secret, readers.trace[at.apdu :]))
                 if again > _typed(agent) - typed_before:
                     self._faults.append(f"a PIN or PUK was sent {again} times after one that wasn't taken")
@@ -178,7 +178,7 @@ def _brings_secret(apdu: bytes) -> bool:
     return apdu[1] in (0x24, 0x2C) or (apdu[1] == 0x20 and len(apdu) > 5)
 
 
-def _was_right(verify: bytes, before: list[bytes]) -> bool:
+def was_right(verify: bytes, before: list[bytes]) -> bool:
     """Whether the card has taken the PIN of a VERIFY in this order already: one that is right costs no try again."""
     pin = verify[5:]
     return verify[1] == 0x20 and any(_brings_secret(each) and each[5:].endswith(pin) for each in before)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent import keys_system
-from tests.faults.lies import LIES, LieAt, lie
+from tests.faults.lies import LIES, LieAt, lie, was_right
 from tests.faults.tears import summary
 
 JOBS = ["encode", "change PIN", "unblock"]
@@ -60,3 +60,17 @@ async def test_a_card_whose_tries_were_spent_is_said_to_be_half_done_whatever_bl
     assert len(rows) == 3
     assert [str(row) for row in rows if row.faults] == []
     assert any("half done" in row.end for row in rows)
+
+
+def test_a_pin_counts_as_right_only_after_the_card_was_given_that_very_one() -> None:
+    """What the judge lets pass: VERIFY again with a PIN that this order has set or verified, and nothing else."""
+    pin, other, puk = (value.ljust(8, b"\xff") for value in (b"135790", b"246801", b"97531864"))
+    verify = bytes.fromhex("0020008008") + pin
+    change, unblock = (bytes((0, code, 0, 0x80, 16)) for code in (0x24, 0x2C))
+    asked = bytes.fromhex("00200080")
+    assert not was_right(verify, [])
+    assert not was_right(verify, [asked, bytes.fromhex("0020008008") + other])
+    assert not was_right(verify, [change + pin + other])  # it is the old one
+    assert not was_right(unblock + puk + pin, [unblock + puk + pin])
+    assert was_right(verify, [asked, unblock + puk + pin])
+    assert was_right(verify, [verify])
