@@ -9,11 +9,12 @@ type again. A PUK goes again only where no try of it was lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from agent.card_search import WantedAgain, WantedIdentity
+from agent.card_search import CardMark, WantedAgain, WantedIdentity, mark_of
 from agent.pad_entry import PadEntry
 from agent.pcsc import piv_objects, piv_pin, piv_reset, piv_select
 from agent.pcsc.connection import CardConnection
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from protocol.messages import Algorithm, CardIdentity, CertificateRequest, Challenge
 
 T = TypeVar("T")
-Confirm = Callable[["FoundCard"], Awaitable[None]]
+Confirm = Callable[["FoundCard"], Awaitable[str | None]]
+"""Says of what card of the portal's it is that was found, where it is another; raises where the order is over."""
 
 GONE: Final = frozenset(
     {
@@ -54,6 +56,7 @@ Nothing else tells, so the step is begun anew, once; a card that means it says i
 """
 _IN_A_ROW: Final = 8
 """So often one and the same step may be interrupted before it is given up."""
+NO_OTHERS: Final[Mapping[CardMark, str]] = MappingProxyType({})
 _CLOSING: Final = (
     "Without it the card stays half done, and has to be finished by starting again from the page."
 )
@@ -77,10 +80,14 @@ class PhysicalCard:
     label: str
     identity: CardIdentity | None = None
 
+    def wanted(self, others: Mapping[CardMark, str] = NO_OTHERS) -> WantedIdentity:
+        """Which card it may be before one was taken, but for those that the portal has said are others."""
+        return WantedIdentity(self.guid, self.identity, self.driver, others)
+
     @property
-    def wanted(self) -> WantedIdentity:
-        """Which card it may be before one was taken."""
-        return WantedIdentity(self.guid, self.identity, self.driver)
+    def unnamed(self) -> bool:
+        """Whether it is for the portal to say if a card may be it, whatever the card tells."""
+        return self.identity is not None and self.identity.unnamed
 
     @property
     def by_number(self) -> bool:
@@ -118,6 +125,7 @@ class ReturningCard:
         self._pad: PadEntry | None = None
         self._taken: WantedAgain | None = None
         self._waited = self._picked = False
+        self._others: dict[CardMark, str] = {}
         self.serial: str | None = None
         """what the card says its serial number is, decimal"""
         self.changed = False
@@ -401,9 +409,19 @@ class ReturningCard:
         return self._session
 
     async def _found(self) -> FoundCard:
-        """Wait for the card, no longer than the order lasts."""
+        """Wait for the card, past those that are others of the portal's."""
+        while True:
+            found = await self._waited_for()
+            told = self._taken is not None and self._taken.serial is not None
+            named = told or (found.shown is not None and self._ordered.wanted().is_named_by(found.shown))
+            asked = self._ordered.unnamed or (self._ordered.by_number and not named)
+            if not asked or await self._have_confirmed(found):
+                return found
+
+    async def _waited_for(self) -> FoundCard:
+        """Wait for a card that may be it, no longer than the order lasts."""
         ordered, seconds = self._ordered, self._context.order.resume_within
-        wanted: Criterion = self._taken or ordered.wanted
+        wanted: Criterion = self._taken or ordered.wanted(self._others)
         window, back = self._context.window, self._taken is not None
         ask = self._picked and not self.told_apart  # it may be another one: who has picked it says so again
         waiting = self._readers.wait(
@@ -416,23 +434,26 @@ class ReturningCard:
             raise InlayError("timeout", seconds=seconds) from None
         self._picked = self._picked or found.picked
         self._waited = self._waited or found.picked
-        told = self._taken is not None and self._taken.serial is not None
-        named = told or (found.shown is not None and ordered.wanted.is_named_by(found.shown))
-        if ordered.by_number and not named:
-            await self._have_confirmed(found)
         return found
 
-    async def _have_confirmed(self, found: FoundCard) -> None:
-        """Have the person say that this card is the one; from then on none with another GUID is.
+    async def _have_confirmed(self, found: FoundCard) -> bool:
+        """Have it said that this card is the one; from then on none with another GUID is.
+
+        Returns:
+            False: it is another card of the portal's, and isn't taken again.
 
         Raises:
             InlayError: it isn't: ``user_cancelled``, ``card_of_other_object``; why the order ended.
         """
         if self._confirm is None:
             raise InlayError("card_other")
-        await self._confirm(found)
+        label = await self._confirm(found)
         self._waited = True
+        if label is not None and found.shown is not None:
+            self._others[mark_of(found.shown)] = label
+            return False
         self._take(found.shown)
+        return True
 
     async def _open(self, found: FoundCard) -> InlayError | None:
         """Take the card up; why it went again, or None."""

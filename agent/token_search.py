@@ -31,6 +31,10 @@ class HasModule:
         """Only its module knows which card it is."""
         return False
 
+    def why_not(self, shown: Evidence) -> InlayError:
+        """Why a card that doesn't meet it is not the one."""
+        return InlayError("card_other")
+
 
 async def find_token(
     search: CardSearch, guid: str, label: str, show: WhatIsSeen, *, back: bool = False

@@ -118,7 +118,7 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
     return {
         "guid": _guid(card, managed),
         "identity": identity(card, managed, blocked=blocked) if fresh else None,
-        "management": plain(_management(None if blocked else managed)),
+        "management": plain(management_of(None if blocked else managed)),
         "new_puk": blocked or (fresh and card.sealed_puk is None),
         # what an order knows of a card that is reset is its maker's: so it is for one that was never encoded
         "reset": blocked or makers,
@@ -127,12 +127,13 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
 
 def _is_from_maker(card: Card, managed: ManagedCard | None) -> bool:
     """Whether this card object has brought nothing to its card so far; another one, which ended, may have."""
-    return card.sealed_puk is None and (managed is None or managed.encoded_for is None)
+    never = managed is None or (managed.encoded_for is None and managed.prepared_at is None)
+    return card.sealed_puk is None and never
 
 
 def _guid(card: Card, managed: ManagedCard | None) -> str:
     """The GUID that the card has in the end: its own, or a fresh one when it goes to somebody else."""
-    if managed is None or managed.encoded_for in (None, card.owner_id):
+    if managed is None or (managed.encoded_for in (None, card.owner_id) and managed.prepared_at is None):
         return card.guid
     return managed.pending_guid or secrets.token_hex(16)
 
@@ -143,7 +144,7 @@ def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) 
     So it is for one that is reset: an order that ended half done may have left it without any identity.
     """
     serial = card.serial if card.serial.isdecimal() and len(card.serial) <= 20 else None
-    never = managed is None or managed.encoded_for is None
+    never = managed is None or (managed.encoded_for is None and managed.prepared_at is None)
     wanted = CardIdentity(
         previous=None if never else card.guid,
         serial=None if serial is None else str(int(serial)),
@@ -153,7 +154,8 @@ def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) 
     return plain(wanted)
 
 
-def _management(managed: ManagedCard | None) -> ManagementKey:
+def management_of(managed: ManagedCard | None) -> ManagementKey:
+    """What an order says of a card's management key: which one it has, or that it gets its own."""
     if managed is None or managed.key_generation == 0:
         return ManagementKey(replace=list(OWN_KEY))
     known = managed.key_algorithm

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.store.base import Base as Base
 from portal.store.base import Hash, Id, Word
+from portal.store.batch_tables import CardBatch as CardBatch
+from portal.store.batch_tables import CardBatchPosition as CardBatchPosition
 from portal.store.columns import audit_details, process_variables
 from portal.store.mail_tables import ExpiryNotice as ExpiryNotice
 from portal.store.mail_tables import Mail as Mail
@@ -110,6 +112,8 @@ class ManagedCard(Base):
     """an order that ended half done may have given it that one"""
     encoded_for: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
     """whose keys are on it; None before its first encoding has ended"""
+    prepared_at: Mapped[int | None]
+    """when it was made ready for whoever gets it, with an identity and nobody's keys; None once it was encoded"""
     changed_at: Mapped[int]
 
 

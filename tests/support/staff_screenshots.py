@@ -202,7 +202,7 @@ async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> list[str]:
     async with running_portal(work, origin=portal.origin) as kit:
         app = web.Application()
         setup(app, kit.services)
-        setup_staff(app, kit.portal.operator, kit.portal.administrator)
+        setup_staff(app, kit.portal.operator, kit.portal.administrator, kit.portal.batches)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 8443, ssl_context=ca.server_context()).start()
