@@ -113,7 +113,10 @@ class EncodeInReader(ABC):
         """The portal has confirmed; nothing is left to be done to the card."""
         details = self._done.pop(context.order.jti, None)
         if not ordered_of(context.order).keys:
-            return  # one of many: the page says so, and the next one's window comes in this one's place
+            await (
+                context.window.close()
+            )  # one of many: the page says so, and the next one's window comes in its place
+            return
         with contextlib.suppress(InteractionError):  # the card is encoded, with or without a window
             if details is None:
                 await context.window.show_done("The card is encoded", ("It can be used now.",))

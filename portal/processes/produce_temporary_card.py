@@ -63,7 +63,7 @@ class ProduceTemporaryCard(Definition):
     """Requested, Failed or Unassigned to Unassigned: a Card Production task without certificates."""
 
     name = "TempCardsProcProduce"
-    title = "Produce"
+    title = "Produce temporary card"
     description = "Makes a blank card in your reader ready to be given out."
     role = Role.OPERATOR
     target = temporary_cards.in_states(

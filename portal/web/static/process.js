@@ -128,6 +128,7 @@ at('number-form').addEventListener('submit', async (event) => {
 
 // --- the link, and the direct way -----------------------------------------------------------------------------
 
+const SEARCHES = 3; // of an Inlay that was there a moment ago, on a machine that is busy
 let opener = null;
 let silence = null;
 
@@ -201,11 +202,16 @@ if (!claimed) {
     void renew();
   });
   showUntil();
-  void opener.prepare().then((path) => {
-    order.dataset.found = path;
-    if (!('goesOn' in order.dataset)) return;
-    // one of several cards: who has opened Inlay for the first need not for each, where the browser lets the page
-    if (path === 'loopback') at('open').click();
-    else at('open').focus();
-  });
+  void search();
+}
+
+/** Look for Inlay. One of several cards: who has opened Inlay for the first need not for each, where the page can. */
+async function search() {
+  const goesOn = 'goesOn' in order.dataset;
+  let path = await opener.prepare();
+  for (let again = 0; goesOn && path !== 'loopback' && again < SEARCHES; again += 1) path = await opener.prepare();
+  order.dataset.found = path;
+  if (!goesOn || claimed) return;
+  if (path === 'loopback') at('open').click();
+  else at('open').focus();
 }
