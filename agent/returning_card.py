@@ -136,6 +136,8 @@ class ReturningCard:
         """its PIN was blocked when it was looked at"""
         self.may_reset = False
         """it has commands beyond the standard, of which RESET may be one: asking for that one would be doing it"""
+        self.came_blank = False
+        """it had no identity when it was taken first: nobody has had it"""
         self._resetting = False
         self._named: frozenset[int] = frozenset()
 
@@ -490,6 +492,7 @@ class ReturningCard:
         self.may_reset = able is not None and able.version is not None
         self.pin_blocked = seen is not None and seen.pin_tries == 0
         guids = frozenset({guid}) if has == guid else frozenset({guid, has})
+        self.came_blank = self.came_blank if self._taken is not None else seen is not None and has is None
         if self._taken is not None and not self._resetting:
             guids &= self._taken.guids
         self._taken = WantedAgain(guids, serial, self._ordered.driver, any_guid=self._resetting)

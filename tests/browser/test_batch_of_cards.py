@@ -12,7 +12,7 @@ from tests.browser.test_extend_temporary_card import TITLE, agree
 from tests.cards.profiles import PROFILES
 from tests.cards.simulated import SimulatedCard
 from tests.support.browser import Policies
-from tests.support.person import NotReadyError
+from tests.support.processes import NotReadyError
 from tests.support.wired_card import WiredCard
 
 if TYPE_CHECKING:
