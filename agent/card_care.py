@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent.journal import JournalledCard
     from agent.journal_access import JournalAccess
     from agent.made_card import MadeCard
-    from agent.order_ports import CardFacts, Shown
+    from agent.virtual_card_ports import CardFacts, Shown
     from agent.vsc.card import VirtualCard
     from protocol.messages import CardSignature
 

@@ -10,8 +10,8 @@ from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from agent.journal import JournalledCard
-    from agent.order_ports import CardFacts, CardInProgress, Shown
     from agent.pin_rules import PinRules
+    from agent.virtual_card_ports import CardFacts, CardInProgress, Shown
     from protocol.messages import CardSignature
 
 PASSING: Final = frozenset({"keystore_locked", "keystore_missing"})

@@ -1,8 +1,8 @@
 """A physical PIV card as orders work on cards: keys, requests, certificates, proofs, by the driver *piv*.
 
-The methods are those of ``agent.order_ports.CardInProgress``; what may be said of the card is `PivCardFacts`. A PIN
-is sent when the card wants it and was right before: one that was wrong is never sent again, whoever asks for it. One
-that is typed at the reader's keys is asked for there whenever the card wants it.
+The methods are those of ``agent.virtual_card_ports.CardInProgress``; what may be said of the card is `PivCardFacts`.
+A PIN is sent when the card wants it and was right before: one that was wrong is never sent again, whoever asks for it.
+One that is typed at the reader's keys is asked for there whenever the card wants it.
 """
 
 from __future__ import annotations

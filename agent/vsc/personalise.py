@@ -31,7 +31,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from agent.vsc import objects, pkcs10, slot_keys, tlv
 from agent.vsc.apdu import StatusWord
 from agent.vsc.attestation import with_attestation
-from agent.vsc.card import CardDetails, VirtualCard, pad
+from agent.vsc.card import VirtualCard, pad
+from agent.vsc.card_details import CardDetails
 from agent.vsc.commands import (
     GENERAL_AUTHENTICATE,
     GENERATE,

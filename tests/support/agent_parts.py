@@ -17,7 +17,7 @@ from agent.device import Device
 from agent.handlers.registry import order_handlers
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
-from agent.order_ports import CardOwner, Services, Shown, Submission
+from agent.order_ports import Services, Submission
 from agent.ordered_card import CardReaders
 from agent.ports import UserEnvironment
 from agent.reader_watch import ReaderWatch
@@ -25,6 +25,7 @@ from agent.readers import PcscReaders
 from agent.shutdown import Shutdown
 from agent.trust import TrustStore
 from agent.trust_desk import TrustStoreDesk
+from agent.virtual_card_ports import CardOwner, Shown
 from agent.vsc import personalise
 from agent.vsc.state import Argon2Cost
 from protocol.errors import InlayError
