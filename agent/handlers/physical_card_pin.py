@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal
 
+from agent.awaited_card import GONE
 from agent.handlers.order_steps import ask
 from agent.handlers.pin_questions import tries_warning
 from agent.pad_entry import has_pad
 from agent.pcsc import piv_pin
 from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM
 from agent.ports import KnownSecret, WindowFailed
-from agent.returning_card import GONE
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
