@@ -15,7 +15,7 @@ from agent.consent import check_binding, new_number
 from agent.device import describe
 from agent.errors import error_data
 from agent.journal import OpenClaim, OrderRef
-from agent.orders import OrderKeys
+from agent.order_exchange import OrderKeys
 from protocol import jose
 from protocol.errors import InlayError
 from protocol.messages import (

@@ -18,9 +18,10 @@ from agent.claims import Claimed, claim, is_open
 from agent.consent import build_prompt
 from agent.errors import as_inlay_error, error_data
 from agent.journal import OpenClaim
+from agent.order_exchange import FIRST_PAUSE
 from agent.order_ports import GoesForward
 from agent.order_recovery import recover, undo_claim
-from agent.orders import FIRST_PAUSE, OrderRun
+from agent.orders import OrderRun
 from agent.ports import InteractionError, NoDisplay
 from agent.quiet_window import QuietWindow
 from protocol.errors import InlayError

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from agent.channel import Channel, ChannelClosedError, open_channel
 from agent.claims import is_open
+from agent.order_exchange import FIRST_PAUSE, LAST_PAUSE, OrderKeys
 from agent.order_ports import GoesForward
-from agent.orders import FIRST_PAUSE, LAST_PAUSE, OrderKeys, OrderRun
+from agent.orders import OrderRun
 from agent.quiet_window import QuietWindow
 from protocol import jose
 from protocol.errors import InlayError, from_wire

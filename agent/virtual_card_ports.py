@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.order_ports import KeyedCard
 from protocol.errors import InlayError
-from protocol.messages import (
-    Algorithm,
-    CardGeneration,
-    PinPolicy,
-    StorageLevel,
-)
+from protocol.messages import Algorithm, CardGeneration, PinPolicy, StorageLevel
 
 if TYPE_CHECKING:
     import datetime

@@ -199,7 +199,7 @@ async def test_a_forged_order_needs_the_portals_key(scene: Scene, monkeypatch: p
 async def test_an_unsigned_undone_does_not_destroy_a_card_whose_receipt_is_out(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.orders.LAST_PAUSE", 0.2)
+    monkeypatch.setattr("agent.order_exchange.LAST_PAUSE", 0.2)
     scene.portal.faults.drop_before.add("receipt")
     honest = scene.portal._resume
 
