@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from agent.journal import JournalledCard
+    from agent.journal_cards import JournalledCard
     from agent.pin_rules import PinRules
     from agent.virtual_card_ports import CardFacts, CardInProgress, Shown
     from protocol.messages import CardSignature

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from agent.card_shelf import ShelvedCard
-    from agent.journal import JournalledCard
+    from agent.journal_cards import JournalledCard
     from agent.virtual_card_ports import Shown
     from agent.vsc.card import VirtualCard
     from protocol.errors import InlayError

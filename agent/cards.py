@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from agent.card_rows import Standing, card_row
 from agent.card_shelf import CardShelf, ShelvedCard
-from agent.journal import JournalledCard
+from agent.journal_cards import JournalledCard
 from agent.long_pin import card_pin
 from agent.made_card import MadeCard, facts_of
 from agent.start_over import StartOver
