@@ -10,7 +10,8 @@ from portal.model.states import Role, TemporaryCardState
 from portal.processes.blocked_cards import is_blocked
 from portal.store.tables import Card
 from protocol.messages import CardStep, Changing, ErrorData, KeySource, ManagementAlgorithm, Receipt, Undone
-from tests.portal.processes.test_extend_with_encoding import (
+from tests.support.databases import BACKENDS
+from tests.support.extended_cards import (
     FACTORY,
     assigned,
     begun,
@@ -27,7 +28,6 @@ from tests.portal.processes.test_extend_with_encoding import (
     revoked,
     row,
 )
-from tests.support.databases import BACKENDS
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:

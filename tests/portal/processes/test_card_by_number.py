@@ -12,7 +12,8 @@ from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 from portal.store.tables import AuditEntry, Card, ManagedCard
 from protocol.messages import IdentityAnswer, IdentityQuestion
-from tests.portal.processes.test_extend_with_encoding import (
+from tests.support.databases import BACKENDS
+from tests.support.extended_cards import (
     FACTORY,
     assigned,
     begun,
@@ -27,7 +28,6 @@ from tests.portal.processes.test_extend_with_encoding import (
     step,
     undone,
 )
-from tests.support.databases import BACKENDS
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:

@@ -29,16 +29,9 @@ from protocol.messages import (
     Undo,
     Undone,
 )
-from tests.portal.processes.test_extend_with_encoding import (
-    assigned,
-    carried_out,
-    encoded,
-    options,
-    row,
-    step,
-)
 from tests.support.card_signatures import digest_of, signed
 from tests.support.databases import BACKENDS
+from tests.support.extended_cards import assigned, carried_out, encoded, options, row, step
 from tests.support.stored_objects import put_card, state_of_card
 
 if TYPE_CHECKING:
