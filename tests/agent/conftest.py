@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import keys_system
+from agent import keys_system, server
+from agent.environment import LastEnvironment
+from agent.handlers.registry import PAGE
 from tests.support import token_readers
 from tests.support.agent_parts import AgentParts, cheap_cards, running_agent
 from tests.support.certificates import ThrowAwayCA
@@ -39,6 +41,18 @@ async def agent(
     async with running_agent(tmp_path / "home") as parts:
         parts.trust_portal(portal)
         yield parts
+
+
+@pytest.fixture
+async def loopback(agent: AgentParts) -> AsyncIterator[server.LoopbackServer]:
+    """Listens for pages of the portals that are trusted."""
+    services = agent.services()
+    running = server.LoopbackServer(
+        services, PAGE, lambda: [entry.origin for entry in agent.trust.entries()], LastEnvironment()
+    )
+    await running.listen()
+    yield running
+    await running.close()
 
 
 @pytest.fixture(scope="session")

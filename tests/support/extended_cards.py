@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
 
-
 FACTORY: Final = bytes.fromhex("0102030405060708" * 3)
 EXTEND: Final = ExtendTemporaryCard.name
 
