@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.card_map import CardKind
     from agent.card_search import CardSearch, FoundCard, Sight
     from agent.pcsc.look import Evidence
-    from agent.pcsc.pkcs11 import Token
+    from agent.pcsc.pkcs11_tokens import Token
 
 
 class HasModule:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.card_map import CardKind
-    from agent.pcsc.pkcs11 import Token, Tries
+    from agent.pcsc.pkcs11_tokens import Token, Tries
 
 ROOM: Final = 30_000
 """Bytes of certificates for which there is room in a message; see ``read_card``."""

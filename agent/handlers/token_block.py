@@ -15,7 +15,8 @@ from protocol.errors import InlayError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.pcsc.pkcs11 import Driver, Token
+    from agent.pcsc.pkcs11 import Driver
+    from agent.pcsc.pkcs11_tokens import Token
     from agent.returning_token import ReturningToken
 
 _MOST: Final = 16

@@ -11,7 +11,8 @@ from typing import Literal
 import pytest
 
 from agent.handlers import token_block
-from agent.pcsc.pkcs11 import Driver, Token
+from agent.pcsc.pkcs11 import Driver
+from agent.pcsc.pkcs11_tokens import Token
 from agent.ports import UserCancelled
 from protocol.errors import InlayError
 from protocol.messages import BlockCard, ChangePuk
