@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -22,7 +20,7 @@ from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import Answer
 from tests.support.physical_orders import order, undone, window_of
-from tests.support.token_orders import objects, token_agent, token_serial
+from tests.support.token_orders import objects, token_serial
 from tests.support.token_readers import PIN, SO_PIN, TokenReaders
 
 CONSENT: Answer = (None, None)
@@ -32,15 +30,9 @@ _PUK_LOW, _PUK_FINAL, _PUK_LOCKED = 0x100000, 0x200000, 0x400000
 
 
 @pytest.fixture
-def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with token_agent(tmp_path / "home", readers, portal) as running:
-        portal.new_puk = NEW_PUK
-        yield running
+async def agent(agent: AgentParts, portal: FakePortal) -> AgentParts:
+    portal.new_puk = NEW_PUK
+    return agent
 
 
 async def change(portal: FakePortal, way: Literal["typed", "escrow"]) -> Answer:
