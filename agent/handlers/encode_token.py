@@ -30,7 +30,7 @@ from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
     from agent.order_ports import OrderContext
-    from agent.pcsc.pkcs11 import Token
+    from agent.pcsc.pkcs11_tokens import Token
     from agent.ports import CardSummary, Consented
     from protocol.messages import EncodeCard, Proceed
 

@@ -11,7 +11,7 @@ from agent.handlers.read_token import read_token
 from agent.pcsc import piv_objects, piv_pin, piv_select
 from agent.pcsc.piv_names import CERTIFICATES, PUK, SLOTS, slot_name
 from agent.ports import InteractionError, OrderPrompt
-from agent.returning_token import AWAY
+from agent.token_presence import AWAY
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardReading, CertificateOnCard, ReadCard, Receipt, Step
 

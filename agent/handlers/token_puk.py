@@ -16,13 +16,13 @@ from agent.handlers.order_steps import ask, secret
 from agent.handlers.token_pin_entry import known_puk
 from agent.handlers.typed_puk import GIVEN_UP, Refused
 from agent.ports import WindowFailed
-from agent.returning_token import UNKNOWN
+from agent.token_presence import UNKNOWN
 from protocol.errors import InlayError
 from protocol.messages import Changing
 
 if TYPE_CHECKING:
     from agent.order_ports import OrderContext
-    from agent.pcsc.pkcs11 import Token
+    from agent.pcsc.pkcs11_tokens import Token
     from agent.returning_token import ReturningToken
     from protocol.messages import Proceed
 

@@ -14,7 +14,8 @@ import pytest
 from agent import card_map
 from agent.card_map import CardKind, CardMap
 from agent.pcsc import scard
-from agent.pcsc.pkcs11 import Driver, Token
+from agent.pcsc.pkcs11 import Driver
+from agent.pcsc.pkcs11_tokens import Token
 from agent.vsc.card import VirtualCard
 from protocol.errors import InlayError
 from protocol.messages import Binding, ChangePin, PinPolicy, Sign, VerifyPin

@@ -51,6 +51,19 @@ static const char *planned(int n)
 
 static int there(void) { return access(FOLDER "/present", F_OK) == 0; }
 
+/* How many more processes of this module don't see a card that is there; each counts itself once. */
+static int blind(void)
+{
+    static int mine = -1;
+    if (mine >= 0) return mine;
+    int left = 0;
+    FILE *f = fopen(FOLDER "/blind", "r");
+    if (f) { if (fscanf(f, "%d", &left) != 1) left = 0; fclose(f); }
+    mine = left > 0;
+    if (mine && (f = fopen(FOLDER "/blind", "w"))) { fprintf(f, "%d", left - 1); fclose(f); }
+    return mine;
+}
+
 /* How PINs arrive is written down: as a pointer or NULL, and the length; nothing of the PIN itself. */
 static void told(int n, W pin, W length)
 {
@@ -88,6 +101,7 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
     if (!strcmp(what, "hang")) for (;;) pause();
     if (!strcmp(what, "full")) return 0x31;
     if (!strcmp(what, "pull")) unlink(FOLDER "/present");
+    if (n == 4 && blind()) { *(W *)c = 0; return 0; }
     if (!there()) {
         if (n == 4) { *(W *)c = 0; return 0; }   /* C_GetSlotList */
         return 0x32;                             /* CKR_DEVICE_REMOVED */
@@ -181,7 +195,7 @@ class TokenReaders:
     def with_a_store(cls, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
         """A reader whose token is in a store of this test's own; nothing is planned."""
         monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
-        for left in ("plan", "flags", "told", "pad"):
+        for left in ("plan", "flags", "told", "pad", "blind"):
             (folder / left).unlink(missing_ok=True)
         return cls(folder, monkeypatch)
 
@@ -207,6 +221,15 @@ class TokenReaders:
     def flags(self, flags: int, shortest: int | None = None) -> None:
         """Flags that the token shows besides its own, and another length of its shortest PIN."""
         (self.folder / "flags").write_text(f"{flags:x} {'' if shortest is None else shortest}")
+
+    def blind(self, processes: int) -> None:
+        """The next so many processes of the module don't see the card, as if it had come later."""
+        (self.folder / "blind").write_text(str(processes))
+
+    @property
+    def still_blind(self) -> int:
+        """How many of them there are still to be."""
+        return int((self.folder / "blind").read_text())
 
     def at_pad(self, *typed: bytes | int) -> None:
         """What is typed at the reader's keys next, one entry for each PIN; a number is what the module answers."""
