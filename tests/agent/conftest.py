@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import keys_system, server
+from agent import server
 from agent.environment import LastEnvironment
 from agent.handlers.registry import PAGE
 from tests.support import token_readers
-from tests.support.agent_parts import AgentParts, cheap_cards, running_agent
+from tests.support.agent_parts import AgentParts, cheap_cards, running_agent, without_keystore
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
 
@@ -19,11 +19,7 @@ from tests.support.fake_portal import FakePortal
 @pytest.fixture
 def no_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without a key store: level file."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
 
 
 @pytest.fixture

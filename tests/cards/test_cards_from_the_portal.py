@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from sqlalchemy import select
 
-from agent import keys_system
 from portal import option_store
 from portal.ca.authority import Reason
 from portal.model.card_options import TEMPORARY_CARDS
@@ -26,6 +25,7 @@ from portal.store.tables import Card, Certificate
 from portal.views import ObjectRef
 from tests.cards.profiles import PROFILES, RESET, SERIAL, Profile
 from tests.cards.simulated import SimulatedCard
+from tests.support.agent_parts import without_keystore
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.physical_orders import PRINTED
 from tests.support.simulated_readers import SimulatedReaders
@@ -104,10 +104,7 @@ class Desk(NamedTuple):
 
 @pytest.fixture
 async def desk(tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     readers = SimulatedReaders()
     async with running_stage(tmp_path, https_ca, readers) as stage:
         root = await stage.kit.person("root@example.org", [Role.ADMINISTRATOR])

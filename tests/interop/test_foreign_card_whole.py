@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import select
 from yubikit.piv import MANAGEMENT_KEY_TYPE, OBJECT_ID, SLOT
 
-from agent import keys_system
 from agent.pcsc import scard
 from agent.ports import UserCancelled
 from portal.model.states import Role
@@ -27,7 +26,7 @@ from tests.interop.test_temporary_card_whole import (
     seen_by_yubikit,
     used_by_others,
 )
-from tests.support.agent_parts import PcscReadersOfATest
+from tests.support.agent_parts import PcscReadersOfATest, without_keystore
 from tests.support.attack_stage import running_stage
 from tests.support.foreign_personaliser import GENERATED, IMPORTED, OTHER_PUK, Contents, Personaliser
 from tests.support.processes import wait_until
@@ -59,10 +58,7 @@ WRITTEN = {
 async def stage(
     tmp_path: Path, https_ca: ThrowAwayCA, pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     wait_until(lambda: not any(reader.present for reader in scard.list_readers()), "empty readers")
     async with running_stage(tmp_path, https_ca, PcscReadersOfATest()) as running:
         yield running

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import keys_system
 from agent.pcsc import scard
 from portal.errors import FieldErrors
 from portal.model.states import Role
@@ -24,7 +23,7 @@ from portal.processes.verify_pin import VerifyCardPin
 from portal.store.tables import Card
 from tests.interop.test_puk_verify_block_over_vpcd import CONSENT, sw, tries, yubikit
 from tests.interop.test_temporary_card_whole import NEW, assigned, carried_out, extended, step
-from tests.support.agent_parts import PcscReadersOfATest
+from tests.support.agent_parts import PcscReadersOfATest, without_keystore
 from tests.support.attack_stage import running_stage
 from tests.support.processes import wait_until
 from tests.support.virtual_cards import FACTORY_KEY, PUK, InReader, factory_card
@@ -48,10 +47,7 @@ _VERIFY, _RESET_RETRY = 0x20, 0x2C
 async def stage(
     tmp_path: Path, https_ca: ThrowAwayCA, pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     wait_until(lambda: not any(reader.present for reader in scard.list_readers()), "empty readers")
     async with running_stage(tmp_path, https_ca, PcscReadersOfATest()) as running:
         object.__setattr__(running.kit.portal.context, "factory", FactorySecrets(FACTORY_KEY, PUK))

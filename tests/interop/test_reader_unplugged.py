@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import keys_system
 from agent.pcsc import piv_objects, piv_select, scard
 from agent.pcsc.connection import CardConnection
 from agent.vsc.card import VirtualCard
 from protocol.errors import InlayError
-from tests.support.agent_parts import CODE, AgentParts, PcscReadersOfATest
+from tests.support.agent_parts import CODE, AgentParts, PcscReadersOfATest, without_keystore
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
@@ -55,10 +54,7 @@ async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
 async def agent(
     tmp_path: Path, reader: PinPad, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AgentParts]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     async with encoding_agent(tmp_path / "home", PcscReadersOfATest(), portal) as running:
         running.windows.answers = [(None, None), (PIN, None), (PIN, None)]
         yield running

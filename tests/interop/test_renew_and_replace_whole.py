@@ -10,12 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agent import keys_system
 from agent.vsc import personalise
 from portal.model.states import CaState
 from portal.store.tables import Card
 from portal.views import ObjectRef
-from tests.support.agent_parts import cheap_cards, running_agent
+from tests.support.agent_parts import cheap_cards, running_agent, without_keystore
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.fake_windows import PIN
 from tests.support.processes import wait_until
@@ -37,11 +36,7 @@ async def stage(
     tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     """A real portal and two real agents, on machines without a key store."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     cheap_cards(monkeypatch)
     async with running_stage(tmp_path, https_ca) as running:
         yield running

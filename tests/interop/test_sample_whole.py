@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from agent import keys_system
 from portal.encoding.parser import parse
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from tests.support import sample_tasks as samples
-from tests.support.agent_parts import cheap_cards
+from tests.support.agent_parts import cheap_cards, without_keystore
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.fake_windows import PIN
 from tests.support.processes import wait_until
@@ -34,11 +33,7 @@ async def stage(
     tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     """A real portal and two real agents, on machines without a key store."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     cheap_cards(monkeypatch)
     async with running_stage(tmp_path, https_ca) as running:
         yield running

@@ -22,7 +22,6 @@ from sqlalchemy import select
 from ykman.pcsc import ScardSmartCardConnection
 from yubikit.piv import OBJECT_ID, SLOT, PivSession
 
-from agent import keys_system
 from agent.pcsc import scard
 from portal import option_store
 from portal.ca.authority import Reason
@@ -37,7 +36,7 @@ from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.store.tables import Card, Certificate
 from portal.views import ObjectRef
 from tests.interop.card.clients import MODULE
-from tests.support.agent_parts import PcscReadersOfATest
+from tests.support.agent_parts import PcscReadersOfATest, without_keystore
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.processes import wait_until
 from tests.support.virtual_cards import FACTORY_KEY, PUK, InReader, factory_card
@@ -65,11 +64,7 @@ async def stage(
     tmp_path: Path, https_ca: ThrowAwayCA, pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     """A real portal, and an agent on a machine without a key store, with the readers of PC/SC."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     wait_until(lambda: not any(reader.present for reader in scard.list_readers()), "empty readers")
     async with running_stage(tmp_path, https_ca, PcscReadersOfATest()) as running:
         object.__setattr__(running.kit.portal.context, "factory", FactorySecrets(FACTORY_KEY, PUK))

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agent import keys_system
 from agent.card_care import CardCare
 from agent.card_places import CardPlaces
 from agent.cards import VirtualCards
@@ -158,6 +159,15 @@ def folders_in(home: Path) -> Folders:
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folders
+
+
+def without_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a key store: level file."""
+
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
 
 
 def cheap_cards(monkeypatch: pytest.MonkeyPatch) -> None:
