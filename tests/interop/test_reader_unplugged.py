@@ -17,8 +17,7 @@ from agent.pcsc import piv_objects, piv_select, scard
 from agent.pcsc.connection import CardConnection
 from agent.vsc.card import VirtualCard
 from protocol.errors import InlayError
-from tests.support.agent_parts import CODE, AgentParts, PcscReadersOfATest, without_keystore
-from tests.support.certificates import ThrowAwayCA
+from tests.support.agent_parts import CODE, AgentParts, PcscReadersOfATest
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
@@ -45,16 +44,9 @@ def reader(pcscd: PrivatePcscd, card: VirtualCard) -> Iterator[PinPad]:
 
 
 @pytest.fixture
-async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
-    async with FakePortal(https_ca) as running:
-        yield running
-
-
-@pytest.fixture
 async def agent(
-    tmp_path: Path, reader: PinPad, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, reader: PinPad, portal: FakePortal, no_keystore: None
 ) -> AsyncIterator[AgentParts]:
-    without_keystore(monkeypatch)
     async with encoding_agent(tmp_path / "home", PcscReadersOfATest(), portal) as running:
         running.windows.answers = [(None, None), (PIN, None), (PIN, None)]
         yield running

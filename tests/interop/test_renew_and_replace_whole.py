@@ -14,7 +14,7 @@ from agent.vsc import personalise
 from portal.model.states import CaState
 from portal.store.tables import Card
 from portal.views import ObjectRef
-from tests.support.agent_parts import cheap_cards, running_agent, without_keystore
+from tests.support.agent_parts import cheap_cards, running_agent
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.fake_windows import PIN
 from tests.support.processes import wait_until
@@ -33,10 +33,9 @@ RENEW, REPLACE = "VirtualSmartCardProcRenew", "VirtualSmartCardProcReplace"
 
 @pytest.fixture
 async def stage(
-    tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, https_ca: ThrowAwayCA, no_keystore: None, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     """A real portal and two real agents, on machines without a key store."""
-    without_keystore(monkeypatch)
     cheap_cards(monkeypatch)
     async with running_stage(tmp_path, https_ca) as running:
         yield running

@@ -11,7 +11,7 @@ from portal.encoding.parser import parse
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from tests.support import sample_tasks as samples
-from tests.support.agent_parts import cheap_cards, without_keystore
+from tests.support.agent_parts import cheap_cards
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.fake_windows import PIN
 from tests.support.processes import wait_until
@@ -30,10 +30,9 @@ NEW = b"k7mZ42"
 
 @pytest.fixture
 async def stage(
-    tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, https_ca: ThrowAwayCA, no_keystore: None, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     """A real portal and two real agents, on machines without a key store."""
-    without_keystore(monkeypatch)
     cheap_cards(monkeypatch)
     async with running_stage(tmp_path, https_ca) as running:
         yield running

@@ -36,19 +36,17 @@ from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.store.tables import Card, Certificate
 from portal.views import ObjectRef
 from tests.interop.card.clients import MODULE
-from tests.support.agent_parts import PcscReadersOfATest, without_keystore
-from tests.support.attack_stage import outcome, running_stage
+from tests.support.attack_stage import outcome
 from tests.support.processes import wait_until
-from tests.support.virtual_cards import FACTORY_KEY, PUK, InReader, factory_card
+from tests.support.virtual_cards import FACTORY_KEY, InReader, factory_card
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from agent.vsc.card import VirtualCard
     from portal.views import ProcessView, Session
     from tests.support.attack_stage import Stage
-    from tests.support.certificates import ThrowAwayCA
     from tests.support.fake_windows import Answer
     from tests.support.pcscd import PrivatePcscd
 
@@ -57,18 +55,6 @@ pytestmark = pytest.mark.interop
 DAY: Final = 86_400
 NEW, LATER = b"246810", b"975310"
 REASONS: Final = {"9A": "authentication", "9C": "signature", "9D": "encryption"}
-
-
-@pytest.fixture
-async def stage(
-    tmp_path: Path, https_ca: ThrowAwayCA, pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Stage]:
-    """A real portal, and an agent on a machine without a key store, with the readers of PC/SC."""
-    without_keystore(monkeypatch)
-    wait_until(lambda: not any(reader.present for reader in scard.list_readers()), "empty readers")
-    async with running_stage(tmp_path, https_ca, PcscReadersOfATest()) as running:
-        object.__setattr__(running.kit.portal.context, "factory", FactorySecrets(FACTORY_KEY, PUK))
-        yield running
 
 
 @pytest.fixture
