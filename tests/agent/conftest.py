@@ -14,12 +14,19 @@ from tests.support import token_readers
 from tests.support.agent_parts import AgentParts, cheap_cards, running_agent, without_keystore
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
+from tests.support.simulated_readers import SimulatedReaders
 
 
 @pytest.fixture
 def no_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without a key store: level file."""
     without_keystore(monkeypatch)
+
+
+@pytest.fixture
+def readers() -> SimulatedReaders:
+    """No reader yet."""
+    return SimulatedReaders()
 
 
 @pytest.fixture

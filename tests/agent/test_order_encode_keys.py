@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -26,8 +24,8 @@ from tests.support.physical_orders import (
     FULL,
     LEFT_TO_CARD,
     WRONG,
+    agent,
     encode,
-    encoding_agent,
     order,
     personalised,
     undone,
@@ -36,16 +34,7 @@ from tests.support.physical_orders import (
 )
 from tests.support.simulated_readers import SimulatedReaders
 
-
-@pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with encoding_agent(tmp_path / "home", readers, portal) as running:
-        yield running
+__all__ = ["agent"]
 
 
 # --- the PIN

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from tests.support.physical_orders import (
     LEFT_TO_CARD,
     NEW,
     NEW_KEY,
+    agent,
     encode,
-    encoding_agent,
     first_encoding,
     kept,
     order,
@@ -41,16 +40,7 @@ from tests.support.physical_orders import (
 )
 from tests.support.simulated_readers import SimulatedReaders
 
-
-@pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with encoding_agent(tmp_path / "home", readers, portal) as running:
-        yield running
+__all__ = ["agent"]
 
 
 # --- refused before anything is asked
