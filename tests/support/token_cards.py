@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from agent import keys_system
 from portal import option_store
 from portal.config_cards import CardDescriptionFiles
 from portal.model.card_options import TEMPORARY_CARDS
@@ -23,6 +22,7 @@ from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store.tables import Card, CardLetter, Process
 from portal.views import ObjectRef
 from tests.support import issued_cards
+from tests.support.agent_parts import without_keystore
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.token_readers import SO_PIN
 
@@ -64,11 +64,7 @@ async def token_stage(
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """Such a portal, and an agent with these readers on a machine without a key store."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     configured = described(folder, puk, **changes)
     async with running_stage(folder, tls, readers, card_descriptions=configured) as running:
         yield running
