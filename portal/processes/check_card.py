@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.processes.definition import Parties, Turn
+    from portal.processes.definition import BINDING, Parties, Turn
     from portal.store.tables import Card, Order, Process
 
 
@@ -33,7 +33,7 @@ class CheckCard(CardProcess):
     target = card_orders.USABLE
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen, and asks for the PIN."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "A card for a reader: put it in. Inlay's window asks for its PIN."),
         OrderStep.PROVING: ("Check", "The card signs for this portal."),
         OrderStep.FINISHED: ("Done", "The portal has checked the card's signature."),
