@@ -23,7 +23,6 @@ from ykman.pcsc import ScardSmartCardConnection
 from yubikit.piv import OBJECT_ID, SLOT, PivSession
 
 from agent.pcsc import scard
-from portal import option_store
 from portal.ca.authority import Reason
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import CaState, Role
@@ -81,15 +80,13 @@ async def assigned(stage: Stage, olga: Session, ada: Session, serial: str) -> st
     """A temporary card that a person has, entered, issued and assigned by an operator; it is encoded when extended."""
     kit = stage.kit
     root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    async with kit.database.read() as tx:
-        saved = await option_store.current(tx, TEMPORARY_CARDS)
-    form = option_store.script_of(TEMPORARY_CARDS).as_form(saved.values)
-    form |= {
-        "TempCardsEncode": ["true"],
-        "TempCardsKeyAlgorithm": ["P-256"],
-        "TempCardsCertificates": list(REASONS.values()),
-    }
-    await kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
+    await kit.save_options(
+        root,
+        TEMPORARY_CARDS,
+        TempCardsEncode=["true"],
+        TempCardsKeyAlgorithm=["P-256"],
+        TempCardsCertificates=list(REASONS.values()),
+    )
     view = await kit.services.start_process(olga, RequestTemporaryCard.name)
     await kit.services.next(olga, view.id, view.version, {"Label": ["Visitor 7"], "Serial": [serial]})
     async with kit.database.read() as tx:

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from sqlalchemy import select
 
-from portal import option_store
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import ProcessState, Role
 from portal.processes.assign_temporary_card import AssignTemporaryCard
@@ -62,10 +61,7 @@ async def ada(kit: Kit) -> Session:
 
 async def options(kit: Kit, root: Session, **changed: list[str]) -> None:
     """Save options of temporary cards."""
-    async with kit.database.read() as tx:
-        saved = await option_store.current(tx, TEMPORARY_CARDS)
-    form = {**option_store.script_of(TEMPORARY_CARDS).as_form(saved.values), **changed}
-    await kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
+    await kit.save_options(root, TEMPORARY_CARDS, **changed)
 
 
 async def step(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from portal import option_store
 from portal.config_cards import CardDescriptionFiles
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role
@@ -85,16 +84,13 @@ async def approved(kit: Kit, people: Staff, holder: Session, kind: str = NAME) -
 async def assigned(kit: Kit, olga: Session, holder: Session, serial: str, **options: list[str]) -> str:
     """A temporary card of this kind that a person has; it is encoded when it is extended."""
     root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    async with kit.database.read() as tx:
-        saved = await option_store.current(tx, TEMPORARY_CARDS)
-    form = option_store.script_of(TEMPORARY_CARDS).as_form(saved.values)
-    form |= {
+    form = {
         "TempCardsEncode": ["true"],
         "TempCardsKeyAlgorithm": ["P-256"],
         "TempCardsCertificates": ["authentication", "encryption"],
         **options,
     }
-    await kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
+    await kit.save_options(root, TEMPORARY_CARDS, **form)
     view = await kit.services.start_process(olga, RequestTemporaryCard.name)
     wanted = {"Label": ["Visitor 7"], "Serial": [serial], CHOICE: [NAME]}
     await kit.services.next(olga, view.id, view.version, wanted)

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal.model.states import Role, TemporaryCardState
+from portal.model.states import TemporaryCardState
 from portal.processes.blocked_cards import is_blocked
 from portal.store.tables import Card
 from protocol.messages import CardStep, Changing, ErrorData, KeySource, ManagementAlgorithm, Receipt, Undone
 from tests.support.databases import BACKENDS
 from tests.support.extended_cards import (
     FACTORY,
+    ada,
     assigned,
     begun,
     carried_out,
@@ -21,6 +22,7 @@ from tests.support.extended_cards import (
     done,
     encoded,
     managed,
+    olga,
     options,
     ordered,
     proved,
@@ -36,20 +38,9 @@ if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
 
+__all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 MAKERS = b"12345678"
-
-
-@pytest.fixture
-async def olga(kit: Kit) -> Session:
-    root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    await options(kit, root, TempCardsEncode=["true"], TempCardsKeyAlgorithm=["P-256"])
-    return await kit.person("olga@example.org", [Role.OPERATOR])
-
-
-@pytest.fixture
-async def ada(kit: Kit) -> Session:
-    return await kit.person()
 
 
 async def own_puk(kit: Kit, olga: Session, card: str) -> SoftwareAgent:
