@@ -298,12 +298,19 @@ def _facts(card: CardConnection) -> PivCardFacts:
 
 
 def _present_key(card: CardConnection, slot: int) -> PublicKey:
-    told = piv_keys.metadata(card, slot)
+    """As the card tells, or its certificate; what it tells and nobody can read counts when nothing else tells."""
+    unread = None
+    try:
+        told = piv_keys.metadata(card, slot)
+    except InlayError as error:
+        if error.code != "card_answer_malformed":
+            raise
+        told, unread = None, error
     if told is not None and told.public is not None:
         return told.public
     public = _key_in(piv_objects.read_certificate(card, slot))
     if public is None:
-        raise InlayError("card_key_missing", slot=slot_name(slot))
+        raise unread or InlayError("card_key_missing", slot=slot_name(slot))
     return public
 
 
