@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 _REFUSED: Final = "puk_refused"
 """Process variable: the card has refused the PUK that the portal keeps."""
 _TYPED: Final = "the one in your PUK letter or mail; Inlay asks for it"
-_SAYS_NO: Final = "the card has refused the one that the portal keeps, so Inlay asks for it; if you were told none, ask your support"
+_SAYS_NO: Final = (
+    "the card has refused the one that the portal keeps, so Inlay asks for it; "
+    "if you were told none, ask your support"
+)
 
 
 class SetFirstPin(UnblockChangePin):
