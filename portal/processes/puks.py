@@ -215,16 +215,16 @@ def may_be_unsure(managed: ManagedCard, order: Order) -> bool:
 
 async def refused(tx: AsyncSession, card: Card) -> bool:
     """Whether the card has refused the portal's PUK since it took one last."""
-    query = select(Order.created_at, Order.state, Order.error, Order.operation, Order.parameters).where(
-        Order.card_id == card.id, Order.operation.in_(_WITH_PUK)
+    query = select(Order.state, Order.error, Order.operation, Order.parameters).where(
+        Order.card_id == card.id, Order.operation.in_(_WITH_PUK), Order.ended.is_not(None)
     )
-    taken = said_no = -1
-    for at, state, error, operation, ordered in await tx.execute(query):
+    said_no = False
+    for state, error, operation, ordered in await tx.execute(query.order_by(Order.ended)):
         if error is not None and error["error"] == "card_puk_other":
-            said_no = max(said_no, at)
+            said_no = True
         elif state == OrderState.FINISHED and (operation == "change_puk" or ordered.get("puk") != "typed"):
-            taken = max(taken, at)
-    return said_no >= 0 and said_no >= taken
+            said_no = False
+    return said_no
 
 
 def _draw(length: int) -> bytearray:

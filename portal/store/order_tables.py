@@ -64,6 +64,8 @@ class Order(Base):
     """when the device said that it begins to change a physical card: undone after that, the card is half done"""
     questions: Mapped[int] = mapped_column(default=0, server_default="0")
     """number of the last question of its card that was answered with the management key"""
+    ended: Mapped[int | None]
+    """which of its card's orders it was to end, counted from 1: whole seconds don't tell what a card has said last"""
 
 
 class OutgoingMessage(Base):

@@ -146,9 +146,12 @@ async def active(issued: Issued) -> Issued:
 
 
 async def printed(desk: CardDesk, kind: str) -> bytes:
-    """A letter, printed: the browser has it as a file."""
+    """A letter, printed: the browser has it as a file, and the page says so without being loaded again."""
+    row = desk.person.page.locator(f"li[data-kind={kind.lower()}] .detail")
+    assert await row.text_content() == "Not printed yet"
     async with desk.person.page.expect_download() as loaded:
         await desk.person.click(f"button:has-text('Print {kind} letter')")
+    await row.get_by_text("Printed 1 time; 2 more possible").wait_for()
     return (await (await loaded.value).path()).read_bytes()
 
 

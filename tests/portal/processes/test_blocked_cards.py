@@ -69,12 +69,10 @@ async def finished(agent: SoftwareAgent, *, puk_replaced: bool) -> None:
 
 async def ended(kit: Kit, olga: Session, card: str, device: SoftwareAgent, code: str) -> SoftwareAgent:
     """Another order of the card, which its device ends with an error before anything is changed."""
-    kit.clock.now += 1
     view, agent, _ = await begun(kit, olga, card, device)
     await agent.say(Undone(error=ErrorData(error=code)))
     await kit.ended(olga, view.id)
     await carried_out(kit, agent)
-    kit.clock.now += 1
     return agent
 
 
@@ -117,7 +115,6 @@ async def test_a_card_that_isnt_known_to_be_blocked_keeps_its_keys_and_may_not_b
 ) -> None:
     card = await assigned(kit, olga, ada)
     agent = await own_puk(kit, olga, card)
-    kit.clock.now += 1
     _, agent, proceed = await begun(kit, olga, card, agent)
     wanted = ordered(agent)
     assert (wanted.reset, wanted.new_puk, wanted.identity) == (False, False, None)
@@ -158,7 +155,6 @@ async def test_a_blocked_card_gets_an_order_from_the_beginning_with_its_makers_p
             await agent.say(Undone(error=ErrorData(error="pcsc_card_removed")))
             await kit.ended(olga, view.id)
             await carried_out(kit, agent)
-            kit.clock.now += 1
     assert len(drawn) == 1
     await finished(agent, puk_replaced=takes)
     await done(kit, olga, views[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -72,6 +73,27 @@ async def test_a_letter_is_printed_a_few_times_and_each_is_in_the_audit_log(
     assert [(row.actor, row.object_id, row.details["prints"]) for row in rows] == [
         ("olga@example.org", card, number) for number in (1, 2, 3)
     ]
+
+
+@on_both
+@pytest.mark.parametrize("end", ["said", "locked"])
+async def test_the_page_hears_of_each_print_and_that_there_are_no_more_letters(
+    kit: Kit, people: Staff, ada: Session, end: str
+) -> None:
+    card, _, view = await at_letters(kit, people, ada)
+    heard = kit.services.letters(people.olga, view.id)
+    async with asyncio.timeout(10):
+        assert [letter.standing for letter in await anext(heard)] == ["Not printed yet"]
+        following = asyncio.ensure_future(anext(heard))
+        await kit.services.letter(people.olga, view.id, "pin")
+        assert [letter.standing for letter in await following] == ["Printed 1 time; 2 more possible"]
+        over = asyncio.ensure_future(anext(heard, None))
+        if end == "said":
+            view = await kit.services.process(people.olga, view.id)
+            await kit.services.next(people.olga, view.id, view.version)
+        else:
+            await cards.step(kit, people.olga, LockCard.name, card, {"Reason": ["stolen"]})
+        assert await over is None
 
 
 @on_both
