@@ -37,6 +37,7 @@ from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC
 from agent.returning_card import PhysicalCard, ReturningCard
 from protocol.errors import DecodeError, InlayError
+from protocol.half_done import AS_IT_WAS
 from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
     from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
 
-_UNUSED: Final = frozenset({"card_puk_other", "card_puk_blocked", "card_both_blocked", "card_no_reset"})
-"""Nothing that is used is changed then, and starting again would cost tries."""
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
 
@@ -117,8 +116,8 @@ class _Encoding(Encoding):
                 wipe(pin)
         except InlayError as raised:
             error = self._told(raised)
-            half_done = self.half_done and error.code not in _UNUSED
-            raise (HalfDone(error) if half_done else error) from None
+            changed = self.half_done and error.code not in AS_IT_WAS
+            raise (HalfDone(error) if changed else error) from None
 
     def _told(self, error: InlayError) -> InlayError:
         """What it comes to: a blocked PUK is the end of a card whose PIN is blocked and that can't be reset."""

@@ -146,6 +146,11 @@ async def test_undone_when_the_card_was_changed_it_is_failed_and_a_fresh_order_f
     assert await undone(work) == "cancelled_at_portal"
     await carried_out(kit, work)
     assert await state_of_card(kit, card) == "Failed"
+    told = (await kit.services.process(people.olga, work.view.id)).error
+    assert told is not None
+    assert (
+        told.next_step == InlayError("card_half_done").happened + " " + InlayError("card_half_done").next_step
+    )
     assert {state for state, _ in await cards.certificate_states(kit)} <= {"Revoked"}
     assert await cards.letters(kit) == []
     with pytest.raises(WrongState):
