@@ -74,7 +74,7 @@ class EncodeTokenHandler(EncodeInReader):
         self, context: OrderContext, ordered: EncodeCard, answer: Consented, agreed: Proceed
     ) -> CardSummary:
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label)
-        labels = {key.slot: key.purpose.value for key in ordered.keys}
+        labels = {key.slot: key.purpose.value + (", earlier" if key.optional else "") for key in ordered.keys}
         card = ReturningToken(context, self._readers, which, AT_CARD, labels)
         try:
             return await _Encoding(context, ordered, card, agreed).carry_out(answer)
