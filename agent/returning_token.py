@@ -6,11 +6,11 @@ interrupted is done again, see ``agent.token_presence``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agent import token_keys, token_pad
 from agent.certificates import key_in
@@ -53,6 +53,7 @@ class ReturningToken(TokenOfficer):
         self._ids: dict[str, bytes] = {}
         self._made: set[str] = set()
         self._written: dict[str, bytes] = {}
+        self._stays: set[str] = set()
 
     async def generate(self, slot: str, algorithm: Algorithm) -> None:
         """Make a key beside the one that is there."""
@@ -82,6 +83,14 @@ class ReturningToken(TokenOfficer):
 
         await self.run(import_key)
 
+    async def can_make(self, algorithm: Algorithm) -> bool:
+        """Whether the card says that it makes such keys, before anything is changed for one."""
+
+        async def ask(driver: Driver) -> bool:
+            return await driver.generates(await self._seen(driver), algorithm.value)
+
+        return await self.run(ask)
+
     async def request(self, slot: str, subject: str, pin: bytearray, *, signs: bool) -> CertificateRequest:
         """Ask for a certificate."""
 
@@ -105,6 +114,8 @@ class ReturningToken(TokenOfficer):
             certified = key_in(der)
             if certified is None or _spki(certified) != _spki(await driver.public_key(key)):
                 raise InlayError("card_check_failed", slot=slot)
+            if slot not in self._written and der in await driver.certificates(key):
+                self._stays.add(slot)  # it was there before: not this order's to take back
             self._written[slot] = der
             await driver.write_certificate(key, self._label(slot), der, beside=True)
 
@@ -156,6 +167,45 @@ class ReturningToken(TokenOfficer):
 
         return await self.run(answer)
 
+    # --- earlier keys
+
+    async def adopt(self, slot: str, der: bytes) -> bool:
+        """Use, for a retired reference, the very key of a certificate that the card has already; whether it has.
+
+        The newest earlier key has the first reference, so that each moves on by one when another comes.
+        """
+        public = key_in(der)
+
+        async def find(driver: Driver) -> bytes | None:
+            if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+                return None
+            return await token_keys.id_of(driver, token_keys.RETIRED, public)
+
+        found = await self.run(find)
+        if found is None or found in self._ids.values():
+            return False
+        self._ids[slot] = found
+        return True
+
+    async def forget(self, slot: str) -> None:
+        """Go on without a key that the card hasn't taken: nothing of it stays that this order has brought."""
+        key, made = self._ids.pop(slot, None), slot in self._made
+        der, stays = self._written.pop(slot, None), slot in self._stays
+        self._made.discard(slot)
+        self._stays.discard(slot)
+
+        async def remove(driver: Driver) -> None:
+            if made and key is not None:
+                await driver.delete(key)
+            elif key is not None and der is not None and not stays:
+                await driver.delete_certificates(key, [der])
+
+        await self.run(remove)
+
+    async def clear(self, slots: Collection[str]) -> None:
+        """Remove the keys and certificates that orders before have brought for these references."""
+        await self.run(lambda driver: token_keys.remove_all(driver, slots))
+
     # --- what is old, and what is taken back
 
     async def remove_old(self) -> None:
@@ -163,9 +213,11 @@ class ReturningToken(TokenOfficer):
         for slot, der in self._written.items():
 
             async def remove(driver: Driver, slot: str = slot, der: bytes = der) -> None:
-                await token_keys.remove_others(driver, slot, await self._id(driver, slot), der)
+                used = self._ids.values()
+                await token_keys.remove_others(driver, slot, await self._id(driver, slot), der, used)
 
             await self.run(remove)
+        await self.run(lambda driver: token_keys.remove_torn(driver, token_keys.RETIRED, self._ids.values()))
 
     async def take_back(self) -> None:
         """Remove what the order has put beside the old; nobody is waited for, and what can't be removed stays.
@@ -178,7 +230,7 @@ class ReturningToken(TokenOfficer):
         try:
             for slot in self._made:
                 await driver.delete(self._ids[slot])
-            for slot in self._written.keys() - self._made:
+            for slot in self._written.keys() - self._made - self._stays:
                 await driver.delete_certificates(self._ids[slot], [self._written[slot]])
         except InlayError:
             await self.let_go()

@@ -146,6 +146,8 @@ class TokenPresence:
         Raises:
             InlayError: ``pkcs11_…``, ``timeout``: it never came.
         """
+        if self._driver is not None and self._driver.lost:
+            await self.let_go()  # before anything is said to a process that knows of no session
         if self._driver is None:
             driver, token = await self._found()
             try:

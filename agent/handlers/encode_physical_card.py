@@ -27,7 +27,14 @@ from agent.handlers.card_writing import (
     wipe,
     write,
 )
-from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, HalfDone, check_pin_entry
+from agent.handlers.encode_in_reader import (
+    AT_CARD,
+    EncodeInReader,
+    Encoding,
+    HalfDone,
+    check_pin_entry,
+    earlier_notes,
+)
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import secret
 from agent.handlers.physical_card_pin import portals_puk, right_pin
@@ -173,7 +180,7 @@ class _Encoding(Encoding):
             guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
         )
         await context.send(receipt)
-        notes = [*_made_instead(self._wanted, ordered), *_earlier(self._wanted, issued)]
+        notes = [*_made_instead(self._wanted, ordered), *earlier_notes(self._wanted, issued)]
         return self.summary(issued, card.serial, *notes)
 
     async def _write(self, issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
@@ -287,18 +294,6 @@ def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:
         for key in settled.keys
         if key.slot in open_to_card and key.source is KeySource.GENERATE
     ]
-
-
-def _earlier(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[str]:
-    """What the window says of earlier keys: how many the card has taken."""
-    optional = {key.slot for key in wanted.keys if key.optional}
-    if not optional:
-        return []
-    taken = sum(item.slot in optional for item in issued)
-    found = f"{taken} of {len(optional)} earlier encryption keys are on the card, for old messages."
-    if taken == len(optional):
-        return [found]
-    return [f"{found} It hasn't room for more, or takes no keys; the portal's archive has the others."]
 
 
 def _changes_first(ordered: EncodeCard) -> bool:

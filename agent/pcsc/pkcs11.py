@@ -7,7 +7,7 @@ Keys and certificates that belong together have the same id (``CKA_ID``). Tokens
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -20,8 +20,14 @@ from protocol.errors import InlayError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
     from agent.pcsc.public_keys import PublicKey
 
+_TAKES_NONE: Final = frozenset({"0x10", "0x12", "0x13", "0x1B", "0x54", "0x68", "0x70", "0xD0", "0xD1"})
+"""Answers to an import of what it can't be given so: CKR_ATTRIBUTE_READ_ONLY, _TYPE_INVALID, _VALUE_INVALID,
+CKR_ACTION_PROHIBITED, CKR_FUNCTION_NOT_SUPPORTED, CKR_KEY_FUNCTION_NOT_PERMITTED, CKR_MECHANISM_INVALID,
+CKR_TEMPLATE_INCOMPLETE, CKR_TEMPLATE_INCONSISTENT."""
 Use = Literal["sign", "decrypt", "both"]
 """What a key is for; an EC key for *decrypt* agrees. ``both``: an RSA key that signs its own request, too."""
 
@@ -88,24 +94,45 @@ class Driver(Sessions):
     async def import_key(self, key: bytes, label: str, pkcs8: bytearray, use: Use) -> None:
         """Put a key on the card that was made elsewhere (PKCS#8, DER).
 
+        By C_CreateObject; a token that takes no private key so gets it by C_UnwrapKey, under a key for this once.
+
         Raises:
-            InlayError: ``recovered_key_invalid``, ``card_full``, ``card_feature_missing`` …
+            InlayError: ``recovered_key_invalid``, ``card_full``; ``card_import_missing``: it takes none in either way.
         """
         try:
             private = serialization.load_der_private_key(pkcs8, None)
         except (ValueError, TypeError):
             raise InlayError("recovered_key_invalid", slot=key.hex().upper()[:2]) from None
         algorithm, secret, public = pkcs11_attributes.of_key(private, key)
-        await self._call(
-            "import_key",
-            key=key.hex(),
-            label=label,
-            algorithm=algorithm,
-            use=use,
-            private=secret,
-            public=public,
-            known={"algorithm": algorithm},
-        )
+        told: dict[str, Any] = {
+            "key": key.hex(),
+            "label": label,
+            "algorithm": algorithm,
+            "use": use,
+            "public": public,
+            "known": {"algorithm": algorithm},
+        }
+        try:
+            await self._call("import_key", private=secret, **told)
+        except InlayError as error:
+            if not _takes_none(error):
+                raise
+        else:
+            return
+        await self._unwrap(key, private, told)
+
+    async def _unwrap(self, key: bytes, private: PrivateKeyTypes, told: dict[str, Any]) -> None:
+        for mechanism in await self.unwraps_by():
+            await self.delete(key)
+            wrapped = pkcs11_attributes.wrapped(private, mechanism)
+            try:
+                await self._call("unwrap_key", mechanism=mechanism, **wrapped, **told)
+            except InlayError as error:
+                if not _takes_none(error) and error.code != "card_algorithm_missing":
+                    raise
+            else:
+                return
+        raise InlayError("card_import_missing")
 
     async def write_certificate(self, key: bytes, label: str, der: bytes, *, beside: bool = False) -> None:
         """Write a key's certificate, read it back, and remove the one before.
@@ -193,3 +220,9 @@ class Driver(Sessions):
         """ECDH with an uncompressed point of the key's own curve: the shared x coordinate."""
         size = (len(point) - 1) // 2
         return bytes.fromhex(await self._call("agree", key=key.hex(), point=point.hex(), size=size))
+
+
+def _takes_none(error: InlayError) -> bool:
+    """Whether a token has answered to an import that it takes no such key, and not that something went wrong."""
+    number = error.fields.get("number")
+    return error.code == "card_feature_missing" or (error.code == "pkcs11_failed" and number in _TAKES_NONE)

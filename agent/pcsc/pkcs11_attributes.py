@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives import serialization
+import secrets
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import keywrap, padding, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from agent.pcsc import public_keys
+from agent.pcsc.pkcs11_tokens import AES_CBC_PAD
 from protocol.errors import InlayError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 
 def integer(value: int) -> bytes:
@@ -43,6 +51,28 @@ def of_key(private: object, key: bytes) -> tuple[str, dict[str, str], dict[str, 
                 value = private.private_numbers().private_value.to_bytes(size, "big").hex()
                 return f"P-{known.key_size}", {"CKA_EC_PARAMS": curve, "CKA_VALUE": value}, public
     raise InlayError("recovered_key_invalid", slot=key.hex().upper()[:2])
+
+
+def wrapped(private: PrivateKeyTypes, mechanism: int) -> dict[str, str]:
+    """A key's PKCS#8 wrapped for C_UnwrapKey, and the AES key for this once by which it is (v3.1, 5.18.4).
+
+    Returns:
+        ``wrapped``, ``wrapping`` and ``iv``, hexadecimal.
+    """
+    pkcs8 = private.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    wrapping, iv = secrets.token_bytes(32), b""
+    if mechanism == AES_CBC_PAD:
+        iv = secrets.token_bytes(16)
+        padder, cipher = (
+            padding.PKCS7(128).padder(),
+            Cipher(algorithms.AES(wrapping), modes.CBC(iv)).encryptor(),
+        )
+        result = cipher.update(padder.update(pkcs8) + padder.finalize()) + cipher.finalize()
+    else:
+        result = keywrap.aes_key_wrap_with_padding(wrapping, pkcs8)
+    return {"wrapped": result.hex(), "wrapping": wrapping.hex(), "iv": iv.hex()}
 
 
 def _hex(number: int) -> str:

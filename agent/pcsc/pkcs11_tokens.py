@@ -24,6 +24,14 @@ _PAD, _WRITE_PROTECTED = 0x100, 0x2
 _PIN_LOW, _PIN_FINAL, _PIN_LOCKED = 0x10000, 0x20000, 0x40000
 _PUK_LOW, _PUK_FINAL, _PUK_LOCKED = 0x100000, 0x200000, 0x400000
 
+_RSA_MAKING, _EC_MAKING = 0x0, 0x1040
+"""CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_EC_KEY_PAIR_GEN."""
+_MAKES_PAIRS, _UNWRAPS = 0x10000, 0x40000
+"""CKF_GENERATE_KEY_PAIR, CKF_UNWRAP."""
+AES_KEY_WRAP_KWP, AES_CBC_PAD, AES_KEY_WRAP_PAD = 0x210B, 0x1085, 0x210A
+UNWRAPPING: Final = (AES_KEY_WRAP_KWP, AES_CBC_PAD, AES_KEY_WRAP_PAD)
+"""The last one is RFC 5649 with most modules, as the first one is by name."""
+
 Tries = Literal["enough", "few", "last", "blocked"]
 """PKCS#11 counts no tries: it says that some were wrong, that the next is the last, or that there is none."""
 
@@ -69,6 +77,13 @@ class Sessions:
         """The module's file name."""
         return self._process.path.name
 
+    @property
+    def lost(self) -> bool:
+        """Whether the session that was open went with its process."""
+        return self._session is not None and (
+            not self._process.runs or self._session[0] != self._process.starts
+        )
+
     async def close(self) -> None:
         """Log out, and end the module's process."""
         self._session = None
@@ -88,6 +103,21 @@ class Sessions:
         if len(found) != 1:
             raise InlayError("pkcs11_token_missing", module=self._process.path.name, serial=serial)
         return found[0]
+
+    async def generates(self, token: Token, algorithm: str) -> bool:
+        """Whether a token says that it makes such keys (C_GetMechanismInfo, v3.1, section 5.5.6)."""
+        number = _RSA_MAKING if algorithm.startswith("RSA-") else _EC_MAKING
+        size = int(algorithm.rpartition("-")[2])
+        for found in await self._process.call("mechanisms", slot=token.slot, wanted=[number]):
+            fits = found["shortest"] <= size <= found["longest"] or found["longest"] == 0
+            return bool(found["flags"] & _MAKES_PAIRS) and fits
+        return False
+
+    async def unwraps_by(self) -> list[int]:
+        """By which AES mechanisms the open token says that it unwraps keys, the best defined first."""
+        slot = self._session[1] if self._session else 0
+        found = await self._process.call("mechanisms", slot=slot, wanted=list(UNWRAPPING))
+        return [each["number"] for each in found if each["flags"] & _UNWRAPS]
 
     async def open(self, token: Token) -> None:
         """Open a session; one that is open is closed."""

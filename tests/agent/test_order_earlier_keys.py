@@ -79,7 +79,6 @@ def noted(agent: AgentParts) -> str:
         ("piv", msgspec.structs.replace(EARLIER, source=KeySource.GENERATE)),
         ("piv", msgspec.structs.replace(EARLIER, source=KeySource.IMPORT_IF_POSSIBLE)),
         ("virtual", EARLIER),
-        ("pkcs11", EARLIER),
     ],
 )
 async def test_what_no_card_could_go_on_without_asks_nobody(

@@ -64,6 +64,20 @@ static int blind(void)
     return mine;
 }
 
+/* What the module answers to C_CreateObject of a private key, always. */
+static W refuses(int n, W template, W count)
+{
+    struct { W type; void *value; W length; } *attribute = (void *)template;
+    W answer = 0;
+    FILE *f = n == 20 ? fopen(FOLDER "/takes", "r") : NULL;
+    if (!f) return 0;
+    int read = fscanf(f, "%lx", &answer);
+    fclose(f);
+    for (W i = 0; read == 1 && i < count; i++)
+        if (attribute[i].type == 0 && *(W *)attribute[i].value == 3) return answer;
+    return 0;
+}
+
 /* How PINs arrive is written down: as a pointer or NULL, and the length; nothing of the PIN itself. */
 static void told(int n, W pin, W length)
 {
@@ -110,7 +124,9 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
     if (n == 9 || n == 10 || n == 11) answer = typed(n, &b, &c);      /* C_InitToken, C_InitPIN, C_SetPIN */
     if (n == 18) answer = typed(n, &c, &d);                           /* C_Login */
     if (n == 11 && answer == 0) answer = typed(n, &d, &e);
+    if (answer == 0) answer = refuses(n, b, c);
     if (answer == 0) answer = real->of[n](a, b, c, d, e, f, g, h);
+    if (n == 9 && answer == 0) unlink(FOLDER "/unused");
     if (!strcmp(what, "after")) abort();
     if (!strcmp(what, "lost")) { unlink(FOLDER "/present"); return 0x32; }
     if (n == 6 && answer == 0) {                  /* C_GetTokenInfo: flags come after 32 + 32 + 16 + 16 characters */
@@ -118,6 +134,7 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
         W set, shortest;
         int read = more ? fscanf(more, "%lx %lu", &set, &shortest) : 0;
         if (more) fclose(more);
+        if (!access(FOLDER "/unused", F_OK)) *(W *)((char *)b + 96) &= ~0x408UL;
         if (read >= 1) *(W *)((char *)b + 96) |= set;
         if (read == 2) *(W *)((char *)b + 144) = shortest;
     }
@@ -195,7 +212,7 @@ class TokenReaders:
     def with_a_store(cls, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
         """A reader whose token is in a store of this test's own; nothing is planned."""
         monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
-        for left in ("plan", "flags", "told", "pad", "blind"):
+        for left in ("plan", "flags", "told", "pad", "blind", "takes", "unused"):
             (folder / left).unlink(missing_ok=True)
         return cls(folder, monkeypatch)
 
@@ -221,6 +238,14 @@ class TokenReaders:
     def flags(self, flags: int, shortest: int | None = None) -> None:
         """Flags that the token shows besides its own, and another length of its shortest PIN."""
         (self.folder / "flags").write_text(f"{flags:x} {'' if shortest is None else shortest}")
+
+    def takes_no_private_key(self, answer: int) -> None:
+        """What the module answers to C_CreateObject of one, from now on."""
+        (self.folder / "takes").write_text(f"{answer:x}")
+
+    def never_initialised(self) -> None:
+        """The token says so until it is initialised, which takes its maker's PUK (CKF_TOKEN_INITIALIZED is unset)."""
+        (self.folder / "unused").touch()
 
     def blind(self, processes: int) -> None:
         """The next so many processes of the module don't see the card, as if it had come later."""

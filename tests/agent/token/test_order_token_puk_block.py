@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +20,7 @@ from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agen
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import Answer
 from tests.support.physical_orders import order, undone, window_of
-from tests.support.token_orders import objects, token_serial
+from tests.support.token_orders import objects, officer_may, token_serial
 from tests.support.token_readers import PIN, SO_PIN, TokenReaders
 
 CONSENT: Answer = (None, None)
@@ -50,13 +49,6 @@ async def block(portal: FakePortal) -> None:
     token_readers.initialise()
     guid = token_guid(await token_serial())
     portal.operation = BlockCard(card="card-1", driver="pkcs11", guid=guid, label="Card 7")
-
-
-def officer_may(pin: bytes) -> bool:
-    """Whether SoftHSM lets the security officer in by it, as OpenSC's tool says."""
-    command = ["pkcs11-tool", "--module", str(softhsm.MODULE), "--login", "--login-type", "so"]
-    command += ["--so-pin", pin.decode(), "--init-pin", "--new-pin", PIN.decode()]
-    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
 
 # --- change PUK
