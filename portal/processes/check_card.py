@@ -9,6 +9,7 @@ from portal.model.objects import CoreObject
 from portal.model.states import ProcessState, Role
 from portal.processes import card_orders
 from portal.processes.card_process import CardProcess
+from portal.processes.definition import BINDING
 from portal.processes.endings import DETAILS
 from portal.processes.operations.card_signing import SIGNATURE
 from protocol.messages import Authenticate
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.processes.definition import BINDING, Parties, Turn
+    from portal.processes.definition import Parties, Turn
     from portal.store.tables import Card, Order, Process
 
 
