@@ -28,7 +28,7 @@ UPDATE orders SET ended = (
 
 def upgrade() -> None:
     """Add the column; what has ended is numbered by when it was last changed, as well as seconds tell."""
-    op.add_column("orders", sa.Column("ended", sa.Integer(), nullable=True))
+    op.add_column("orders", sa.Column("ended", sa.BigInteger(), nullable=True))
     op.execute(_NUMBERED)
 
 
