@@ -551,7 +551,7 @@ class SimulatedCard:
     def _reset(self, command: Apdu) -> bytes:
         if (command.p1, command.p2, command.data) != (0, 0, b""):
             raise Status(0x6A86)
-        if self.pin_left or self.puk_left:
+        if self.pin_left or (self.puk_left and not self.profile.reset_by_pin):
             raise Status(0x6985)
         self.pin, self.puk = PIN.ljust(8, b"\xff"), PUK
         self.pin_left, self.puk_left = self.profile.pin_tries, self.profile.puk_tries
