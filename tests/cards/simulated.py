@@ -374,6 +374,7 @@ class SimulatedCard:
             raise Status(self.profile.unpadded)
         self._compare("pin", command.data)
         self.pin_ok = True
+        self.managed = self.managed and not self.profile.forgets_key
         return b""
 
     def _change(self, command: Apdu) -> bytes:
@@ -392,6 +393,7 @@ class SimulatedCard:
     def _unblock(self, command: Apdu) -> bytes:
         self._compare_old("puk", command.data[:8])
         self._see_that_it_is_strong(command.data[8:])
+        self.managed = self.managed and not self.profile.forgets_key
         self.pin, self.pin_left = command.data[8:], self.profile.pin_tries
         return b""
 
