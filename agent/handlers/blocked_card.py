@@ -34,7 +34,8 @@ _FIRST: Final = {
     ),
     Blocked.PERHAPS: (
         "The PIN of this card is blocked, and the card doesn't tell whether its PUK is, too.",
-        "If it is, the card is put back to what its maker delivered. If it isn't, nothing is erased by this.",
+        "If it is, the card is put back to what its maker delivered. If it isn't, most cards keep what they have; "
+        "some are put back all the same.",
     ),
 }
 

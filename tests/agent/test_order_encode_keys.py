@@ -23,9 +23,11 @@ from tests.support.physical_orders import (
     ENCRYPTION_RSA,
     FULL,
     LEFT_TO_CARD,
+    NEW,
     WRONG,
     agent,
     encode,
+    first_encoding,
     order,
     personalised,
     undone,
@@ -220,6 +222,20 @@ async def test_window_and_page_are_told_which_of_several_keys_the_card_makes(
     told = [message for message in portal.orders[CODE].taken if isinstance(message, Progress)]
     assert [(item.key.number, item.key.of) for item in told if item.key] == [(1, 3), (2, 3), (3, 3)]
     assert {item.step for item in told if item.key} == {Step.KEYS}
+
+
+async def test_a_card_that_forgets_the_management_key_with_each_pin_is_encoded_all_the_same(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    """Through PIN, keys, requests, certificates and proofs; the portal is asked again for each that needs it."""
+    card = personalised(dataclasses.replace(PROFILES[1], forgets_key=True))
+    readers.put(card)
+    first_encoding(portal, AUTHENTICATION, SIGNATURE, ENCRYPTION)
+    agent.windows.answers = [(None, NEW)]
+    assert await order(agent, portal) == "finished"
+    assert sorted(card.keys) == [0x9A, 0x9C, 0x9D]
+    assert len(portal.orders[CODE].questions) > 2
+    assert card.pin_left == card.profile.pin_tries
 
 
 async def test_a_single_key_is_not_counted(

@@ -61,6 +61,8 @@ class Profile:
         warns: GET DATA ends with a warning that less came than there could have been.
         cut_metadata: GET METADATA of an empty slot ends in the middle of a data object.
         fills: certificate objects end in bytes that are nothing.
+        reset_by_pin: RESET looks at the tries of the PIN alone.
+        forgets_key: VERIFY, a new PIN and each SELECT forget that the management key was proved.
     """
 
     name: str
@@ -107,6 +109,8 @@ class Profile:
     warns: bool = False
     cut_metadata: bool = False
     fills: bool = False
+    reset_by_pin: bool = False
+    forgets_key: bool = False
     bare: bool = False
     repeats: bool = False
 
