@@ -738,6 +738,11 @@ export const CAUSES = Object.freeze({
     "why": "The module of the card's maker lets nobody in by it.",
     "next_step": "Nothing was changed. Ask your support: the maker's own tool may know a way."
   },
+  "pkcs11_makes_no_keys": {
+    "happened": "The card can't be encoded here.",
+    "why": "The module of the card's maker makes no keys of the kind {algorithm} on it.",
+    "next_step": "Nothing was changed. Ask your support: the order may name another kind, and a card that speaks PIV needs no module."
+  },
   "pkcs11_never_blocks": {
     "happened": "The card can't be blocked.",
     "why": "It takes any number of wrong PINs, and stays usable.",
