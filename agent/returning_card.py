@@ -11,24 +11,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from agent.card_search import WantedAgain, WantedIdentity
 from agent.pad_entry import PadEntry
-from agent.pcsc import piv_objects, piv_pin, piv_reset, piv_select
+from agent.pcsc import piv_objects, piv_pin, piv_reset
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import PUK, KeyAlgorithm
+from agent.pcsc.take_up import take_up
 from agent.piv_card import ALGORITHMS, PivCard
 from protocol.errors import InlayError
 from protocol.messages import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.card_search import Criterion, FoundCard
     from agent.card_session import CardSession
     from agent.management_proof import PortalKey
     from agent.order_ports import OrderContext
     from agent.ordered_card import CardReaders
     from agent.pcsc.look import Evidence
+    from agent.pcsc.piv_names import ManagementAlgorithm
+    from agent.pcsc.piv_objects import Chuid
     from protocol.messages import Algorithm, CardIdentity, CertificateRequest, Challenge
 
 T = TypeVar("T")
@@ -57,6 +62,8 @@ _IN_A_ROW: Final = 8
 _CLOSING: Final = (
     "Without it the card stays half done, and has to be finished by starting again from the page."
 )
+_ASKED_FOR: Final = frozenset({"importing"})
+"""What cards are asked for when they are looked at, of what orders want to know before they change anything."""
 _PUK_SENT: Final = 2
 """So often a PUK goes to a card that doesn't tell how many tries of it are left."""
 
@@ -130,6 +137,9 @@ class ReturningCard:
         """it has commands beyond the standard, of which RESET may be one: asking for that one would be doing it"""
         self._resetting = False
         self._named: frozenset[int] = frozenset()
+        self._there: FoundCard | None = None
+        self._chuid: Chuid | Literal["unread"] | None = "unread"
+        self._took_puk = False
 
     def knows(self, algorithm: Algorithm) -> bool:
         """Whether it has this algorithm of keys, as far as it says: what it names, or all when it names none."""
@@ -207,10 +217,24 @@ class ReturningCard:
         finally:
             task.cancel()
 
+    async def found(self) -> None:
+        """Wait until the card is in a reader; it isn't taken up before something is to be done with it."""
+        if self._session is None and self._there is None:
+            self._there = await self._found()
+            self.pin_blocked = _is_blocked(self._there.shown)
+
     async def prove_key(self) -> None:
         """Have the portal prove the management key now, and again whenever the card was away."""
         self._key_is_needed = True
         await self.with_session(self._prove)
+
+    def chuid(self, card: CardConnection) -> Chuid | None:
+        """Its CHUID, in the card's thread: as it was read when the card was taken up, if it has been held ever since.
+
+        Raises:
+            InlayError: as `piv_objects.read_chuid`.
+        """
+        return piv_objects.read_chuid(card) if self._chuid == "unread" else self._chuid
 
     async def verify(self, pin: bytearray) -> None:
         """VERIFY a PIN that a person has just typed: one try, sent once.
@@ -260,6 +284,7 @@ class ReturningCard:
 
     def has_its_guid(self) -> None:
         """The order's GUID was written: from here on no card without it is the one."""
+        self._chuid = "unread"
         if self._taken is not None:
             self._taken = replace(self._taken, guids=frozenset({self._ordered.guid}))
 
@@ -272,6 +297,7 @@ class ReturningCard:
         Raises:
             InlayError: ``card_no_reset``, ``card_refused``; ``pcsc_…``.
         """
+        self._chuid, self._took_puk = "unread", False
         self._resetting = True  # it may come back without the GUID that it had, or with another one
         if self._taken is not None:
             self._taken = replace(self._taken, any_guid=True)
@@ -286,6 +312,7 @@ class ReturningCard:
     async def let_go(self) -> None:
         """Release the card, reset if anything was proved to it."""
         session, self._session, self._proved = self._session, None, False
+        self._chuid = "unread"
         if session is not None:
             await session.close()
 
@@ -310,15 +337,18 @@ class ReturningCard:
     async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
         """Set a new PIN by the PUK. Where the answer never came it is sent again unless that has cost a try.
 
+        A PUK that the card has just taken, by `change_puk`, can't cost one.
+
         Raises:
             InlayError: ``card_puk_…``, ``card_pin_form``; ``card_pin_unknown``: nobody knows whether the PUK was right.
         """
-        before = await self.run(piv_pin.tries_left, PUK)
+        sure = self._took_puk
+        before = None if sure else await self.run(piv_pin.tries_left, PUK)
         sent = 0
 
         async def setting(session: CardSession) -> None:
             nonlocal sent
-            if sent:
+            if sent and not sure:
                 left = await session.run(piv_pin.tries_left, PUK)
                 if left is not None and before is not None and left < before:
                     raise InlayError("card_puk_wrong", tries=left)
@@ -330,13 +360,12 @@ class ReturningCard:
         await self.with_session(setting, forgetful=frozenset())
 
     async def change_puk(self, old: bytearray, new: bytearray) -> None:
-        """Give the card another PUK: one try of the old one, sent once.
+        """Give the card another PUK: one try of the old one, sent once, to a card that has just been asked something.
 
         Raises:
             InlayError: ``card_puk_wrong``, ``card_puk_blocked``, ``card_refused`` …; any of `GONE`: it isn't known
                 whether it was done.
         """
-        await self.run(CardConnection.hold)
         session = await self._present()
         try:
             await session.run(piv_pin.change, PUK, old, new)
@@ -344,6 +373,7 @@ class ReturningCard:
             if error.code in GONE:
                 await self.let_go()
             raise
+        self._took_puk = True
 
     async def write_certificate(self, slot: str, der: bytes) -> None:
         """Write a certificate, and read it back."""
@@ -392,7 +422,8 @@ class ReturningCard:
         in_a_row = 0
         while self._session is None:
             self._waited = False
-            gone = await self._open(await self._found())
+            there, self._there = self._there or await self._found(), None
+            gone = await self._open(there)
             if gone is None:
                 continue
             in_a_row = 0 if self._waited else in_a_row + 1
@@ -407,7 +438,14 @@ class ReturningCard:
         window, back = self._context.window, self._taken is not None
         ask = self._picked and not self.told_apart  # it may be another one: who has picked it says so again
         waiting = self._readers.wait(
-            window, wanted, ordered.label, self._say_seen, back=back, ask=ask, pick=ordered.by_number
+            window,
+            wanted,
+            ordered.label,
+            self._say_seen,
+            back=back,
+            ask=ask,
+            pick=ordered.by_number,
+            features=_ASKED_FOR,
         )
         try:
             async with asyncio.timeout(seconds):
@@ -443,17 +481,19 @@ class ReturningCard:
             there = f"The card “{self._ordered.label}” is in the reader “{found.reader}”. Leave it there."
             await self._show(there, can_cancel=not self.changed)
             await session.open()
-            application = await session.run(piv_select.select)
-            await _see_that_it_is(session, {guid, has})
-            if self._key_is_needed:
-                await self._prove(session)
+            key = self._key if self._key_is_needed else None
+            asks = key is not None and key.asks_for_algorithm
+            taken = await session.run(take_up, {guid, has}, hold=key is not None, keys=asks)
+            if key is not None:
+                await self._prove(session, taken.keys)
         except BaseException as error:
             self._proved = False
             await session.close()
             if isinstance(error, InlayError) and error.code in GONE:
                 return error  # it went again: it is waited for again
             raise
-        self._named = application.algorithms & frozenset(KeyAlgorithm)
+        self._named = taken.application.algorithms & frozenset(KeyAlgorithm)
+        self._chuid = "unread" if key is None else taken.chuid
         self._take(seen)
         self._session = session
         return None
@@ -467,15 +507,15 @@ class ReturningCard:
         self.serial = None if serial is None else str(serial)
         self.imports = able is None or able.importing
         self.may_reset = able is not None and able.version is not None
-        self.pin_blocked = seen is not None and seen.pin_tries == 0
+        self.pin_blocked = _is_blocked(seen)
         guids = frozenset({guid}) if has == guid else frozenset({guid, has})
         if self._taken is not None and not self._resetting:
             guids &= self._taken.guids
         self._taken = WantedAgain(guids, serial, self._ordered.driver, any_guid=self._resetting)
 
-    async def _prove(self, session: CardSession) -> None:
+    async def _prove(self, session: CardSession, known: Sequence[ManagementAlgorithm] | None = None) -> None:
         if self._key is not None and not self._proved:
-            await self._key.prove(session)
+            await self._key.prove(session, known)
             self._proved = True
 
     async def _say_seen(self, text: str) -> None:
@@ -488,12 +528,5 @@ class ReturningCard:
         await self._context.window.show_progress(Step.CARD.value, text, done, total, can_cancel=can_cancel)
 
 
-async def _see_that_it_is(session: CardSession, guids: set[str | None]) -> None:
-    """Between the look and the connection another card may have been put in.
-
-    Raises:
-        InlayError: ``pcsc_card_removed``: so it was.
-    """
-    chuid = await session.run(piv_objects.read_chuid)
-    if (None if chuid is None else chuid.guid.hex()) not in guids:
-        raise InlayError("pcsc_card_removed")
+def _is_blocked(seen: Evidence | None) -> bool:
+    return seen is not None and seen.pin_tries == 0
