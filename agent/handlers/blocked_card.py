@@ -57,7 +57,7 @@ async def reset_if_blocked(
     Raises:
         InlayError: ``card_both_blocked``: the order doesn't allow it; ``card_no_reset``; ``user_cancelled`` …
     """
-    await context.guard(card.run(_nothing))
+    await context.guard(card.found())
     if not card.pin_blocked:
         return False
     found = await context.guard(card.run(piv_reset.blocked))
@@ -88,7 +88,3 @@ def _asked(prompt: OrderPrompt, found: Blocked) -> OrderPrompt:
         known=None,
         confirm_label="Erase",
     )
-
-
-def _nothing(_card: object) -> None:
-    return

@@ -48,11 +48,12 @@ from protocol.half_done import AS_IT_WAS
 from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.order_ports import OrderContext
     from agent.pcsc.connection import CardConnection
     from agent.pcsc.piv_names import ManagementAlgorithm
+    from agent.pcsc.piv_objects import Chuid
     from agent.ports import CardSummary, Consented
     from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
@@ -208,7 +209,7 @@ class _Encoding(Encoding):
     async def _give_identity(self) -> None:
         ordered, context = self.ordered, self.context
         if ordered.identity is not None:
-            giving = self._card.run(_give_identity, ordered.guid, ordered.valid_until)
+            giving = self._card.run(_give_identity, self._card.chuid, ordered.guid, ordered.valid_until)
             await context.guard(context.record("identity", giving))
             self._card.has_its_guid()
 
@@ -249,9 +250,11 @@ class _Encoding(Encoding):
         return None
 
 
-def _give_identity(card: CardConnection, guid: str, valid_until: int) -> None:
+def _give_identity(
+    card: CardConnection, read: Callable[[CardConnection], Chuid | None], guid: str, valid_until: int
+) -> None:
     """Write a CHUID with the order's GUID where the card has another one, and a CCC where it has none."""
-    chuid = piv_objects.read_chuid(card)
+    chuid = read(card)
     if chuid is None or chuid.guid.hex() != guid:
         expires = datetime.datetime.fromtimestamp(valid_until, datetime.UTC).date()
         fresh = piv_objects.fresh_chuid(expires, chuid)

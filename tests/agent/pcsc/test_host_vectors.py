@@ -22,8 +22,8 @@ from agent.pcsc import (
     piv_use,
 )
 from agent.pcsc.connection import CardConnection
-from agent.pcsc.look import FEATURES
 from agent.pcsc.piv_names import KeyAlgorithm, ManagementAlgorithm
+from agent.pcsc.piv_select import FEATURES
 from protocol.errors import InlayError
 
 _CASES = json.loads((Path(__file__).parents[2] / "vectors" / "piv_host" / "commands.json").read_text())[
@@ -125,7 +125,7 @@ def _policies(found: piv_keys.KeyMetadata) -> list[object]:
 
 def _probe(card: CardConnection) -> list[object]:
     found = piv_select.probe(card)
-    has = [name for name in FEATURES if getattr(found, name)]
+    has = [name for name in sorted(FEATURES) if getattr(found, name)]
     return [found.version, found.serial, has]
 
 
