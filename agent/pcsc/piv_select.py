@@ -20,6 +20,7 @@ _LENGTHS: Final = (11, 9, 5)
 _TEMPLATE, _ALGORITHMS, _REFERENCE = 0x61, 0xAC, 0x80
 FEATURES: Final = frozenset({"attestation", "importing", "metadata", "moving", "new_management_key"})
 """What a card may have beyond the standard: each is a command to ask for, and a field of `Capabilities`."""
+_AUTHENTICATION: Final = 0x7C
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def management_algorithms(card: Card) -> tuple[ManagementAlgorithm, ...]:
         found = tuple(
             algorithm
             for algorithm in sorted(ManagementAlgorithm, reverse=True)
-            if card.send(Command(0x87, algorithm, MANAGEMENT, bytes((0x7C, 0x02, tag, 0x00)))).ok
+            if _begins(card, algorithm, tag)
         )
         if found:
             return found
@@ -126,6 +127,16 @@ def _tells(card: Card) -> bool:
     """Whether GET METADATA says something: some cards have the command, and nothing to say."""
     metadata = card.send(Command(0xF7, 0, MANAGEMENT))
     return metadata.ok and bool(metadata.data)
+
+
+def _begins(card: Card, algorithm: ManagementAlgorithm, tag: int) -> bool:
+    """Whether a card asks by an algorithm: with a block of its length, for some don't look at which one is named."""
+    answer = card.send(Command(0x87, algorithm, MANAGEMENT, bytes((_AUTHENTICATION, 0x02, tag, 0x00))))
+    try:
+        block = tlv.find(tlv.only(answer.data, _AUTHENTICATION), tag) if answer.ok else None
+    except tlv.TlvError:
+        block = None
+    return block is not None and len(block) == algorithm.block_bytes
 
 
 def _knows(card: Card, command: Command) -> bool:

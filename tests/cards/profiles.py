@@ -61,6 +61,7 @@ class Profile:
         warns: GET DATA ends with a warning that less came than there could have been.
         cut_metadata: GET METADATA of an empty slot ends in the middle of a data object.
         fills: certificate objects end in bytes that are nothing.
+        any_algorithm: GENERAL AUTHENTICATE doesn't look at the algorithm of the management key.
         reset_by_pin: RESET looks at the tries of the PIN alone.
         forgets_key: VERIFY, a new PIN and each SELECT forget that the management key was proved.
     """
@@ -109,6 +110,7 @@ class Profile:
     warns: bool = False
     cut_metadata: bool = False
     fills: bool = False
+    any_algorithm: bool = False
     reset_by_pin: bool = False
     forgets_key: bool = False
     bare: bool = False
@@ -230,6 +232,7 @@ PROFILES = (
         absent_key=0x6A80,
         trims=True,
         fills=True,
+        any_algorithm=True,
     ),
     Profile(
         "6B00 for what it doesn't know, warnings with what is read, 6A80 for objects it hasn't",

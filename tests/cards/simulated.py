@@ -417,7 +417,7 @@ class SimulatedCard:
             raise Status(0x6A80)
         if command.p2 != 0x9B:
             return self._private(command, parts)
-        algorithm = command.p1
+        algorithm = self.management if self.profile.any_algorithm else command.p1
         if algorithm not in self.keys_by_algorithm:
             raise Status(0x6A86)
         size = 8 if algorithm == TDES else 16
