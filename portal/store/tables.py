@@ -108,6 +108,10 @@ class ManagedCard(Base):
     """a PUK of its own that was sent and not confirmed, sealed"""
     puk_unsure: Mapped[bool] = mapped_column(default=False, server_default=false())
     """an order that ended half done may have given it that one"""
+    mutual: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """it can prove itself by the key that it has, and has to before it is told or given anything"""
+    proved_at: Mapped[int | None]
+    """when it did last"""
     encoded_for: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
     """whose keys are on it; None before its first encoding has ended"""
     changed_at: Mapped[int]
@@ -280,6 +284,10 @@ class Order(Base):
     """when the device said that it begins to change a physical card: undone after that, the card is half done"""
     questions: Mapped[int] = mapped_column(default=0, server_default="0")
     """number of the last question of its card that was answered with the management key"""
+    card_challenge: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """what its card was challenged to prove itself by: number, generation of the key, digest of the answer"""
+    proved: Mapped[int | None]
+    """highest generation of the management keys that its card has proved; 0, its maker's, tells no card apart"""
     ended: Mapped[int | None]
     """which of its card's orders it was to end, counted from 1: whole seconds don't tell what a card has said last"""
 
