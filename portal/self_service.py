@@ -312,7 +312,7 @@ class SelfService:
             cancel_effect=definition.cancel_effect(process, order),
             order=None if order is None else order_rows.page_event(order),
             card=card,
-            error=order_rows.page_error(order_rows.from_json(process.error)),
+            error=order_rows.page_error(order_rows.from_json(process.error), order),
             progress=definition.progress,
             letters=letters,
         )

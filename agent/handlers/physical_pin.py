@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from agent.awaited_card import GONE
 from agent.handlers.physical_card_pin import KNOWN, portals_puk
 from agent.handlers.pin_at_pad import PinAtPad
 from agent.handlers.pin_questions import known_puk, tries_warning
@@ -11,7 +12,7 @@ from agent.handlers.pin_setting import AT_CARD, PinSetting
 from agent.management_proof import key_of
 from agent.pcsc import piv_pin
 from agent.pcsc.piv_names import PIN, PUK
-from agent.returning_card import GONE, PhysicalCard, ReturningCard
+from agent.returning_card import PhysicalCard, ReturningCard
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:

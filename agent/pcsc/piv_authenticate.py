@@ -18,10 +18,11 @@ from agent.pcsc.status import (
     BLOCKED,
     CONDITIONS,
     FAILED,
+    NO_FUNCTION,
     NOT_AUTHORISED,
+    PARAMETERS,
     WRONG_DATA,
     WRONG_LENGTH,
-    WRONG_PARAMETERS,
     refusal,
     require_ok,
 )
@@ -29,7 +30,7 @@ from protocol.errors import InlayError
 
 _TEMPLATE, _WITNESS, _CHALLENGE, _RESPONSE = 0x7C, 0x80, 0x81, 0x82
 _WRONG: Final = frozenset({NOT_AUTHORISED, BLOCKED, CONDITIONS, WRONG_DATA, FAILED})
-_UNREAD: Final = frozenset({WRONG_DATA, WRONG_LENGTH, WRONG_PARAMETERS})
+_UNREAD: Final = frozenset({WRONG_DATA, WRONG_LENGTH}) | PARAMETERS
 """What cards say of a template that they can't read; some say it of a wrong witness, too."""
 _NO_TOUCH, _TOUCH = 0xFF, 0xFE
 
@@ -74,7 +75,7 @@ def ask(card: Card, algorithm: ManagementAlgorithm, *, mutual: bool = False) -> 
     tag = _WITNESS if mutual else _CHALLENGE
     command = _command(algorithm, bytes((tag, 0)))
     answer = card.send(command)
-    if answer.status == WRONG_PARAMETERS:
+    if answer.status in PARAMETERS | {NO_FUNCTION}:
         raise InlayError("card_algorithm_missing", algorithm=algorithm.name.replace("_", "-"))
     data = _value(command, require_ok(command, answer), tag)
     if len(data) != algorithm.block_bytes:
@@ -130,7 +131,7 @@ def set_key(card: Card, algorithm: ManagementAlgorithm, key: bytes, *, touch: bo
     answer = card.send(command)
     if answer.status == NOT_AUTHORISED:
         raise InlayError("card_management_needed", command=command.name)
-    if answer.status in (WRONG_DATA, WRONG_LENGTH, WRONG_PARAMETERS):
+    if answer.status in PARAMETERS | {WRONG_DATA, WRONG_LENGTH}:
         raise InlayError("card_algorithm_missing", algorithm=algorithm.name.replace("_", "-"))
     require_ok(command, answer)
 

@@ -24,11 +24,9 @@ class Application:
     """What SELECT told (SP 800-73pt2-5, section 3.1.1).
 
     Attributes:
-        template: the application property template's data objects; None when the card gave none.
         algorithms: algorithm identifiers the card names; empty when it names none.
     """
 
-    template: dict[int, bytes] | None
     algorithms: frozenset[int]
 
 
@@ -123,14 +121,20 @@ def _knows(card: Card, command: Command) -> bool:
 
 
 def _application(command: Command, data: bytes) -> Application:
-    """What SELECT answered; a card may answer nothing, and most leave out what they could name."""
-    if not data:
-        return Application(None, frozenset())
+    """What SELECT answered: nothing, the application property template, or a template that others have for files.
+
+    Only the first tells something, and most cards leave out what they could name in it. Some name each algorithm in a
+    template of its own, others all in one.
+    """
     try:
-        template = {item.tag: item.value for item in tlv.parse(tlv.only(data, _TEMPLATE))}
-        named = tlv.parse(template.get(_ALGORITHMS, b""))
+        named = [
+            found
+            for template in tlv.parse(data)
+            if template.tag == _TEMPLATE
+            for item in tlv.parse(template.value)
+            if item.tag == _ALGORITHMS
+            for found in tlv.parse(item.value)
+        ]
     except tlv.TlvError:
         raise malformed(command) from None
-    return Application(
-        template, frozenset(item.value[0] for item in named if item.tag == _REFERENCE and item.value)
-    )
+    return Application(frozenset(item.value[0] for item in named if item.tag == _REFERENCE and item.value))

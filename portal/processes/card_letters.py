@@ -172,12 +172,7 @@ async def print_one(
     Raises:
         InlayError: ``letter_gone``: there is none, or the card isn't Issued; ``letter_used_up``.
     """
-    card = await tx.get_one(Card, card_id, with_for_update=True, populate_existing=True)
-    letter = await tx.get(CardLetter, (card_id, kind), with_for_update=True, populate_existing=True)
-    if letter is None or letter.process_id != process.id or card.state != CardState.ISSUED:
-        raise InlayError("letter_gone")
-    if letter.prints >= MOST_PRINTS:
-        raise InlayError("letter_used_up", prints=MOST_PRINTS)
+    card, letter = await _printable(tx, process, card_id, kind)
     secret = secret_of(context, card, letter)
     try:
         letter.prints += 1
@@ -204,6 +199,17 @@ async def print_one(
         )
     finally:
         secret[:] = bytes(len(secret))
+
+
+async def _printable(tx: AsyncSession, process: Process, card_id: str, kind: str) -> tuple[Card, CardLetter]:
+    """A card and its letter, both locked, where it may be printed."""
+    card = await tx.get_one(Card, card_id, with_for_update=True, populate_existing=True)
+    letter = await tx.get(CardLetter, (card_id, kind), with_for_update=True, populate_existing=True)
+    if letter is None or letter.process_id != process.id or card.state != CardState.ISSUED:
+        raise InlayError("letter_gone")
+    if letter.prints >= MOST_PRINTS:
+        raise InlayError("letter_used_up", prints=MOST_PRINTS)
+    return card, letter
 
 
 def secret_of(context: Context, card: Card, letter: CardLetter) -> bytearray:

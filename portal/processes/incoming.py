@@ -176,12 +176,15 @@ class Incoming:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _resumed(self, tx: AsyncSession, order: Order, resume: Resume) -> None:
-        if order.state == OrderState.RUNNING and resume.outcome == "undone":
-            error = InlayError("order_undone")
-            await endings.undo(self._context, tx, order, error, f"device:{order.device_jkt}")
+        """Both sides know now where the other stands.
+
+        A device that has undone an order that runs here says why in its message ``undone``, which it sends next:
+        undone for a cause that nobody knows yet, the order would be shown so on the page. Until then it has no more
+        time than it had.
+        """
         if order.state == OrderState.UNDOING and resume.outcome == "undone":
             await endings.settle(self._context, tx, order, f"device:{order.device_jkt}")
-        if order.state == OrderState.RUNNING:
+        if order.state == OrderState.RUNNING and resume.outcome != "undone":
             order_rows.touch(tx, order, self._context.clock())
 
     async def _store(self, tx: AsyncSession, jti: str, token: str) -> None:

@@ -59,6 +59,7 @@ def setup(app: web.Application, services: Services) -> None:
             web.post("/processes", processes.post_start),
             web.get("/processes/{id}", processes.get_process),
             web.post("/processes/{id}/next", processes.post_next),
+            web.get("/processes/{id}/cancel", processes.get_cancel),
             web.post("/processes/{id}/cancel", processes.post_cancel),
             web.post("/processes/{id}/letters/{kind:pin|puk}", processes.post_letter),
             web.get("/processes/{id}/letters", events.get_letters),

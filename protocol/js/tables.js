@@ -133,6 +133,11 @@ export const CAUSES = Object.freeze({
     "why": "A code works once.",
     "next_step": "If that was not you, cancel on the page and tell your support."
   },
+  "origin_refused": {
+    "happened": "The page was refused.",
+    "why": "It does not belong to a portal that Inlay trusts.",
+    "next_step": "Use the portal's own page."
+  },
   "portal_unknown": {
     "happened": "Inlay does not know this portal.",
     "why": "The portal {portal} is not in the trust store.",
@@ -922,11 +927,6 @@ export const CAUSES = Object.freeze({
     "happened": "The portal can't sign now.",
     "why": "The module that holds its keys doesn't answer.",
     "next_step": "Wait a minute, then try again; if it stays, tell the portal's support. Nothing was lost."
-  },
-  "origin_refused": {
-    "happened": "The page was refused.",
-    "why": "It does not belong to a portal that Inlay trusts.",
-    "next_step": "Use the portal's own page."
   }
 });
 

@@ -20,10 +20,10 @@ from yubikit.core import InvalidPinError
 from yubikit.piv import SLOT
 
 from tests.browser.test_change_pin_and_delete import types
-from tests.portal.processes.test_issue_card import told
 from tests.support.card_checks import CardChecks, CheckFailed
 from tests.support.card_desk import CardDesk, card_desk, card_from_its_maker
 from tests.support.foreign_personaliser import Personaliser
+from tests.support.issue_stage import told
 from tests.support.person import goes_on
 from tests.support.portal_process import CA_CERTIFICATE_PATH, CRL_PATH
 from tests.support.processes import wait_until

@@ -69,9 +69,9 @@ async def card_page(person: Person, label: str, state: str) -> None:
     await person.page.wait_for_url("**/operator/objects/temporary_card/*")
 
 
-async def assigned(person: Person, label: str, holder: Account) -> None:
+async def assigned(person: Person, label: str, holder: Account, serial: str = "") -> None:
     """The card is entered, issued and assigned."""
-    await start(person, "Request temporary card", label, str(secrets.randbelow(10**8)))
+    await start(person, "Request temporary card", label, serial or str(secrets.randbelow(10**8)))
     await person.see("Finished.")
     await card_page(person, label, "Requested")
     await start(person, "Issue")

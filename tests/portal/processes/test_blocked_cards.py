@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal.model.states import Role, TemporaryCardState
+from portal.model.states import TemporaryCardState
 from portal.processes.blocked_cards import is_blocked
 from portal.store.tables import Card
 from protocol.messages import CardStep, Changing, ErrorData, KeySource, ManagementAlgorithm, Receipt, Undone
-from tests.portal.processes.test_extend_with_encoding import (
+from tests.support.databases import BACKENDS
+from tests.support.extended_cards import (
     FACTORY,
+    ada,
     assigned,
     begun,
     carried_out,
@@ -20,6 +22,7 @@ from tests.portal.processes.test_extend_with_encoding import (
     done,
     encoded,
     managed,
+    olga,
     options,
     ordered,
     proved,
@@ -27,7 +30,6 @@ from tests.portal.processes.test_extend_with_encoding import (
     revoked,
     row,
 )
-from tests.support.databases import BACKENDS
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:
@@ -36,20 +38,9 @@ if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
 
+__all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 MAKERS = b"12345678"
-
-
-@pytest.fixture
-async def olga(kit: Kit) -> Session:
-    root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    await options(kit, root, TempCardsEncode=["true"], TempCardsKeyAlgorithm=["P-256"])
-    return await kit.person("olga@example.org", [Role.OPERATOR])
-
-
-@pytest.fixture
-async def ada(kit: Kit) -> Session:
-    return await kit.person()
 
 
 async def own_puk(kit: Kit, olga: Session, card: str) -> SoftwareAgent:

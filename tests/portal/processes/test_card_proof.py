@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal.model.states import Role
 from portal.processes.change_puk import ChangeCardPuk
 from portal.store.tables import Order
 from protocol.messages import (
@@ -19,10 +18,16 @@ from protocol.messages import (
     Finished,
     ManagementAlgorithm,
     ManagementProof,
+    ManagementQuestion,
     Receipt,
 )
-from tests.portal.processes.test_extend_with_encoding import (
+from tests.portal.processes.test_puk_verify_block import begun as begun_with_puk
+from tests.portal.processes.test_puk_verify_block import closed
+from tests.portal.processes.test_unblock_change_pin import actions
+from tests.support.databases import BACKENDS
+from tests.support.extended_cards import (
     FACTORY,
+    ada,
     assigned,
     begun,
     carried_out,
@@ -32,38 +37,27 @@ from tests.portal.processes.test_extend_with_encoding import (
     done,
     encoded,
     managed,
-    options,
+    olga,
     ordered,
-    own,
     question,
     revoked,
     row,
     undone,
 )
-from tests.portal.processes.test_puk_verify_block import begun as begun_with_puk
-from tests.portal.processes.test_puk_verify_block import closed
-from tests.portal.processes.test_unblock_change_pin import actions
-from tests.support.databases import BACKENDS
 
 if TYPE_CHECKING:
     from portal.views import Session
-    from protocol.messages import ManagementQuestion
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
 
+__all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
-@pytest.fixture
-async def olga(kit: Kit) -> Session:
-    root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    await options(kit, root, TempCardsEncode=["true"], TempCardsKeyAlgorithm=["P-256"])
-    return await kit.person("olga@example.org", [Role.OPERATOR])
-
-
-@pytest.fixture
-async def ada(kit: Kit) -> Session:
-    return await kit.person()
+def own(number: int, refused: int = 0) -> ManagementQuestion:
+    """A question of a card with a key of its own, in mutual authentication."""
+    witness = secrets.token_bytes(16)
+    return question(number, refused, algorithm=ManagementAlgorithm.AES_192, challenge=None, witness=witness)
 
 
 async def challenged(agent: SoftwareAgent, asked: ManagementQuestion, key: bytes) -> CardProved:

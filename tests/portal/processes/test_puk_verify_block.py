@@ -27,19 +27,10 @@ from protocol.messages import (
     Undone,
     VerifyPin,
 )
-from tests.portal.processes.test_extend_with_encoding import (
-    ada,
-    assigned,
-    carried_out,
-    encoded,
-    managed,
-    olga,
-    row,
-    step,
-)
 from tests.portal.processes.test_puks import kept, opened
 from tests.portal.processes.test_unblock_change_pin import actions
 from tests.support.databases import BACKENDS
+from tests.support.extended_cards import ada, assigned, carried_out, encoded, managed, olga, row, step
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session

@@ -29,16 +29,9 @@ from protocol.messages import (
     Undo,
     Undone,
 )
-from tests.portal.processes.test_extend_with_encoding import (
-    assigned,
-    carried_out,
-    encoded,
-    options,
-    row,
-    step,
-)
 from tests.support.card_signatures import digest_of, signed
 from tests.support.databases import BACKENDS
+from tests.support.extended_cards import ada, assigned, carried_out, encoded, olga, options, row, step
 from tests.support.stored_objects import put_card, state_of_card
 
 if TYPE_CHECKING:
@@ -46,23 +39,10 @@ if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
 
+__all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 NAME = UnblockChangePin.name
-
-
-@pytest.fixture
-async def olga(kit: Kit) -> Session:
-    """An operator; cards are encoded."""
-    root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    await options(kit, root, TempCardsEncode=["true"], TempCardsKeyAlgorithm=["P-256"])
-    return await kit.person("olga@example.org", [Role.OPERATOR])
-
-
-@pytest.fixture
-async def ada(kit: Kit) -> Session:
-    """Who has the card."""
-    return await kit.person()
 
 
 async def begun(

@@ -336,7 +336,9 @@ async def test_mails_are_shown_without_what_they_say(desk: Desk, root: Visitor) 
     async with desk.kit.database.write() as tx:
         for kind in ("card_pin", "card_puk"):
             await outbox.add(
-                tx, context, to=me, kind=kind, subject=HOSTILE, text="283917", about=about, secret=True
+                tx,
+                context,
+                outbox.Draft(to=me, kind=kind, subject=HOSTILE, text="283917", about=about, secret=True),
             )
         first, second = list(await tx.scalars(select(Mail).order_by(Mail.id)))
         first.state, first.last_error = "refused", "recipient 550 5.1.1"

@@ -238,6 +238,17 @@ async def test_cancel_says_what_it_will_do_and_does_it(person: Visitor, services
         assert not after.all("a", id="open")
 
 
+async def test_what_cancel_would_do_now_is_told_to_the_pages_script(
+    person: Visitor, services: FakeServices
+) -> None:
+    services.at("open")
+    assert (await person.get("/processes/another/cancel")).status == 404
+    services.change(cancel_effect="The card is being changed.")
+    assert json.loads((await person.get(f"{PROCESS}/cancel")).html) == {
+        "effect": "The card is being changed."
+    }
+
+
 async def test_an_order_that_was_undone_says_why_and_what_next(
     person: Visitor, services: FakeServices
 ) -> None:

@@ -35,14 +35,14 @@ _NEW = (
 
 def upgrade() -> None:
     """Add the columns: no card has proved itself, and what has ended is numbered by when it was changed last."""
-    op.add_column("orders", sa.Column("ended", sa.Integer(), nullable=True))
+    op.add_column("orders", sa.Column("ended", sa.BigInteger(), nullable=True))
     op.execute(_NUMBERED)
     op.add_column("orders", sa.Column("card_challenge", sa.JSON(), nullable=True))
-    op.add_column("orders", sa.Column("proved", sa.Integer(), nullable=True))
+    op.add_column("orders", sa.Column("proved", sa.BigInteger(), nullable=True))
     op.add_column(
         "managed_cards", sa.Column("mutual", sa.Boolean(), nullable=False, server_default=sa.false())
     )
-    op.add_column("managed_cards", sa.Column("proved_at", sa.Integer(), nullable=True))
+    op.add_column("managed_cards", sa.Column("proved_at", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
