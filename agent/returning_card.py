@@ -137,6 +137,7 @@ class ReturningCard(AwaitedCard):
         chuid = await self.run(piv_objects.read_chuid)
         has = None if chuid is None else chuid.guid.hex()
         self._card, self._resetting, self.pin_blocked = None, False, not done
+        self._proved = self._proved and not done  # it has its maker's management key now
         if self._taken is not None:
             self._taken = replace(self._taken, guids=frozenset({self._ordered.guid, has}), any_guid=False)
         return done

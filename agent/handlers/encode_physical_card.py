@@ -89,7 +89,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
         picked = PickedCard(context, key, printed)
         card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
         try:
-            return await _Encoding(context, ordered, card, agreed).carry_out(answer)
+            return await _Encoding(context, ordered, card, agreed, key).carry_out(answer)
         finally:
             await card.close()
 
@@ -98,10 +98,15 @@ class _Encoding(Encoding):
     """One order's work on a PIV card."""
 
     def __init__(
-        self, context: OrderContext, ordered: EncodeCard, card: ReturningCard, agreed: Proceed
+        self,
+        context: OrderContext,
+        ordered: EncodeCard,
+        card: ReturningCard,
+        agreed: Proceed,
+        key: PortalKey,
     ) -> None:
         super().__init__(context, ordered, card, agreed)
-        self._card, self._wanted = card, ordered
+        self._card, self._wanted, self._key = card, ordered, key
 
     async def carry_out(self, answer: Consented) -> CardSummary:
         """Up to the receipt; what the window shows in the end.
@@ -114,11 +119,11 @@ class _Encoding(Encoding):
             await begin(self.context, Step.CARD, self.steps)
             await self._reset_if_blocked()
             if answer.pin is not None:
-                await self.context.guard(self._card.prove_key())
+                await self._prove_key()
                 return await self._encode(answer.pin)
             pin = await self._pin()
             try:
-                await self.context.guard(self._card.prove_key())
+                await self._prove_key()
                 return await self._encode(pin)
             finally:
                 wipe(pin)
@@ -127,14 +132,21 @@ class _Encoding(Encoding):
             changed = self.half_done and error.code not in AS_IT_WAS
             raise (HalfDone(error) if changed else error) from None
 
+    async def _prove_key(self) -> None:
+        """The portal's key to the card and, where it has to, the card itself to the portal."""
+        await self.context.guard(self._card.prove_key())
+        self.agreed = self._key.completed(self.agreed)
+
     def _told(self, error: InlayError) -> InlayError:
         """What it comes to: a blocked PUK is the end of a card whose PIN is blocked and that can't be reset."""
         hopeless = error.code == "card_puk_blocked" and self._card.pin_blocked and not self._card.may_reset
         return InlayError("card_no_reset") if hopeless else error
 
     async def _reset_if_blocked(self) -> None:
-        allowed = self.ordered.reset
-        if await reset_if_blocked(self.context, self._card, allowed=allowed, change=self.change):
+        allowed, proves = self.ordered.reset, self._key.proves
+        if await reset_if_blocked(
+            self.context, self._card, allowed=allowed, proves=proves, change=self.change
+        ):
             # whatever an earlier order has given it, now it has its maker's PUK
             self.agreed = msgspec.structs.replace(self.agreed, puk_unsure=False)
 

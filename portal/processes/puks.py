@@ -64,6 +64,28 @@ async def known_puk(context: Context, tx: AsyncSession, order: Order) -> str | N
     ordered = order_rows.parameters(order)
     if isinstance(ordered, ChangePuk | UnblockPin) and ordered.puk == "typed":
         return None
+    if _waits_for_proof(order):
+        return None
+    return await _of_order(context, tx, order)
+
+
+async def after_proof(context: Context, tx: AsyncSession, order: Order) -> str | None:
+    """As `known_puk`, of an order whose card has proved itself: what waited for that."""
+    return await _of_order(context, tx, order) if _waits_for_proof(order) else None
+
+
+def _waits_for_proof(order: Order) -> bool:
+    """Whether the PUK waits until the card has proved that it is the one: its own does, not its maker's."""
+    ordered = order_rows.parameters(order)
+    if isinstance(ordered, EncodeCard):
+        return ordered.management is not None and ordered.management.proves and not ordered.reset
+    if isinstance(ordered, ChangePuk | UnblockPin):
+        return ordered.puk == "escrow" and ordered.management is not None and ordered.management.proves
+    return False
+
+
+async def _of_order(context: Context, tx: AsyncSession, order: Order) -> str | None:
+    ordered = order_rows.parameters(order)
     if isinstance(ordered, ChangePuk | UnblockPin):
         card = await tx.get_one(Card, ordered.card)
         if card.kind not in tasks.PHYSICAL:

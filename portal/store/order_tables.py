@@ -64,6 +64,10 @@ class Order(Base):
     """when the device said that it begins to change a physical card: undone after that, the card is half done"""
     questions: Mapped[int] = mapped_column(default=0, server_default="0")
     """number of the last question of its card that was answered with the management key"""
+    card_challenge: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """what its card was challenged to prove itself by: number, generation of the key, digest of the answer"""
+    proved: Mapped[int | None]
+    """highest generation of the management keys that its card has proved; 0, its maker's, tells no card apart"""
     ended: Mapped[int | None]
     """which of its card's orders it was to end, counted from 1: whole seconds don't tell what a card has said last"""
 

@@ -116,6 +116,10 @@ class ManagedCard(Base):
     """a PUK of its own that was sent and not confirmed, sealed"""
     puk_unsure: Mapped[bool] = mapped_column(default=False, server_default=false())
     """an order that ended half done may have given it that one"""
+    mutual: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """it can prove itself by the key that it has, and has to before it is told or given anything"""
+    proved_at: Mapped[int | None]
+    """when it did last"""
     encoded_for: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
     """whose keys are on it; None before its first encoding has ended"""
     changed_at: Mapped[int]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 
+import msgspec
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from protocol import jose
 from protocol.messages import (
+    CardProved,
+    CardSecrets,
     Changing,
     Consented,
     EncodeCard,
@@ -72,6 +76,22 @@ class FakeAnswers:
         keys = [] if management is None or new_key is None else [new_key] * len(management.replace)
         return Proceed(puk=puk, management_keys=keys, pin=pin, new_puk=new_puk, puk_unsure=self.puk_unsure)
 
+    def _first(self, operation: Operation, key: PublicJwk) -> Proceed:
+        """What it is told at once: no PUK that waits until the card has proved itself."""
+        proceed, management = self._proceed(operation, key), getattr(operation, "management", None)
+        waits = management is not None and management.proves
+        return msgspec.structs.replace(proceed, puk=None) if waits else proceed
+
+    def _proved(self, at: OrderAtPortal, body: CardProved) -> CardSecrets | None:
+        """Note it; what waited for it is sent the first time."""
+        at.proved.append(body)
+        management = getattr(at.order.parameters, "management", None)
+        if management is None or not management.proves or len(at.proved) > 1:
+            return None
+        assert at.consented is not None
+        agreed = self._proceed(at.order.parameters, at.consented.encryption_key)
+        return CardSecrets(puk=agreed.puk)
+
     def _identified(self, at: OrderAtPortal, question: IdentityQuestion) -> Message:
         at.identities.append(question.guid)
         if question.guid not in self.other_cards:
@@ -94,7 +114,7 @@ class FakeAnswers:
         match body:
             case Consented():
                 at.consented = body
-                return self._proceed(at.order.parameters, body.encryption_key) if self.number_given else None
+                return self._first(at.order.parameters, body.encryption_key) if self.number_given else None
             case ManagementQuestion():
                 at.questions.append(body)
                 if body.refused >= len(self.management_keys):
@@ -103,8 +123,8 @@ class FakeAnswers:
                     return Undo(error=ErrorData(error="card_management_wrong"))
                 proof = management_answer(self.management_keys[body.refused], body)
                 return self.answers(body, proof)
-            case IdentityQuestion():
-                return self._identified(at, body)
+            case CardProved() | IdentityQuestion():
+                return self._proved(at, body) if isinstance(body, CardProved) else self._identified(at, body)
             case Changing():
                 self._changing(at)
             case Requests():
@@ -149,5 +169,5 @@ def management_answer(key: bytes, question: ManagementQuestion) -> ManagementPro
         number=question.number,
         response=cipher.decryptor().update(question.witness),
         challenge=challenge,
-        expected=encryptor.update(challenge),
+        expected_sha256=hashlib.sha256(encryptor.update(challenge)).digest(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -75,8 +76,9 @@ def _external(card: CardConnection, algorithm: str, key: str) -> None:
 
 def _mutual(card: CardConnection, algorithm: str, response: str, challenge: str, expected: str) -> None:
     question = piv_authenticate.ask(card, ManagementAlgorithm(_number(algorithm)), mutual=True)
-    blocks = (bytes.fromhex(block) for block in (response, challenge, expected))
-    piv_authenticate.prove(card, question, piv_authenticate.Proof(*blocks))
+    digest = hashlib.sha256(bytes.fromhex(expected)).digest()
+    proof = piv_authenticate.Proof(bytes.fromhex(response), bytes.fromhex(challenge), digest)
+    assert piv_authenticate.prove(card, question, proof).hex() == expected.lower()
 
 
 def _generate(card: CardConnection, slot: str, algorithm: str) -> str:

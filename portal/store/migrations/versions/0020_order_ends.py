@@ -1,4 +1,4 @@
-"""Orders that know in which sequence those of one card have ended.
+"""Orders that know in which sequence those of one card have ended, and cards that have proved themselves.
 
 Revision ID: 0020
 Revises: 0017
@@ -24,14 +24,28 @@ UPDATE orders SET ended = (
     WHERE numbered.jti = orders.jti
 )
 """
+_NEW = (
+    ("managed_cards", "proved_at"),
+    ("managed_cards", "mutual"),
+    ("orders", "proved"),
+    ("orders", "card_challenge"),
+    ("orders", "ended"),
+)
 
 
 def upgrade() -> None:
-    """Add the column; what has ended is numbered by when it was last changed, as well as seconds tell."""
+    """Add the columns: no card has proved itself, and what has ended is numbered by when it was changed last."""
     op.add_column("orders", sa.Column("ended", sa.BigInteger(), nullable=True))
     op.execute(_NUMBERED)
+    op.add_column("orders", sa.Column("card_challenge", sa.JSON(), nullable=True))
+    op.add_column("orders", sa.Column("proved", sa.BigInteger(), nullable=True))
+    op.add_column(
+        "managed_cards", sa.Column("mutual", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
+    op.add_column("managed_cards", sa.Column("proved_at", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
-    """Take it away."""
-    op.drop_column("orders", "ended")
+    """Take them away."""
+    for table, column in _NEW:
+        op.drop_column(table, column)
