@@ -232,4 +232,3 @@ class ReturningCard(AwaitedCard):
         else:
             self._card.move_to(session)
         return self._card
-        self._chuid = "unread"
