@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from agent.config import read_machine_file
-from agent.pcsc.look import FEATURES, Evidence
+from agent.pcsc.look import Evidence
+from agent.pcsc.piv_select import FEATURES
 
 FOLDER: Final = "cards.d"
 _SHIPPED: Final = Path(__file__).with_name("card_drivers.toml")
@@ -37,7 +38,7 @@ class CardKind:
         atr: ATR that the card's has to be, where the mask has ones; None when any will do.
         atr_mask: as long as the ATR.
         aid: name that the card has to answer to.
-        has: what it has to have: of ``agent.pcsc.look.FEATURES``.
+        has: what it has to have: of ``agent.pcsc.piv_select.FEATURES``.
         source: the file it stands in.
         serial: whether what it says to GET SERIAL is its own number; else all such cards say the same.
     """
@@ -88,6 +89,11 @@ class CardMap:
     def aids(self) -> frozenset[bytes]:
         """Names that cards have to be asked by."""
         return frozenset(kind.aid for kind in self.kinds if kind.aid is not None)
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What cards have to be asked for, so that a kind can be told from another."""
+        return frozenset[str]().union(*(kind.has for kind in self.kinds))
 
     def choose(self, evidence: Evidence) -> tuple[CardKind, str] | None:
         """The first kind that a card is of, and why; None for an unknown card."""
@@ -167,7 +173,7 @@ def _kind(entry: Mapping[str, Any], source: str) -> CardKind:
         raise _Unusable("atr_mask is not as long as atr")
     has = entry.get("has", [])
     if not isinstance(has, list) or not all(isinstance(name, str) and name in FEATURES for name in has):
-        raise _Unusable("has names something other than " + ", ".join(FEATURES))
+        raise _Unusable("has names something other than " + ", ".join(sorted(FEATURES)))
     serial = entry.get("serial", True)
     if not isinstance(serial, bool):
         raise _Unusable("serial is neither true nor false")

@@ -6,6 +6,7 @@ to the card. Here are the two halves of each way, and nothing waits between them
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import Final
@@ -56,12 +57,12 @@ class Proof:
     Attributes:
         response: external: the encrypted challenge. Mutual: the decrypted witness.
         challenge: mutual: a challenge to the card.
-        expected: mutual: that challenge encrypted, which the card has to answer.
+        expected_sha256: mutual: digest of that challenge encrypted, which the card has to answer.
     """
 
     response: bytes
     challenge: bytes = b""
-    expected: bytes = b""
+    expected_sha256: bytes = b""
 
 
 def ask(card: Card, algorithm: ManagementAlgorithm, *, mutual: bool = False) -> Question:
@@ -82,8 +83,11 @@ def ask(card: Card, algorithm: ManagementAlgorithm, *, mutual: bool = False) -> 
     return Question(algorithm, mutual, data)
 
 
-def prove(card: Card, question: Question, proof: Proof) -> None:
+def prove(card: Card, question: Question, proof: Proof) -> bytes:
     """Give the card the answer to its question.
+
+    Returns:
+        What the card has answered to a mutual authentication's challenge: nobody without the key knew it before.
 
     Raises:
         InlayError: ``card_management_wrong`` when the card, or what it proves of itself, is not of this key: nothing
@@ -100,8 +104,12 @@ def prove(card: Card, question: Question, proof: Proof) -> None:
     if question.mutual and answer.status in _UNREAD:
         raise refusal(command, answer.status)
     data = _accepted(command, answer)
-    if question.mutual and not hmac.compare_digest(_value(command, data, _RESPONSE), proof.expected):
+    if not question.mutual:
+        return b""
+    response = _value(command, data, _RESPONSE)
+    if not hmac.compare_digest(hashlib.sha256(response).digest(), proof.expected_sha256):
         raise InlayError("card_management_wrong")
+    return response
 
 
 def set_key(card: Card, algorithm: ManagementAlgorithm, key: bytes, *, touch: bool = False) -> None:

@@ -44,11 +44,6 @@ YES, ERASE = (None, NEW), (None, None)
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with encoding_agent(tmp_path / "home", readers, portal) as running:
         portal.management_keys, portal.new_puk = [OLD_KEY, FACTORY_KEY], OWN_PUK

@@ -36,11 +36,6 @@ SILENT = [each for each in PROFILES if SERIAL not in each.yubico]
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with encoding_agent(tmp_path / "home", readers, portal) as running:
         first_encoding(portal, AUTHENTICATION)

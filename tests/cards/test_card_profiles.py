@@ -217,7 +217,7 @@ def test_a_card_that_can_not_prove_itself_is_not_believed(card: CardConnection, 
     algorithm = piv_select.management_algorithms(card)[0]
     question = piv_authenticate.ask(card, algorithm, mutual=True)
     proof = piv_cipher.answer(factory_key(algorithm), question)
-    other = piv_authenticate.Proof(proof.response, proof.challenge, bytes(len(proof.expected)))
+    other = piv_authenticate.Proof(proof.response, proof.challenge, bytes(len(proof.expected_sha256)))
     assert code_of(piv_authenticate.prove, card, question, other)[0] == "card_management_wrong"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,8 @@ from agent.pcsc import (
     piv_use,
 )
 from agent.pcsc.connection import CardConnection
-from agent.pcsc.look import FEATURES
 from agent.pcsc.piv_names import KeyAlgorithm, ManagementAlgorithm
+from agent.pcsc.piv_select import FEATURES
 from protocol.errors import InlayError
 
 _CASES = json.loads((Path(__file__).parents[2] / "vectors" / "piv_host" / "commands.json").read_text())[
@@ -75,8 +76,9 @@ def _external(card: CardConnection, algorithm: str, key: str) -> None:
 
 def _mutual(card: CardConnection, algorithm: str, response: str, challenge: str, expected: str) -> None:
     question = piv_authenticate.ask(card, ManagementAlgorithm(_number(algorithm)), mutual=True)
-    blocks = (bytes.fromhex(block) for block in (response, challenge, expected))
-    piv_authenticate.prove(card, question, piv_authenticate.Proof(*blocks))
+    digest = hashlib.sha256(bytes.fromhex(expected)).digest()
+    proof = piv_authenticate.Proof(bytes.fromhex(response), bytes.fromhex(challenge), digest)
+    assert piv_authenticate.prove(card, question, proof).hex() == expected.lower()
 
 
 def _generate(card: CardConnection, slot: str, algorithm: str) -> str:
@@ -133,7 +135,7 @@ def _policies(found: piv_keys.KeyMetadata) -> list[object]:
 
 def _probe(card: CardConnection) -> list[object]:
     found = piv_select.probe(card)
-    has = [name for name in FEATURES if getattr(found, name)]
+    has = [name for name in sorted(FEATURES) if getattr(found, name)]
     return [found.version, found.serial, has]
 
 
