@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agent.handlers import retired_keys
+from agent.handlers import retired_keys, trial_import
 from agent.handlers.blocked_card import reset_if_blocked
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
@@ -178,6 +178,8 @@ class _Encoding(Encoding):
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
         await retired_keys.clear(context, card, ordered)
+        ordered = await self._settle_by_trial()
+        attesting.settle(ordered)
         asked = await requests(context, card, ordered.keys, pin, self.steps)
         declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
         asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked, declined=declined)
@@ -209,10 +211,22 @@ class _Encoding(Encoding):
         able = KeySource.IMPORT if self._card.imports else KeySource.GENERATE
         keys = [
             msgspec.structs.replace(key, source=able) if key.source is KeySource.IMPORT_IF_POSSIBLE else key
-            for key in self.ordered.keys
+            for key in self._wanted.keys
             if self._card.imports or not key.optional
         ]
         self.ordered = msgspec.structs.replace(self.ordered, keys=keys)
+        return self.ordered
+
+    async def _settle_by_trial(self) -> EncodeCard:
+        """As `_settle`, of a card that tells nothing of its keys: whether it takes one shows when it gets one."""
+        left = {key.slot for key in self._wanted.keys if key.source is KeySource.IMPORT_IF_POSSIBLE}
+        for key in self.ordered.keys if not self._card.tells_keys else ():
+            if key.slot not in left or key.source is not KeySource.IMPORT:
+                continue
+            await self.change()
+            if not await trial_import.takes(self.context, self._card, key):
+                self._card.imports = False
+                return self._settle()
         return self.ordered
 
     async def _wait_delivered(self) -> None:
