@@ -19,7 +19,7 @@ from agent.pcsc.piv_select import FEATURES
 
 FOLDER: Final = "cards.d"
 _SHIPPED: Final = Path(__file__).with_name("card_drivers.toml")
-_WORDS: Final = frozenset({"name", "driver", "module", "atr", "atr_mask", "aid", "has"})
+_WORDS: Final = frozenset({"name", "driver", "module", "atr", "atr_mask", "aid", "has", "serial"})
 _HEX: Final = re.compile(r"([0-9A-Fa-f]{2}){2,33}")
 
 
@@ -40,6 +40,7 @@ class CardKind:
         aid: name that the card has to answer to.
         has: what it has to have: of ``agent.pcsc.piv_select.FEATURES``.
         source: the file it stands in.
+        serial: whether what it says to GET SERIAL is its own number; else all such cards say the same.
     """
 
     name: str
@@ -50,6 +51,7 @@ class CardKind:
     aid: bytes | None
     has: frozenset[str]
     source: str
+    serial: bool = True
 
     def why(self, evidence: Evidence) -> str | None:
         """Why a card is of this kind, in words; None when it isn't."""
@@ -172,6 +174,9 @@ def _kind(entry: Mapping[str, Any], source: str) -> CardKind:
     has = entry.get("has", [])
     if not isinstance(has, list) or not all(isinstance(name, str) and name in FEATURES for name in has):
         raise _Unusable("has names something other than " + ", ".join(sorted(FEATURES)))
+    serial = entry.get("serial", True)
+    if not isinstance(serial, bool):
+        raise _Unusable("serial is neither true nor false")
     return CardKind(
         name=_text(entry, "name") or "",
         driver="piv" if driver == "piv" else "pkcs11",
@@ -181,6 +186,7 @@ def _kind(entry: Mapping[str, Any], source: str) -> CardKind:
         aid=aid,
         has=frozenset(has),
         source=source,
+        serial=serial,
     )
 
 

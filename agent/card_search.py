@@ -332,6 +332,8 @@ class CardSearch:
             unknown = InlayError("card_not_supported", atr=shown.atr.hex().upper())
             bare = InlayError("card_without_application")
             return FoundCard(reader.name, shown, None, bare if shown.bare else unknown)
+        if not chosen[0].serial:
+            shown = shown.without_serial()
         fits = self._wanted.is_met_by(shown, chosen[0])
         named = fits and self._wanted.is_named_by(shown)
         return FoundCard(reader.name, shown, chosen[0], None if fits else InlayError("card_other"), named)

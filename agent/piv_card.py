@@ -1,8 +1,8 @@
 """A physical PIV card as orders work on cards: keys, requests, certificates, proofs, by the driver *piv*.
 
-The methods are those of ``agent.order_ports.CardInProgress``; what may be said of the card is `PivCardFacts`. A PIN
-is sent when the card wants it and was right before: one that was wrong is never sent again, whoever asks for it. One
-that is typed at the reader's keys is asked for there whenever the card wants it.
+The methods are those of ``agent.virtual_card_ports.CardInProgress``; what may be said of the card is `PivCardFacts`.
+A PIN is sent when the card wants it and was right before: one that was wrong is never sent again, whoever asks for it.
+One that is typed at the reader's keys is asked for there whenever the card wants it.
 """
 
 from __future__ import annotations
@@ -311,12 +311,19 @@ def _facts(card: CardConnection) -> PivCardFacts:
 
 
 def _present_key(card: CardConnection, slot: int) -> PublicKey:
-    told = piv_keys.metadata(card, slot)
+    """As the card tells, or its certificate; what it tells and nobody can read counts when nothing else tells."""
+    unread = None
+    try:
+        told = piv_keys.metadata(card, slot)
+    except InlayError as error:
+        if error.code != "card_answer_malformed":
+            raise
+        told, unread = None, error
     if told is not None and told.public is not None:
         return told.public
     public = _key_in(piv_objects.read_certificate(card, slot))
     if public is None:
-        raise InlayError("card_key_missing", slot=slot_name(slot))
+        raise unread or InlayError("card_key_missing", slot=slot_name(slot))
     return public
 
 

@@ -27,7 +27,14 @@ from agent.handlers.card_writing import (
     wipe,
     write,
 )
-from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, HalfDone, check_pin_entry
+from agent.handlers.encode_in_reader import (
+    AT_CARD,
+    EncodeInReader,
+    Encoding,
+    HalfDone,
+    check_pin_entry,
+    earlier_notes,
+)
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import secret
 from agent.handlers.physical_card_pin import portals_puk, right_pin
@@ -37,6 +44,7 @@ from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC
 from agent.returning_card import PhysicalCard, ReturningCard
 from protocol.errors import DecodeError, InlayError
+from protocol.half_done import AS_IT_WAS
 from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
@@ -50,8 +58,6 @@ if TYPE_CHECKING:
     from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
 
-_UNUSED: Final = frozenset({"card_puk_other", "card_puk_blocked", "card_both_blocked", "card_no_reset"})
-"""Nothing that is used is changed then, and starting again would cost tries."""
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
 
@@ -83,7 +89,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
         picked = PickedCard(context, key, printed)
         card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
         try:
-            return await _Encoding(context, ordered, card, agreed).carry_out(answer)
+            return await _Encoding(context, ordered, card, agreed, key).carry_out(answer)
         finally:
             await card.close()
 
@@ -92,10 +98,15 @@ class _Encoding(Encoding):
     """One order's work on a PIV card."""
 
     def __init__(
-        self, context: OrderContext, ordered: EncodeCard, card: ReturningCard, agreed: Proceed
+        self,
+        context: OrderContext,
+        ordered: EncodeCard,
+        card: ReturningCard,
+        agreed: Proceed,
+        key: PortalKey,
     ) -> None:
         super().__init__(context, ordered, card, agreed)
-        self._card, self._wanted = card, ordered
+        self._card, self._wanted, self._key = card, ordered, key
 
     async def carry_out(self, answer: Consented) -> CardSummary:
         """Up to the receipt; what the window shows in the end.
@@ -108,18 +119,23 @@ class _Encoding(Encoding):
             await begin(self.context, Step.CARD, self.steps)
             await self._reset_if_blocked()
             if answer.pin is not None:
-                await self.context.guard(self._card.prove_key())
+                await self._prove_key()
                 return await self._encode(answer.pin)
             pin = await self._pin()
             try:
-                await self.context.guard(self._card.prove_key())
+                await self._prove_key()
                 return await self._encode(pin)
             finally:
                 wipe(pin)
         except InlayError as raised:
             error = self._told(raised)
-            half_done = self.half_done and error.code not in _UNUSED
-            raise (HalfDone(error) if half_done else error) from None
+            changed = self.half_done and error.code not in AS_IT_WAS
+            raise (HalfDone(error) if changed else error) from None
+
+    async def _prove_key(self) -> None:
+        """The portal's key to the card and, where it has to, the card itself to the portal."""
+        await self.context.guard(self._card.prove_key())
+        self.agreed = self._key.completed(self.agreed)
 
     def _told(self, error: InlayError) -> InlayError:
         """What it comes to: a blocked PUK is the end of a card whose PIN is blocked and that can't be reset."""
@@ -127,8 +143,10 @@ class _Encoding(Encoding):
         return InlayError("card_no_reset") if hopeless else error
 
     async def _reset_if_blocked(self) -> None:
-        allowed = self.ordered.reset
-        if await reset_if_blocked(self.context, self._card, allowed=allowed, change=self.change):
+        allowed, proves = self.ordered.reset, self._key.proves
+        if await reset_if_blocked(
+            self.context, self._card, allowed=allowed, proves=proves, change=self.change
+        ):
             # whatever an earlier order has given it, now it has its maker's PUK
             self.agreed = msgspec.structs.replace(self.agreed, puk_unsure=False)
 
@@ -175,7 +193,7 @@ class _Encoding(Encoding):
             guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
         )
         await context.send(receipt)
-        notes = [*_made_instead(self._wanted, ordered), *_earlier(self._wanted, issued)]
+        notes = [*_made_instead(self._wanted, ordered), *earlier_notes(self._wanted, issued)]
         return self.summary(issued, card.serial, *notes)
 
     async def _write(self, issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
@@ -291,18 +309,6 @@ def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:
         for key in settled.keys
         if key.slot in open_to_card and key.source is KeySource.GENERATE
     ]
-
-
-def _earlier(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[str]:
-    """What the window says of earlier keys: how many the card has taken."""
-    optional = {key.slot for key in wanted.keys if key.optional}
-    if not optional:
-        return []
-    taken = sum(item.slot in optional for item in issued)
-    found = f"{taken} of {len(optional)} earlier encryption keys are on the card, for old messages."
-    if taken == len(optional):
-        return [found]
-    return [f"{found} It hasn't room for more, or takes no keys; the portal's archive has the others."]
 
 
 def _changes_first(ordered: EncodeCard) -> bool:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from agent.awaited_card import GONE
 from agent.handlers.order_steps import ask, secret
 from agent.pcsc import piv_pin
 from agent.pcsc.piv_names import PUK
-from agent.returning_card import GONE
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:

@@ -42,6 +42,11 @@ class Evidence:
         """Whether its card manager answers, and no application that it was asked for."""
         return bool(self.aids) and self.aids <= MANAGERS
 
+    def without_serial(self) -> Evidence:
+        """The same of a card whose serial number isn't its own, and so tells nothing."""
+        able = self.capabilities
+        return self if able is None else replace(self, capabilities=replace(able, serial=None))
+
     @property
     def features(self) -> frozenset[str]:
         """Names of what the card turned out to have: of `FEATURES`."""

@@ -20,6 +20,7 @@ _LENGTHS: Final = (11, 9, 5)
 _TEMPLATE, _ALGORITHMS, _REFERENCE = 0x61, 0xAC, 0x80
 FEATURES: Final = frozenset({"attestation", "importing", "metadata", "moving", "new_management_key"})
 """What a card may have beyond the standard: each is a command to ask for, and a field of `Capabilities`."""
+_AUTHENTICATION: Final = 0x7C
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,9 @@ class Application:
     """What SELECT told (SP 800-73pt2-5, section 3.1.1).
 
     Attributes:
-        template: the application property template's data objects; None when the card gave none.
         algorithms: algorithm identifiers the card names; empty when it names none.
     """
 
-    template: dict[int, bytes] | None
     algorithms: frozenset[int]
 
 
@@ -117,7 +116,7 @@ def management_algorithms(card: Card) -> tuple[ManagementAlgorithm, ...]:
         found = tuple(
             algorithm
             for algorithm in sorted(ManagementAlgorithm, reverse=True)
-            if card.send(Command(0x87, algorithm, MANAGEMENT, bytes((0x7C, 0x02, tag, 0x00)))).ok
+            if _begins(card, algorithm, tag)
         )
         if found:
             return found
@@ -130,20 +129,36 @@ def _tells(card: Card) -> bool:
     return metadata.ok and bool(metadata.data)
 
 
+def _begins(card: Card, algorithm: ManagementAlgorithm, tag: int) -> bool:
+    """Whether a card asks by an algorithm: with a block of its length, for some don't look at which one is named."""
+    answer = card.send(Command(0x87, algorithm, MANAGEMENT, bytes((_AUTHENTICATION, 0x02, tag, 0x00))))
+    try:
+        block = tlv.find(tlv.only(answer.data, _AUTHENTICATION), tag) if answer.ok else None
+    except tlv.TlvError:
+        block = None
+    return block is not None and len(block) == algorithm.block_bytes
+
+
 def _knows(card: Card, command: Command) -> bool:
     """Whether the card has a command: sent so that no card can carry it out, and asked how it is refused."""
     return card.send(command).status not in UNKNOWN
 
 
 def _application(command: Command, data: bytes) -> Application:
-    """What SELECT answered; a card may answer nothing, and most leave out what they could name."""
-    if not data:
-        return Application(None, frozenset())
+    """What SELECT answered: nothing, the application property template, or a template that others have for files.
+
+    Only the first tells something, and most cards leave out what they could name in it. Some name each algorithm in a
+    template of its own, others all in one.
+    """
     try:
-        template = {item.tag: item.value for item in tlv.parse(tlv.only(data, _TEMPLATE))}
-        named = tlv.parse(template.get(_ALGORITHMS, b""))
+        named = [
+            found
+            for template in tlv.parse(data)
+            if template.tag == _TEMPLATE
+            for item in tlv.parse(template.value)
+            if item.tag == _ALGORITHMS
+            for found in tlv.parse(item.value)
+        ]
     except tlv.TlvError:
         raise malformed(command) from None
-    return Application(
-        template, frozenset(item.value[0] for item in named if item.tag == _REFERENCE and item.value)
-    )
+    return Application(frozenset(item.value[0] for item in named if item.tag == _REFERENCE and item.value))

@@ -90,12 +90,14 @@ async def test_a_key_of_the_algorithm_that_the_portal_names_and_not_the_portals_
     assert untouched(readers)
 
 
+@pytest.mark.parametrize("proves", [False, True])
 @pytest.mark.parametrize("profile", [YUBICO, STANDARD], ids=["Yubico", "standard"])
 async def test_where_the_portal_names_another_algorithm_the_card_is_asked(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, proves: bool
 ) -> None:
     readers.put(personalised(profile))
-    encode(portal, AUTHENTICATION, management=ManagementKey(algorithm=ManagementAlgorithm.AES_192))
+    named = ManagementKey(algorithm=ManagementAlgorithm.AES_192, proves=proves)
+    encode(portal, AUTHENTICATION, management=named)
     agent.windows.answers = [(None, None), (CARDS_PIN, None)]
     assert await order(agent, portal) == "finished"
     assert {question.algorithm for question in portal.orders[CODE].questions} == {

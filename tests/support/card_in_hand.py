@@ -15,7 +15,7 @@ from agent.pcsc.look import Evidence, look
 from agent.pcsc.piv_authenticate import Question
 from agent.pcsc.piv_select import FEATURES
 from agent.returning_card import PhysicalCard, ReturningCard
-from protocol.messages import ManagementKey, ManagementProof, ManagementQuestion
+from protocol.messages import CardProved, ManagementKey, ManagementProof, ManagementQuestion
 
 T = TypeVar("T")
 
@@ -53,8 +53,9 @@ class _Context:
     async def guard(self, work: Awaitable[T]) -> T:
         return await work
 
-    async def send(self, question: ManagementQuestion) -> None:
-        self._asked = question
+    async def send(self, question: ManagementQuestion | CardProved) -> None:
+        if isinstance(question, ManagementQuestion):
+            self._asked = question
 
     async def receive(self, _type: object) -> ManagementProof:
         asked = self._asked
@@ -64,7 +65,7 @@ class _Context:
         proof = piv_cipher.answer(self._key, Question(ALGORITHMS[asked.algorithm], mutual, data))
         if not mutual:
             return ManagementProof(asked.number, proof.response)
-        return ManagementProof(asked.number, proof.response, proof.challenge, proof.expected)
+        return ManagementProof(asked.number, proof.response, proof.challenge, proof.expected_sha256)
 
 
 def card_in_hand(
