@@ -139,7 +139,7 @@ class Person:
             window.asking = lambda: window.answers.append(self._answer(window.asked[-1]))
             return window
 
-        windows.open = opened  # type: ignore[method-assign]
+        windows.open = opened  # type: ignore[method-assign,assignment]
 
     def _answer(self, prompt: OrderPrompt) -> Answer:
         if prompt.confirm_label == "Try":
@@ -210,7 +210,7 @@ async def _right(officer: bool, *pins: bytes) -> bytes | None:
 async def _objects(pin: bytes) -> tuple[list[tuple[bytes, str]], list[bytes]]:
     async with _opened() as driver:
         await driver.verify(bytearray(pin))
-        found = [(item.key, item.kind) for item in await driver.objects()]
+        found: list[tuple[bytes, str]] = [(item.key, item.kind) for item in await driver.objects()]
         ids = {key for key, kind in found if kind == "certificate"}
         return found, [der for key in ids for der in await driver.certificates(key)]
 
