@@ -10,6 +10,7 @@ from agent.handlers.card_writing import Steps, certificate_lines, day
 from agent.handlers.order_steps import account_line, agree, ask, secret
 from agent.pin_rules import keeps_rules, plain_rules
 from agent.ports import CardSummary, InteractionError, OrderPrompt, WindowFailed
+from protocol import half_done
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardStep, Changing, EncodeCard, KeySource, Step
 
@@ -47,9 +48,7 @@ class HalfDone(InlayError):
     @property
     def next_step(self) -> str:
         """What to do now."""
-        return (
-            "The card is half done. Start again from the page, which finishes it; don't use the card before."
-        )
+        return half_done.next_step()
 
 
 class EncodeInReader(ABC):

@@ -19,7 +19,7 @@ from portal.processes import (
     temporary_cards,
 )
 from portal.processes.days import date_text
-from portal.processes.definition import OPEN, Definition, Step, finish, open_order
+from portal.processes.definition import BINDING, OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.temporary_card_encoding import (
     attestation_fact,
@@ -73,7 +73,7 @@ class ExtendTemporaryCard(Definition):
             "Consent",
             "Inlay's window says what will happen; where a new PIN is set it is chosen there.",
         ),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "Put the card in the reader. Its holder types the PIN in Inlay's window."),
         OrderStep.KEYS: ("Keys", "The card's keys are made, or asked to sign for new certificates."),
         OrderStep.CERTIFICATES: ("Certificates", "The portal has the certificates issued."),

@@ -23,7 +23,7 @@ from portal.processes import (
     encodings,
     temporary_cards,
 )
-from portal.processes.definition import OPEN, Definition, Step, finish, open_order
+from portal.processes.definition import BINDING, OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import order_part
 from portal.processes.temporary_card_encoding import (
@@ -79,7 +79,7 @@ class IssueCard(Definition):
     )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "Put the card in the reader. It gets the PIN that the portal has drawn."),
         OrderStep.KEYS: ("Keys", "The card's keys are made."),
         OrderStep.CERTIFICATES: ("Certificates", "The portal has the certificates issued, on hold for now."),

@@ -64,6 +64,28 @@ async def known_puk(context: Context, tx: AsyncSession, order: Order) -> str | N
     ordered = order_rows.parameters(order)
     if isinstance(ordered, ChangePuk | UnblockPin) and ordered.puk == "typed":
         return None
+    if _waits_for_proof(order):
+        return None
+    return await _of_order(context, tx, order)
+
+
+async def after_proof(context: Context, tx: AsyncSession, order: Order) -> str | None:
+    """As `known_puk`, of an order whose card has proved itself: what waited for that."""
+    return await _of_order(context, tx, order) if _waits_for_proof(order) else None
+
+
+def _waits_for_proof(order: Order) -> bool:
+    """Whether the PUK waits until the card has proved that it is the one: its own does, not its maker's."""
+    ordered = order_rows.parameters(order)
+    if isinstance(ordered, EncodeCard):
+        return ordered.management is not None and ordered.management.proves and not ordered.reset
+    if isinstance(ordered, ChangePuk | UnblockPin):
+        return ordered.puk == "escrow" and ordered.management is not None and ordered.management.proves
+    return False
+
+
+async def _of_order(context: Context, tx: AsyncSession, order: Order) -> str | None:
+    ordered = order_rows.parameters(order)
     if isinstance(ordered, ChangePuk | UnblockPin):
         card = await tx.get_one(Card, ordered.card)
         if card.kind not in tasks.PHYSICAL:
@@ -242,16 +264,16 @@ def may_be_unsure(managed: ManagedCard, order: Order) -> bool:
 
 async def refused(tx: AsyncSession, card: Card) -> bool:
     """Whether the card has refused the portal's PUK since it took one last."""
-    query = select(Order.created_at, Order.state, Order.error, Order.operation, Order.parameters).where(
-        Order.card_id == card.id, Order.operation.in_(_WITH_PUK)
+    query = select(Order.state, Order.error, Order.operation, Order.parameters).where(
+        Order.card_id == card.id, Order.operation.in_(_WITH_PUK), Order.ended.is_not(None)
     )
-    taken = said_no = -1
-    for at, state, error, operation, ordered in await tx.execute(query):
+    said_no = False
+    for state, error, operation, ordered in await tx.execute(query.order_by(Order.ended)):
         if error is not None and error["error"] == "card_puk_other":
-            said_no = max(said_no, at)
+            said_no = True
         elif state == OrderState.FINISHED and (operation == "change_puk" or ordered.get("puk") != "typed"):
-            taken = max(taken, at)
-    return said_no >= 0 and said_no >= taken
+            said_no = False
+    return said_no
 
 
 def _draw(length: int) -> bytearray:

@@ -119,7 +119,7 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
     return {
         "guid": _guid(card, managed),
         "identity": identity(card, managed, blocked=blocked) if fresh else None,
-        "management": plain(_management(None if blocked else managed)),
+        "management": plain(_management(managed, blocked=blocked)),
         "new_puk": blocked or (fresh and card.sealed_puk is None),
         # what an order knows of a card that is reset is its maker's: so it is for one that was never encoded
         "reset": blocked or makers,
@@ -154,11 +154,13 @@ def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) 
     return plain(wanted)
 
 
-def _management(managed: ManagedCard | None) -> ManagementKey:
-    if managed is None or managed.key_generation == 0:
-        return ManagementKey(replace=list(OWN_KEY))
+def _management(managed: ManagedCard | None, *, blocked: bool) -> ManagementKey:
+    """By which key the card is opened; one that is reset has its maker's afterwards, and gets another one."""
+    proves = managed is not None and managed.mutual
+    if managed is None or managed.key_generation == 0 or blocked:
+        return ManagementKey(replace=list(OWN_KEY), proves=proves)
     known = managed.key_algorithm
-    return ManagementKey(algorithm=None if known is None else ManagementAlgorithm(known))
+    return ManagementKey(algorithm=None if known is None else ManagementAlgorithm(known), proves=proves)
 
 
 async def _had_others(tx: AsyncSession, card: Card) -> bool:

@@ -22,7 +22,6 @@ from protocol.messages import Binding, ChangePin, PinPolicy, Sign, VerifyPin
 from protocol.tokens import token_guid
 from tests.agent.test_order_authenticate_sign import DIGEST, check
 from tests.support.agent_parts import CODE, AgentParts, PcscReadersOfATest, running_agent
-from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
 from tests.support.physical_orders import order, window_of
@@ -93,12 +92,6 @@ async def _shown(driver: Driver) -> Token:
         while not (found := await driver.tokens()):
             pass
     return found[0]
-
-
-@pytest.fixture
-async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
-    async with FakePortal(https_ca) as running:
-        yield running
 
 
 @pytest.fixture

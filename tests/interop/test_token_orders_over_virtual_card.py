@@ -28,7 +28,6 @@ from protocol.messages import (
 from protocol.tokens import token_guid
 from tests.agent.test_order_authenticate_sign import CHALLENGE, DIGEST, check
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest, running_agent
-from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
@@ -41,12 +40,6 @@ pytestmark = pytest.mark.interop
 MODULE = Path("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so")
 NEW, WRONG = b"135790", b"999999"
 _KIND = CardKind("PIV", "pkcs11", MODULE, None, b"", bytes.fromhex("A000000308"), frozenset(), "test")
-
-
-@pytest.fixture
-async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
-    async with FakePortal(https_ca) as running:
-        yield running
 
 
 @pytest.fixture(params=["rsa", "ec"])

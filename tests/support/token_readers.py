@@ -347,7 +347,7 @@ class TokenReaders:
         self._tell = tell
         return _Monitor(self)
 
-    def _look_at(self, _reader: str, _aids: frozenset[bytes]) -> Evidence:
+    def _look_at(self, _reader: str, _aids: frozenset[bytes], _features: frozenset[str]) -> Evidence:
         self.looks += 1
         if not (self.folder / "present").exists():
             raise InlayError("pcsc_card_removed")
