@@ -52,9 +52,10 @@ restarts: ## kill and restart pcscd 100 times under the running agent, with card
 	@packaging/setup test
 	@.venv/bin/python -m bench.restarts --times $(or $(TIMES),100)
 
-encode-speed: ## one encoding by Inlay, by yubikit and replayed: APDUs and time
+encode-speed: ## an encoding by Inlay's driver, and a whole order beside yubikit, ykman and others: APDUs and time
 	@packaging/setup test
 	@.venv/bin/python -m bench.encode
+	@.venv/bin/python -m bench.encode_order
 
 card-speed: ## change PIN, unblock, sign and so on by Inlay, yubikit, ykman, OpenSC and replayed: APDUs and time
 	@packaging/setup test

@@ -99,6 +99,18 @@ class ChangePin(Message, frozen=True, tag="change_pin", tag_field="operation"):
         return False
 
 
+class ManagementKey(Message, frozen=True):
+    """The management key of a physical PIV card, which the portal proves (`ManagementQuestion`)."""
+
+    algorithm: ManagementAlgorithm | None = None
+    """of the key that it has; None: the portal doesn't know, the card is asked"""
+    replace: Annotated[list[ManagementAlgorithm], Meta(max_length=4)] = field(default_factory=list)
+    """it gets a key of its own, of the first of these that it takes; ``proceed`` brings one of each, in this order"""
+    proves: bool = False
+    """the card has to prove that it has this key, by mutual authentication, before it is told or given anything; the
+    ``puk`` of ``proceed`` comes in ``card_secrets`` then"""
+
+
 class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation"):
     """Parameters of the operation *unblock PIN* of a physical card: a new PIN by its PUK."""
 
@@ -113,6 +125,8 @@ class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation")
     """rules for the new PIN"""
     puk: Literal["typed", "escrow"]
     """``escrow``: ``proceed`` brings it; ``typed``: the person has it"""
+    management: ManagementKey | None = None
+    """with the driver ``piv`` and ``escrow``: by what the card proves itself before it is told its PUK"""
     where: Literal["window", "pad", "auto"] = "window"
     """where the PIN is typed, as in `PinEntry`; ``pad`` not of the driver ``virtual``, nor with a PUK in escrow"""
 
@@ -137,6 +151,8 @@ class ChangePuk(Message, frozen=True, tag="change_puk", tag_field="operation"):
     label: ShortText
     puk: Literal["typed", "escrow"] = "escrow"
     """where the PUK comes from that the card has: ``escrow``: ``proceed`` brings it; ``typed``: the person has it"""
+    management: ManagementKey | None = None
+    """with the driver ``piv`` and ``escrow``: by what the card proves itself before it is told its PUK"""
 
     @property
     def certifies(self) -> bool:
@@ -224,15 +240,6 @@ class CardIdentity(Message, frozen=True):
     printed: Annotated[str, Meta(pattern=whole(r"[!-~]([ -~]{0,38}[!-~])?"))] | None = None
     """the number printed on it: a card that none of the above names is the one where the person says so
     (`IdentityQuestion`); with it, that is asked of a ``blank`` one, too"""
-
-
-class ManagementKey(Message, frozen=True):
-    """The management key of a physical PIV card, which the portal proves (`ManagementQuestion`)."""
-
-    algorithm: ManagementAlgorithm | None = None
-    """of the key that it has; None: the portal doesn't know, the card is asked"""
-    replace: Annotated[list[ManagementAlgorithm], Meta(max_length=4)] = field(default_factory=list)
-    """it gets a key of its own, of the first of these that it takes; ``proceed`` brings one of each, in this order"""
 
 
 class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation"):

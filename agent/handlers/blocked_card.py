@@ -34,13 +34,19 @@ _FIRST: Final = {
     ),
     Blocked.PERHAPS: (
         "The PIN of this card is blocked, and the card doesn't tell whether its PUK is, too.",
-        "If it is, the card is put back to what its maker delivered. If it isn't, nothing is erased by this.",
+        "If it is, the card is put back to what its maker delivered. If it isn't, most cards keep what they have; "
+        "some are put back all the same.",
     ),
 }
 
 
 async def reset_if_blocked(
-    context: OrderContext, card: ReturningCard, *, allowed: bool, change: Callable[[], Awaitable[None]]
+    context: OrderContext,
+    card: ReturningCard,
+    *,
+    allowed: bool,
+    proves: bool,
+    change: Callable[[], Awaitable[None]],
 ) -> bool:
     """See whether PIN and PUK are both blocked, and reset the card then.
 
@@ -48,6 +54,7 @@ async def reset_if_blocked(
         context: the order.
         card: the card; waited for where it isn't there.
         allowed: the order lets it be reset.
+        proves: the card has to prove itself before, by the management key that the reset takes away.
         change: tells the portal that the card is being changed.
 
     Returns:
@@ -56,7 +63,7 @@ async def reset_if_blocked(
     Raises:
         InlayError: ``card_both_blocked``: the order doesn't allow it; ``card_no_reset``; ``user_cancelled`` …
     """
-    await context.guard(card.run(_nothing))
+    await context.guard(card.found())
     if not card.pin_blocked:
         return False
     found = await context.guard(card.run(piv_reset.blocked))
@@ -66,6 +73,8 @@ async def reset_if_blocked(
         raise InlayError("card_no_reset")
     if found is Blocked.NO or not allowed or not card.may_reset:
         return False
+    if proves:
+        await context.guard(card.prove_key())
     await card.let_go()  # nobody is waited for with a card that is held
     (await ask(context, _asked(context.prompt, found))).wipe()
     await change()
@@ -87,7 +96,3 @@ def _asked(prompt: OrderPrompt, found: Blocked) -> OrderPrompt:
         known=None,
         confirm_label="Erase",
     )
-
-
-def _nothing(_card: object) -> None:
-    return

@@ -212,6 +212,18 @@ def ordered_of(order: Order) -> EncodeCard:
     return order.parameters
 
 
+def earlier_notes(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[str]:
+    """What the window says of earlier keys: how many the card has taken."""
+    optional = {key.slot for key in wanted.keys if key.optional}
+    if not optional:
+        return []
+    taken = sum(item.slot in optional for item in issued)
+    found = f"{taken} of {len(optional)} earlier encryption keys are on the card, for old messages."
+    if taken == len(optional):
+        return [found]
+    return [f"{found} It hasn't room for more, or takes no keys; the portal's archive has the others."]
+
+
 def consequences(ordered: EncodeCard) -> tuple[str, ...]:
     """What an order does to the card, as consent shows it."""
     made = [key.purpose.value for key in ordered.keys if key.source is KeySource.GENERATE]

@@ -27,7 +27,14 @@ from agent.handlers.card_writing import (
     wipe,
     write,
 )
-from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, HalfDone, check_pin_entry
+from agent.handlers.encode_in_reader import (
+    AT_CARD,
+    EncodeInReader,
+    Encoding,
+    HalfDone,
+    check_pin_entry,
+    earlier_notes,
+)
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import secret
 from agent.handlers.physical_card_pin import portals_puk, right_pin
@@ -41,11 +48,12 @@ from protocol.half_done import AS_IT_WAS
 from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.order_ports import OrderContext
     from agent.pcsc.connection import CardConnection
     from agent.pcsc.piv_names import ManagementAlgorithm
+    from agent.pcsc.piv_objects import Chuid
     from agent.ports import CardSummary, Consented
     from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
@@ -81,7 +89,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
         picked = PickedCard(context, key, printed)
         card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
         try:
-            return await _Encoding(context, ordered, card, agreed).carry_out(answer)
+            return await _Encoding(context, ordered, card, agreed, key).carry_out(answer)
         finally:
             await card.close()
 
@@ -90,10 +98,15 @@ class _Encoding(Encoding):
     """One order's work on a PIV card."""
 
     def __init__(
-        self, context: OrderContext, ordered: EncodeCard, card: ReturningCard, agreed: Proceed
+        self,
+        context: OrderContext,
+        ordered: EncodeCard,
+        card: ReturningCard,
+        agreed: Proceed,
+        key: PortalKey,
     ) -> None:
         super().__init__(context, ordered, card, agreed)
-        self._card, self._wanted = card, ordered
+        self._card, self._wanted, self._key = card, ordered, key
 
     async def carry_out(self, answer: Consented) -> CardSummary:
         """Up to the receipt; what the window shows in the end.
@@ -106,11 +119,11 @@ class _Encoding(Encoding):
             await begin(self.context, Step.CARD, self.steps)
             await self._reset_if_blocked()
             if answer.pin is not None:
-                await self.context.guard(self._card.prove_key())
+                await self._prove_key()
                 return await self._encode(answer.pin)
             pin = await self._pin()
             try:
-                await self.context.guard(self._card.prove_key())
+                await self._prove_key()
                 return await self._encode(pin)
             finally:
                 wipe(pin)
@@ -119,14 +132,21 @@ class _Encoding(Encoding):
             changed = self.half_done and error.code not in AS_IT_WAS
             raise (HalfDone(error) if changed else error) from None
 
+    async def _prove_key(self) -> None:
+        """The portal's key to the card and, where it has to, the card itself to the portal."""
+        await self.context.guard(self._card.prove_key())
+        self.agreed = self._key.completed(self.agreed)
+
     def _told(self, error: InlayError) -> InlayError:
         """What it comes to: a blocked PUK is the end of a card whose PIN is blocked and that can't be reset."""
         hopeless = error.code == "card_puk_blocked" and self._card.pin_blocked and not self._card.may_reset
         return InlayError("card_no_reset") if hopeless else error
 
     async def _reset_if_blocked(self) -> None:
-        allowed = self.ordered.reset
-        if await reset_if_blocked(self.context, self._card, allowed=allowed, change=self.change):
+        allowed, proves = self.ordered.reset, self._key.proves
+        if await reset_if_blocked(
+            self.context, self._card, allowed=allowed, proves=proves, change=self.change
+        ):
             # whatever an earlier order has given it, now it has its maker's PUK
             self.agreed = msgspec.structs.replace(self.agreed, puk_unsure=False)
 
@@ -173,7 +193,7 @@ class _Encoding(Encoding):
             guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
         )
         await context.send(receipt)
-        notes = [*_made_instead(self._wanted, ordered), *_earlier(self._wanted, issued)]
+        notes = [*_made_instead(self._wanted, ordered), *earlier_notes(self._wanted, issued)]
         return self.summary(issued, card.serial, *notes)
 
     async def _write(self, issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
@@ -201,7 +221,7 @@ class _Encoding(Encoding):
     async def _give_identity(self) -> None:
         ordered, context = self.ordered, self.context
         if ordered.identity is not None:
-            giving = self._card.run(_give_identity, ordered.guid, ordered.valid_until)
+            giving = self._card.run(_give_identity, self._card.chuid, ordered.guid, ordered.valid_until)
             await context.guard(context.record("identity", giving))
             self._card.has_its_guid()
 
@@ -242,9 +262,11 @@ class _Encoding(Encoding):
         return None
 
 
-def _give_identity(card: CardConnection, guid: str, valid_until: int) -> None:
+def _give_identity(
+    card: CardConnection, read: Callable[[CardConnection], Chuid | None], guid: str, valid_until: int
+) -> None:
     """Write a CHUID with the order's GUID where the card has another one, and a CCC where it has none."""
-    chuid = piv_objects.read_chuid(card)
+    chuid = read(card)
     if chuid is None or chuid.guid.hex() != guid:
         expires = datetime.datetime.fromtimestamp(valid_until, datetime.UTC).date()
         fresh = piv_objects.fresh_chuid(expires, chuid)
@@ -287,18 +309,6 @@ def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:
         for key in settled.keys
         if key.slot in open_to_card and key.source is KeySource.GENERATE
     ]
-
-
-def _earlier(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[str]:
-    """What the window says of earlier keys: how many the card has taken."""
-    optional = {key.slot for key in wanted.keys if key.optional}
-    if not optional:
-        return []
-    taken = sum(item.slot in optional for item in issued)
-    found = f"{taken} of {len(optional)} earlier encryption keys are on the card, for old messages."
-    if taken == len(optional):
-        return [found]
-    return [f"{found} It hasn't room for more, or takes no keys; the portal's archive has the others."]
 
 
 def _changes_first(ordered: EncodeCard) -> bool:

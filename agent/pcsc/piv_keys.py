@@ -23,9 +23,9 @@ from agent.pcsc.status import (
     NO_REFERENCE,
     NOT_AUTHORISED,
     NOT_FOUND,
+    PARAMETERS,
     UNKNOWN,
     WRONG_DATA,
-    WRONG_PARAMETERS,
     refusal,
     require_ok,
 )
@@ -38,7 +38,7 @@ _PUBLIC, _CONTROL = 0x7F49, 0xAC
 _MODULUS, _EXPONENT, _POINT = 0x81, 0x82, 0x86
 _ALGORITHM, _PIN_POLICY, _TOUCH_POLICY = 0x80, 0xAA, 0xAB
 _CURVES: Final = {KeyAlgorithm.P_256: ec.SECP256R1(), KeyAlgorithm.P_384: ec.SECP384R1()}
-_NO_KEY: Final = (b"", b"\xff")
+_NUMBERS: Final = frozenset(KeyAlgorithm)
 _NOWHERE: Final = 0xFF
 
 
@@ -106,7 +106,7 @@ def delete(card: Card, slot: int) -> None:
         raise InlayError("card_key_missing", slot=slot_name(slot))
     if answer.status == NOT_AUTHORISED:
         raise InlayError("card_management_needed", command=command.name)
-    if answer.status == WRONG_PARAMETERS:
+    if answer.status in PARAMETERS:
         raise InlayError("card_slot_missing", slot=slot_name(slot))
     require_ok(command, answer)
 
@@ -114,21 +114,22 @@ def delete(card: Card, slot: int) -> None:
 def metadata(card: Card, slot: int) -> KeyMetadata | None:
     """What the card says of a slot's key; None when there is none, or the card says nothing of keys.
 
-    There are cards that answer with nothing, leave out the algorithm, or give an empty slot the algorithm FF.
+    There are cards that answer with nothing, leave out the algorithm, or give an empty slot the algorithm FF, and cards
+    with algorithms that have no number here.
 
     Raises:
         InlayError: ``card_answer_malformed``, ``pcsc_…``.
     """
     command = Command(0xF7, 0x00, slot)
     answer = card.send(command)
-    if answer.status in UNKNOWN | {WRONG_PARAMETERS, NO_REFERENCE, NOT_FOUND}:
+    if answer.status in UNKNOWN | PARAMETERS | {NO_REFERENCE, NOT_FOUND}:
         return None
     data = require_ok(command, answer)
+    number = next((item.value for item in tlv.leading(data) if item.tag == 0x01), b"")
+    if int.from_bytes(number, "big") not in _NUMBERS:
+        return None  # whatever follows: of an empty slot some cards say only half
     try:
         found = {item.tag: item.value for item in tlv.parse(data)}
-        number = found.get(0x01, b"")
-        if number in _NO_KEY:
-            return None
         algorithm = KeyAlgorithm(int.from_bytes(number, "big"))
         policies = found.get(0x02, b"")
         return KeyMetadata(
@@ -219,7 +220,7 @@ def _judge_new_key(command: Command, answer: Answer, slot: int, algorithm: KeyAl
         raise InlayError("card_management_needed", command=command.name)
     if answer.status in (WRONG_DATA, NO_FUNCTION):
         raise InlayError("card_algorithm_missing", algorithm=algorithm.label)
-    if answer.status in (WRONG_PARAMETERS, NO_REFERENCE):
+    if answer.status in PARAMETERS | {NO_REFERENCE}:
         raise InlayError("card_slot_missing", slot=slot_name(slot))
     raise refusal(command, answer.status)
 

@@ -62,6 +62,7 @@ def setup(app: web.Application, services: Services) -> None:
             web.get("/processes/{id}/cancel", processes.get_cancel),
             web.post("/processes/{id}/cancel", processes.post_cancel),
             web.post("/processes/{id}/letters/{kind:pin|puk}", processes.post_letter),
+            web.get("/processes/{id}/letters", events.get_letters),
             web.post("/processes/{id}/code", processes.post_code),
             web.post("/processes/{id}/number", processes.post_number),
             web.post("/processes/{id}/completion", processes.post_completion),

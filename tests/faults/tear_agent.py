@@ -80,9 +80,9 @@ class _Readers:
         self._path = path
 
     def card_readers(self, machine: Path) -> CardReaders:
-        def look_at(reader: str, aids: frozenset[bytes]) -> Evidence:
+        def look_at(reader: str, aids: frozenset[bytes], features: frozenset[str]) -> Evidence:
             with CardConnection(_Link(self._path, "look"), reader) as card:
-                return look(card, aids)
+                return look(card, aids, features)
 
         def connect(reader: str) -> CardConnection:
             return CardConnection(_Link(self._path, "session"), reader)

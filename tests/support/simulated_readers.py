@@ -204,10 +204,10 @@ class SimulatedReaders:
         self._tell = tell
         return _Monitor(self)
 
-    def _look_at(self, reader: str, aids: frozenset[bytes]) -> Evidence:
+    def _look_at(self, reader: str, aids: frozenset[bytes], features: frozenset[str]) -> Evidence:
         link = _Link(self, reader, looking=True)
         with CardConnection(link, reader) as card:
-            return look(card, aids)
+            return look(card, aids, features)
 
     def _connect(self, reader: str) -> CardConnection:
         if self.refusal is not None:

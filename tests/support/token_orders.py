@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +29,13 @@ async def token_serial() -> str:
     finally:
         await driver.close()
     return serial
+
+
+def officer_may(pin: bytes) -> bool:
+    """Whether SoftHSM lets the security officer in by it, as OpenSC's tool says."""
+    command = ["pkcs11-tool", "--module", str(softhsm.MODULE), "--login", "--login-type", "so"]
+    command += ["--so-pin", pin.decode(), "--init-pin", "--new-pin", PIN.decode()]
+    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
 
 async def objects(pin: bytes = PIN) -> list[Stored]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from sqlalchemy import select
 
-from portal import option_store
 from portal.ca.authority import Reason
 from portal.errors import FieldErrors, Forbidden, StalePage, WrongState
 from portal.model.card_options import TEMPORARY_CARDS
@@ -100,10 +99,7 @@ async def _row(kit: Kit, card: str) -> Card:
 async def _set(kit: Kit, **changed: list[str]) -> None:
     """Save options of temporary cards."""
     root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    async with kit.database.read() as tx:
-        saved = await option_store.current(tx, TEMPORARY_CARDS)
-    form = {**option_store.script_of(TEMPORARY_CARDS).as_form(saved.values), **changed}
-    await kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
+    await kit.save_options(root, TEMPORARY_CARDS, **changed)
 
 
 async def _certificate_on(kit: Kit, card: str, owner: Session) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,6 @@ from tests.support.token_orders import (
     encode,
     encode_anew,
     objects,
-    processes_of,
-    token_agent,
-    token_serial,
 )
 from tests.support.token_readers import PIN, TokenReaders
 
@@ -47,25 +43,6 @@ RSA = [
     KeyOrder("9D", Purpose.ENCRYPTION, Algorithm.RSA_2048, KeySource.IMPORT, "CN=Alex Example"),
 ]
 PAST_CONSENT = (None, None)
-
-
-@pytest.fixture
-def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
-
-
-@pytest.fixture
-async def serial(readers: TokenReaders) -> str:
-    """The serial number of a token with a PIN, in the reader."""
-    token_readers.initialise()
-    return await token_serial()
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with token_agent(tmp_path / "home", readers, portal) as running:
-        yield running
-    assert processes_of(readers.folder / "shim.so") == []
 
 
 async def encoded(agent: AgentParts, portal: FakePortal, serial: str, *keys: KeyOrder) -> dict[str, bytes]:
