@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agent.handlers import retired_keys, trial_import
-from agent.handlers.blocked_card import reset_if_blocked
+from agent.handlers.blocked_card import reset_if_blocked, see_that_puk_helps
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
     begin,
@@ -150,6 +150,16 @@ class _Encoding(Encoding):
             # whatever an earlier order has given it, now it has its maker's PUK
             self.agreed = msgspec.structs.replace(self.agreed, puk_unsure=False)
 
+    async def _see_that_puk_helps(self) -> None:
+        """A card that nothing will bring back is left as it is, as far as that can be known."""
+        hopeless = self._card.pin_blocked and not self._card.may_reset
+        if hopeless and CardStep.SET_PIN in self.ordered.steps and not self.agreed.puk_unsure:
+            puk = self.puk()
+            try:
+                await see_that_puk_helps(self.context, self._card, puk)
+            finally:
+                wipe(puk)
+
     async def _pin(self) -> bytearray:
         """The PIN that the portal gives, or the card's own, typed and right; the caller wipes it."""
         if self.ordered.pin.kind == "given":
@@ -165,6 +175,7 @@ class _Encoding(Encoding):
         context, card = self.context, self._card
         ordered = self._settle()
         _check_card(card, ordered)
+        await self._see_that_puk_helps()
         attesting = Attesting(context, card, ordered)
         await attesting.prepare()
         if _changes_first(ordered):
