@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from agent.ports import UserCancelled
 from protocol.messages import Algorithm, KeyOrder, KeySource, Purpose
-from tests.cards.profiles import IMPORT, MOVE, P_256, PROFILES, RSA_2048
+from tests.cards.profiles import IMPORT, MOVE, PROFILES, RSA_2048
 from tests.cards.simulated import PIN, SimulatedCard
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION
@@ -28,6 +28,7 @@ from tests.support.physical_orders import (
     undone,
     untouched,
     window_of,
+    with_keys_of_before,
 )
 from tests.support.simulated_readers import SimulatedReaders
 
@@ -45,15 +46,6 @@ def readers() -> SimulatedReaders:
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with encoding_agent(tmp_path / "home", readers, portal) as running:
         yield running
-
-
-def with_keys_of_before(card: SimulatedCard, *slots: int) -> SimulatedCard:
-    """A card that has retired keys of somebody, as its key history says."""
-    for slot in slots:
-        card.keys[slot] = (P_256, ec.generate_private_key(ec.SECP256R1()))
-        card.objects[0x5FC10D + slot - 0x82] = b"\x70\x01\x00\x71\x01\x00\xfe\x00"
-    card.objects[0x5FC10C] = bytes((0xC1, 1, len(slots), 0xC2, 1, 0, 0xFE, 0))
-    return card
 
 
 def history(card: SimulatedCard) -> int:
