@@ -126,6 +126,8 @@ class Tears:
         self._spent = Spent()
         home = self._home()
         faults = await self._disturbed(job, at, watched, home)
+        if self._code not in self._portal.orders:
+            return Row(at, "never begun", [*faults, "its code was never claimed"])
         end, changing = self._ended(), self._changing(job)
         faults += [] if end in ("finished", "undone") else [f"the order is {end}"]
         if end == "undone":
