@@ -71,16 +71,16 @@ def _simulated(workers: Workers, options: argparse.Namespace) -> list[Row]:
     for (name, card), apdus in zip(jobs, counted, strict=True):
         mine = positions(name, apdus, options.modes, options.every, card)
         found += mine
-        say(_header(f"{name} ({card})" if card else name, apdus, mine))
+        say(header(f"{name} ({card})" if card else name, apdus, mine))
     return _run(workers, found, 50)
 
 
-def _header(job: str, apdus: int, found: Sequence[Position]) -> str:
+def header(job: str, apdus: int, found: Sequence[Position]) -> str:
     """What a job has: its APDUs on both sides in each mode, and apart from them each without power."""
     torn = [each for each in found if each.mode != POWER]
     powerless = len(found) - len(torn)
-    said = [f"{job}: {apdus} APDUs, {len(torn)} positions"] if torn else [f"{job}: {apdus} APDUs"]
-    return ", and ".join(said + ([f"{powerless} {POWER}"] if powerless else []))
+    said = f"{job}: {apdus} APDUs" + (f", {len(torn)} positions" if torn else "")
+    return f"{said}; {powerless} {POWER}" if powerless else said
 
 
 def _over_pcscd(workers: Workers, options: argparse.Namespace) -> list[Row]:
