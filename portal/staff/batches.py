@@ -16,12 +16,12 @@ from portal.processes.endings import DETAILS
 from portal.processes.produce_temporary_card import NOTE, OTHER, PIECE, SAME, ProduceTemporaryCard
 from portal.processes.temporary_cards import REASON_FORM
 from portal.staff.access import require
-from portal.store.tables import CardBatch, Process, User
+from portal.store.tables import CardBatch, Order, Process, User
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -242,6 +242,7 @@ class Batches:
         ids = [place.card.id for place in there]
         busy, last = await card_batches.under_way(tx, ids), await _last_processes(tx, ids)
         since = self._context.clock() - card_batches.RESERVED_SECONDS
+        orders = await _orders(tx, last.values())
         found = []
         for position, card in there:
             process = last.get(card.id)
@@ -257,7 +258,7 @@ class Batches:
                     card.label,
                     card.serial,
                     card.state,
-                    order_rows.page_error(error),
+                    order_rows.page_error(error, orders.get(process.id) if process is not None else None),
                     making,
                     "" if taker is None else (await tx.get_one(User, taker)).email,
                 )
@@ -298,6 +299,12 @@ async def _last_processes(tx: AsyncSession, cards: Sequence[str]) -> dict[str, P
     query = select(Process).where(Process.target_id.in_(cards), Process.name == ProduceTemporaryCard.name)
     newest = await tx.scalars(query.order_by(Process.created_at, Process.changed_at))
     return {process.target_id: process for process in newest if process.target_id is not None}
+
+
+async def _orders(tx: AsyncSession, processes: Iterable[Process]) -> dict[str, Order]:
+    """The order of each process that has one."""
+    query = select(Order).where(Order.process_id.in_([process.id for process in processes]))
+    return {order.process_id: order for order in await tx.scalars(query)}
 
 
 def _check_open(batch: CardBatch) -> None:

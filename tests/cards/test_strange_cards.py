@@ -60,7 +60,7 @@ async def test_a_recorded_proof_of_the_key_opens_no_second_authentication_that_i
             assert card.managed
     assert asked[0] == asked[1]
     assert proofs[0].challenge != proofs[1].challenge
-    assert proofs[0].expected != proofs[1].expected
+    assert proofs[0].expected_sha256 != proofs[1].expected_sha256
 
 
 def test_a_card_that_repeats_an_old_answer_has_not_proved_itself() -> None:
@@ -70,7 +70,7 @@ def test_a_card_that_repeats_an_old_answer_has_not_proved_itself() -> None:
     piv_select.select(card)
     question = piv_authenticate.ask(card, algorithm, mutual=True)
     old, new = piv_cipher.answer(key, question), piv_cipher.answer(key, question)
-    replayed = Proof(old.response, old.challenge, new.expected)
+    replayed = Proof(old.response, old.challenge, new.expected_sha256)
     with pytest.raises(InlayError) as caught:
         piv_authenticate.prove(card, question, replayed)
     assert caught.value.code == "card_management_wrong"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from portal.ca.authority import Reason
 from portal.model.graphs import Why
 from portal.model.states import TemporaryCardState
-from portal.processes import card_serials, management_keys, temporary_cards
+from portal.processes import card_proof, card_serials, management_keys, temporary_cards
 from portal.processes.card_pieces import takes_another, told_serial
 from portal.store import audit
 from portal.store.transitions import StateChange, change_state
@@ -33,8 +33,9 @@ async def check_receipt(context: Context, tx: AsyncSession, card: Card, order: O
     """Two stations may have had the same card, one after the other: it is one card object's.
 
     Raises:
-        InlayError: ``card_in_use``.
+        InlayError: ``card_in_use``, ``card_not_proved``.
     """
+    card_proof.check(order)
     serial = await told_serial(tx, order)
     other = None if serial is None else await card_serials.taken_by(tx, serial, but=card.id)
     if other is not None:
@@ -48,6 +49,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     managed = await management_keys.managed_card(context, tx, card.id)
     managed.prepared_at = managed.changed_at = now
     managed.encoded_for = managed.pending_guid = None
+    card_proof.settle(managed, order)
     card.guid, card.serial = order.parameters["guid"], await told_serial(tx, order) or card.serial
     card.attested, card.changed_at = False, now
     await temporary_cards.end_certificates(tx, card, Reason.CESSATION_OF_OPERATION, actor, now)
@@ -76,5 +78,5 @@ async def half_done(tx: AsyncSession, card: Card, managed: ManagedCard, order: O
 def _give_up(card: Card, managed: ManagedCard, serial: str | None) -> None:
     """What the portal knew of the card that had this place before is not so of the other one: that has its maker's."""
     managed.key_generation, managed.key_algorithm = 0, None
-    managed.prepared_at = None
+    managed.prepared_at, managed.mutual = None, False
     card.sealed_puk, card.serial = None, serial or ""

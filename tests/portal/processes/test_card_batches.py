@@ -28,9 +28,10 @@ from protocol.messages import (
     Undo,
     Undone,
 )
-from tests.portal.processes.test_extend_with_encoding import FACTORY, options, ordered, own, proved, question
+from tests.portal.processes.test_card_proof import own
 from tests.support.batch_orders import AES, batch_of, begun, said, torn, written
 from tests.support.databases import BACKENDS
+from tests.support.extended_cards import FACTORY, options, ordered, proved, question
 
 if TYPE_CHECKING:
     from portal.staff.batches import BatchView
