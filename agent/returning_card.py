@@ -233,4 +233,3 @@ class ReturningCard(AwaitedCard):
         else:
             self._card.move_to(session)
         return self._card
-        self._chuid = "unread"
