@@ -58,6 +58,18 @@ def test_a_card_that_takes_no_pin_through_the_air_has_not_found_one_wrong() -> N
         assert caught.value.code == "card_contacts_needed"
 
 
+@pytest.mark.parametrize("word", [0x6883, 0x6884, 0x6D00, 0x6E00])
+def test_a_card_that_takes_no_chain_gets_extended_lengths(word: int) -> None:
+    kind = next(profile for profile in PROFILES if profile.extended)
+    simulated = SimulatedCard(dataclasses.replace(kind, no_chaining=word))
+    card = connected(simulated)
+    piv_select.select(card)
+    simulated.managed = True
+    piv_objects.write_certificate(card, 0x9A, bytes(700))
+    assert piv_objects.read_certificate(card, 0x9A) == bytes(700)
+    assert [command[0] for command in simulated.commands].count(0x10) == 1
+
+
 async def test_a_recorded_proof_of_the_key_opens_no_second_authentication_that_is_mutual() -> None:
     """The card's own part repeats; what the key's holder adds doesn't: no answer of the card is of yesterday."""
     card = SimulatedCard(REPEATING)
