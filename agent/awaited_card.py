@@ -95,6 +95,8 @@ class AwaitedCard:
         """the point of no return was passed: who gives up waiting for the card leaves it half done"""
         self.imports = True
         """whether it takes keys that were made elsewhere, as far as it could be asked"""
+        self.tells_keys = True
+        """it has metadata, of its keys, too"""
         self.pin_blocked = False
         """its PIN was blocked when it was looked at"""
         self.may_reset = False
@@ -305,6 +307,7 @@ class AwaitedCard:
         serial = None if able is None else able.serial
         self.serial = None if serial is None else str(serial)
         self.imports = able is None or able.importing
+        self.tells_keys = able is None or able.metadata
         self.may_reset = able is not None and able.version is not None
         self.pin_blocked = _is_blocked(seen)
         guids = frozenset({guid}) if has == guid else frozenset({guid, has})

@@ -45,7 +45,7 @@ ALGORITHMS: Final = {
 _WIRE: Final = {card: wire for wire, card in ALGORITHMS.items()}
 _MOST_KEYS: Final = 8
 _NO_MUTUAL: Final = frozenset({"card_refused", "card_answer_malformed", "card_algorithm_missing"})
-_OTHER_ALGORITHM: Final = _NO_MUTUAL | {"card_management_wrong"}
+_OTHER_ALGORITHM: Final = _NO_MUTUAL | {"card_management_wrong", "card_not_proved"}
 """What a card may say of an algorithm that isn't its key's."""
 
 

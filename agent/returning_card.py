@@ -129,11 +129,12 @@ class ReturningCard(AwaitedCard):
         Raises:
             InlayError: ``card_no_reset``, ``card_refused``; ``pcsc_…``.
         """
-        self._chuid, self._took_puk = "unread", False
+        self._took_puk = False
         self._resetting = True  # it may come back without the GUID that it had, or with another one
         if self._taken is not None:
             self._taken = replace(self._taken, any_guid=True)
         done = await self.run(piv_reset.reset)
+        self._chuid = "unread"
         chuid = await self.run(piv_objects.read_chuid)
         has = None if chuid is None else chuid.guid.hex()
         self._card, self._resetting, self.pin_blocked = None, False, not done
@@ -232,4 +233,3 @@ class ReturningCard(AwaitedCard):
         else:
             self._card.move_to(session)
         return self._card
-        self._chuid = "unread"

@@ -1,9 +1,10 @@
 """A new card's whole encoding by Inlay and by other programs, step by step: how many APDUs, and how long.
 
-``python -m bench.encode_order [--rounds N]``. One simulated card (it answers at once; every APDU is counted in it) in
-one reader of a real pcscd. An order is carried out by the agent's own core, from its claim at a portal in this process
-to the portal's word that it is finished. Its APDUs are replayed by pyscard: that is what card and pcscd take. Then
-yubikit and the programs do the same job. All do it in turn, each with a card that is new.
+``python -m bench.encode_order [--rounds N] [--card-ms N]``. One simulated card (it answers at once, or after some
+milliseconds; every APDU is counted in it) in one reader of a real pcscd. An order is carried out by the agent's own
+core, from its claim at a portal in this process to the portal's word that it is finished. Its APDUs are replayed by
+pyscard: that is what card and pcscd take. Then the driver alone, yubikit and the programs do the same job. All do it
+in turn, each with a card that is new.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Final
 import msgspec
 
 from bench.encode_clients import Calls, Client, Given, Pkcs11Tool, Ykman, YubicoPivTool, Yubikit, run
+from bench.encode_driver import Driver
 from bench.encode_steps import BY_ALL, SHOWN_TO_BE_THERE, STEPS, count
 from bench.one_card import OneCard, Runs, one_card
 from protocol.messages import KeySource, ManagementAlgorithm, ManagementKey
@@ -63,9 +65,11 @@ class Done:
         return sum(number for step, number in self.apdus.items() if step not in without)
 
     @property
-    def median(self) -> float:
-        """Milliseconds, of all steps."""
-        return sum(runs.median for runs in self.seconds.values())
+    def all(self) -> Runs:
+        """All steps, by round."""
+        return Runs(
+            [sum(steps) for steps in zip(*(runs.seconds for runs in self.seconds.values()), strict=True)]
+        )
 
 
 class Comparison:
@@ -75,12 +79,13 @@ class Comparison:
         self._place, self._portal, self._agent = place, portal, agent
         self._new, self._number = place.card.twin(), 0
         self.clients: list[Client] = [
+            Driver(_NEW),
             Yubikit(_NEW),
             Ykman(_NEW, folder),
             YubicoPivTool(_NEW, folder),
             Pkcs11Tool(_NEW, folder),
         ]
-        self.order, self.replay = Runs(), Runs()
+        self.order, self.replay, self.replay_of_driver = Runs(), Runs(), Runs()
         self.inlay = dict[str, int]()
         self.done = {client.name: Done() for client in self.clients}
         self.starts = {client.name: Runs() for client in self.clients if client.starts}
@@ -90,13 +95,19 @@ class Comparison:
         sent = await self._ordered()
         encoded = self._place.card.twin()
         self.inlay = count(sent)
-        self._put(self._new)
-        await asyncio.to_thread(self._place.measure, self.replay, lambda: self._place.replay(sent))
-        self._see_that_it_is_done("the replay")
+        await self._replayed(self.replay, sent)
         for client in self.clients:
             if processes or client.starts is None:
                 self._put(encoded if client.encoded else self._new)
+                begun = len(self._place.card.commands)
                 await asyncio.to_thread(self._go_through, client)
+                if client.name == Driver.name:
+                    await self._replayed(self.replay_of_driver, self._place.card.commands[begun:])
+
+    async def _replayed(self, runs: Runs, sent: list[bytes]) -> None:
+        self._put(self._new)
+        await asyncio.to_thread(self._place.measure, runs, lambda: self._place.replay(sent))
+        self._see_that_it_is_done("the replay")
 
     async def _ordered(self) -> list[bytes]:
         """An order's APDUs."""
@@ -150,10 +161,9 @@ class Comparison:
             raise RuntimeError(f"{name} did not encode the card")
 
     def wider(self) -> list[str]:
-        """Programs and libraries that need fewer APDUs for the steps that they have than an order for the same."""
-        return [
-            name for name, done in self.done.items() if self.same_steps(name) > done.count(self.unfair(name))
-        ]
+        """Others that need fewer APDUs for the steps that they have than an order for the same."""
+        others = self.done.keys() - {Driver.name}
+        return [name for name in others if self.same_steps(name) > self.done[name].count(self.unfair(name))]
 
     def unfair(self, name: str) -> frozenset[str]:
         """Steps of a client that show that all is there: Inlay always has them, so they are compared apart."""
@@ -186,6 +196,8 @@ def _print(found: Comparison, load: float) -> None:
     sums = [found.order.apdus, *(done.count() for done in found.done.values())]
     print(f"{'all':<22}" + "".join(f"{number:>17}" for number in sums))
     for name, done in found.done.items():
+        if name == Driver.name:
+            continue
         theirs, ours = done.count(found.unfair(name)), found.same_steps(name)
         apart = " without reading back and proofs" if found.unfair(name) else ""
         print(f"the steps of {name}{apart}: {theirs} APDUs; the same in an order: {ours}")
@@ -197,19 +209,33 @@ def _print(found: Comparison, load: float) -> None:
 
 
 def _print_times(found: Comparison) -> None:
-    base, order = found.replay.median, found.order.median
-    print(f"replay of an order's {found.replay.apdus} APDUs: {base:.1f} ms")
-    print(f"order, claim to confirmation: {order:.1f} ms, {order / base:.1f} times the replay")
+    replays = {"of the order": found.replay, "of the driver": found.replay_of_driver}
+    for name, runs in replays.items():
+        print(f"replay of the APDUs {name}, {runs.apdus}: {_times(runs)}")
+    driver, by_driver = found.done[Driver.name].all, found.replay_of_driver
+    print(f"{Driver.name}: {_times(driver)}; {driver.least / by_driver.least:.2f} times its replay's")
+    order, replay = found.order, found.replay
+    print(
+        f"order, from claim to confirmation: {_times(order)}; {order.least / replay.least:.1f} times its replay's"
+    )
+    _print_own("the driver", driver.least - by_driver.least, by_driver)
+    _print_own("an order, with the portal and its CA in this process,", order.least - replay.least, replay)
     for name, done in found.done.items():
         starts = done.processes * found.starts[name].median if name in found.starts else 0.0
         without = f", {done.processes} starts take {starts:.0f} ms of it" if starts else ""
-        print(f"{name}: {done.median:.1f} ms{without}")
-    own = order - base
-    each = own / _SMALL / found.replay.apdus
+        print(f"{name}: {_times(done.all)}{without}")
+
+
+def _print_own(whose: str, own: float, replay: Runs) -> None:
+    each = max(own, 0.0) / _SMALL / replay.apdus
     print(
-        f"Inlay's own part, portal and CA in the same process included: {own:.1f} ms; it is {_SMALL:.0%} or less of "
-        f"a card's and pcscd's time from {each:.1f} ms for each APDU on"
+        f"what {whose} takes beside card and pcscd: {own:.1f} ms, {own / replay.least:.0%} of what they take; that is "
+        f"{_SMALL:.0%} with a card that takes {each:.1f} ms for each APDU"
     )
+
+
+def _times(runs: Runs) -> str:
+    return f"{runs.median:.1f} ms, at the least {runs.least:.1f} ms"
 
 
 async def _run(place: OneCard, folder: Path, rounds: int) -> int:
@@ -225,8 +251,11 @@ def main() -> int:
     """Run, and print; 1 when an order needs more APDUs than a program for the steps that the program has."""
     parser = argparse.ArgumentParser(prog="python -m bench.encode_order")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument(
+        "--card-ms", type=float, default=0.0, help="the card waits so long before each answer"
+    )
     options = parser.parse_args()
-    with one_card(_CARD) as place, tempfile.TemporaryDirectory() as folder:
+    with one_card(_CARD, options.card_ms / 1000) as place, tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_run(place, Path(folder), options.rounds))
 
 

@@ -35,6 +35,8 @@ _SELECT, _GET, _PUT, _METADATA, _VERIFY, _USE = 0xA4, 0xCB, 0xDB, 0xF7, 0x20, 0x
 _CHANGE, _UNBLOCK, _GENERATE, _SET_KEY = 0x24, 0x2C, 0x47, 0xFF
 _MANAGEMENT, _PUK = 0x9B, 0x81
 _CHAINED: Final = 0x10
+_HEADER: Final = 4
+"""VERIFY without data asks, of whatever command came before it, whether the application is still there."""
 _BY_INSTRUCTION: Final = {_CHANGE: PUK, _UNBLOCK: PIN, _GENERATE: KEYS, _SET_KEY: NEW_KEY}
 
 
@@ -74,7 +76,7 @@ def _step(apdu: bytes, before: str, *, looked: bool, changed: bool, written: boo
     if instruction in (_GET, _PUT) and len(apdu) > _TAG_AT.stop:
         reads = instruction == _GET
         return (BACK if reads else WRITE) if tag in _CERTIFICATES else IDENTITY
-    if instruction in (_VERIFY, _USE):
+    if instruction == _USE or (instruction == _VERIFY and len(apdu) > _HEADER):
         return PROOFS if written else REQUESTS
     if instruction == _METADATA and reference == _PUK:
         return PIN if changed else PUK

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agent.handlers import retired_keys
-from agent.handlers.blocked_card import reset_if_blocked
+from agent.handlers import retired_keys, trial_import
+from agent.handlers.blocked_card import reset_if_blocked, see_that_puk_helps
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
     begin,
@@ -150,6 +150,16 @@ class _Encoding(Encoding):
             # whatever an earlier order has given it, now it has its maker's PUK
             self.agreed = msgspec.structs.replace(self.agreed, puk_unsure=False)
 
+    async def _see_that_puk_helps(self) -> None:
+        """A card that nothing will bring back is left as it is, as far as that can be known."""
+        hopeless = self._card.pin_blocked and not self._card.may_reset
+        if hopeless and CardStep.SET_PIN in self.ordered.steps and not self.agreed.puk_unsure:
+            puk = self.puk()
+            try:
+                await see_that_puk_helps(self.context, self._card, puk)
+            finally:
+                wipe(puk)
+
     async def _pin(self) -> bytearray:
         """The PIN that the portal gives, or the card's own, typed and right; the caller wipes it."""
         if self.ordered.pin.kind == "given":
@@ -165,6 +175,7 @@ class _Encoding(Encoding):
         context, card = self.context, self._card
         ordered = self._settle()
         _check_card(card, ordered)
+        await self._see_that_puk_helps()
         attesting = Attesting(context, card, ordered)
         await attesting.prepare()
         if _changes_first(ordered):
@@ -178,6 +189,8 @@ class _Encoding(Encoding):
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
         await retired_keys.clear(context, card, ordered)
+        ordered = await self._settle_by_trial()
+        attesting.settle(ordered)
         asked = await requests(context, card, ordered.keys, pin, self.steps)
         declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
         asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked, declined=declined)
@@ -209,10 +222,22 @@ class _Encoding(Encoding):
         able = KeySource.IMPORT if self._card.imports else KeySource.GENERATE
         keys = [
             msgspec.structs.replace(key, source=able) if key.source is KeySource.IMPORT_IF_POSSIBLE else key
-            for key in self.ordered.keys
+            for key in self._wanted.keys
             if self._card.imports or not key.optional
         ]
         self.ordered = msgspec.structs.replace(self.ordered, keys=keys)
+        return self.ordered
+
+    async def _settle_by_trial(self) -> EncodeCard:
+        """As `_settle`, of a card that tells nothing of its keys: whether it takes one shows when it gets one."""
+        left = {key.slot for key in self._wanted.keys if key.source is KeySource.IMPORT_IF_POSSIBLE}
+        for key in self.ordered.keys if not self._card.tells_keys else ():
+            if key.slot not in left or key.source is not KeySource.IMPORT:
+                continue
+            await self.change()
+            if not await trial_import.takes(self.context, self._card, key):
+                self._card.imports = False
+                return self._settle()
         return self.ordered
 
     async def _wait_delivered(self) -> None:

@@ -148,7 +148,7 @@ def _application(command: Command, data: bytes) -> Application:
     """What SELECT answered: nothing, the application property template, or a template that others have for files.
 
     Only the first tells something, and most cards leave out what they could name in it. Some name each algorithm in a
-    template of its own, others all in one.
+    template of its own, others all in one, or all in one value.
     """
     try:
         named = [
@@ -161,4 +161,4 @@ def _application(command: Command, data: bytes) -> Application:
         ]
     except tlv.TlvError:
         raise malformed(command) from None
-    return Application(frozenset(item.value[0] for item in named if item.tag == _REFERENCE and item.value))
+    return Application(frozenset(number for item in named if item.tag == _REFERENCE for number in item.value))

@@ -560,8 +560,8 @@ export const CAUSES = Object.freeze({
   },
   "card_pin_form": {
     "happened": "The card does not take this PIN or PUK.",
-    "why": "Its length or characters are not what the card allows.",
-    "next_step": "Choose another: 6 to 8 digits work on every card."
+    "why": "Its length or characters are not what the card allows, or it is too easy to guess.",
+    "next_step": "Choose another: 6 to 8 digits that are not all the same work on every card."
   },
   "card_management_wrong": {
     "happened": "The card did not accept the portal's key.",

@@ -63,6 +63,7 @@ class Profile:
         fills: certificate objects end in bytes that are nothing.
         any_algorithm: GENERAL AUTHENTICATE doesn't look at the algorithm of the management key.
         reset_by_pin: RESET looks at the tries of the PIN alone.
+        takes_keys: IMPORT KEY takes some; else it is refused by 6A81 once the management key is proved.
         forgets_key: VERIFY, a new PIN and each SELECT forget that the management key was proved.
     """
 
@@ -112,6 +113,7 @@ class Profile:
     fills: bool = False
     any_algorithm: bool = False
     reset_by_pin: bool = False
+    takes_keys: bool = True
     forgets_key: bool = False
     bare: bool = False
     repeats: bool = False

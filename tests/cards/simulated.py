@@ -517,6 +517,8 @@ class SimulatedCard:
         if not self.managed:
             raise Status(0x6982)
         self._slot(command.p2)
+        if not self.profile.takes_keys:
+            raise Status(0x6A81)
         parts = dict(read(command.data))
         private: Any
         if command.p1 == RSA_2048:

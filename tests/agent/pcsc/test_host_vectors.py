@@ -119,6 +119,14 @@ def _metadata_rsa(card: CardConnection, slot: str) -> list[object]:
     return [*_policies(found), f"{found.public.public_numbers().n:x}"]
 
 
+def _metadata_poor(card: CardConnection, slot: str) -> list[str | None]:
+    found = piv_keys.metadata(card, _number(slot))
+    assert found is not None
+    assert found.public is None
+    policies = (found.pin_policy, found.touch_policy)
+    return [found.algorithm.name, *(None if each is None else each.name for each in policies)]
+
+
 def _policies(found: piv_keys.KeyMetadata) -> list[object]:
     assert found.pin_policy is not None
     assert found.touch_policy is not None
@@ -185,6 +193,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "generate": _generate,
     "generate_rsa": _generate_rsa,
     "metadata_rsa": _metadata_rsa,
+    "metadata_poor": _metadata_poor,
 }
 
 
