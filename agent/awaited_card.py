@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from agent.card_search import WantedAgain
-from agent.pcsc import piv_objects, piv_select
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import KeyAlgorithm
+from agent.pcsc.take_up import take_up
 from agent.piv_card import ALGORITHMS
 from protocol.errors import InlayError
 from protocol.messages import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.card_search import Criterion, FoundCard
     from agent.card_session import CardSession
     from agent.management_proof import PortalKey
     from agent.order_ports import OrderContext
     from agent.ordered_card import CardReaders
     from agent.pcsc.look import Evidence
+    from agent.pcsc.piv_names import ManagementAlgorithm
+    from agent.pcsc.piv_objects import Chuid
     from agent.returning_card import PhysicalCard
     from protocol.messages import Algorithm
 
@@ -50,6 +54,8 @@ Nothing else tells, so the step is begun anew, once; a card that means it says i
 """
 _IN_A_ROW: Final = 8
 """So often one and the same step may be interrupted before it is given up."""
+_ASKED_FOR: Final = frozenset({"importing"})
+"""What cards are asked for when they are looked at, of what orders want to know before they change anything."""
 _CLOSING: Final = (
     "Without it the card stays half done, and has to be finished by starting again from the page."
 )
@@ -89,12 +95,17 @@ class AwaitedCard:
         """the point of no return was passed: who gives up waiting for the card leaves it half done"""
         self.imports = True
         """whether it takes keys that were made elsewhere, as far as it could be asked"""
+        self.tells_keys = True
+        """it has metadata, of its keys, too"""
         self.pin_blocked = False
         """its PIN was blocked when it was looked at"""
         self.may_reset = False
         """it has commands beyond the standard, of which RESET may be one: asking for that one would be doing it"""
         self._resetting = False
         self._named: frozenset[int] = frozenset()
+        self._there: FoundCard | None = None
+        self._chuid: Chuid | Literal["unread"] | None = "unread"
+        self._took_puk = False
 
     def knows(self, algorithm: Algorithm) -> bool:
         """Whether it has this algorithm of keys, as far as it says: what it names, or all when it names none."""
@@ -172,6 +183,12 @@ class AwaitedCard:
         finally:
             task.cancel()
 
+    async def found(self) -> None:
+        """Wait until the card is in a reader; it isn't taken up before something is to be done with it."""
+        if self._session is None and self._there is None:
+            self._there = await self._found()
+            self.pin_blocked = _is_blocked(self._there.shown)
+
     @property
     def told_apart(self) -> bool:
         """Whether the card that was taken differs from others before it has the order's GUID.
@@ -187,6 +204,7 @@ class AwaitedCard:
     async def let_go(self) -> None:
         """Release the card, reset if anything was proved to it."""
         session, self._session, self._proved = self._session, None, False
+        self._chuid = "unread"
         if session is not None:
             await session.close()
 
@@ -205,7 +223,8 @@ class AwaitedCard:
         in_a_row = 0
         while self._session is None:
             self._waited = False
-            gone = await self._open(await self._found())
+            there, self._there = self._there or await self._found(), None
+            gone = await self._open(there)
             if gone is None:
                 continue
             in_a_row = 0 if self._waited else in_a_row + 1
@@ -220,7 +239,14 @@ class AwaitedCard:
         window, back = self._context.window, self._taken is not None
         ask = self._picked and not self.told_apart  # it may be another one: who has picked it says so again
         waiting = self._readers.wait(
-            window, wanted, ordered.label, self._say_seen, back=back, ask=ask, pick=ordered.by_number
+            window,
+            wanted,
+            ordered.label,
+            self._say_seen,
+            back=back,
+            ask=ask,
+            pick=ordered.by_number,
+            features=_ASKED_FOR,
         )
         try:
             async with asyncio.timeout(seconds):
@@ -256,17 +282,19 @@ class AwaitedCard:
             there = f"The card “{self._ordered.label}” is in the reader “{found.reader}”. Leave it there."
             await self._show(there, can_cancel=not self.changed)
             await session.open()
-            application = await session.run(piv_select.select)
-            await _see_that_it_is(session, {guid, has})
-            if self._key_is_needed:
-                await self._prove(session)
+            key = self._key if self._key_is_needed else None
+            asks = key is not None and key.asks_for_algorithm
+            taken = await session.run(take_up, {guid, has}, hold=key is not None, keys=asks)
+            if key is not None:
+                await self._prove(session, taken.keys)
         except BaseException as error:
             self._proved = False
             await session.close()
             if isinstance(error, InlayError) and error.code in GONE:
                 return error  # it went again: it is waited for again
             raise
-        self._named = application.algorithms & frozenset(KeyAlgorithm)
+        self._named = taken.application.algorithms & frozenset(KeyAlgorithm)
+        self._chuid = "unread" if key is None else taken.chuid
         self._take(seen)
         self._session = session
         return None
@@ -279,16 +307,17 @@ class AwaitedCard:
         serial = None if able is None else able.serial
         self.serial = None if serial is None else str(serial)
         self.imports = able is None or able.importing
+        self.tells_keys = able is None or able.metadata
         self.may_reset = able is not None and able.version is not None
-        self.pin_blocked = seen is not None and seen.pin_tries == 0
+        self.pin_blocked = _is_blocked(seen)
         guids = frozenset({guid}) if has == guid else frozenset({guid, has})
         if self._taken is not None and not self._resetting:
             guids &= self._taken.guids
         self._taken = WantedAgain(guids, serial, self._ordered.driver, any_guid=self._resetting)
 
-    async def _prove(self, session: CardSession) -> None:
+    async def _prove(self, session: CardSession, known: Sequence[ManagementAlgorithm] | None = None) -> None:
         if self._key is not None and not self._proved:
-            await self._key.prove(session)
+            await self._key.prove(session, known)
             self._proved = True
 
     async def _say_seen(self, text: str) -> None:
@@ -301,12 +330,5 @@ class AwaitedCard:
         await self._context.window.show_progress(Step.CARD.value, text, done, total, can_cancel=can_cancel)
 
 
-async def _see_that_it_is(session: CardSession, guids: set[str | None]) -> None:
-    """Between the look and the connection another card may have been put in.
-
-    Raises:
-        InlayError: ``pcsc_card_removed``: so it was.
-    """
-    chuid = await session.run(piv_objects.read_chuid)
-    if (None if chuid is None else chuid.guid.hex()) not in guids:
-        raise InlayError("pcsc_card_removed")
+def _is_blocked(seen: Evidence | None) -> bool:
+    return seen is not None and seen.pin_tries == 0

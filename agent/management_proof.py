@@ -29,6 +29,8 @@ from protocol.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.card_session import CardSession
     from agent.order_ports import OrderContext
     from agent.pcsc.piv_authenticate import Question
@@ -43,6 +45,8 @@ ALGORITHMS: Final = {
 _WIRE: Final = {card: wire for wire, card in ALGORITHMS.items()}
 _MOST_KEYS: Final = 8
 _NO_MUTUAL: Final = frozenset({"card_refused", "card_answer_malformed", "card_algorithm_missing"})
+_OTHER_ALGORITHM: Final = _NO_MUTUAL | {"card_management_wrong", "card_not_proved"}
+"""What a card may say of an algorithm that isn't its key's."""
 
 
 class PortalKey:
@@ -60,6 +64,7 @@ class PortalKey:
         self._number = 0
         self._refused = 0
         self._mutual = True
+        self._believed = key.algorithm is not None
         self.secrets: CardSecrets | None = None
         """what the portal has given once the card had proved itself, where that has to come first"""
 
@@ -73,18 +78,31 @@ class PortalKey:
         given = None if self.secrets is None else self.secrets.puk
         return agreed if given is None else msgspec.structs.replace(agreed, puk=given)
 
-    async def prove(self, session: CardSession) -> None:
+    @property
+    def asks_for_algorithm(self) -> bool:
+        """Whether the card is asked for its key's algorithm before: not where the portal knows it, until that fails."""
+        return not self._believed
+
+    async def prove(self, session: CardSession, known: Sequence[CardAlgorithm] | None = None) -> None:
         """Have the portal prove the key to a selected card: each one that it has for the card, until one is right.
+
+        Args:
+            session: the card's.
+            known: algorithms of its key, as `piv_select.management_algorithms` has found them in this session; None:
+                the card is asked.
 
         Raises:
             InlayError: ``card_management_wrong``: none is; ``card_not_proved``: the card has to prove itself, and
                 can't; ``card_management_slow``, ``card_algorithm_missing``, ``pcsc_…``; why the order ended.
         """
-        algorithm = await self._algorithm(session)
+        algorithm = await self._algorithm(session, known)
         while True:
             try:
                 await self._prove(session, algorithm)
             except InlayError as error:
+                if error.code in _OTHER_ALGORITHM and (other := await self._other(session, algorithm)):
+                    algorithm = other
+                    continue
                 if error.code != "card_management_wrong" or self._refused == _MOST_KEYS:
                     raise
                 self._refused += 1  # the portal says when there is no other
@@ -106,14 +124,28 @@ class PortalKey:
         if answer.number != self._number:
             raise DecodeError("params_invalid", "$.number")
 
-    async def _algorithm(self, session: CardSession) -> CardAlgorithm:
-        known = await session.run(piv_select.management_algorithms)
+    async def _algorithm(self, session: CardSession, known: Sequence[CardAlgorithm] | None) -> CardAlgorithm:
         wanted = None if self._key.algorithm is None else ALGORITHMS[self._key.algorithm]
+        if wanted is not None and self._believed:
+            return wanted
+        if known is None:
+            known = await session.run(piv_select.management_algorithms)
         if wanted is not None and (wanted in known or not known):
             return wanted
         if not known:
             raise InlayError("card_feature_missing", command="GENERAL AUTHENTICATE")
         return known[0]
+
+    async def _other(self, session: CardSession, tried: CardAlgorithm) -> CardAlgorithm | None:
+        """The algorithm that the card says its key has, where the portal's word was believed and it is another one."""
+        if not self._believed:
+            return None
+        self._believed = False
+        found = await self._algorithm(session, None)
+        if found is tried:
+            return None
+        self._mutual = True
+        return found
 
     async def _prove(self, session: CardSession, algorithm: CardAlgorithm) -> None:
         if self._mutual:

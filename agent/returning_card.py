@@ -22,6 +22,7 @@ from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from agent.card_session import CardSession
+    from agent.pcsc.piv_objects import Chuid
     from protocol.messages import Algorithm, CardIdentity, CertificateRequest, Challenge
 
 T = TypeVar("T")
@@ -71,6 +72,14 @@ class ReturningCard(AwaitedCard):
         self._key_is_needed = True
         await self.with_session(self._prove)
 
+    def chuid(self, card: CardConnection) -> Chuid | None:
+        """Its CHUID, in the card's thread: as it was read when the card was taken up, if it has been held ever since.
+
+        Raises:
+            InlayError: as `piv_objects.read_chuid`.
+        """
+        return piv_objects.read_chuid(card) if self._chuid == "unread" else self._chuid
+
     async def verify(self, pin: bytearray) -> None:
         """VERIFY a PIN that a person has just typed: one try, sent once.
 
@@ -107,6 +116,7 @@ class ReturningCard(AwaitedCard):
 
     def has_its_guid(self) -> None:
         """The order's GUID was written: from here on no card without it is the one."""
+        self._chuid = "unread"
         if self._taken is not None:
             self._taken = replace(self._taken, guids=frozenset({self._ordered.guid}))
 
@@ -119,10 +129,12 @@ class ReturningCard(AwaitedCard):
         Raises:
             InlayError: ``card_no_reset``, ``card_refused``; ``pcsc_…``.
         """
+        self._took_puk = False
         self._resetting = True  # it may come back without the GUID that it had, or with another one
         if self._taken is not None:
             self._taken = replace(self._taken, any_guid=True)
         done = await self.run(piv_reset.reset)
+        self._chuid = "unread"
         chuid = await self.run(piv_objects.read_chuid)
         has = None if chuid is None else chuid.guid.hex()
         self._card, self._resetting, self.pin_blocked = None, False, not done
@@ -148,15 +160,18 @@ class ReturningCard(AwaitedCard):
     async def set_pin(self, puk: bytearray, pin: bytearray) -> None:
         """Set a new PIN by the PUK. Where the answer never came it is sent again unless that has cost a try.
 
+        A PUK that the card has just taken, by `change_puk`, can't cost one.
+
         Raises:
             InlayError: ``card_puk_…``, ``card_pin_form``; ``card_pin_unknown``: nobody knows whether the PUK was right.
         """
-        before = await self.run(piv_pin.tries_left, PUK)
+        sure = self._took_puk
+        before = None if sure else await self.run(piv_pin.tries_left, PUK)
         sent = 0
 
         async def setting(session: CardSession) -> None:
             nonlocal sent
-            if sent:
+            if sent and not sure:
                 left = await session.run(piv_pin.tries_left, PUK)
                 if left is not None and before is not None and left < before:
                     raise InlayError("card_puk_wrong", tries=left)
@@ -168,13 +183,12 @@ class ReturningCard(AwaitedCard):
         await self.with_session(setting, forgetful=frozenset())
 
     async def change_puk(self, old: bytearray, new: bytearray) -> None:
-        """Give the card another PUK: one try of the old one, sent once.
+        """Give the card another PUK: one try of the old one, sent once, to a card that has just been asked something.
 
         Raises:
             InlayError: ``card_puk_wrong``, ``card_puk_blocked``, ``card_refused`` …; any of `GONE`: it isn't known
                 whether it was done.
         """
-        await self.run(CardConnection.hold)
         session = await self._present()
         try:
             await session.run(piv_pin.change, PUK, old, new)
@@ -182,6 +196,7 @@ class ReturningCard(AwaitedCard):
             if error.code in GONE:
                 await self.let_go()
             raise
+        self._took_puk = True
 
     async def write_certificate(self, slot: str, der: bytes) -> None:
         """Write a certificate, and read it back."""

@@ -40,7 +40,7 @@ class KeyOrder(Message, frozen=True):
     subject: ShortText
     """subject as RFC 4514 text, for the request; the CA decides what it certifies"""
     optional: bool = False
-    """with the driver ``piv`` and the source ``import``: a card that can't take it goes on without it, and
+    """in a reader, with the source ``import``: a card that can't take it goes on without it, and
     ``requests.declined`` or a proof that is missing in the receipt says so"""
 
 
@@ -267,17 +267,19 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     management: ManagementKey | None = None
     """with the driver ``piv``"""
     new_puk: bool = False
-    """with the driver ``piv``: before its PIN it gets the PUK that ``proceed`` brings, and keeps its own if it can't"""
+    """of a card in a reader, before its PIN: it gets the PUK that ``proceed`` brings, and keeps its own if it can't;
+    with the driver ``pkcs11`` after ``initialise``, and with ``set_pin``"""
     reset: bool = False
     """with the driver ``piv``, ``printed``, ``set_pin`` and ``new_puk``: where PIN and PUK are both blocked the card
     is first put back to what its maker delivered, if its person agrees; ``puk`` of ``proceed`` is the maker's"""
     attest: Literal["no", "where_possible", "required"] = "no"
     """whether the card states that it made the keys that are made on it; ``required``: of 10 keys at the most"""
     clear_retired: bool = False
-    """with the driver ``piv``: somebody else had the card; the retired keys that its key history counts go first"""
+    """somebody else had the card: its retired keys go first (``piv``: those that its key history counts; ``pkcs11``:
+    those that orders have brought)"""
     clear: Annotated[list[SlotName], Meta(max_length=4)] = field(default_factory=list)
-    """with the driver ``piv``: slots of keys that somebody else had, and that the order has no other key for; they go,
-    with their certificates, before ``keys``"""
+    """in a reader: slots of keys that somebody else had, and that the order has no other key for; they go, with their
+    certificates, before ``keys``"""
 
     @property
     def certifies(self) -> bool:

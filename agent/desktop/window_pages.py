@@ -194,9 +194,11 @@ class DetailsPage:
     """The finished card."""
 
     def __init__(self, shell: Shell, message: messages.Details, puk: bytearray | None, close: Action) -> None:
-        shell.clear("Your card is ready - Inlay")
+        # who encodes a card in a reader may do so for somebody else
+        ready = "The card is ready" if message["storage_level"] == "card" else "Your card is ready"
+        shell.clear(f"{ready} - Inlay")
         column = Column(shell, shell.body)
-        column.heading("Your card is ready", symbol="large-tick")
+        column.heading(ready, symbol="large-tick")
         card = column.panel(above=4)
         card.field("Label", message["label"], above=10)
         card.field("Serial", message["serial"])

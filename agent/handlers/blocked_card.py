@@ -38,7 +38,8 @@ _FIRST: Final = {
     ),
     Blocked.PERHAPS: (
         "The PIN of this card is blocked, and the card doesn't tell whether its PUK is, too.",
-        "If it is, the card is put back to what its maker delivered. If it isn't, nothing is erased by this.",
+        "If it is, the card is put back to what its maker delivered. If it isn't, most cards keep what they have; "
+        "some are put back all the same.",
     ),
 }
 
@@ -66,7 +67,7 @@ async def reset_if_blocked(
     Raises:
         InlayError: ``card_both_blocked``: the order doesn't allow it; ``card_no_reset``; ``user_cancelled`` …
     """
-    await context.guard(card.run(_nothing))
+    await context.guard(card.found())
     if not card.pin_blocked:
         return False
     found = await context.guard(card.run(piv_reset.blocked))
@@ -123,7 +124,3 @@ def _asked(prompt: OrderPrompt, found: Blocked) -> OrderPrompt:
         known=None,
         confirm_label="Erase",
     )
-
-
-def _nothing(_card: object) -> None:
-    return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agent.handlers import retired_keys
+from agent.handlers import retired_keys, trial_import
 from agent.handlers.blocked_card import reset_if_blocked, see_that_puk_helps
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
@@ -48,11 +48,12 @@ from protocol.half_done import AS_IT_WAS
 from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.order_ports import OrderContext
     from agent.pcsc.connection import CardConnection
     from agent.pcsc.piv_names import ManagementAlgorithm
+    from agent.pcsc.piv_objects import Chuid
     from agent.ports import CardSummary, Consented
     from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
@@ -188,6 +189,8 @@ class _Encoding(Encoding):
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
         await retired_keys.clear(context, card, ordered)
+        ordered = await self._settle_by_trial()
+        attesting.settle(ordered)
         asked = await requests(context, card, ordered.keys, pin, self.steps)
         declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
         asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked, declined=declined)
@@ -219,10 +222,22 @@ class _Encoding(Encoding):
         able = KeySource.IMPORT if self._card.imports else KeySource.GENERATE
         keys = [
             msgspec.structs.replace(key, source=able) if key.source is KeySource.IMPORT_IF_POSSIBLE else key
-            for key in self.ordered.keys
+            for key in self._wanted.keys
             if self._card.imports or not key.optional
         ]
         self.ordered = msgspec.structs.replace(self.ordered, keys=keys)
+        return self.ordered
+
+    async def _settle_by_trial(self) -> EncodeCard:
+        """As `_settle`, of a card that tells nothing of its keys: whether it takes one shows when it gets one."""
+        left = {key.slot for key in self._wanted.keys if key.source is KeySource.IMPORT_IF_POSSIBLE}
+        for key in self.ordered.keys if not self._card.tells_keys else ():
+            if key.slot not in left or key.source is not KeySource.IMPORT:
+                continue
+            await self.change()
+            if not await trial_import.takes(self.context, self._card, key):
+                self._card.imports = False
+                return self._settle()
         return self.ordered
 
     async def _wait_delivered(self) -> None:
@@ -231,7 +246,7 @@ class _Encoding(Encoding):
     async def _give_identity(self) -> None:
         ordered, context = self.ordered, self.context
         if ordered.identity is not None:
-            giving = self._card.run(_give_identity, ordered.guid, ordered.valid_until)
+            giving = self._card.run(_give_identity, self._card.chuid, ordered.guid, ordered.valid_until)
             await context.guard(context.record("identity", giving))
             self._card.has_its_guid()
 
@@ -272,9 +287,11 @@ class _Encoding(Encoding):
         return None
 
 
-def _give_identity(card: CardConnection, guid: str, valid_until: int) -> None:
+def _give_identity(
+    card: CardConnection, read: Callable[[CardConnection], Chuid | None], guid: str, valid_until: int
+) -> None:
     """Write a CHUID with the order's GUID where the card has another one, and a CCC where it has none."""
-    chuid = piv_objects.read_chuid(card)
+    chuid = read(card)
     if chuid is None or chuid.guid.hex() != guid:
         expires = datetime.datetime.fromtimestamp(valid_until, datetime.UTC).date()
         fresh = piv_objects.fresh_chuid(expires, chuid)

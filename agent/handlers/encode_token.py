@@ -129,11 +129,11 @@ class _Encoding(Encoding):
         """What the module has no way for is told before anything is changed.
 
         Raises:
-            InlayError: ``card_algorithm_missing``.
+            InlayError: ``pkcs11_makes_no_keys``.
         """
         for algorithm in {key.algorithm for key in self.ordered.keys if key.source is KeySource.GENERATE}:
             if not await self.context.guard(self._card.can_make(algorithm)):
-                raise InlayError("card_algorithm_missing", algorithm=algorithm.value)
+                raise InlayError("pkcs11_makes_no_keys", algorithm=algorithm.value)
 
     async def _prepare(self, pin: bytearray) -> None:
         """Erase the card and give it a PUK of its own, as far as that is ordered, and set its PIN.

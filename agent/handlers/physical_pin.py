@@ -62,16 +62,21 @@ class PinWork(PinSetting):
         return await PinAtPad(self._context, self._card, self._ordered, self._step).sets_it()
 
     async def _fields(self) -> tuple[KnownSecret | None, str | None]:
-        reference = PIN if self._by == "PIN" else PUK
-        tries = await self._context.guard(self._card.run(piv_pin.tries_left, reference))
+        tries = await self._tries(PIN if self._by == "PIN" else PUK)
+        if tries == 0 and self._by == "PIN":
+            raise InlayError("card_pin_blocked")
+        if tries == 0:
+            raise InlayError("card_both_blocked" if await self._tries(PIN) == 0 else "card_puk_blocked")
         if self._key is not None:
             await self._card.let_go()  # nobody is waited for with a card that something was proved to
-        if tries == 0:
-            raise InlayError("card_pin_blocked" if self._by == "PIN" else "card_puk_blocked")
         if not self._typed:
             return None, None
         known = KNOWN if self._by == "PIN" else known_puk()
         return known, None if tries is None else tries_warning(self._by, tries)
+
+    async def _tries(self, reference: int) -> int | None:
+        """Tries left; None: the card doesn't tell."""
+        return await self._context.guard(self._card.run(piv_pin.tries_left, reference))
 
     async def _set(self, known: bytearray, new: bytearray) -> None:
         if self._by == "PIN":

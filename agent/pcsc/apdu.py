@@ -140,7 +140,7 @@ def exchange(command: Command, *, extended: bool = False) -> Generator[bytes, by
     expected = (0x10000 if extended else _SHORT_LE) if command.answer else None
     raw = yield _encode(0, command, pieces[-1], expected, extended=extended)
     data, status = _split(command, raw)
-    if status >> 8 == _WRONG_LE:
+    if status >> 8 == _WRONG_LE and command.answer:  # no length was said else, and a PIN would be tried again
         raw = yield _encode(0, command, pieces[-1], status & 0xFF or _SHORT_LE, extended=extended)
         data, status = _split(command, raw)
     for _ in range(MAX_ROUNDS):

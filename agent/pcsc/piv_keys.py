@@ -24,7 +24,6 @@ from agent.pcsc.status import (
     NOT_AUTHORISED,
     NOT_FOUND,
     PARAMETERS,
-    UNKNOWN,
     WRONG_DATA,
     refusal,
     require_ok,
@@ -39,6 +38,8 @@ _MODULUS, _EXPONENT, _POINT = 0x81, 0x82, 0x86
 _ALGORITHM, _PIN_POLICY, _TOUCH_POLICY = 0x80, 0xAA, 0xAB
 _CURVES: Final = {KeyAlgorithm.P_256: ec.SECP256R1(), KeyAlgorithm.P_384: ec.SECP384R1()}
 _NUMBERS: Final = frozenset(KeyAlgorithm)
+_PIN_POLICIES: Final = frozenset(bytes((each,)) for each in PinPolicy)
+_TOUCH_POLICIES: Final = frozenset(bytes((each,)) for each in TouchPolicy)
 _NOWHERE: Final = 0xFF
 
 
@@ -122,9 +123,9 @@ def metadata(card: Card, slot: int) -> KeyMetadata | None:
     """
     command = Command(0xF7, 0x00, slot)
     answer = card.send(command)
-    if answer.status in UNKNOWN | PARAMETERS | {NO_REFERENCE, NOT_FOUND}:
-        return None
-    data = require_ok(command, answer)
+    if not answer.ok:
+        return None  # it is beyond the standard, and so are the words for not having it, or no key there
+    data = answer.data
     number = next((item.value for item in tlv.leading(data) if item.tag == 0x01), b"")
     if int.from_bytes(number, "big") not in _NUMBERS:
         return None  # whatever follows: of an empty slot some cards say only half
@@ -134,8 +135,8 @@ def metadata(card: Card, slot: int) -> KeyMetadata | None:
         policies = found.get(0x02, b"")
         return KeyMetadata(
             algorithm=algorithm,
-            pin_policy=PinPolicy(policies[0]) if len(policies) == 2 else None,
-            touch_policy=TouchPolicy(policies[1]) if len(policies) == 2 else None,
+            pin_policy=PinPolicy(policies[0]) if policies[:1] in _PIN_POLICIES else None,
+            touch_policy=TouchPolicy(policies[1]) if policies[1:] in _TOUCH_POLICIES else None,
             generated=found[0x03] == b"\x01" if 0x03 in found else None,
             public=public_in(found[0x04], algorithm) if 0x04 in found else None,
         )

@@ -92,7 +92,8 @@ def read(card: Card, tag: int) -> bytes | None:
     if not data:  # there are cards that know the object, and have nothing in it
         return None
     try:
-        content = tlv.only(data, DISCOVERY if tag == DISCOVERY else _CONTENT)
+        wrapped = DISCOVERY if tag == DISCOVERY and data[0] == DISCOVERY else _CONTENT
+        content = tlv.only(data, wrapped)
     except tlv.TlvError:
         raise malformed(command) from None
     return content or None

@@ -38,8 +38,8 @@ def tries_left(card: Card, reference: int = PIN) -> int | None:
             found = tlv.find(metadata.data, _TRIES_TAG)
         except tlv.TlvError:
             found = None
-        if found is not None and len(found) == 2:
-            return found[1]  # all there are, then those left
+        if found is not None and len(found) in (1, 2):
+            return found[-1]  # all there are, then those left; or these alone
     if reference != PIN:
         return None
     status = _pin_state(card)

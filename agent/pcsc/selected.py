@@ -13,7 +13,7 @@ from typing import Final
 
 from agent.pcsc.apdu import Answer, Command
 from agent.pcsc.piv_names import PIN
-from agent.pcsc.status import ABSENT, CONDITIONS, NOT_FOUND, tries_in
+from agent.pcsc.status import ABSENT, CONDITIONS, FAILED, NOT_FOUND, tries_in
 
 PIN_STATE: Final = Command(0x20, 0x00, PIN, answer=False)
 """VERIFY without data: 9000, 63Cx or 6983 from a PIV application, and never a try."""
@@ -64,4 +64,4 @@ class Signs:
 
 def tells(answer: Answer) -> bool:
     """Whether only a selected application answers so."""
-    return answer.ok or tries_in(answer.status) is not None
+    return answer.ok or answer.status == FAILED or tries_in(answer.status) is not None

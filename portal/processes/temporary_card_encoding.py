@@ -66,7 +66,8 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options, now: int) 
     found: dict[str, Any] = {
         **await _earlier(tx, card, options, sources, now),
         "first": fresh,
-        "clear_retired": fresh and card.driver != "pkcs11" and await _had_others(tx, card),
+        # a token may have been another card object's before, which has ended; what isn't there needn't go
+        "clear_retired": fresh and (card.driver == "pkcs11" or await _had_others(tx, card)),
         "blocked": blocked,
         **_card_parts(card, managed, fresh=fresh, blocked=blocked),
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
@@ -111,7 +112,7 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
             "guid": card_orders.guid_of(card),
             "identity": None,
             "management": None,
-            "new_puk": False,
+            "new_puk": fresh and card.sealed_puk is None,
             "reset": False,
         }
     makers = _is_from_maker(card, managed)
@@ -175,10 +176,10 @@ async def left_by_others(tx: AsyncSession, card: Card, keys: Iterable[KeyOrder])
     """Slots with keys that this portal has certified for somebody else, and that an order has no other key for.
 
     With its new PIN the card would else go on deciphering and signing for whoever had it. Retired keys aren't among
-    them: the card's key history tells of those.
+    them: the card's key history tells of those. A token may have been another card object's before: of that all go.
     """
     if card.driver == "pkcs11":
-        return []
+        return sorted(_SLOTS - {key.slot for key in keys})
     of_others = {item.slot for item in await certificates.of_card(tx, card) if item.owner_id != card.owner_id}
     return sorted((of_others & _SLOTS) - {key.slot for key in keys})
 
@@ -186,8 +187,8 @@ async def left_by_others(tx: AsyncSession, card: Card, keys: Iterable[KeyOrder])
 async def _earlier(
     tx: AsyncSession, card: Card, options: Options, sources: Mapping[Purpose, KeySource], now: int
 ) -> dict[str, Any]:
-    """Earlier encryption keys, for a card that gets a certificate for encryption and is no token."""
-    if card.driver == "pkcs11" or Purpose.ENCRYPTION not in options.purposes:
+    """Earlier encryption keys, for a card that gets a certificate for encryption."""
+    if Purpose.ENCRYPTION not in options.purposes:
         return dict(earlier_keys.NONE)
     keeps = []
     if sources[Purpose.ENCRYPTION] is KeySource.KEEP:

@@ -560,8 +560,8 @@ export const CAUSES = Object.freeze({
   },
   "card_pin_form": {
     "happened": "The card does not take this PIN or PUK.",
-    "why": "Its length or characters are not what the card allows.",
-    "next_step": "Choose another: 6 to 8 digits work on every card."
+    "why": "Its length or characters are not what the card allows, or it is too easy to guess.",
+    "next_step": "Choose another: 6 to 8 digits that are not all the same work on every card."
   },
   "card_management_wrong": {
     "happened": "The card did not accept the portal's key.",
@@ -742,6 +742,11 @@ export const CAUSES = Object.freeze({
     "happened": "The PUK can't be used here.",
     "why": "The module of the card's maker lets nobody in by it.",
     "next_step": "Nothing was changed. Ask your support: the maker's own tool may know a way."
+  },
+  "pkcs11_makes_no_keys": {
+    "happened": "The card can't be encoded here.",
+    "why": "The module of the card's maker makes no keys of the kind {algorithm} on it.",
+    "next_step": "Nothing was changed. Ask your support: the order may name another kind, and a card that speaks PIV needs no module."
   },
   "pkcs11_never_blocks": {
     "happened": "The card can't be blocked.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,18 @@ async def test_a_card_that_refuses_because_its_puk_isnt_blocked_after_all_is_unb
     assert instructions(readers).count(0xFB) == 1
     assert 0x5FC10B in card.objects
     assert "doesn't tell whether its PUK is" in window_of(agent).asked[1].consequences[0]
+
+
+async def test_a_card_that_looks_at_the_pin_alone_is_erased_as_its_person_was_told(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = SimulatedCard(dataclasses.replace(TELLS_NO_PUK, reset_by_pin=True))
+    card.pin_left = 0
+    card.objects[0x5FC105] = b"\x70\x02\x30\x00\x71\x01\x00\xfe\x00"
+    readers.put(card)
+    assert await order(agent, portal) == "finished"
+    assert "some are put back all the same" in window_of(agent).asked[1].consequences[1]
+    judged(card)
 
 
 @pytest.mark.parametrize("side", ["before", "after"])

@@ -145,10 +145,13 @@ async def test_a_blocked_card_proves_itself_before_it_is_reset(
     assert (card.pin_left, card.puk_left) == (0, 0)
 
 
+@pytest.mark.parametrize("guid", [GUID, FRESH])
 async def test_once_it_has_it_goes_on_with_its_makers_key(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, guid: str
 ) -> None:
+    """What was read of it before the reset isn't believed any more: not that it had the order's GUID already."""
     card = with_key(OWN_KEY)
+    card.objects |= personalised(FULL, guid).objects
     card.pin_left = card.puk_left = 0
     readers.put(card)
     portal.management_keys, portal.new_puk = [OWN_KEY, FACTORY_KEY], NEW_PUK
@@ -162,3 +165,4 @@ async def test_once_it_has_it_goes_on_with_its_makers_key(
     assert at.questions[-1].refused == 1
     assert (card.puk, card.pin) == (NEW_PUK, NEW.ljust(8, b"\xff"))
     assert factory_key(card.management) not in card.keys_by_algorithm.values()
+    assert bytes.fromhex(FRESH) in card.objects[0x5FC102]

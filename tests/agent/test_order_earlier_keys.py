@@ -9,10 +9,13 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agent.handlers import retired_keys
+from agent.pcsc.connection import CardConnection
 from agent.ports import UserCancelled
+from protocol.errors import InlayError
 from protocol.messages import Algorithm, KeyOrder, KeySource, Purpose
-from tests.cards.profiles import IMPORT, MOVE, P_256, PROFILES, RSA_2048
-from tests.cards.simulated import PIN, SimulatedCard
+from tests.cards.profiles import IMPORT, MOVE, P_256, P_384, PROFILES, RSA_2048
+from tests.cards.simulated import PIN, SimulatedCard, SimulatedLink
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION, OrderAtPortal
 from tests.support.fake_portal import FakePortal
@@ -26,23 +29,17 @@ from tests.support.physical_orders import (
     undone,
     untouched,
     window_of,
+    with_keys_of_before,
 )
 from tests.support.simulated_readers import SimulatedReaders
 
 __all__ = ["agent"]
 
 IMPORTING = next(each for each in PROFILES if IMPORT in each.yubico and MOVE in each.yubico and each.chuid)
+OVERWRITING = dataclasses.replace(IMPORTING, yubico=IMPORTING.yubico - {MOVE})
+NARROW = next(each for each in PROFILES if not each.has_place(0x5FC10C))
 EARLIER = KeyOrder("82", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex", optional=True)
 OLDER = msgspec.structs.replace(EARLIER, slot="83", algorithm=Algorithm.RSA_2048)
-
-
-def with_keys_of_before(card: SimulatedCard, *slots: int) -> SimulatedCard:
-    """A card that has retired keys of somebody, as its key history says."""
-    for slot in slots:
-        card.keys[slot] = (P_256, ec.generate_private_key(ec.SECP256R1()))
-        card.objects[0x5FC10D + slot - 0x82] = b"\x70\x01\x00\x71\x01\x00\xfe\x00"
-    card.objects[0x5FC10C] = bytes((0xC1, 1, len(slots), 0xC2, 1, 0, 0xFE, 0))
-    return card
 
 
 async def with_both(
@@ -136,6 +133,44 @@ async def test_a_key_whose_certificate_finds_no_room_does_not_stay_without_it(
     proved = {int(proof.slot, 16) for proof in at.receipt.proofs}
     assert proved == {slot for slot in card.keys if slot in (0x9A, 0x82, 0x83)}
     assert len(proved) < 3
+
+
+async def test_a_card_that_can_not_count_them_takes_none(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    """It has no place for the key history: whoever gives it to somebody else would find no key."""
+    card = personalised(NARROW)
+    readers.put(card)
+    encode(portal, AUTHENTICATION, EARLIER, OLDER)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    assert (card.imported, list(card.keys)) == (set(), [0x9A])
+    assert "0 of 2" in noted(agent)
+
+
+async def test_a_card_that_says_6a80_of_a_slot_that_it_has_not_goes_on_without(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    """So it does of an algorithm, and it deletes no keys: that the slot is empty shows when it is used."""
+    card = personalised(dataclasses.replace(OVERWRITING, retired=0, bad_slot=0x6A80))
+    readers.put(card)
+    encode(portal, AUTHENTICATION, EARLIER, OLDER)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    assert list(card.keys) == [0x9A]
+    assert history(card) == 0
+    assert "0 of 2" in noted(agent)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_key_that_can_not_be_overwritten_is_not_taken_for_gone(verified: bool) -> None:
+    card = SimulatedCard(dataclasses.replace(OVERWRITING, algorithms=(P_384,)))
+    card.keys[0x82] = (P_256, ec.generate_private_key(ec.SECP256R1()))
+    card.selected = card.managed = True
+    card.pin_ok = verified
+    with pytest.raises(InlayError) as caught:
+        retired_keys._forget(CardConnection(SimulatedLink(card), "Reader"), 0x82)
+    assert caught.value.code == "card_algorithm_missing"
 
 
 # --- as it should be

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
+import msgspec
 import pytest
 
 from protocol.messages import (
+    Algorithm,
     ManagementProof,
     ManagementQuestion,
     Progress,
@@ -23,9 +25,12 @@ from tests.support.physical_orders import (
     ENCRYPTION_RSA,
     FULL,
     LEFT_TO_CARD,
+    NEW,
     WRONG,
     agent,
     encode,
+    first_encoding,
+    instructions,
     order,
     personalised,
     undone,
@@ -222,6 +227,20 @@ async def test_window_and_page_are_told_which_of_several_keys_the_card_makes(
     assert {item.step for item in told if item.key} == {Step.KEYS}
 
 
+async def test_a_card_that_forgets_the_management_key_with_each_pin_is_encoded_all_the_same(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    """Through PIN, keys, requests, certificates and proofs; the portal is asked again for each that needs it."""
+    card = personalised(dataclasses.replace(PROFILES[1], forgets_key=True))
+    readers.put(card)
+    first_encoding(portal, AUTHENTICATION, SIGNATURE, ENCRYPTION)
+    agent.windows.answers = [(None, NEW)]
+    assert await order(agent, portal) == "finished"
+    assert sorted(card.keys) == [0x9A, 0x9C, 0x9D]
+    assert len(portal.orders[CODE].questions) > 2
+    assert card.pin_left == card.profile.pin_tries
+
+
 async def test_a_single_key_is_not_counted(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
 ) -> None:
@@ -253,6 +272,28 @@ async def test_a_key_that_is_left_to_the_card_is_made_there_only_where_it_takes_
     assert len(window.details.notes) == (0 if imports else 1)
     assert all("lost with the card" in note for note in window.details.notes)
     assert any("takes no such key" in line for line in window.prompt.consequences)
+
+
+@pytest.mark.parametrize("takes", [True, False])
+@pytest.mark.parametrize("algorithm", [Algorithm.P_256, Algorithm.RSA_2048])
+async def test_a_card_that_tells_nothing_of_its_keys_shows_whether_it_takes_one(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, algorithm: Algorithm, takes: bool
+) -> None:
+    """Before a certificate is asked for; some know the command and refuse every key."""
+    silent = next(each for each in PROFILES if IMPORT not in each.yubico and each.chuid)
+    profile = dataclasses.replace(silent, yubico=frozenset({IMPORT}), takes_keys=takes)
+    readers.put(card := personalised(profile))
+    encode(portal, AUTHENTICATION, msgspec.structs.replace(LEFT_TO_CARD, algorithm=algorithm))
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    at = portal.orders[CODE]
+    assert at.requests is not None
+    assert [item.slot for item in at.requests.requests] == (["9A"] if takes else ["9A", "9D"])
+    assert card.imported == ({0x9D} if takes else set())
+    assert instructions(readers).count(0xFE) == (2 if takes else 1)
+    details = window_of(agent).details
+    assert details is not None
+    assert len(details.notes) == (0 if takes else 1)
 
 
 async def test_a_card_that_is_seen_and_cant_be_opened_ends_it_by_its_cause(

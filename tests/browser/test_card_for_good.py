@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 BADGE, SPARE = "Badge of Ada", "Badge of Olga"
 ENCODE = r"^Encode a card - Inlay$"
-READY = r"^Your card is ready - Inlay$"
+READY = r"^The card is ready - Inlay$"
 SHOW, KNOWN = r"^Show that you have your card - Inlay$", r"^The portal knows your card - Inlay$"
 CHECK, RIGHT = r"^Check the PIN of your card - Inlay$", r"^The PIN is right - Inlay$"
 CHANGE, CHANGED = r"^Change the PIN of your card - Inlay$", r"^The PIN is changed - Inlay$"

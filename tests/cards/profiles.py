@@ -61,6 +61,10 @@ class Profile:
         warns: GET DATA ends with a warning that less came than there could have been.
         cut_metadata: GET METADATA of an empty slot ends in the middle of a data object.
         fills: certificate objects end in bytes that are nothing.
+        any_algorithm: GENERAL AUTHENTICATE doesn't look at the algorithm of the management key.
+        reset_by_pin: RESET looks at the tries of the PIN alone.
+        takes_keys: IMPORT KEY takes some; else it is refused by 6A81 once the management key is proved.
+        forgets_key: VERIFY, a new PIN and each SELECT forget that the management key was proved.
     """
 
     name: str
@@ -107,6 +111,10 @@ class Profile:
     warns: bool = False
     cut_metadata: bool = False
     fills: bool = False
+    any_algorithm: bool = False
+    reset_by_pin: bool = False
+    takes_keys: bool = True
+    forgets_key: bool = False
     bare: bool = False
     repeats: bool = False
 
@@ -226,6 +234,7 @@ PROFILES = (
         absent_key=0x6A80,
         trims=True,
         fills=True,
+        any_algorithm=True,
     ),
     Profile(
         "6B00 for what it doesn't know, warnings with what is read, 6A80 for objects it hasn't",

@@ -374,6 +374,7 @@ class SimulatedCard:
             raise Status(self.profile.unpadded)
         self._compare("pin", command.data)
         self.pin_ok = True
+        self.managed = self.managed and not self.profile.forgets_key
         return b""
 
     def _change(self, command: Apdu) -> bytes:
@@ -392,6 +393,7 @@ class SimulatedCard:
     def _unblock(self, command: Apdu) -> bytes:
         self._compare_old("puk", command.data[:8])
         self._see_that_it_is_strong(command.data[8:])
+        self.managed = self.managed and not self.profile.forgets_key
         self.pin, self.pin_left = command.data[8:], self.profile.pin_tries
         return b""
 
@@ -415,7 +417,7 @@ class SimulatedCard:
             raise Status(0x6A80)
         if command.p2 != 0x9B:
             return self._private(command, parts)
-        algorithm = command.p1
+        algorithm = self.management if self.profile.any_algorithm else command.p1
         if algorithm not in self.keys_by_algorithm:
             raise Status(0x6A86)
         size = 8 if algorithm == TDES else 16
@@ -515,6 +517,8 @@ class SimulatedCard:
         if not self.managed:
             raise Status(0x6982)
         self._slot(command.p2)
+        if not self.profile.takes_keys:
+            raise Status(0x6A81)
         parts = dict(read(command.data))
         private: Any
         if command.p1 == RSA_2048:
@@ -551,7 +555,7 @@ class SimulatedCard:
     def _reset(self, command: Apdu) -> bytes:
         if (command.p1, command.p2, command.data) != (0, 0, b""):
             raise Status(0x6A86)
-        if self.pin_left or self.puk_left:
+        if self.pin_left or (self.puk_left and not self.profile.reset_by_pin):
             raise Status(0x6985)
         self.pin, self.puk = PIN.ljust(8, b"\xff"), PUK
         self.pin_left, self.puk_left = self.profile.pin_tries, self.profile.puk_tries

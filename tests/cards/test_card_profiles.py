@@ -225,6 +225,9 @@ def test_an_algorithm_that_the_key_has_not_is_named(card: CardConnection, profil
     for algorithm in ManagementAlgorithm:
         if algorithm not in profile.management:
             code, fields = code_of(piv_authenticate.ask, card, algorithm)
+            if profile.any_algorithm:
+                assert (code, fields) == ("card_answer_malformed", {"command": "GENERAL AUTHENTICATE"})
+                continue
             assert code == "card_algorithm_missing"
             assert fields["algorithm"] == {0x03: "TDES"}.get(algorithm, algorithm.name.replace("_", "-"))
 

@@ -19,12 +19,12 @@ from protocol.messages import (
 from tests.cards.profiles import P_256
 from tests.cards.simulated import SimulatedCard
 from tests.faults.tear_jobs import JOBS, PROFILE
-from tests.faults.tear_judgement import without_card
+from tests.faults.tear_judgement import CERTIFICATES, Card, left_behind, without_card
 from tests.support.fake_issuing import FakeCA
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.issued_ledger import Standing
 
-CERTIFICATE_OF_9A = 0x5FC105
+CERTIFICATE_OF_9A = CERTIFICATES[0x9A]
 
 
 @pytest.fixture
@@ -131,3 +131,25 @@ def test_an_order_that_is_finished_supersedes_what_its_slots_had(ca: FakeCA, car
         certified(ca, card, order)
         ca.ledger.finished(order)
     assert standings(ca) == [Standing.REVOKED, Standing.VALID, Standing.VALID]
+
+
+@pytest.mark.parametrize("slot", JOBS["hand over"].clears)
+def test_a_key_of_somebody_else_that_was_to_go_is_seen(card: SimulatedCard, slot: int) -> None:
+    job = JOBS["hand over"]
+    for each in job.clears:
+        card.keys[each] = (P_256, ec.generate_private_key(ec.SECP256R1()))
+        card.objects[CERTIFICATES[each]] = b"certificate"
+    watched = Card(card)
+    for each in job.clears:
+        if each != slot:
+            del card.keys[each], card.objects[CERTIFICATES[each]]
+    assert left_behind(job, watched) == [
+        f"the key of somebody else is in {slot:02X}",
+        f"the certificate of somebody else is in {slot:02X}",
+    ]
+    del card.objects[CERTIFICATES[slot]]
+    card.keys[slot] = (
+        P_256,
+        ec.generate_private_key(ec.SECP256R1()),
+    )  # written over, where it can't be deleted
+    assert left_behind(job, watched) == []

@@ -52,11 +52,14 @@ def requested(work: Begun, **changes: Any) -> Requests:
     return msgspec.structs.replace(made, **{"serial": None, "token": SERIAL, **changes})
 
 
-async def issued(kit: Kit, people: Staff, ada: Session) -> tuple[str, Begun]:
+async def issued(
+    kit: Kit, people: Staff, ada: Session, *, takes_puk: bool = True, serial: str = SERIAL
+) -> tuple[str, Begun]:
     card = await approved(kit, people, ada)
-    work = await begun(kit, people.olga, card, serial=SERIAL)
+    work = await begun(kit, people.olga, card, serial=serial)
     await work.agent.say(Changing())
-    await work.agent.say(requested(work))
-    await work.agent.say(receipt(work, await work.agent.hear()))  # type: ignore[arg-type]
+    await work.agent.say(requested(work, token=serial))
+    made = receipt(work, await work.agent.hear())  # type: ignore[arg-type]
+    await work.agent.say(msgspec.structs.replace(made, puk_replaced=takes_puk))
     assert isinstance(await work.agent.hear(), Finished)
     return card, work

@@ -54,6 +54,12 @@ def test_a_wrong_length_is_corrected_once() -> None:
     assert answer == Answer(b"", 0x6C10)
 
 
+@pytest.mark.parametrize("instruction", [0x20, 0x24, 0x2C])
+def test_a_pin_is_not_sent_again_for_a_length_that_was_not_said(instruction: int) -> None:
+    sent, answer = run(Command(instruction, 0, 0x80, b"12345678", answer=False), ["6C10"])
+    assert (len(sent), answer) == (1, Answer(b"", 0x6C10))
+
+
 def test_a_wrong_length_of_get_response_is_corrected_once() -> None:
     sent, answer = run(GET, ["AA6120", "6C02", "BBCC9000"])
     assert sent[1:] == ["00C0000020", "00C0000002"]

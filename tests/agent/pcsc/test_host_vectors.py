@@ -23,8 +23,8 @@ from agent.pcsc import (
     piv_use,
 )
 from agent.pcsc.connection import CardConnection
-from agent.pcsc.look import FEATURES
 from agent.pcsc.piv_names import KeyAlgorithm, ManagementAlgorithm
+from agent.pcsc.piv_select import FEATURES
 from protocol.errors import InlayError
 
 _CASES = json.loads((Path(__file__).parents[2] / "vectors" / "piv_host" / "commands.json").read_text())[
@@ -119,6 +119,14 @@ def _metadata_rsa(card: CardConnection, slot: str) -> list[object]:
     return [*_policies(found), f"{found.public.public_numbers().n:x}"]
 
 
+def _metadata_poor(card: CardConnection, slot: str) -> list[str | None]:
+    found = piv_keys.metadata(card, _number(slot))
+    assert found is not None
+    assert found.public is None
+    policies = (found.pin_policy, found.touch_policy)
+    return [found.algorithm.name, *(None if each is None else each.name for each in policies)]
+
+
 def _policies(found: piv_keys.KeyMetadata) -> list[object]:
     assert found.pin_policy is not None
     assert found.touch_policy is not None
@@ -127,7 +135,7 @@ def _policies(found: piv_keys.KeyMetadata) -> list[object]:
 
 def _probe(card: CardConnection) -> list[object]:
     found = piv_select.probe(card)
-    has = [name for name in FEATURES if getattr(found, name)]
+    has = [name for name in sorted(FEATURES) if getattr(found, name)]
     return [found.version, found.serial, has]
 
 
@@ -185,6 +193,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "generate": _generate,
     "generate_rsa": _generate_rsa,
     "metadata_rsa": _metadata_rsa,
+    "metadata_poor": _metadata_poor,
 }
 
 

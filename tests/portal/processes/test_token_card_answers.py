@@ -13,6 +13,7 @@ from protocol.messages import (
     CardReading,
     Changing,
     Finished,
+    ManagementAlgorithm,
     Proceed,
     Receipt,
     Undo,
@@ -72,7 +73,9 @@ async def test_a_piv_card_does_not_become_a_token(kit: Kit, people: Staff, ada: 
     assert heard.error.fields == {"path": "$.token"}
 
 
-@pytest.mark.parametrize("changes", [{"puk_replaced": True}, {"guid": "0" * 32}])
+@pytest.mark.parametrize(
+    "changes", [{"management_replaced": ManagementAlgorithm.AES_192}, {"guid": "0" * 32}]
+)
 async def test_a_receipt_that_claims_more_or_another_card_is_not_taken(
     kit: Kit, people: Staff, ada: Session, changes: dict[str, Any]
 ) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from portal.errors import FieldErrors
 from portal.model.states import Role
 from portal.processes import card_serials, tasks
+from portal.processes.abort_card import AbortCard
 from portal.processes.block_card import BlockCardInReader
 from portal.processes.card_descriptions import BUILT_IN, CHOICE
 from portal.processes.change_puk import ChangeCardPuk
@@ -25,7 +26,10 @@ from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import (
     CardStep,
+    Changing,
+    ErrorData,
     Undo,
+    Undone,
 )
 from protocol.tokens import token_guid
 from tests.support import issued_cards
@@ -124,10 +128,10 @@ async def test_a_card_whose_description_is_gone_is_not_encoded_and_keeps_its_pin
     assert (await ordered(kit, view.id)).parameters["driver"] == "pkcs11"
 
 
-async def test_without_its_description_the_puk_of_a_card_is_not_known(
+async def test_without_its_description_the_puk_of_a_card_that_took_none_of_its_own_is_not_known(
     kit: Kit, people: Staff, ada: Session
 ) -> None:
-    card, work = await issued(kit, people, ada)
+    card, work = await issued(kit, people, ada, takes_puk=False)
     await issued_cards.activate(kit, ada, card, work)
     view = await step(kit, ada, UnblockChangePin.name, card, {"Action": ["unblock"], "PUK": ["portal"]})
     forget_descriptions(kit)
@@ -223,13 +227,16 @@ async def test_an_order_to_issue_names_the_token_and_brings_its_puk(
     asked = work.ordered
     assert (asked.driver, asked.guid) == ("pkcs11", token_guid(SERIAL))
     assert asked.label == "Badge for ada@example.org"
-    assert (asked.identity, asked.management, asked.new_puk, asked.attest) == (None, None, False, "no")
+    assert (asked.identity, asked.management, asked.new_puk, asked.attest) == (None, None, True, "no")
+    assert (asked.clear, asked.clear_retired) == ([], False)  # it is erased
     assert asked.steps == [CardStep.INITIALISE, CardStep.SET_PIN, CardStep.SET_LABEL]
     assert (asked.pin.kind, len(work.pin)) == ("given", 6)
     proceed = work.proceed
     assert proceed.puk is not None
     assert bytes(work.agent.ephemeral.decrypt(proceed.puk)) == SO_PIN
-    assert (proceed.management_keys, proceed.new_puk) == ([], None)
+    assert proceed.new_puk is not None
+    own = bytes(work.agent.ephemeral.decrypt(proceed.new_puk))
+    assert (len(own), own.isdigit(), proceed.puk_unsure, proceed.management_keys) == (8, True, False, [])
 
 
 async def test_a_token_that_comes_back_as_another_card_keeps_the_puk_that_it_was_given(
@@ -246,13 +253,47 @@ async def test_a_token_that_comes_back_as_another_card_keeps_the_puk_that_it_was
     assert bytes(work.agent.ephemeral.decrypt(work.proceed.puk)) == b"13572468"
 
 
+async def test_a_token_that_was_torn_while_it_took_its_puk_and_comes_back_as_another_card_may_have_it(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    first = await approved(kit, people, ada)
+    work = await begun(kit, people.olga, first, serial=SERIAL)
+    assert work.proceed.new_puk is not None
+    own = bytes(work.agent.ephemeral.decrypt(work.proceed.new_puk))
+    await work.agent.say(Changing())
+    await work.agent.say(Undone(error=ErrorData(error="pkcs11_module_hung")))
+    assert work.agent.order is not None
+    await kit.portal.incoming.carry_out_now(work.agent.order.jti)
+    assert (await card_row(kit, first)).state == "Failed"
+    await step(kit, people.olga, AbortCard.name, first, {"Reason": ["not needed"]})
+    second = await begun(kit, people.olga, await approved(kit, people, ada), serial=SERIAL)
+    proceed = second.proceed
+    assert (proceed.puk is not None, proceed.new_puk is not None, proceed.puk_unsure) == (True, True, True)
+    assert bytes(second.agent.ephemeral.decrypt(proceed.puk or "")) == SO_PIN
+    assert bytes(second.agent.ephemeral.decrypt(proceed.new_puk or "")) == own
+
+
+async def test_its_own_puk_is_in_escrow_or_its_kinds_where_it_took_none(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    card, work = await issued(kit, people, ada)
+    assert work.proceed.new_puk is not None
+    own = bytes(work.agent.ephemeral.decrypt(work.proceed.new_puk))
+    row = await card_row(kit, card)
+    assert row.sealed_puk is not None
+    assert bytes(kit.portal.keys.unseal(row.sealed_puk, tasks.puk_label(card))) == own
+    ben = await kit.person("ben@example.org")
+    card, _ = await issued(kit, people, ben, takes_puk=False, serial="17")
+    assert (await card_row(kit, card)).sealed_puk is None
+
+
 async def test_a_card_is_issued_and_activated_by_its_own_signature(
     kit: Kit, people: Staff, ada: Session
 ) -> None:
     card = await active(kit, people, ada)
     row = await card_row(kit, card)
     assert (row.state, row.driver, row.described_by) == ("Active", "pkcs11", NAME)
-    assert (row.sealed_puk, row.attested) == (None, False)
+    assert (row.sealed_puk is not None, row.attested) == (True, False)
     assert await certificate_states(kit) == [("Valid", "good")]
 
 
