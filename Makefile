@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills tears lies crash-matrix soak restarts encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills tears token-tears lies crash-matrix soak restarts encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,10 @@ tears: ## tear a physical card out, kill the agent and cut its channel at every 
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.tears $(TEARS)
 
+token-tears: ## have a token's module die or hang at each PKCS#11 call of every job; TOKEN_TEARS="--jobs issue --modes late --all"
+	@packaging/setup test
+	@.venv/bin/python -m tests.faults.token_tears $(TOKEN_TEARS)
+
 lies: ## have a physical card answer falsely to every APDU of every job; LIES="--jobs encode --every 5"
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.lies $(LIES)
@@ -52,9 +56,10 @@ restarts: ## kill and restart pcscd 100 times under the running agent, with card
 	@packaging/setup test
 	@.venv/bin/python -m bench.restarts --times $(or $(TIMES),100)
 
-encode-speed: ## one encoding by Inlay, by yubikit and replayed: APDUs and time
+encode-speed: ## an encoding by Inlay's driver, and a whole order beside yubikit, ykman and others: APDUs and time
 	@packaging/setup test
 	@.venv/bin/python -m bench.encode
+	@.venv/bin/python -m bench.encode_order
 
 card-speed: ## change PIN, unblock, sign and so on by Inlay, yubikit, ykman, OpenSC and replayed: APDUs and time
 	@packaging/setup test

@@ -77,28 +77,12 @@ class Agent:
         readers = CardReaders(self._reader_watch, folders.machine, places.has_own_in)
         handlers = order_handlers(self._cards, care, readers)
         windows = Windows()
-        self._desk = OrderDesk(
-            Tools(
-                self._trust,
-                device,
-                self._journal,
-                self._cards,
-                windows,
-                DesktopNotifier(),
-                handlers,
-                self._environment.current,
-            )
-        )
+        here, notifier = self._environment.current, DesktopNotifier()
+        tools = Tools(self._trust, device, self._journal, self._cards, windows, notifier, handlers, here)
+        self._desk = OrderDesk(tools)
         self._shutdown = Shutdown(self._desk.under_way)
-        self._services = Services(
-            self._desk,
-            self._cards,
-            PcscReaders(self._reader_watch),
-            TrustStoreDesk(self._trust),
-            care,
-            windows,
-            self._shutdown,
-        )
+        seen, trusted = PcscReaders(self._reader_watch), TrustStoreDesk(self._trust)
+        self._services = Services(self._desk, self._cards, seen, trusted, care, windows, self._shutdown)
         self._socket = PrivateSocket(self._services, PRIVATE, self._environment)
         self._loopback: LoopbackServer | None = None
 

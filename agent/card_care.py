@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from agent.card_shelf import ShelvedCard
     from agent.cards import VirtualCards
     from agent.device import Device
-    from agent.journal import JournalledCard
     from agent.journal_access import JournalAccess
+    from agent.journal_cards import JournalledCard
     from agent.made_card import MadeCard
-    from agent.order_ports import CardFacts, Shown
+    from agent.virtual_card_ports import CardFacts, Shown
     from agent.vsc.card import VirtualCard
     from protocol.messages import CardSignature
 

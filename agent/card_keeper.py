@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.card_places import CardPlaces
     from agent.cards import VirtualCards
     from agent.device import Device
-    from agent.ports import KeyStoreWatching, SessionWatching
+    from agent.session_ports import KeyStoreWatching, SessionWatching
     from protocol.errors import InlayError
 
 _LOG = logging.getLogger(__name__)

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from agent.config import read_machine_file
-from agent.pcsc.look import FEATURES, Evidence
+from agent.pcsc.look import Evidence
+from agent.pcsc.piv_select import FEATURES
 
 FOLDER: Final = "cards.d"
 _SHIPPED: Final = Path(__file__).with_name("card_drivers.toml")
-_WORDS: Final = frozenset({"name", "driver", "module", "atr", "atr_mask", "aid", "has"})
+_WORDS: Final = frozenset({"name", "driver", "module", "atr", "atr_mask", "aid", "has", "serial"})
 _HEX: Final = re.compile(r"([0-9A-Fa-f]{2}){2,33}")
 
 
@@ -37,8 +38,9 @@ class CardKind:
         atr: ATR that the card's has to be, where the mask has ones; None when any will do.
         atr_mask: as long as the ATR.
         aid: name that the card has to answer to.
-        has: what it has to have: of ``agent.pcsc.look.FEATURES``.
+        has: what it has to have: of ``agent.pcsc.piv_select.FEATURES``.
         source: the file it stands in.
+        serial: whether what it says to GET SERIAL is its own number; else all such cards say the same.
     """
 
     name: str
@@ -49,6 +51,7 @@ class CardKind:
     aid: bytes | None
     has: frozenset[str]
     source: str
+    serial: bool = True
 
     def why(self, evidence: Evidence) -> str | None:
         """Why a card is of this kind, in words; None when it isn't."""
@@ -86,6 +89,11 @@ class CardMap:
     def aids(self) -> frozenset[bytes]:
         """Names that cards have to be asked by."""
         return frozenset(kind.aid for kind in self.kinds if kind.aid is not None)
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What cards have to be asked for, so that a kind can be told from another."""
+        return frozenset[str]().union(*(kind.has for kind in self.kinds))
 
     def choose(self, evidence: Evidence) -> tuple[CardKind, str] | None:
         """The first kind that a card is of, and why; None for an unknown card."""
@@ -165,7 +173,10 @@ def _kind(entry: Mapping[str, Any], source: str) -> CardKind:
         raise _Unusable("atr_mask is not as long as atr")
     has = entry.get("has", [])
     if not isinstance(has, list) or not all(isinstance(name, str) and name in FEATURES for name in has):
-        raise _Unusable("has names something other than " + ", ".join(FEATURES))
+        raise _Unusable("has names something other than " + ", ".join(sorted(FEATURES)))
+    serial = entry.get("serial", True)
+    if not isinstance(serial, bool):
+        raise _Unusable("serial is neither true nor false")
     return CardKind(
         name=_text(entry, "name") or "",
         driver="piv" if driver == "piv" else "pkcs11",
@@ -175,6 +186,7 @@ def _kind(entry: Mapping[str, Any], source: str) -> CardKind:
         aid=aid,
         has=frozenset(has),
         source=source,
+        serial=serial,
     )
 
 

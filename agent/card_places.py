@@ -13,9 +13,9 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent import peer
-from agent.order_ports import Shown
 from agent.pcsc import chuid, scard
 from agent.pcsc.slots import VirtualSlot, read_slots
+from agent.virtual_card_ports import Shown
 from agent.vsc.vpcd import Attachment, AttachmentState, Confirm, attach
 from agent.vsc.vpcd_session import cancelled
 from protocol.errors import InlayError

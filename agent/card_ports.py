@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from agent.journal import JournalledCard
-    from agent.order_ports import CardFacts, CardInProgress, Shown
+    from agent.journal_cards import JournalledCard
     from agent.pin_rules import PinRules
+    from agent.virtual_card_ports import CardFacts, CardInProgress, Shown
     from protocol.messages import CardSignature
 
 PASSING: Final = frozenset({"keystore_locked", "keystore_missing"})

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from agent.card_shelf import ShelvedCard
-    from agent.journal import JournalledCard
-    from agent.order_ports import Shown
+    from agent.journal_cards import JournalledCard
+    from agent.virtual_card_ports import Shown
     from agent.vsc.card import VirtualCard
     from protocol.errors import InlayError
 

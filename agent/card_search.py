@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.pcsc.deadline import look_at
+from agent.pcsc.piv_select import FEATURES
 from agent.pcsc.reader_events import ReaderLook
 from protocol.errors import InlayError
 
@@ -207,7 +208,8 @@ class Sight:
         return tuple(card for card in self.fitting if card.named) or self.fitting
 
 
-Look = Callable[[str, frozenset[bytes]], "Evidence"]
+Look = Callable[[str, frozenset[bytes], frozenset[str]], "Evidence"]
+"""Looks at the card in a reader, by these names, and asks for these features; `agent.pcsc.look.look`."""
 
 
 class CardSearch:
@@ -221,6 +223,7 @@ class CardSearch:
         *,
         counts: Callable[[str], bool] = lambda _reader: True,
         look: Look = look_at,
+        features: frozenset[str] = FEATURES,
     ) -> None:
         """Prepare.
 
@@ -230,9 +233,10 @@ class CardSearch:
             wanted: which card it has to be.
             counts: whether a reader counts, by its name: this agent's own virtual ones may not.
             look: looks at the card in a reader; blocks.
+            features: what cards are asked for, beside what the card map has to know.
         """
         self._watch, self._map, self._wanted = watch, cards, wanted
-        self._counts, self._look = counts, look
+        self._counts, self._look, self._features = counts, look, features | cards.features
         self._watcher: Watcher | None = None
         self._seen: Seen | None = None
         self._known: dict[str, tuple[_Mark, FoundCard]] = {}
@@ -328,6 +332,8 @@ class CardSearch:
             unknown = InlayError("card_not_supported", atr=shown.atr.hex().upper())
             bare = InlayError("card_without_application")
             return FoundCard(reader.name, shown, None, bare if shown.bare else unknown)
+        if not chosen[0].serial:
+            shown = shown.without_serial()
         fits = self._wanted.is_met_by(shown, chosen[0])
         named = fits and self._wanted.is_named_by(shown)
         return FoundCard(reader.name, shown, chosen[0], None if fits else InlayError("card_other"), named)
@@ -348,7 +354,7 @@ class CardSearch:
         def run() -> None:
             error, shown = None, None
             try:
-                shown = self._look(reader, self._map.aids)
+                shown = self._look(reader, self._map.aids, self._features)
             except InlayError as found:
                 error = found
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile

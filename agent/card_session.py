@@ -83,13 +83,16 @@ class CardSession:
         answer: Callable[[Question], Awaitable[Proof]],
         *,
         mutual: bool = False,
-    ) -> None:
+    ) -> bytes:
         """Have the holder of the management key prove it to the card.
 
         Args:
             algorithm: the key's.
             answer: asks the holder; a late answer is thrown away, and the card asks anew.
             mutual: the card proves that it has the key, too.
+
+        Returns:
+            By what it has proved it; nothing where it didn't have to.
 
         Raises:
             InlayError: ``card_management_slow`` after three late answers; ``card_management_wrong``,
@@ -102,8 +105,7 @@ class CardSession:
                     proof = await answer(question)
             except TimeoutError:
                 continue
-            await self.run(piv_authenticate.prove, question, proof)
-            return
+            return await self.run(piv_authenticate.prove, question, proof)
         raise InlayError("card_management_slow", seconds=int(ANSWER_SECONDS), tries=ANSWER_TRIES)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""This user's virtual cards: made for orders, shown in readers, removed; see ``agent.order_ports.Cards``.
+"""This user's virtual cards: made for orders, shown in readers, removed; see ``agent.virtual_card_ports.Cards``.
 
 One folder for each storage level. What changes a card runs in that card's own worker thread, one thing after
 the other: a removal waits for whatever is still going on, and nothing is written after it.
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from agent.card_rows import Standing, card_row
 from agent.card_shelf import CardShelf, ShelvedCard
-from agent.journal import JournalledCard
+from agent.journal_cards import JournalledCard
 from agent.long_pin import card_pin
 from agent.made_card import MadeCard, facts_of
-from agent.order_ports import CardFacts, CardOwner, Shown
 from agent.start_over import StartOver
+from agent.virtual_card_ports import CardFacts, CardOwner, Shown
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.state import Lifecycle
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent.device import Device
     from agent.journal_access import JournalAccess
     from agent.keys_system import DeviceSecret
-    from agent.ports import SessionWatching
+    from agent.session_ports import SessionWatching
 
 _LOG = logging.getLogger(__name__)
 

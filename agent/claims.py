@@ -15,7 +15,7 @@ from agent.consent import check_binding, new_number
 from agent.device import describe
 from agent.errors import error_data
 from agent.journal import OpenClaim, OrderRef
-from agent.orders import OrderKeys
+from agent.order_exchange import OrderKeys
 from protocol import jose
 from protocol.errors import InlayError
 from protocol.messages import (
@@ -28,6 +28,7 @@ from protocol.messages import (
     Message,
     MessageParams,
     Order,
+    PublicJwk,
     StorageLevel,
     Undone,
 )
@@ -94,19 +95,7 @@ async def claim(
     if not levels:
         raise InlayError("keystore_missing")
     nonce = jose.new_nonce()
-    message = Claim(
-        aud=channel.entry.portal,
-        code=asked.code,
-        nonce=nonce,
-        portal_nonce=channel.portal_nonce,
-        device_key=device_key.public,
-        device=describe(),
-        transport=asked.transport,
-        storage=levels,
-        origin=asked.origin,
-        cards=cards,
-    )
-    token = device_key.sign(jose.CLAIM, message)
+    token = device_key.sign(jose.CLAIM, _message(channel, asked, device_key.public, levels, cards, nonce))
     await asyncio.to_thread(journal.open_claim, asked)
     try:
         result = await channel.call("claim", ClaimParams(claim=token), ClaimResult)
@@ -125,6 +114,28 @@ async def claim(
             await asyncio.to_thread(journal.close_claim, asked)
         raise
     return Claimed(ref, order, OrderKeys(device_key, ephemeral), new_number(order))
+
+
+def _message(
+    channel: Channel,
+    asked: OpenClaim,
+    device_key: PublicJwk,
+    levels: list[StorageLevel],
+    cards: list[CardGeneration],
+    nonce: str,
+) -> Claim:
+    return Claim(
+        aud=channel.entry.portal,
+        code=asked.code,
+        nonce=nonce,
+        portal_nonce=channel.portal_nonce,
+        device_key=device_key,
+        device=describe(),
+        transport=asked.transport,
+        storage=levels,
+        origin=asked.origin,
+        cards=cards,
+    )
 
 
 def _verified(channel: Channel, asked: OpenClaim, result: ClaimResult, device: str, nonce: str) -> Order:

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
+from agent.journal_cards import JournalledCard, all_cards
 from agent.journal_schema import MIGRATIONS
 from agent.sealing import Sealer
 from protocol.errors import InlayError
-from protocol.messages import ErrorData, PinPolicy, Transport
+from protocol.messages import ErrorData, Transport
 from protocol.orders import Position, Stage
 
 if TYPE_CHECKING:
@@ -70,28 +71,6 @@ class JournalledOrder(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<JournalledOrder {self.ref.jti} {self.position.stage} {self.outcome}>"
-
-
-class JournalledCard(NamedTuple):
-    """Where a card of this machine came from.
-
-    Attributes:
-        card: name of the card's file.
-        portal: the portal that ordered it.
-        jti: in which order.
-        account: for whom, as the portal writes it.
-        level: how it is kept.
-        expires: seconds since 1970.
-        policy: the rules that its PIN was chosen by; None for cards made before these were written down.
-    """
-
-    card: str
-    portal: str
-    jti: str
-    account: str
-    level: str
-    expires: int
-    policy: PinPolicy | None = None
 
 
 class OpenClaim(NamedTuple):
@@ -341,7 +320,7 @@ class Journal:
     def cards(self) -> dict[str, JournalledCard]:
         """All cards by name."""
         with self._lock:
-            return _cards(self._db)
+            return all_cards(self._db)
 
     # --- inside
 
@@ -398,21 +377,6 @@ _UNSETTLED: Final = _SELECT + " WHERE settled = 0 ORDER BY begun, rowid"
 _Row = tuple[str, str, bytes, bytes, str, int, int, Outcome, int, bytes | None, int]
 
 
-def read_cards(path: Path) -> dict[str, JournalledCard]:
-    """All cards by name, of a journal that can't be opened for want of its key; none where it can't be read."""
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
-            return _cards(db)
-    except sqlite3.Error:
-        return {}
-
-
-def _cards(db: sqlite3.Connection) -> dict[str, JournalledCard]:
-    rows = db.execute("SELECT card, portal, jti, account, level, expires, policy FROM cards").fetchall()
-    cards = [JournalledCard(*row) for row in rows]
-    return {card.card: card._replace(policy=_policy(card.policy)) for card in cards}
-
-
 def _find(db: sqlite3.Connection, ref: OrderRef) -> _Row | None:
     row: _Row | None = db.execute(_ONE, ref).fetchone()
     return row
@@ -427,10 +391,6 @@ def _move(db: sqlite3.Connection, ref: OrderRef, position: Position) -> None:
 
 def _touch(db: sqlite3.Connection, ref: OrderRef) -> None:
     db.execute("UPDATE orders SET contact = ? WHERE portal = ? AND jti = ?", (int(time.time()), *ref))
-
-
-def _policy(written: object) -> PinPolicy | None:
-    return msgspec.json.decode(written, type=PinPolicy) if isinstance(written, bytes) and written else None
 
 
 def _place(what: str, ref: OrderRef) -> str:

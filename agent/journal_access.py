@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from agent.journal import Journal, JournalledCard, read_cards
+from agent.journal import Journal
+from agent.journal_cards import JournalledCard, read_cards
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""A card that an order is making: the engine's own commands behind ``agent.order_ports.CardInProgress``."""
+"""A card that an order is making: the engine's own commands behind ``agent.virtual_card_ports.CardInProgress``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from cryptography.hazmat.primitives import serialization
 
 from agent.certificates import key_in
-from agent.order_ports import CardFacts, SlotCertificate
+from agent.virtual_card_ports import CardFacts, SlotCertificate
 from agent.vsc import personalise
 from agent.vsc.commands import Algorithm as CardAlgorithm
 from agent.vsc.pin_change import unblock_pin
@@ -37,7 +37,7 @@ class Worker(Protocol):
 
 
 class MadeCard:
-    """See ``agent.order_ports.CardInProgress``."""
+    """See ``agent.virtual_card_ports.CardInProgress``."""
 
     def __init__(
         self, card: VirtualCard, worker: Worker, held: Callable[[bytearray], bytearray] = bytearray

@@ -1,7 +1,8 @@
 """The portal as the holder of a card's management key: it answers the card's questions, and never sends the key.
 
 SP 800-73pt2-5, section 3.2.4. Mutual authentication where the card has it, so that what comes next goes to a card of
-this portal's and to no other; else external.
+this portal's and to no other; else external, unless the order wants the card to prove itself. What the card has
+answered goes to the portal, which alone could have known it.
 
 Before the first of them it says whether a card that the person has picked may be the order's: all count as questions.
 """
@@ -10,11 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from agent.pcsc import piv_select
 from agent.pcsc.piv_authenticate import Proof
 from agent.pcsc.piv_names import ManagementAlgorithm as CardAlgorithm
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import (
+    CardProved,
+    CardSecrets,
+    ChangePin,
     IdentityAnswer,
     IdentityQuestion,
     ManagementAlgorithm,
@@ -23,10 +29,12 @@ from protocol.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.card_session import CardSession
     from agent.order_ports import OrderContext
     from agent.pcsc.piv_authenticate import Question
-    from protocol.messages import ManagementKey
+    from protocol.messages import ChangePuk, ManagementKey, Proceed, UnblockPin
 
 ALGORITHMS: Final = {
     ManagementAlgorithm.TRIPLE_DES: CardAlgorithm.TDES,
@@ -37,6 +45,8 @@ ALGORITHMS: Final = {
 _WIRE: Final = {card: wire for wire, card in ALGORITHMS.items()}
 _MOST_KEYS: Final = 8
 _NO_MUTUAL: Final = frozenset({"card_refused", "card_answer_malformed", "card_algorithm_missing"})
+_OTHER_ALGORITHM: Final = _NO_MUTUAL | {"card_management_wrong", "card_not_proved"}
+"""What a card may say of an algorithm that isn't its key's."""
 
 
 class PortalKey:
@@ -54,19 +64,45 @@ class PortalKey:
         self._number = 0
         self._refused = 0
         self._mutual = True
+        self._believed = key.algorithm is not None
+        self.secrets: CardSecrets | None = None
+        """what the portal has given once the card had proved itself, where that has to come first"""
 
-    async def prove(self, session: CardSession) -> None:
+    @property
+    def proves(self) -> bool:
+        """Whether the card has to prove itself before it is told anything."""
+        return self._key.proves
+
+    def completed(self, agreed: Proceed) -> Proceed:
+        """What ``proceed`` brought, with what waited until the card had proved itself."""
+        given = None if self.secrets is None else self.secrets.puk
+        return agreed if given is None else msgspec.structs.replace(agreed, puk=given)
+
+    @property
+    def asks_for_algorithm(self) -> bool:
+        """Whether the card is asked for its key's algorithm before: not where the portal knows it, until that fails."""
+        return not self._believed
+
+    async def prove(self, session: CardSession, known: Sequence[CardAlgorithm] | None = None) -> None:
         """Have the portal prove the key to a selected card: each one that it has for the card, until one is right.
 
+        Args:
+            session: the card's.
+            known: algorithms of its key, as `piv_select.management_algorithms` has found them in this session; None:
+                the card is asked.
+
         Raises:
-            InlayError: ``card_management_wrong``: none is; ``card_management_slow``, ``card_algorithm_missing``,
-                ``pcsc_…``; why the order ended.
+            InlayError: ``card_management_wrong``: none is; ``card_not_proved``: the card has to prove itself, and
+                can't; ``card_management_slow``, ``card_algorithm_missing``, ``pcsc_…``; why the order ended.
         """
-        algorithm = await self._algorithm(session)
+        algorithm = await self._algorithm(session, known)
         while True:
             try:
                 await self._prove(session, algorithm)
             except InlayError as error:
+                if error.code in _OTHER_ALGORITHM and (other := await self._other(session, algorithm)):
+                    algorithm = other
+                    continue
                 if error.code != "card_management_wrong" or self._refused == _MOST_KEYS:
                     raise
                 self._refused += 1  # the portal says when there is no other
@@ -88,26 +124,50 @@ class PortalKey:
         if answer.number != self._number:
             raise DecodeError("params_invalid", "$.number")
 
-    async def _algorithm(self, session: CardSession) -> CardAlgorithm:
-        known = await session.run(piv_select.management_algorithms)
+    async def _algorithm(self, session: CardSession, known: Sequence[CardAlgorithm] | None) -> CardAlgorithm:
         wanted = None if self._key.algorithm is None else ALGORITHMS[self._key.algorithm]
+        if wanted is not None and self._believed:
+            return wanted
+        if known is None:
+            known = await session.run(piv_select.management_algorithms)
         if wanted is not None and (wanted in known or not known):
             return wanted
         if not known:
             raise InlayError("card_feature_missing", command="GENERAL AUTHENTICATE")
         return known[0]
 
+    async def _other(self, session: CardSession, tried: CardAlgorithm) -> CardAlgorithm | None:
+        """The algorithm that the card says its key has, where the portal's word was believed and it is another one."""
+        if not self._believed:
+            return None
+        self._believed = False
+        found = await self._algorithm(session, None)
+        if found is tried:
+            return None
+        self._mutual = True
+        return found
+
     async def _prove(self, session: CardSession, algorithm: CardAlgorithm) -> None:
         if self._mutual:
+            before = self._number
             try:
-                await session.authenticate(algorithm, self._answer, mutual=True)
+                response = await session.authenticate(algorithm, self._answer, mutual=True)
             except InlayError as error:
                 if error.code not in _NO_MUTUAL:
                     raise
+                if self.proves:
+                    raise _unproved(error, asked=self._number > before) from None
                 self._mutual = False
             else:
+                await self._tell(session, response)
                 return
         await session.authenticate(algorithm, self._answer)
+
+    async def _tell(self, session: CardSession, response: bytes) -> None:
+        """Pass on to the portal what the card has proved itself by."""
+        await self._context.send(CardProved(number=self._number, response=response))
+        if self.proves and self.secrets is None:
+            self.secrets = await session.awaiting(self._context.receive(CardSecrets))
 
     async def _answer(self, question: Question) -> Proof:
         """Ask the portal; answers to earlier questions, which came too late, are thrown away."""
@@ -127,9 +187,23 @@ class PortalKey:
                 raise DecodeError("params_invalid", "$.number")
         if question.mutual:
             return Proof(
-                proof.response, _block(proof.challenge, "challenge"), _block(proof.expected, "expected")
+                proof.response,
+                _block(proof.challenge, "challenge"),
+                _block(proof.expected_sha256, "expected_sha256"),
             )
         return Proof(proof.response)
+
+
+def key_of(context: OrderContext, ordered: ChangePin | ChangePuk | UnblockPin) -> PortalKey | None:
+    """What a card whose PUK the portal gives has to prove itself by before; None where it can't, or nobody asks."""
+    management = None if isinstance(ordered, ChangePin) else ordered.management
+    return None if management is None or not management.proves else PortalKey(context, management)
+
+
+def _unproved(error: InlayError, *, asked: bool) -> InlayError:
+    """What it comes to where a card has to prove itself: it doesn't know the way, or refuses this key's answer."""
+    wrong = asked and error.code == "card_refused"
+    return InlayError("card_management_wrong" if wrong else "card_not_proved")
 
 
 def _block(value: bytes | None, field: str) -> bytes:

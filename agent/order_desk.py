@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import hashlib
 import logging
-import os
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from agent.active_order import ActiveOrder, close_terminal, with_own_terminal
 from agent.channel import Channel, ChannelClosedError, open_channel
 from agent.claims import Claimed, claim, is_open
 from agent.consent import build_prompt
 from agent.errors import as_inlay_error, error_data
 from agent.journal import OpenClaim
-from agent.order_ports import Cancellable, GoesForward
+from agent.order_exchange import FIRST_PAUSE
+from agent.order_ports import GoesForward
 from agent.order_recovery import recover, undo_claim
-from agent.orders import FIRST_PAUSE, OrderRun
+from agent.orders import OrderRun
 from agent.ports import InteractionError, NoDisplay
 from agent.quiet_window import QuietWindow
 from protocol.errors import InlayError
@@ -35,9 +34,10 @@ if TYPE_CHECKING:
 
     from agent.device import Device
     from agent.journal_access import JournalAccess
-    from agent.order_ports import Cards, OrderHandler, Page, Submission
-    from agent.ports import DialogWindow, Notifier, OrderPrompt, UserEnvironment, WindowSession
+    from agent.order_ports import OrderHandler, Page, Submission
+    from agent.ports import DialogWindow, Notifier, UserEnvironment, WindowSession
     from agent.trust import TrustEntry, TrustStore
+    from agent.virtual_card_ports import Cards
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,48 +69,6 @@ class Tools(NamedTuple):
     environment: Callable[[], UserEnvironment]
 
 
-class ActiveOrder:
-    """A code that was accepted, and what becomes of it; see ``agent.order_ports.Ending``."""
-
-    def __init__(self, submission: Submission) -> None:
-        self.submission = submission
-        self.run: OrderRun | None = None
-        self.ended: asyncio.Future[InlayError | None] = asyncio.get_running_loop().create_future()
-        self._code = _digest(submission)
-        self._abandoned = False
-
-    def same_code(self, submission: Submission) -> bool:
-        """Whether this is the very code that was accepted."""
-        return self._code == _digest(submission)
-
-    @property
-    def blocking(self) -> bool:
-        """Whether another order has to wait: until the receipt was sent."""
-        return not self.ended.done() and (self.run is None or self.run.may_undo)
-
-    def abandon(self) -> None:
-        """The command in whose terminal the person was asked has gone: the order's terminal closes."""
-        self._abandoned = True
-        if self.run is not None and isinstance(self.run.window, Cancellable):
-            self.run.window.cancel()
-
-    def show(self, run: OrderRun, window: WindowSession, prompt: OrderPrompt) -> None:
-        """The order has its window now."""
-        run.opened(window, prompt)
-        if self._abandoned:
-            self.abandon()
-
-    async def wait(self) -> None:
-        """Wait for the end.
-
-        Raises:
-            InlayError: why it failed.
-        """
-        error = await asyncio.shield(self.ended)
-        if error is not None:
-            raise error
-
-
 class OrderDesk:
     """Takes codes, carries orders out, and goes on with those that a restart cut short."""
 
@@ -135,7 +93,7 @@ class OrderDesk:
         if active is not None and not active.ended.done() and active.same_code(submission):
             self._spawn(_raise_window(active))
             return active
-        submission = _with_own_terminal(submission)
+        submission = with_own_terminal(submission)
         try:
             entry = self._accept(submission)
         except InlayError as error:
@@ -194,7 +152,7 @@ class OrderDesk:
         try:
             error = await self._claim_and_carry_out(active, entry)
         finally:
-            _close_terminal(active.submission)
+            close_terminal(active.submission)
             if not active.ended.done():
                 active.ended.set_result(error)
             page = active.submission.page
@@ -376,7 +334,7 @@ class OrderDesk:
         try:
             await self._refuse(submission, error)
         finally:
-            _close_terminal(submission)
+            close_terminal(submission)
 
     async def _refuse(self, submission: Submission, error: InlayError) -> None:
         """Say a refusal: in a window to who typed a code by hand, else by a notification."""
@@ -417,25 +375,6 @@ async def _linger(window: WindowSession) -> None:
             await window.wait_closed()
     finally:
         await window.close()
-
-
-def _with_own_terminal(submission: Submission) -> Submission:
-    terminal = submission.environment.tty
-    if terminal is None:
-        return submission
-    environment = dataclasses.replace(submission.environment, tty=os.dup(terminal))
-    return dataclasses.replace(submission, environment=environment)
-
-
-def _close_terminal(submission: Submission) -> None:
-    """Close the desk's own descriptor of a terminal: a window has another one."""
-    if submission.environment.tty is not None:
-        with contextlib.suppress(OSError):
-            os.close(submission.environment.tty)
-
-
-def _digest(submission: Submission) -> bytes:
-    return hashlib.sha256(f"{submission.portal}/{submission.code}".encode()).digest()
 
 
 def _unreachable(entry: TrustEntry) -> InlayError:

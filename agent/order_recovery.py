@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from agent.channel import Channel, ChannelClosedError, open_channel
 from agent.claims import is_open
+from agent.order_exchange import FIRST_PAUSE, LAST_PAUSE, OrderKeys
 from agent.order_ports import GoesForward
-from agent.orders import FIRST_PAUSE, LAST_PAUSE, OrderKeys, OrderRun
+from agent.orders import OrderRun
 from agent.quiet_window import QuietWindow
 from protocol import jose
 from protocol.errors import InlayError, from_wire
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from agent.claims import Claimed
     from agent.journal import JournalledOrder, OpenClaim
     from agent.order_desk import OrderDesk, Tools
+    from agent.order_ports import OrderHandler
     from agent.trust import TrustEntry
 
 _LOG = logging.getLogger(__name__)
@@ -55,20 +57,8 @@ async def recover(desk: OrderDesk, tools: Tools, item: JournalledOrder) -> None:
     if item.position.stage is Stage.FINISHED:
         await desk.finish(run, handler)
         return
-    if item.outcome == "open" and run.may_undo and isinstance(handler, GoesForward):
-        steps = await asyncio.to_thread(journal.steps, item.ref)
-        try:
-            receipt = await handler.receipt_after(order, steps)
-        except InlayError as unknown:  # neither done nor not done: portal and person are told so
-            await desk.undo(run, handler, unknown, tell=False)
-            run.connect(None)
-            await tools.notifier.notify(unknown, tools.environment())
-            await desk.tell(run)
-            return
-        if receipt is not None:
-            run.connect(None)
-            await desk.carry_out(run, handler, run.send(receipt))
-            return
+    if item.outcome == "open" and run.may_undo and await _go_forward(desk, tools, run, handler):
+        return
     if item.outcome == "open" and run.may_undo:
         known = from_wire(item.error.error, item.error.fields) if item.error else None
         await desk.undo(run, handler, known or InlayError("order_interrupted"), tell=False)
@@ -77,6 +67,27 @@ async def recover(desk: OrderDesk, tools: Tools, item: JournalledOrder) -> None:
         await desk.carry_out(run, handler, _already_performed())
     else:
         await desk.tell(run)
+
+
+async def _go_forward(desk: OrderDesk, tools: Tools, run: OrderRun, handler: OrderHandler) -> bool:
+    """Bring an order to its end that may have passed its point of no return; whether it is there now."""
+    if not isinstance(handler, GoesForward):
+        return False
+    journal = await asyncio.to_thread(tools.journal.get)
+    steps = await asyncio.to_thread(journal.steps, run.ref)
+    try:
+        receipt = await handler.receipt_after(run.order, steps)
+    except InlayError as unknown:  # neither done nor not done: portal and person are told so
+        await desk.undo(run, handler, unknown, tell=False)
+        run.connect(None)
+        await tools.notifier.notify(unknown, tools.environment())
+        await desk.tell(run)
+        return True
+    if receipt is None:
+        return False
+    run.connect(None)
+    await desk.carry_out(run, handler, run.send(receipt))
+    return True
 
 
 async def undo_claim(desk: OrderDesk, tools: Tools, asked: OpenClaim) -> None:

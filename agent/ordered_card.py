@@ -18,6 +18,7 @@ from agent.card_session import CardSession
 from agent.pcsc import scard
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.deadline import look_at
+from agent.pcsc.piv_select import FEATURES
 from agent.ports import CardChoice
 from protocol.errors import InlayError
 
@@ -81,11 +82,16 @@ class CardReaders:
             raise InlayError("pcsc_card_removed")
         return connection
 
-    async def search(self, wanted: Criterion) -> CardSearch:
-        """Begin to look for a card; close the search in the end."""
+    async def search(self, wanted: Criterion, features: frozenset[str] = FEATURES) -> CardSearch:
+        """Begin to look for a card, and ask each for these features; close the search in the end."""
         cards = await asyncio.to_thread(card_map.load, self._machine)
         return CardSearch(
-            self._watch, cards, wanted, counts=lambda reader: not self._own(reader), look=self._look
+            self._watch,
+            cards,
+            wanted,
+            counts=lambda reader: not self._own(reader),
+            look=self._look,
+            features=features,
         )
 
     async def wait(
@@ -98,6 +104,7 @@ class CardReaders:
         back: bool = False,
         ask: bool = False,
         pick: bool = False,
+        features: frozenset[str] = FEATURES,
     ) -> FoundCard:
         """Wait until the card is there.
 
@@ -109,8 +116,9 @@ class CardReaders:
             back: it was there already.
             ask: the person says which it is even when only one fits, unless what is wanted names that one.
             pick: as ``ask``, as soon as one fits: until then the window says what is seen.
+            features: what cards are asked for beside what tells them apart.
         """
-        search = await self.search(wanted)
+        search = await self.search(wanted, features)
         try:
             return await _found(search, window, label, show, back=back, ask=ask, pick=pick)
         finally:

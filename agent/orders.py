@@ -1,75 +1,29 @@
-"""One order on this machine: its exchange with the portal over as many connections as it takes.
-
-Whatever is sent or received is on disk first (``agent.journal``). When the connection breaks, the run dials
-again with growing pauses and resumes; after ``resume_within`` without the portal the order is undone here and
-the portal is told at the next contact. Once the receipt was sent only the portal's own signed word ends the
-order, ``finished`` or ``undo``: until then the run asks.
-"""
+"""One order on this machine as handlers see it: its person, its page, and its exchange with the portal."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import sqlite3
-import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.channel import Channel, ChannelClosedError
-from agent.errors import error_data
+from agent.order_exchange import OrderExchange
 from agent.ports import while_open
-from protocol import jose
-from protocol.errors import InlayError, from_wire
-from protocol.messages import (
-    Empty,
-    KeyCount,
-    Message,
-    MessageParams,
-    Order,
-    OrderState,
-    Progress,
-    PublicJwk,
-    Resume,
-    ResumeParams,
-    ResumeResult,
-    Step,
-    Undo,
-    Undone,
-)
-from protocol.orders import FINAL_STAGES, Exchange, Position, Side, Stage
-from protocol.traces import describe
+from protocol.messages import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from agent.channel import Channel
     from agent.journal import Journal, OrderRef
+    from agent.order_exchange import OrderKeys
     from agent.order_ports import Page
     from agent.ports import OrderPrompt, WindowSession
-
-_LOG = logging.getLogger(__name__)
-
-FIRST_PAUSE, LAST_PAUSE = 0.2, 300.0
-"""Seconds between attempts to reach the portal, doubled each time."""
-
-_PORTAL_DECIDES: Final = frozenset({Stage.RECEIPTED, Stage.FINISHED})
+    from protocol.messages import KeyCount, Order, PublicJwk, Step
+    from protocol.orders import Position
 
 T = TypeVar("T")
-M = TypeVar("M", bound=Message)
 
 
-class OrderKeys(NamedTuple):
-    """The keys of one order.
-
-    Attributes:
-        device: signs what the agent says.
-        ephemeral: what the portal's secrets are encrypted to.
-    """
-
-    device: jose.SigningKey
-    ephemeral: jose.SigningKey
-
-
-class OrderRun:
+class OrderRun(OrderExchange):
     """An order between its beginning in the journal and its end; see ``agent.order_ports.OrderContext``.
 
     Attributes:
@@ -105,31 +59,11 @@ class OrderRun:
             page: the page that brought the code by loopback.
             number: the number to show.
         """
-        self.ref = ref
-        self.order = order
+        super().__init__(ref, order, keys, journal, dial, position)
         self.window = window
         self.number = number
         self._prompt: OrderPrompt | None = None
-        self._keys = keys
-        self._journal = journal
-        self._dial = dial
         self._page = page
-        self._exchange = self._new_exchange([], position)
-        self._changing = asyncio.Lock()
-        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
-        self._outgoing = asyncio.Event()
-        self._delivered = 0
-        self._delivery = asyncio.Condition()
-        self._interruption: asyncio.Future[InlayError] = asyncio.get_running_loop().create_future()
-        self._heard = time.monotonic()
-        self._connection: asyncio.Task[None] | None = None
-
-    # --- what handlers use
-
-    @property
-    def stage(self) -> Stage:
-        """How far the order has come."""
-        return self._exchange.position.stage
 
     @property
     def prompt(self) -> OrderPrompt:
@@ -160,32 +94,6 @@ class OrderRun:
         """Do something that ends when the window is closed or the order is interrupted."""
         return await while_open(self.window, self._unless_interrupted(work))
 
-    async def send(self, body: Message) -> None:
-        """Sign a message and write it to the journal; it leaves as soon as there is a connection."""
-        self._raise_interruption()
-        await asyncio.shield(asyncio.ensure_future(self._send(body)))
-
-    async def delivered(self) -> None:
-        """Wait until the portal has everything that was sent."""
-        async with self._delivery:
-            await self._delivery.wait_for(lambda: self._delivered >= self._exchange.position.sent)
-
-    async def receive(self, type_: type[M]) -> M:
-        """Wait for the portal's next message.
-
-        Raises:
-            InlayError: the order was interrupted, or the portal was silent for ``resume_within``.
-        """
-        seconds = self.order.resume_within if self.may_undo else None
-        try:
-            async with asyncio.timeout(seconds):
-                body = await self._unless_interrupted(self._inbox.get())
-        except TimeoutError:
-            raise InlayError("timeout", seconds=self.order.resume_within) from None
-        if not isinstance(body, type_):  # the table of stages leaves one type only
-            raise InlayError("message_unexpected")
-        return body
-
     async def progress(self, step: Step, key: KeyCount | None = None) -> None:
         """Tell portal and page that a step begins, and with the keys which of them is made now."""
         await self.send(Progress(step=step, key=key))
@@ -208,218 +116,3 @@ class OrderRun:
         result = await work
         await asyncio.to_thread(self._journal.step, self.ref, step, "after")
         return result
-
-    # --- what the desk uses
-
-    @property
-    def may_undo(self) -> bool:
-        """Whether this side may still undo by itself."""
-        return self.stage not in _PORTAL_DECIDES
-
-    def connect(self, channel: Channel | None) -> None:
-        """Begin to talk: over an open channel, or one that is dialled and resumed first."""
-        if channel is not None:
-            self._trust_keys_of(channel)
-        self._connection = asyncio.create_task(self._keep_connected(channel))
-
-    async def close(self) -> None:
-        """Stop talking."""
-        if self._connection is not None:
-            self._connection.cancel()
-            await asyncio.wait({self._connection})
-        if not self._interruption.done():
-            self._interruption.cancel()
-
-    async def say_undone(self, error: InlayError) -> None:
-        """Write the ``undone`` that the portal gets at the next contact; once."""
-        if self.stage in FINAL_STAGES:
-            return
-        await asyncio.shield(asyncio.ensure_future(self._send(Undone(error=error_data(error)))))
-
-    # --- the exchange
-
-    def _trust_keys_of(self, channel: Channel) -> None:
-        """From now on the portal's messages are verified by the keys that may sign now."""
-        keys = [item.key for item in channel.key_set.order_keys]
-        position = self._exchange.position
-        self._exchange = self._new_exchange(keys, position)
-
-    def _new_exchange(self, peer_keys: list[PublicJwk], position: Position | None) -> Exchange:
-        certifies = self.order.parameters.certifies
-        return Exchange(self.ref.jti, Side.AGENT, self._keys.device, peer_keys, position, certifies=certifies)
-
-    async def _send(self, body: Message) -> None:
-        async with self._changing:
-            if not isinstance(body, Undone):
-                self._raise_interruption()  # nothing is awaited from here to the new position
-            before = self._exchange.position
-            token = self._exchange.send(body)
-            position = self._exchange.position
-            try:
-                await asyncio.to_thread(self._journal.store_sent, self.ref, position, position.sent, token)
-            except (OSError, sqlite3.Error):
-                self._exchange.position = before  # the memory never runs ahead of the journal
-                raise
-            if not self.may_undo and self._interruption.done():
-                # given up while the receipt was being written: the receipt is out, and the portal decides
-                self._interruption = asyncio.get_running_loop().create_future()
-        self._outgoing.set()
-
-    async def _take(self, token: str) -> None:
-        """Verify a message, write that it was taken, and pass it on."""
-        async with self._changing:
-            before = self._exchange.position
-            body = self._exchange.receive(token)
-            error = body.error if isinstance(body, Undo) else None
-            try:
-                await asyncio.to_thread(
-                    self._journal.store_received, self.ref, self._exchange.position, error
-                )
-            except (OSError, sqlite3.Error):
-                self._exchange.position = before  # the portal sends it again after the next resume
-                raise
-        self._heard = time.monotonic()
-        if isinstance(body, Undo):
-            self._interrupt(from_wire(body.error.error, body.error.fields))
-        else:
-            self._inbox.put_nowait(body)
-
-    def _interrupt(self, error: InlayError) -> None:
-        if not self._interruption.done():
-            self._interruption.set_result(error)
-
-    def _give_up(self, error: InlayError) -> None:
-        """End the order from this side, where this side may."""
-        if self.may_undo:
-            self._interrupt(error)
-        else:
-            _LOG.warning("order %s: %s; the portal decides, asking again", self.ref.jti, error.code)
-
-    def _raise_interruption(self) -> None:
-        if self._interruption.done():
-            raise self._interruption.result()
-
-    async def _unless_interrupted(self, work: Awaitable[T]) -> T:
-        task = asyncio.ensure_future(work)
-        either: list[asyncio.Future[Any]] = [task, self._interruption]
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if self._interruption.done():
-                raise self._interruption.result()
-            return await task
-        finally:
-            if not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-
-    # --- the connection
-
-    async def _keep_connected(self, channel: Channel | None) -> None:
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                channel = channel or await self._resume()
-                before = self._heard
-                await self._talk(channel)
-                if self._heard > before:
-                    pause = FIRST_PAUSE
-            except (InlayError, ChannelClosedError) as error:
-                _LOG.info("order %s: not connected: %s", self.ref.jti, getattr(error, "code", "closed"))
-            except (OSError, sqlite3.Error) as error:  # a full disk: the journal may take it later
-                _LOG.error("order %s: %s", self.ref.jti, describe(error))
-            finally:
-                if channel is not None:
-                    await channel.close()
-            channel = None
-            left = self._heard + self.order.resume_within - time.monotonic()
-            if left <= 0:
-                self._give_up(InlayError("order_undone"))
-            await asyncio.sleep(min(pause, left) if left > 0 else pause)
-            pause = min(2 * pause, LAST_PAUSE)
-
-    async def _resume(self) -> Channel:
-        """Dial, and tell the portal where this side stands."""
-        channel = await self._dial()
-        try:
-            position = self._exchange.position
-            resume = Resume(
-                aud=self.ref.portal,
-                jti=self.ref.jti,
-                portal_nonce=channel.portal_nonce,
-                received=position.received,
-                outcome="undone" if position.stage is Stage.UNDONE else "running",
-            )
-            token = self._keys.device.sign(jose.RESUME, resume)
-            try:
-                result = await channel.call("resume", ResumeParams(resume=token), ResumeResult)
-            except InlayError as error:
-                await self._resume_refused(error)
-                raise
-            self._trust_keys_of(channel)
-            self._delivered = result.received
-            await self._heard_of_portal(result)
-        except BaseException:
-            await channel.close()
-            raise
-        return channel
-
-    async def _resume_refused(self, error: InlayError) -> None:
-        self._give_up(error)
-        if error.code == "order_unknown" and self.stage is Stage.UNDONE:
-            async with self._delivery:  # it has forgotten the order: there is nobody to tell
-                self._delivered = self._exchange.position.sent
-                self._delivery.notify_all()
-
-    async def _heard_of_portal(self, result: ResumeResult) -> None:
-        self._heard = time.monotonic()
-        await asyncio.to_thread(self._journal.touch, self.ref)
-        if result.state in (OrderState.UNDOING, OrderState.UNDONE):
-            # not signed: enough to stop while this side may stop by itself, never afterwards
-            known = result.error
-            self._give_up(from_wire(known.error, known.fields) if known else InlayError("order_undone"))
-        async with self._delivery:
-            self._delivery.notify_all()
-
-    async def _talk(self, channel: Channel) -> None:
-        """Send and take until the connection ends."""
-        tasks = [
-            asyncio.create_task(self._send_all(channel)),
-            asyncio.create_task(self._take_all(channel)),
-            asyncio.create_task(channel.wait_closed()),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _send_all(self, channel: Channel) -> None:
-        while True:
-            self._outgoing.clear()
-            for seq, token in await asyncio.to_thread(self._journal.outbox, self.ref, self._delivered):
-                try:
-                    await channel.call("message", MessageParams(message=token), Empty)
-                except InlayError as error:
-                    self._give_up(error)
-                    raise
-                self._heard = time.monotonic()
-                async with self._delivery:
-                    self._delivered = max(self._delivered, seq)
-                    self._delivery.notify_all()
-            await self._outgoing.wait()
-
-    async def _take_all(self, channel: Channel) -> None:
-        while True:
-            id_, token = await channel.incoming.get()
-            try:
-                # written and passed on as one: the end of the connection must not come between
-                await asyncio.shield(asyncio.ensure_future(self._take(token)))
-            except InlayError as error:
-                self._give_up(error)
-                await channel.refuse(id_, error)
-                raise
-            await channel.confirm(id_)

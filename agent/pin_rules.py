@@ -57,6 +57,11 @@ class PinRules:
     special: str = ALLOWED
     agent_only: bool = False
 
+    @property
+    def digits_alone(self) -> bool:
+        """Whether nothing but digits may be in it."""
+        return self.upper == self.lower == self.special == DISALLOWED
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -131,6 +136,8 @@ def check_pin(rules: PinRules, pin: bytes | bytearray) -> list[Rule]:
         An empty PIN satisfies nothing that asks for something, and breaks nothing that forbids.
     """
     maximum = effective_maximum(rules)
+    if rules.digits_alone:
+        return _check_digits(rules, maximum, pin)
     found = [
         Rule(
             "length",
@@ -158,6 +165,18 @@ def check_pin(rules: PinRules, pin: bytes | bytearray) -> list[Rule]:
     return found
 
 
+def _check_digits(rules: PinRules, maximum: int, pin: bytes | bytearray) -> list[Rule]:
+    """What isn't a digit breaks one rule, not one of four."""
+    length = Rule(
+        "length",
+        _length_text(rules.min_length, maximum, "digits"),
+        rules.min_length <= len(pin) <= maximum,
+        more_may_help=len(pin) < rules.min_length,
+    )
+    digits = all(0x30 <= byte <= 0x39 for byte in pin)
+    return [length, Rule("digits", "No letters and no signs", digits)]
+
+
 def keeps_rules(rules: PinRules, pin: bytes | bytearray) -> bool:
     """Whether a PIN keeps every rule."""
     return all(rule.satisfied for rule in check_pin(rules, pin))
@@ -171,8 +190,8 @@ def _presence(value: object) -> str:
     return name
 
 
-def _length_text(minimum: int, maximum: int) -> str:
-    return f"{minimum} characters" if minimum == maximum else f"{minimum} to {maximum} characters"
+def _length_text(minimum: int, maximum: int, unit: str = "characters") -> str:
+    return f"{minimum} {unit}" if minimum == maximum else f"{minimum} to {maximum} {unit}"
 
 
 def _is_special(byte: int) -> bool:

@@ -1,8 +1,8 @@
 """A physical PIV card as orders work on cards: keys, requests, certificates, proofs, by the driver *piv*.
 
-The methods are those of ``agent.order_ports.CardInProgress``; what may be said of the card is `PivCardFacts`. A PIN
-is sent when the card wants it and was right before: one that was wrong is never sent again, whoever asks for it. One
-that is typed at the reader's keys is asked for there whenever the card wants it.
+The methods are those of ``agent.virtual_card_ports.CardInProgress``; what may be said of the card is `PivCardFacts`.
+A PIN is sent when the card wants it and was right before: one that was wrong is never sent again, whoever asks for it.
+One that is typed at the reader's keys is asked for there whenever the card wants it.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class PivCard:
         """
         self._session, self._pad = session, pad
         self._public: dict[int, PublicKey] = {}
-        self._verified = self._fresh = False
+        self._verified = self._fresh = self._signed = self._forgets = False
         self._salt = os.urandom(16)
         self._refused: dict[bytes, InlayError] = {}
 
     def move_to(self, session: CardSession) -> None:
         """Go on in another session of the same card, in which no PIN was verified yet."""
         if session is not self._session:
-            self._session, self._verified, self._fresh = session, False, False
+            self._session, self._verified, self._fresh, self._signed = session, False, False, False
 
     async def facts(self) -> PivCardFacts:
         """What may be said of it now; spends no try.
@@ -229,26 +229,39 @@ class PivCard:
 
         Other keys may want it each time, too, and some cards forget a PIN that was right, with the use of a key, with
         any command that comes between or after a while: those say so, and it goes again. Which they are isn't asked
-        for: that would cost every other key a command.
+        for: that would cost every other key a command. A card that has forgotten it with the signature key does so
+        each time.
         """
         public = self._key(card, slot)
-        if slot != CARD_AUTHENTICATION and not (self._fresh if slot == SIGNATURE else self._verified):
+        holds = self._fresh if slot == SIGNATURE else self._verified and not (self._signed and self._forgets)
+        if slot != CARD_AUTHENTICATION and not holds:
             self._verify(card, pin)
-        self._fresh = False
         try:
-            return work(card, slot, public)
+            return self._used(card, slot, public, work)
         except InlayError as error:
             if error.code != "card_pin_needed":
                 raise
+        self._forgets = self._forgets or self._signed
         self._verify(card, pin)
+        return self._used(card, slot, public, work)
+
+    def _used(
+        self,
+        card: CardConnection,
+        slot: int,
+        public: PublicKey,
+        work: Callable[[CardConnection, int, PublicKey], T],
+    ) -> T:
         self._fresh = False
-        return work(card, slot, public)
+        result = work(card, slot, public)
+        self._signed = self._signed or slot == SIGNATURE
+        return result
 
     def _verify(self, card: CardConnection, pin: bytearray) -> None:
         if self._pad is not None:
             self._verified = self._fresh = False
             self._pad.verify(card)
-            self._verified = self._fresh = True
+            self._verified, self._fresh, self._signed = True, True, False
             return
         mark = hmac.digest(self._salt, bytes(pin), hashlib.sha256)
         if mark in self._refused:
@@ -260,7 +273,7 @@ class PivCard:
             if error.code in ("card_pin_wrong", "card_pin_blocked", "card_pin_form"):
                 self._refused[mark] = error
             raise
-        self._verified = self._fresh = True
+        self._verified, self._fresh, self._signed = True, True, False
 
     def _key(self, card: CardConnection, slot: int) -> PublicKey:
         """A slot's public key: as it was made or imported, as the card tells, or as its certificate has it."""
@@ -298,12 +311,19 @@ def _facts(card: CardConnection) -> PivCardFacts:
 
 
 def _present_key(card: CardConnection, slot: int) -> PublicKey:
-    told = piv_keys.metadata(card, slot)
+    """As the card tells, or its certificate; what it tells and nobody can read counts when nothing else tells."""
+    unread = None
+    try:
+        told = piv_keys.metadata(card, slot)
+    except InlayError as error:
+        if error.code != "card_answer_malformed":
+            raise
+        told, unread = None, error
     if told is not None and told.public is not None:
         return told.public
     public = _key_in(piv_objects.read_certificate(card, slot))
     if public is None:
-        raise InlayError("card_key_missing", slot=slot_name(slot))
+        raise unread or InlayError("card_key_missing", slot=slot_name(slot))
     return public
 
 

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.durable import sync_folder
-from agent.journal import read_cards
+from agent.journal_cards import read_cards
 from agent.keys_system import DeviceSecretLost, KeystoreMissing, Level
 from agent.vsc.store import card_names
 from protocol.errors import InlayError
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.device import Device
-    from agent.journal import JournalledCard
     from agent.journal_access import JournalAccess
+    from agent.journal_cards import JournalledCard
 
 _LOG = logging.getLogger(__name__)
 

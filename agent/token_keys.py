@@ -18,10 +18,15 @@ from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     import datetime
+    from collections.abc import Collection
 
     from agent.pcsc.pkcs11 import Driver, Use
+    from agent.pcsc.public_keys import PublicKey
 
 _ID_BYTES: Final = 8
+_HALF_THERE: Final = frozenset({"card_key_missing", "card_answer_malformed"})
+RETIRED: Final = tuple(f"{number:02X}" for number in range(0x82, 0x96))
+"""References of earlier encryption keys (SP 800-73pt1-5, table 4b)."""
 _SLOT: Final = re.compile(r"9[ACDE]|8[2-9A-F]|9[0-5]")
 _PIV_BY_OPENSC: Final = {"9A": b"\x01", "9C": b"\x02", "9D": b"\x03", "9E": b"\x04"}
 """Ids that OpenSC's module shows for the keys of a PIV card: such a token has no others."""
@@ -76,13 +81,52 @@ async def present_id(driver: Driver, slot: str) -> bytes:
     return ours[0]
 
 
-async def remove_others(driver: Driver, slot: str, key: bytes, certificate: bytes) -> None:
+async def id_of(driver: Driver, slots: Collection[str], public: PublicKey) -> bytes | None:
+    """The id of one of ours, for any of these references, with this public key; None: the token hasn't got it."""
+    ids = {item.key for item in await driver.objects() if item.kind == "private key"}
+    for key in sorted(ids):
+        if slot_of(key) in slots and len(key) == _ID_BYTES:
+            try:
+                if await driver.public_key(key) == public:
+                    return key
+            except InlayError as error:
+                if error.code not in _HALF_THERE:
+                    raise
+    return None
+
+
+async def remove_all(driver: Driver, slots: Collection[str]) -> None:
+    """Remove every key and certificate that is one of ours for any of these references."""
+    for key in {item.key for item in await driver.objects()}:
+        if any(is_for(key, slot) for slot in slots):
+            await driver.delete(key)
+
+
+async def remove_torn(driver: Driver, slots: Collection[str], used: Collection[bytes]) -> None:
+    """Remove keys of ours that an interrupted order has left for these references without a certificate."""
+    found = await driver.objects()
+    whole = {item.key for item in found if item.kind == "certificate"}
+    for key in {item.key for item in found} - whole - set(used):
+        if any(is_for(key, slot) for slot in slots):
+            await driver.delete(key)
+
+
+async def remove_others(
+    driver: Driver, slot: str, key: bytes, certificate: bytes, used: Collection[bytes] = ()
+) -> None:
     """Remove what is for a reference and not the key with this id and this certificate.
+
+    Args:
+        driver: the module, with the session open.
+        slot: the reference.
+        key: the id.
+        certificate: what it has.
+        used: ids that stay, whatever they were made for.
 
     Raises:
         InlayError: ``card_check_failed``: that certificate isn't the one that is left.
     """
-    for other in {item.key for item in await driver.objects()} - {key}:
+    for other in {item.key for item in await driver.objects()} - {key} - set(used):
         if is_for(other, slot):
             await driver.delete(other)
     await driver.delete_certificates(key, set(await driver.certificates(key)) - {certificate})

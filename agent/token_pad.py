@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from agent.pcsc.pkcs11 import Token
+    from agent.pcsc.pkcs11_tokens import Token
 
 _QUESTION: Final = "Type the PIN of the card at the keys of the reader."
 _TYPED: Final = "The PIN is right. Leave the card in the reader."

@@ -6,8 +6,10 @@ there, and no order names one. Only that module knows the card's serial number, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from agent.card_search import AGAIN_SECONDS
 from agent.ordered_card import WhatIsSeen, what_is_seen
 from agent.pcsc.pkcs11 import Driver
 from protocol.errors import InlayError
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
     from agent.card_map import CardKind
     from agent.card_search import CardSearch, FoundCard, Sight
     from agent.pcsc.look import Evidence
-    from agent.pcsc.pkcs11 import Token
+    from agent.pcsc.pkcs11_tokens import Token
+
+FIRST_SECONDS: Final = 0.25
+"""After this a module that doesn't show the card in the reader is asked again; then after twice that, and so on."""
+_COMING: Final = frozenset({"pcsc_card_removed", "pkcs11_device"})
+"""What a module says of a card that goes or comes while it is asked for its tokens."""
 
 
 class HasModule:
@@ -32,10 +39,27 @@ class HasModule:
         return False
 
 
+class _Asked(NamedTuple):
+    """What the modules of the cards that are there have told.
+
+    Attributes:
+        found: the token, and a driver that the caller closes; None: it isn't there.
+        tokens: the others.
+        blind: the module of a card that is there doesn't show it.
+    """
+
+    found: tuple[Driver, Token] | None
+    tokens: list[Token]
+    blind: bool
+
+
 async def find_token(
     search: CardSearch, guid: str, label: str, show: WhatIsSeen, *, back: bool = False
 ) -> tuple[Driver, Token]:
     """Wait until the token is there.
+
+    A module may show a card later than PC/SC does, and tells nobody when: as long as somebody waits for a card that its
+    module doesn't show, it is asked again, in a new process, for there are modules that look at their readers but once.
 
     Args:
         search: looks for cards that have a module.
@@ -50,35 +74,70 @@ async def find_token(
     Raises:
         InlayError: ``pkcs11_…``: its module can't be asked.
     """
-    while True:
-        sight = await search.next()
-        seen: list[Token] = []
-        for module in dict.fromkeys(card.kind.module for card in sight.fitting if card.kind is not None):
-            if module is None:
-                continue
-            driver = Driver(module)
-            try:
-                tokens = await driver.tokens()
-                # several with one serial number are one card, whose module shows a token for each of its PINs
-                for token in tokens:
-                    if guid in names_of(token.serial, token.manufacturer):
-                        return driver, token
-            except BaseException:
-                await driver.close()
-                raise
+    coming: asyncio.Future[Sight] = asyncio.ensure_future(search.next())
+    last, pause = "", FIRST_SECONDS
+    try:
+        sight = await coming
+        while True:
+            asked = await _ask(sight, guid)
+            if asked.found is not None:
+                return asked.found
+            said = _said(sight, asked, label, back=back)
+            if said != last:
+                await show(said)
+                last = said
+            if coming.done():
+                coming, pause = asyncio.ensure_future(search.next()), FIRST_SECONDS
+            if (await asyncio.wait({coming}, timeout=pause if asked.blind else None))[0]:
+                sight = coming.result()
+            pause = min(2 * pause, AGAIN_SECONDS)
+    finally:
+        coming.cancel()
+
+
+async def _ask(sight: Sight, guid: str) -> _Asked:
+    """Ask each module for its tokens."""
+    seen: list[Token] = []
+    blind = False
+    for module in dict.fromkeys(card.kind.module for card in sight.fitting if card.kind is not None):
+        if module is None:
+            continue
+        driver = Driver(module)
+        try:
+            tokens = await _shown(driver)
+            # several with one serial number are one card, whose module shows a token for each of its PINs
+            for token in tokens:
+                if guid in names_of(token.serial, token.manufacturer):
+                    return _Asked((driver, token), seen, blind)
+        except BaseException:
             await driver.close()
-            seen += tokens
-        await show(_said(sight, seen, label, back=back))
+            raise
+        await driver.close()
+        seen += tokens
+        blind = blind or not tokens
+    return _Asked(None, seen, blind)
 
 
-def _said(sight: Sight, tokens: list[Token], label: str, *, back: bool) -> str:
+async def _shown(driver: Driver) -> list[Token]:
+    """The tokens that a module shows; none where one goes, or comes, in this moment."""
+    try:
+        return await driver.tokens()
+    except InlayError as error:
+        if error.code not in _COMING:
+            raise
+        return []
+
+
+def _said(sight: Sight, asked: _Asked, label: str, *, back: bool) -> str:
     if sight.problem is not None or not sight.cards:
         return what_is_seen(sight, label, back=back)
-    return " ".join(_of_card(card, tokens, label) for card in sight.cards)
+    return " ".join(_of_card(card, asked, label) for card in sight.cards)
 
 
-def _of_card(card: FoundCard, tokens: list[Token], label: str) -> str:
-    error = card.problem
+def _of_card(card: FoundCard, asked: _Asked, label: str) -> str:
+    error, tokens = card.problem, asked.tokens
+    if error is None and not tokens and asked.blind:
+        return f"The card in the reader “{card.reader}” is there, and its module doesn't show it yet. Leave it there."
     if error is None and tokens and not any(token.initialised for token in tokens):
         error = InlayError("pkcs11_not_initialised")
     elif error is not None and error.code == "card_other":

@@ -213,7 +213,8 @@ class Jobs:
             by_driver(card, job, self._facts)
 
     def _order(self, job: str) -> None:
-        self._loop.run(as_order(card_in_hand(self._connect, _GUID, _KEY), job, self._facts))
+        card = card_in_hand(self._connect, _GUID, _KEY, all_features=job == "read card")
+        self._loop.run(as_order(card, job, self._facts))
 
     def _by_yubikit(self, job: str) -> None:
         with self._place.yubikit() as session:

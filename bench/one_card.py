@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from smartcard.CardConnection import CardConnection as PyscardConnection
@@ -94,12 +95,24 @@ class OneCard:
 
 
 @contextlib.contextmanager
-def one_card(profile: Profile) -> Iterator[OneCard]:
-    """A card of a profile in the first reader of a pcscd of its own."""
+def one_card(profile: Profile, seconds: float = 0.0) -> Iterator[OneCard]:
+    """A card of a profile in the first reader of a pcscd of its own.
+
+    Args:
+        profile: what the card is like.
+        seconds: it waits so long before each answer.
+    """
     isolation.enter()
     with tempfile.TemporaryDirectory() as folder, PrivatePcscd(Path(folder)) as pcscd:
         card = SimulatedCard(profile)
         card.random = bytes
-        with WiredCard.simulated(pcscd.vpcd_port, card):
+        with WiredCard.simulated(pcscd.vpcd_port, card) as wired:
+            wired.answer = partial(_after, seconds, card) if seconds else card.transmit
             wait_until(lambda: scard.list_readers()[0].present, "the card")
             yield OneCard(pcscd.readers[0], card)
+
+
+def _after(seconds: float, card: SimulatedCard, apdu: bytes) -> bytes:
+    answer = card.transmit(apdu)
+    time.sleep(seconds)
+    return answer

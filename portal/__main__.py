@@ -83,6 +83,19 @@ def _parser() -> argparse.ArgumentParser:
     crl.add_argument("--out", type=Path, metavar="FILE")
     ca = commands.add_parser("ca-certificate", help="write the CA's certificate (PEM)")
     ca.add_argument("--out", type=Path, metavar="FILE")
+    _add_audit(commands)
+    _add_user(commands)
+    options = commands.add_parser("options", help="show or set the options of a process")
+    options.add_argument(
+        "--script", choices=sorted(option_store.SCRIPTS), default=CARD_OPTIONS, help=f"default {CARD_OPTIONS}"
+    )
+    options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="lists with commas")
+    keys_command.add_parser(commands)
+    encoding_command.add_parser(commands)
+    return parser
+
+
+def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     audit = commands.add_parser("audit", help="check the audit log, sign its head").add_subparsers(
         dest="what", required=True
     )
@@ -96,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help="signed heads; by default those that the portal exports",
         )
+
+
+def _add_user(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     user = commands.add_parser("user", help="add users, set their state").add_subparsers(
         dest="what", required=True
     )
@@ -107,14 +123,6 @@ def _parser() -> argparse.ArgumentParser:
     state = user.add_parser("state", help="set a user's state")
     state.add_argument("email")
     state.add_argument("state", choices=[state.value for state in UserState])
-    options = commands.add_parser("options", help="show or set the options of a process")
-    options.add_argument(
-        "--script", choices=sorted(option_store.SCRIPTS), default=CARD_OPTIONS, help=f"default {CARD_OPTIONS}"
-    )
-    options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="lists with commas")
-    keys_command.add_parser(commands)
-    encoding_command.add_parser(commands)
-    return parser
 
 
 def _say(text: str) -> None:

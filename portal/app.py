@@ -41,10 +41,13 @@ from portal.views import PortalInfo
 from protocol import jose
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from portal.ca.authority import CertificateAuthority
     from portal.clock import Clock
     from portal.config import Config
     from portal.keys import KeyPort
+    from portal.processes.alarm import Work
 
 
 class Portal:
@@ -73,50 +76,51 @@ class Portal:
         builtin = BuiltinCa(self.database, keys, clock, config.origin, config.ca_name)
         self.ca = ca or builtin
         self.ca_service = CaService(self.ca, OcspResponder(builtin, keys, clock), clock)
-        mail_server = config.mail_server()
-        self.context = Context(
-            database=self.database,
-            keys=keys,
-            ca=self.ca,
-            archive=Archive(self.database, keys, clock),
-            clock=clock,
-            portal=config.portal_id,
-            origin=config.origin,
-            factory=config.factory_secrets(),
-            roots=config.trusted_makers(),
-            mails=mail_server is not None,
-            descriptions=config.described_cards(),
-        )
+        self.context = self._context(config, clock)
         self.accounts = Accounts(self.database, passwords or Passwords(), clock)
         self.key_sets = KeySets(self.database, keys, clock, config.portal_id, config.name)
         issuing = Issuing(self.context)
         self.incoming = Incoming(self.context, issuing)
         self.reconciler = Reconciler(self.context, self.incoming, issuing)
         self.revocations = Revocations(self.context)
-        bus = self.database.bus
         self._heads = HeadExport(self.database, keys, config.portal_id, clock, config.audit_heads_file)
         self.expiry = Expiry(self.context)
         self.expiry_mails = ExpiryMails(self.context)
-        self.mail_sender = MailSender(self.context, mail_server)
-        works = (
+        self.mail_sender = MailSender(self.context, config.mail_server())
+        self._alarms = [Alarm(work, self.database.bus, clock) for work in self._works()]
+        self.channel = ChannelParts(self.context, Claims(self.context), self.incoming, self.key_sets)
+        self.engine = Engine(self.context, registry.definitions(self.context))
+        self.operator = Operator(self.context, self.engine)
+        self.administrator = Administrator(self.context, self.accounts)
+        fingerprint = jose.fingerprint(keys.root().public)
+        info = PortalInfo(config.portal_id, config.name, config.origin, fingerprint)
+        self.services = SelfService(self.context, self.accounts, self.engine, info)
+
+    def _context(self, config: Config, clock: Clock) -> Context:
+        """What processes work with."""
+        return Context(
+            database=self.database,
+            keys=self.keys,
+            ca=self.ca,
+            archive=Archive(self.database, self.keys, clock),
+            clock=clock,
+            portal=config.portal_id,
+            origin=config.origin,
+            factory=config.factory_secrets(),
+            roots=config.trusted_makers(),
+            mails=config.mail is not None,
+            descriptions=config.described_cards(),
+        )
+
+    def _works(self) -> Sequence[Work]:
+        """What falls due by itself."""
+        return (
             self.reconciler,
             self.revocations,
             self._heads,
             self.expiry,
             self.expiry_mails,
             self.mail_sender,
-        )
-        self._alarms = [Alarm(work, bus, clock) for work in works]
-        self.channel = ChannelParts(self.context, Claims(self.context), self.incoming, self.key_sets)
-        self.engine = Engine(self.context, registry.definitions(self.context))
-        fingerprint = jose.fingerprint(keys.root().public)
-        self.operator = Operator(self.context, self.engine)
-        self.administrator = Administrator(self.context, self.accounts)
-        self.services = SelfService(
-            self.context,
-            self.accounts,
-            self.engine,
-            PortalInfo(config.portal_id, config.name, config.origin, fingerprint),
         )
 
     async def prepare(self) -> None:

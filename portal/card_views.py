@@ -10,6 +10,7 @@ from portal.model.states import OF_CARDS, CardState, CaState, TemporaryCardState
 from portal.processes import card_orders, certificates
 from portal.processes.ca_changes import Change
 from portal.store.tables import Card, Certificate, Device, Revocation
+from portal.store.transitions import is_final
 from portal.views import CardView, CertificateView
 
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ async def _card(tx: AsyncSession, card: Card) -> CardView:
 
 
 async def certificate_views(tx: AsyncSession, rows: list[Certificate]) -> list[CertificateView]:
-    """Certificates as pages see them, with what waits for the CA."""
+    """Certificates as pages see them, with what waits for the CA: those in use first, then those at their end."""
     pending = select(Revocation.certificate_id, Revocation.change).where(
         Revocation.certificate_id.in_([row.id for row in rows])
     )
-    return _views(rows, {row.certificate_id: row.change for row in await tx.execute(pending)})
+    ordered = sorted(rows, key=lambda row: (is_final(tx, row), row.slot, -row.not_before))
+    return _views(ordered, {row.certificate_id: row.change for row in await tx.execute(pending)})
 
 
 def _views(rows: Iterable[Certificate], pending: dict[str, str]) -> list[CertificateView]:

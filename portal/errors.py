@@ -36,6 +36,8 @@ _OBJECTS: Final = {
     "subject": "The account of the person this is about",
 }
 
+_ABSENT: Final = {"archived_key": "The archive has no key of this person."}
+
 
 class PortalError(Exception):
     """Base of what the portal refuses."""
@@ -142,7 +144,7 @@ class NotFound(PortalError):
         self.kind = kind
 
     def __str__(self) -> str:
-        return "There is no such thing here."
+        return _ABSENT.get(self.kind, "There is no such thing here.")
 
 
 class Forbidden(PortalError):

@@ -24,7 +24,7 @@ def order_topic(jti: str) -> str:
 
 
 def process_topic(process_id: str) -> str:
-    """Topic of a process that has no order yet."""
+    """Topic of a process: its steps, its letters; of its order, `order_topic`."""
     return f"process:{process_id}"
 
 

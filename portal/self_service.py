@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from portal.processes.definition import Definition
     from portal.processes.engine import Engine, Instance
     from portal.store.tables import Order, Process
-    from portal.views import CardView, Login, ObjectRef
+    from portal.views import CardView, LetterView, Login, ObjectRef
     from protocol.messages import PageEvent
 
 TICKET_SECONDS: Final = 300
@@ -197,6 +197,19 @@ class SelfService:
                     return
                 await watch.wait(session.expires_at - self._context.clock())
 
+    async def letters(self, session: Session, process_id: str) -> AsyncIterator[Sequence[LetterView]]:
+        """The letters that a process may print, now and after each change; ends with them or the session."""
+        last: Sequence[LetterView] | None = None
+        with self._context.database.bus.watch(process_topic(process_id)) as watch:
+            while self._context.clock() < session.expires_at:
+                found = (await self.process(session, process_id)).letters
+                if not found:
+                    return
+                if found != last:
+                    yield found
+                    last = found
+                await watch.wait(session.expires_at - self._context.clock())
+
     async def cards(self, session: Session) -> Sequence[CardView]:
         """The user's virtual smart cards, newest first."""
         async with self._context.database.read() as tx:
@@ -299,7 +312,7 @@ class SelfService:
             cancel_effect=definition.cancel_effect(process, order),
             order=None if order is None else order_rows.page_event(order),
             card=card,
-            error=order_rows.page_error(order_rows.from_json(process.error)),
+            error=order_rows.page_error(order_rows.from_json(process.error), order),
             progress=definition.progress,
             letters=letters,
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from portal.views import (
         CardView,
         CodeView,
+        LetterView,
         Login,
         NumberResult,
         ObjectRef,
@@ -167,6 +168,13 @@ class Services(Protocol):
 
         Raises:
             NotFound: no such process, or another user's (at the first step of the iteration).
+        """
+
+    def letters(self, session: Session, process_id: str) -> AsyncIterator[Sequence[LetterView]]:
+        """The letters that a process may print, now and after each change; ends with them.
+
+        Raises:
+            NotFound: no such process, or not open to this user (at the first step of the iteration).
         """
 
     async def cards(self, session: Session) -> Sequence[CardView]:

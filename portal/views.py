@@ -202,6 +202,18 @@ class LetterView:
     prints: int
     left: int
 
+    @property
+    def standing(self) -> str:
+        """How often it was printed, for people."""
+        if not self.prints:
+            return "Not printed yet"
+        return f"Printed {self.prints} time{'s' if self.prints > 1 else ''}; {self.left} more possible"
+
+    @property
+    def verb(self) -> str:
+        """What its button does."""
+        return "Print again" if self.prints else "Print"
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessView:

@@ -15,8 +15,8 @@ import re
 import string
 from typing import Final
 
+from protocol.error_cause import Cause as Cause
 from protocol.error_table import TABLE as TABLE
-from protocol.error_table import Cause as Cause
 
 
 class InlayError(Exception):

@@ -120,6 +120,8 @@ from protocol.order_messages import (
     Proceed as Proceed,
     ManagementQuestion as ManagementQuestion,
     ManagementProof as ManagementProof,
+    CardProved as CardProved,
+    CardSecrets as CardSecrets,
     IdentityQuestion as IdentityQuestion,
     IdentityAnswer as IdentityAnswer,
     Changing as Changing,
@@ -149,6 +151,8 @@ Body = (
     | Proceed
     | ManagementQuestion
     | ManagementProof
+    | CardProved
+    | CardSecrets
     | IdentityQuestion
     | IdentityAnswer
     | Changing
@@ -163,6 +167,7 @@ Body = (
 AGENT_MESSAGES: Final[dict[str, type[Message]]] = {
     "consented": Consented,
     "management_question": ManagementQuestion,
+    "card_proved": CardProved,
     "identity_question": IdentityQuestion,
     "changing": Changing,
     "requests": Requests,
@@ -173,6 +178,7 @@ AGENT_MESSAGES: Final[dict[str, type[Message]]] = {
 PORTAL_MESSAGES: Final[dict[str, type[Message]]] = {
     "proceed": Proceed,
     "management_proof": ManagementProof,
+    "card_secrets": CardSecrets,
     "identity_answer": IdentityAnswer,
     "certificates": Certificates,
     "finished": Finished,

@@ -40,7 +40,7 @@ class KeyOrder(Message, frozen=True):
     subject: ShortText
     """subject as RFC 4514 text, for the request; the CA decides what it certifies"""
     optional: bool = False
-    """with the driver ``piv`` and the source ``import``: a card that can't take it goes on without it, and
+    """in a reader, with the source ``import``: a card that can't take it goes on without it, and
     ``requests.declined`` or a proof that is missing in the receipt says so"""
 
 
@@ -99,6 +99,18 @@ class ChangePin(Message, frozen=True, tag="change_pin", tag_field="operation"):
         return False
 
 
+class ManagementKey(Message, frozen=True):
+    """The management key of a physical PIV card, which the portal proves (`ManagementQuestion`)."""
+
+    algorithm: ManagementAlgorithm | None = None
+    """of the key that it has; None: the portal doesn't know, the card is asked"""
+    replace: Annotated[list[ManagementAlgorithm], Meta(max_length=4)] = field(default_factory=list)
+    """it gets a key of its own, of the first of these that it takes; ``proceed`` brings one of each, in this order"""
+    proves: bool = False
+    """the card has to prove that it has this key, by mutual authentication, before it is told or given anything; the
+    ``puk`` of ``proceed`` comes in ``card_secrets`` then"""
+
+
 class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation"):
     """Parameters of the operation *unblock PIN* of a physical card: a new PIN by its PUK."""
 
@@ -113,6 +125,8 @@ class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation")
     """rules for the new PIN"""
     puk: Literal["typed", "escrow"]
     """``escrow``: ``proceed`` brings it; ``typed``: the person has it"""
+    management: ManagementKey | None = None
+    """with the driver ``piv`` and ``escrow``: by what the card proves itself before it is told its PUK"""
     where: Literal["window", "pad", "auto"] = "window"
     """where the PIN is typed, as in `PinEntry`; ``pad`` not of the driver ``virtual``, nor with a PUK in escrow"""
 
@@ -137,6 +151,8 @@ class ChangePuk(Message, frozen=True, tag="change_puk", tag_field="operation"):
     label: ShortText
     puk: Literal["typed", "escrow"] = "escrow"
     """where the PUK comes from that the card has: ``escrow``: ``proceed`` brings it; ``typed``: the person has it"""
+    management: ManagementKey | None = None
+    """with the driver ``piv`` and ``escrow``: by what the card proves itself before it is told its PUK"""
 
     @property
     def certifies(self) -> bool:
@@ -226,15 +242,6 @@ class CardIdentity(Message, frozen=True):
     (`IdentityQuestion`); with it, that is asked of a ``blank`` one, too"""
 
 
-class ManagementKey(Message, frozen=True):
-    """The management key of a physical PIV card, which the portal proves (`ManagementQuestion`)."""
-
-    algorithm: ManagementAlgorithm | None = None
-    """of the key that it has; None: the portal doesn't know, the card is asked"""
-    replace: Annotated[list[ManagementAlgorithm], Meta(max_length=4)] = field(default_factory=list)
-    """it gets a key of its own, of the first of these that it takes; ``proceed`` brings one of each, in this order"""
-
-
 class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation"):
     """Parameters of the operation *encode card*: a card that is there gets keys and certificates.
 
@@ -260,17 +267,19 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     management: ManagementKey | None = None
     """with the driver ``piv``"""
     new_puk: bool = False
-    """with the driver ``piv``: before its PIN it gets the PUK that ``proceed`` brings, and keeps its own if it can't"""
+    """of a card in a reader, before its PIN: it gets the PUK that ``proceed`` brings, and keeps its own if it can't;
+    with the driver ``pkcs11`` after ``initialise``, and with ``set_pin``"""
     reset: bool = False
     """with the driver ``piv``, ``printed``, ``set_pin`` and ``new_puk``: where PIN and PUK are both blocked the card
     is first put back to what its maker delivered, if its person agrees; ``puk`` of ``proceed`` is the maker's"""
     attest: Literal["no", "where_possible", "required"] = "no"
     """whether the card states that it made the keys that are made on it; ``required``: of 10 keys at the most"""
     clear_retired: bool = False
-    """with the driver ``piv``: somebody else had the card; the retired keys that its key history counts go first"""
+    """somebody else had the card: its retired keys go first (``piv``: those that its key history counts; ``pkcs11``:
+    those that orders have brought)"""
     clear: Annotated[list[SlotName], Meta(max_length=4)] = field(default_factory=list)
-    """with the driver ``piv``: slots of keys that somebody else had, and that the order has no other key for; they go,
-    with their certificates, before ``keys``"""
+    """in a reader: slots of keys that somebody else had, and that the order has no other key for; they go, with their
+    certificates, before ``keys``"""
 
     @property
     def certifies(self) -> bool:

@@ -144,8 +144,24 @@ class ManagementProof(Message, frozen=True):
     """the encrypted challenge, or the decrypted witness"""
     challenge: CipherBlock | None = None
     """mutual: a challenge to the card"""
-    expected: CipherBlock | None = None
-    """mutual: that challenge encrypted, which the card has to answer"""
+    expected_sha256: Sha256 | None = None
+    """mutual: digest of that challenge encrypted, which the card has to answer and nobody else can"""
+
+
+class CardProved(Message, frozen=True):
+    """Agent: what the card has answered to the challenge of a mutual authentication: it has the key, too."""
+
+    number: Annotated[int, Meta(ge=1, le=100)]
+    """of the question"""
+    response: CipherBlock
+    """the challenge, encrypted by the card"""
+
+
+class CardSecrets(Message, frozen=True):
+    """Portal: what waited until the card had proved itself, once in an order (`ManagementKey.proves`)."""
+
+    puk: CompactJwe | None = None
+    """as of ``proceed``"""
 
 
 class IdentityQuestion(Message, frozen=True):

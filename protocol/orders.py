@@ -4,9 +4,9 @@ The rules of the exchange, as one table (``_NEXT``):
 
 * the agent speaks first (``consented``), and then the two take turns;
 * an order that certifies nothing (``Operation.certifies``) goes from ``proceed`` to the receipt (``_SHORT``);
-* while a card is worked on, after ``proceed`` or ``certificates``, ``management_question``, ``management_proof`` and
-  ``changing`` are said as often as it takes, and change nothing; so are, after ``proceed`` alone, ``identity_question``
-  and ``identity_answer``;
+* while a card is worked on, after ``proceed`` or ``certificates``, ``management_question``, ``management_proof``,
+  ``card_proved``, ``card_secrets`` and ``changing`` are said as often as it takes, and change nothing; so are, after
+  ``proceed`` alone, ``identity_question`` and ``identity_answer``;
 * ``progress`` changes nothing; the portal may say ``undo`` until it has said ``finished``;
 * the agent may say ``undone`` by itself until it has sent its receipt; from then on the portal decides;
 * messages that crossed an ``undo`` or ``undone`` on their way are taken and have no effect.
@@ -127,6 +127,7 @@ _BEFORE_RECEIPT: Final = (
     Stage.CERTIFIED,
 )
 _ON_CARD: Final = (Stage.PROCEEDING, Stage.CERTIFIED)
+_CARD_SAYS: Final = ("management_question", "card_proved", "changing")
 _AGENT, _PORTAL = Side.AGENT, Side.PORTAL
 _NEXT: Final[dict[tuple[Stage, Side, str], Stage]] = {
     (Stage.BEGUN, _AGENT, "consented"): Stage.CONSENTED,
@@ -135,8 +136,8 @@ _NEXT: Final[dict[tuple[Stage, Side, str], Stage]] = {
     (Stage.REQUESTED, _PORTAL, "certificates"): Stage.CERTIFIED,
     (Stage.CERTIFIED, _AGENT, "receipt"): Stage.RECEIPTED,
     (Stage.RECEIPTED, _PORTAL, "finished"): Stage.FINISHED,
-    **{(stage, _AGENT, name): stage for stage in _ON_CARD for name in ("management_question", "changing")},
-    **{(stage, _PORTAL, "management_proof"): stage for stage in _ON_CARD},
+    **{(stage, _AGENT, name): stage for stage in _ON_CARD for name in _CARD_SAYS},
+    **{(stage, _PORTAL, name): stage for stage in _ON_CARD for name in ("management_proof", "card_secrets")},
     (Stage.PROCEEDING, _AGENT, "identity_question"): Stage.PROCEEDING,
     (Stage.PROCEEDING, _PORTAL, "identity_answer"): Stage.PROCEEDING,
     **{(stage, _AGENT, "progress"): stage for stage in (*_BEFORE_RECEIPT, Stage.RECEIPTED)},

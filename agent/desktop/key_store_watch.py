@@ -16,7 +16,7 @@ _SERVICE: Final = "org.freedesktop.secrets"
 
 
 class KeyStoreWatch:
-    """See `agent.ports.KeyStoreWatching`."""
+    """See `agent.session_ports.KeyStoreWatching`."""
 
     def __init__(self, bus: str = "SESSION") -> None:
         """Prepare; `start` begins.
@@ -28,7 +28,7 @@ class KeyStoreWatch:
         self._bus: Bus | None = None
 
     async def start(self, changed: Callable[[], None]) -> bool:
-        """See `agent.ports.KeyStoreWatching`."""
+        """See `agent.session_ports.KeyStoreWatching`."""
         if self._bus is not None and not self._bus.ended.is_set():
             return False
         await self.close()
@@ -46,7 +46,7 @@ class KeyStoreWatch:
         return True
 
     async def close(self) -> None:
-        """See `agent.ports.KeyStoreWatching`."""
+        """See `agent.session_ports.KeyStoreWatching`."""
         bus, self._bus = self._bus, None
         if bus is not None:
             await bus.close()

@@ -33,7 +33,7 @@ _FIRST_PAUSE, _LAST_PAUSE = 0.5, 60.0
 
 
 class SessionWatch:
-    """See `agent.ports.SessionWatching`."""
+    """See `agent.session_ports.SessionWatching`."""
 
     def __init__(self, bus: str = "SYSTEM", user: int | None = None) -> None:
         """Prepare; `start` begins.
@@ -57,12 +57,12 @@ class SessionWatch:
 
     @property
     def blind(self) -> InlayError | None:
-        """See `agent.ports.SessionWatching`."""
+        """See `agent.session_ports.SessionWatching`."""
         cause = self._unreachable or self._presence.blind
         return None if cause is None else InlayError("session_unwatched", cause=cause)
 
     async def start(self, changed: Callable[[InlayError | None], None]) -> None:
-        """See `agent.ports.SessionWatching`."""
+        """See `agent.session_ports.SessionWatching`."""
         self._changed = changed
         try:
             await self._connect()
@@ -75,7 +75,7 @@ class SessionWatch:
             self._started.set()
 
     async def person_asks(self) -> InlayError | None:
-        """See `agent.ports.SessionWatching`."""
+        """See `agent.session_ports.SessionWatching`."""
         await self._started.wait()
         self._presence.person_asks()
         with contextlib.suppress(BusError):  # it has just gone: `_follow` sees to that
@@ -85,7 +85,7 @@ class SessionWatch:
         return None if self._told is None else InlayError(self._told)
 
     async def close(self) -> None:
-        """See `agent.ports.SessionWatching`."""
+        """See `agent.session_ports.SessionWatching`."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})

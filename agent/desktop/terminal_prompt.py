@@ -192,7 +192,8 @@ class TerminalSession:
     async def show_details(self, details: CardSummary, puk: bytearray | None = None) -> None:
         """See `agent.ports.WindowSession.show_details`."""
         self._check()
-        self._write("", "  Your card is ready.", f"  Label   {clean(details.label)}")
+        ready = "The" if details.storage_level == "card" else "Your"
+        self._write("", f"  {ready} card is ready.", f"  Label   {clean(details.label)}")
         self._write(f"  Serial  {clean(details.serial)}", f"  Level   {details.storage_level}")
         if puk is not None:
             self._write(f"  PUK     {puk.decode('ascii', 'replace')}   (shown this once: write it down)")

@@ -143,6 +143,7 @@ class ProgressPage:
     def __init__(self, shell: Shell, heading: str, cancel: Action) -> None:
         self._shell = shell
         self._steps: dict[str, SymbolLine] = {}
+        self._done = 0
         shell.clear(f"{heading} - Inlay")
         self._column = Column(shell, shell.body)
         self._column.heading(heading)
@@ -159,11 +160,18 @@ class ProgressPage:
         shell.first = self._cancel
 
     def show(self, message: messages.Progress) -> None:
-        """Show a step as under way, and those before it as done."""
+        """Show a step as under way, last of all, and those before it as done.
+
+        A step that comes again, as the card's does whenever it was pulled out, undoes nothing of what was done since:
+        the count never goes back.
+        """
+        if message["step_id"] in self._steps and message["step_id"] != next(reversed(self._steps)):
+            self._steps.pop(message["step_id"]).remove()
         for step_id, line in self._steps.items():
             if step_id != message["step_id"]:
                 line.set("tick")
-        finished = message["done"] >= message["total"]
+        self._done = max(self._done, message["done"])
+        finished = self._done >= message["total"]
         symbol = "tick" if finished else "dot"
         if message["step_id"] in self._steps:
             self._steps[message["step_id"]].set(symbol, message["text"])
@@ -171,8 +179,8 @@ class ProgressPage:
             self._steps[message["step_id"]] = SymbolLine(
                 self._list, symbol, message["text"], above=3, below=3
             )
-        self._bar["value"] = message["done"] / message["total"]
-        self._count.configure(text=f"{message['done']} of {message['total']} steps done")
+        self._bar["value"] = self._done / message["total"]
+        self._count.configure(text=f"{self._done} of {message['total']} steps done")
         self._cancel.state(["!disabled" if message["can_cancel"] else "disabled"])
         late = (
             ""
@@ -186,9 +194,11 @@ class DetailsPage:
     """The finished card."""
 
     def __init__(self, shell: Shell, message: messages.Details, puk: bytearray | None, close: Action) -> None:
-        shell.clear("Your card is ready - Inlay")
+        # who encodes a card in a reader may do so for somebody else
+        ready = "The card is ready" if message["storage_level"] == "card" else "Your card is ready"
+        shell.clear(f"{ready} - Inlay")
         column = Column(shell, shell.body)
-        column.heading("Your card is ready", symbol="large-tick")
+        column.heading(ready, symbol="large-tick")
         card = column.panel(above=4)
         card.field("Label", message["label"], above=10)
         card.field("Serial", message["serial"])

@@ -346,7 +346,7 @@ class SymbolLine:
         self._shell = column.shell
         theme = self._shell.theme
         ground = column.parent["background"]
-        frame = tk.Frame(column.parent, background=ground)
+        self._frame = frame = tk.Frame(column.parent, background=ground)
         frame.columnconfigure(1, weight=1)
         self._symbol = tk.Label(frame, image=self._shell.symbol(symbol), background=ground)
         self._symbol.grid(row=0, column=0, sticky="n", padx=(0, theme.px(gap)))
@@ -357,6 +357,10 @@ class SymbolLine:
         )
         self.text.grid(row=0, column=1, sticky="ew")
         column.add(frame, above=above, below=below)
+
+    def remove(self) -> None:
+        """Take it off the page."""
+        self._frame.destroy()
 
     def set(self, symbol: str, text: str | None = None, colour: str | None = None) -> None:
         """Change the symbol, and text and colour where given."""

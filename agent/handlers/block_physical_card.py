@@ -65,7 +65,7 @@ class BlockPhysicalCardHandler(CardInReaderHandler[BlockCard]):
         Raises:
             InlayError: ``card_other``: nothing was sent to it; ``card_refused``; ``pkcs11_never_blocks`` …;
                 ``timeout``, ``user_cancelled`` …
-            HalfDone: any of these, when tries of a PIV card were spent before.
+            HalfDone: any of these but ``pkcs11_never_blocks``, when tries were spent before.
         """
         ordered = self._ordered(context.order)
         await begin(context)
@@ -94,15 +94,19 @@ class BlockPhysicalCardHandler(CardInReaderHandler[BlockCard]):
 
     async def _block_token(self, context: OrderContext, ordered: BlockCard) -> None:
         token = ReturningToken(context, self._readers, card_of(ordered), AT_CARD)
+        sent = threading.Event()
 
         async def block() -> None:
             token.changed = True
             await context.window.show_progress("pin", "Blocking the PIN", 2, STEPS, can_cancel=False)
-            await token_block.block(token)
+            await token_block.block(token, sent.set)
 
         try:
             token_block.see_that_it_can_be_blocked(await context.guard(token.look()))
             await context.record(STEP, block())
+        except InlayError as error:
+            half_done = sent.is_set() and error.code != "pkcs11_never_blocks"  # no order finishes that
+            raise (HalfDone(error) if half_done else error) from None
         finally:
             await token.close()
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from agent.awaited_card import GONE
 from agent.handlers.order_steps import ask
+from agent.handlers.physical_card_pin import portals_puk
 from agent.pcsc import piv_reset
 from agent.pcsc.piv_reset import Blocked
 from protocol.errors import InlayError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 STEP: Final = "reset card"
 """What it is called in the journal."""
+TRIED: Final = "puk tried"
+_TELLS_NOTHING: Final = GONE | {"card_refused", "card_pin_form", "card_feature_missing"}
 _GONE: Final = (
     "Every key and certificate on it is erased, those that this portal didn't write, too.",
     "What was encrypted to a key that nobody has a copy of can't be read any more.",
@@ -34,13 +38,19 @@ _FIRST: Final = {
     ),
     Blocked.PERHAPS: (
         "The PIN of this card is blocked, and the card doesn't tell whether its PUK is, too.",
-        "If it is, the card is put back to what its maker delivered. If it isn't, nothing is erased by this.",
+        "If it is, the card is put back to what its maker delivered. If it isn't, most cards keep what they have; "
+        "some are put back all the same.",
     ),
 }
 
 
 async def reset_if_blocked(
-    context: OrderContext, card: ReturningCard, *, allowed: bool, change: Callable[[], Awaitable[None]]
+    context: OrderContext,
+    card: ReturningCard,
+    *,
+    allowed: bool,
+    proves: bool,
+    change: Callable[[], Awaitable[None]],
 ) -> bool:
     """See whether PIN and PUK are both blocked, and reset the card then.
 
@@ -48,6 +58,7 @@ async def reset_if_blocked(
         context: the order.
         card: the card; waited for where it isn't there.
         allowed: the order lets it be reset.
+        proves: the card has to prove itself before, by the management key that the reset takes away.
         change: tells the portal that the card is being changed.
 
     Returns:
@@ -56,7 +67,7 @@ async def reset_if_blocked(
     Raises:
         InlayError: ``card_both_blocked``: the order doesn't allow it; ``card_no_reset``; ``user_cancelled`` …
     """
-    await context.guard(card.run(_nothing))
+    await context.guard(card.found())
     if not card.pin_blocked:
         return False
     found = await context.guard(card.run(piv_reset.blocked))
@@ -66,6 +77,8 @@ async def reset_if_blocked(
         raise InlayError("card_no_reset")
     if found is Blocked.NO or not allowed or not card.may_reset:
         return False
+    if proves:
+        await context.guard(card.prove_key())
     await card.let_go()  # nobody is waited for with a card that is held
     (await ask(context, _asked(context.prompt, found))).wipe()
     await change()
@@ -75,6 +88,30 @@ async def reset_if_blocked(
             "card_both_blocked"
         )  # another program has given it a PIN, or it doesn't do what it says
     return done
+
+
+async def see_that_puk_helps(context: OrderContext, card: ReturningCard, puk: bytearray) -> None:
+    """See, before a card is changed whose PIN is blocked and that can't be reset, that its PUK isn't blocked, too.
+
+    The PUK is replaced by itself. A right one costs nothing by that, and a wrong one the try that it would cost a
+    moment later. A card that doesn't take it, or goes away meanwhile, tells nothing: what becomes of it is seen when
+    the PUK is used.
+
+    Args:
+        context: the order.
+        card: the card.
+        puk: the portal's; the caller's.
+
+    Raises:
+        InlayError: ``card_no_reset``: it is; ``card_puk_other``; why the order ended.
+    """
+    try:
+        await context.guard(context.record(TRIED, card.change_puk(puk, puk)))
+    except InlayError as error:
+        if error.code == "card_puk_blocked":
+            raise InlayError("card_no_reset") from None
+        if error.code not in _TELLS_NOTHING:
+            raise portals_puk(error) from None
 
 
 def _asked(prompt: OrderPrompt, found: Blocked) -> OrderPrompt:
@@ -87,7 +124,3 @@ def _asked(prompt: OrderPrompt, found: Blocked) -> OrderPrompt:
         known=None,
         confirm_label="Erase",
     )
-
-
-def _nothing(_card: object) -> None:
-    return

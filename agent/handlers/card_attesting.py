@@ -62,6 +62,10 @@ class Attesting:
         elif self._required:
             raise InlayError("card_attestation_missing")
 
+    def settle(self, ordered: EncodeCard) -> None:
+        """The order as it is settled with the card by now: which keys that makes, it has to state."""
+        self._ordered = ordered
+
     async def attested(self, asking: Requests) -> Requests:
         """Add what the card states of the keys that it has made; where it isn't required, as much as fits.
 

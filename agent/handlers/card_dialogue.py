@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.card_ports import CardStanding, KnownCard
-    from agent.order_ports import PrivateRequest, Services, SlotCertificate
+    from agent.order_ports import PrivateRequest, Services
     from agent.ports import CardWindow
+    from agent.virtual_card_ports import SlotCertificate
 
     Work = Callable[[CardWindow, KnownCard], Awaitable[dict[str, Any]]]
 

@@ -21,7 +21,8 @@ from protocol.messages import Algorithm, Certificates, KeyCount, KeySource, Purp
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from agent.order_ports import CardFacts, KeyedCard, OrderContext, Shown
+    from agent.order_ports import KeyedCard, OrderContext
+    from agent.virtual_card_ports import CardFacts, Shown
     from protocol.messages import CertificateRequest, IssuedCertificate, KeyOrder, Order
 
 _SIGNING_SLOTS: Final = frozenset({"9A", "9C", "9E"})

@@ -13,6 +13,7 @@ from agent.handlers.new_puk import STEP, replace_puk
 from agent.handlers.physical_card_pin import portals_puk
 from agent.handlers.token_puk import TokenPuk
 from agent.handlers.typed_puk import replace_typed_puk
+from agent.management_proof import key_of
 from agent.pcsc import piv_pin
 from agent.pcsc.piv_names import PUK
 from agent.returning_card import ReturningCard
@@ -65,8 +66,12 @@ class ChangePhysicalPukHandler(CardInReaderHandler[ChangePuk]):
         await tell(context, Receipt(guid=ordered.guid, puk_replaced=replaced))
 
     async def _on_card(self, context: OrderContext, ordered: ChangePuk, agreed: Proceed) -> bool:
-        card = ReturningCard(context, self._readers, card_of(ordered), AT_CARD)
+        key = key_of(context, ordered)
+        card = ReturningCard(context, self._readers, card_of(ordered), AT_CARD, key)
         try:
+            if key is not None:
+                await context.guard(card.prove_key())
+                agreed = key.completed(agreed)
             if ordered.puk == "typed":
                 return await replace_typed_puk(context, card, agreed)
             if await context.guard(card.run(piv_pin.tries_left, PUK)) == 0:

@@ -22,7 +22,7 @@ from agent.handlers.card_writing import (
     summary,
     wipe,
 )
-from agent.order_ports import CardInProgress, CardOwner, Cards, OrderContext
+from agent.order_ports import OrderContext
 from agent.pin_rules import keeps_rules, plain_rules
 from agent.ports import (
     Consented as Agreement,
@@ -32,6 +32,7 @@ from agent.ports import (
     OrderPrompt,
     WindowFailed,
 )
+from agent.virtual_card_ports import CardInProgress, CardOwner, Cards
 from protocol import jose
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import (

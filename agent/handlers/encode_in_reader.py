@@ -10,6 +10,7 @@ from agent.handlers.card_writing import Steps, certificate_lines, day
 from agent.handlers.order_steps import account_line, agree, ask, secret
 from agent.pin_rules import keeps_rules, plain_rules
 from agent.ports import CardSummary, InteractionError, OrderPrompt, WindowFailed
+from protocol import half_done
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardStep, Changing, EncodeCard, KeySource, Step
 
@@ -47,9 +48,7 @@ class HalfDone(InlayError):
     @property
     def next_step(self) -> str:
         """What to do now."""
-        return (
-            "The card is half done. Start again from the page, which finishes it; don't use the card before."
-        )
+        return half_done.next_step()
 
 
 class EncodeInReader(ABC):
@@ -211,6 +210,18 @@ def ordered_of(order: Order) -> EncodeCard:
     if not isinstance(order.parameters, EncodeCard):
         raise DecodeError("order_malformed", "$.parameters.operation")
     return order.parameters
+
+
+def earlier_notes(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[str]:
+    """What the window says of earlier keys: how many the card has taken."""
+    optional = {key.slot for key in wanted.keys if key.optional}
+    if not optional:
+        return []
+    taken = sum(item.slot in optional for item in issued)
+    found = f"{taken} of {len(optional)} earlier encryption keys are on the card, for old messages."
+    if taken == len(optional):
+        return [found]
+    return [f"{found} It hasn't room for more, or takes no keys; the portal's archive has the others."]
 
 
 def consequences(ordered: EncodeCard) -> tuple[str, ...]:

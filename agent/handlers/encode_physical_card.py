@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from agent.handlers import retired_keys
-from agent.handlers.blocked_card import reset_if_blocked
+from agent.handlers import retired_keys, trial_import
+from agent.handlers.blocked_card import reset_if_blocked, see_that_puk_helps
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
     begin,
@@ -27,7 +27,14 @@ from agent.handlers.card_writing import (
     wipe,
     write,
 )
-from agent.handlers.encode_in_reader import AT_CARD, EncodeInReader, Encoding, HalfDone, check_pin_entry
+from agent.handlers.encode_in_reader import (
+    AT_CARD,
+    EncodeInReader,
+    Encoding,
+    HalfDone,
+    check_pin_entry,
+    earlier_notes,
+)
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import secret
 from agent.handlers.physical_card_pin import portals_puk, right_pin
@@ -37,20 +44,20 @@ from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC
 from agent.returning_card import PhysicalCard, ReturningCard
 from protocol.errors import DecodeError, InlayError
+from protocol.half_done import AS_IT_WAS
 from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.order_ports import OrderContext
     from agent.pcsc.connection import CardConnection
     from agent.pcsc.piv_names import ManagementAlgorithm
+    from agent.pcsc.piv_objects import Chuid
     from agent.ports import CardSummary, Consented
     from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
 
-_UNUSED: Final = frozenset({"card_puk_other", "card_puk_blocked", "card_both_blocked", "card_no_reset"})
-"""Nothing that is used is changed then, and starting again would cost tries."""
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
 
@@ -82,7 +89,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
         picked = PickedCard(context, key, printed)
         card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
         try:
-            return await _Encoding(context, ordered, card, agreed).carry_out(answer)
+            return await _Encoding(context, ordered, card, agreed, key).carry_out(answer)
         finally:
             await card.close()
 
@@ -91,10 +98,15 @@ class _Encoding(Encoding):
     """One order's work on a PIV card."""
 
     def __init__(
-        self, context: OrderContext, ordered: EncodeCard, card: ReturningCard, agreed: Proceed
+        self,
+        context: OrderContext,
+        ordered: EncodeCard,
+        card: ReturningCard,
+        agreed: Proceed,
+        key: PortalKey,
     ) -> None:
         super().__init__(context, ordered, card, agreed)
-        self._card, self._wanted = card, ordered
+        self._card, self._wanted, self._key = card, ordered, key
 
     async def carry_out(self, answer: Consented) -> CardSummary:
         """Up to the receipt; what the window shows in the end.
@@ -107,18 +119,23 @@ class _Encoding(Encoding):
             await begin(self.context, Step.CARD, self.steps)
             await self._reset_if_blocked()
             if answer.pin is not None:
-                await self.context.guard(self._card.prove_key())
+                await self._prove_key()
                 return await self._encode(answer.pin)
             pin = await self._pin()
             try:
-                await self.context.guard(self._card.prove_key())
+                await self._prove_key()
                 return await self._encode(pin)
             finally:
                 wipe(pin)
         except InlayError as raised:
             error = self._told(raised)
-            half_done = self.half_done and error.code not in _UNUSED
-            raise (HalfDone(error) if half_done else error) from None
+            changed = self.half_done and error.code not in AS_IT_WAS
+            raise (HalfDone(error) if changed else error) from None
+
+    async def _prove_key(self) -> None:
+        """The portal's key to the card and, where it has to, the card itself to the portal."""
+        await self.context.guard(self._card.prove_key())
+        self.agreed = self._key.completed(self.agreed)
 
     def _told(self, error: InlayError) -> InlayError:
         """What it comes to: a blocked PUK is the end of a card whose PIN is blocked and that can't be reset."""
@@ -126,10 +143,22 @@ class _Encoding(Encoding):
         return InlayError("card_no_reset") if hopeless else error
 
     async def _reset_if_blocked(self) -> None:
-        allowed = self.ordered.reset
-        if await reset_if_blocked(self.context, self._card, allowed=allowed, change=self.change):
+        allowed, proves = self.ordered.reset, self._key.proves
+        if await reset_if_blocked(
+            self.context, self._card, allowed=allowed, proves=proves, change=self.change
+        ):
             # whatever an earlier order has given it, now it has its maker's PUK
             self.agreed = msgspec.structs.replace(self.agreed, puk_unsure=False)
+
+    async def _see_that_puk_helps(self) -> None:
+        """A card that nothing will bring back is left as it is, as far as that can be known."""
+        hopeless = self._card.pin_blocked and not self._card.may_reset
+        if hopeless and CardStep.SET_PIN in self.ordered.steps and not self.agreed.puk_unsure:
+            puk = self.puk()
+            try:
+                await see_that_puk_helps(self.context, self._card, puk)
+            finally:
+                wipe(puk)
 
     async def _pin(self) -> bytearray:
         """The PIN that the portal gives, or the card's own, typed and right; the caller wipes it."""
@@ -146,6 +175,7 @@ class _Encoding(Encoding):
         context, card = self.context, self._card
         ordered = self._settle()
         _check_card(card, ordered)
+        await self._see_that_puk_helps()
         attesting = Attesting(context, card, ordered)
         await attesting.prepare()
         if _changes_first(ordered):
@@ -159,6 +189,8 @@ class _Encoding(Encoding):
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
         await retired_keys.clear(context, card, ordered)
+        ordered = await self._settle_by_trial()
+        attesting.settle(ordered)
         asked = await requests(context, card, ordered.keys, pin, self.steps)
         declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
         asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked, declined=declined)
@@ -174,7 +206,7 @@ class _Encoding(Encoding):
             guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
         )
         await context.send(receipt)
-        notes = [*_made_instead(self._wanted, ordered), *_earlier(self._wanted, issued)]
+        notes = [*_made_instead(self._wanted, ordered), *earlier_notes(self._wanted, issued)]
         return self.summary(issued, card.serial, *notes)
 
     async def _write(self, issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
@@ -190,10 +222,22 @@ class _Encoding(Encoding):
         able = KeySource.IMPORT if self._card.imports else KeySource.GENERATE
         keys = [
             msgspec.structs.replace(key, source=able) if key.source is KeySource.IMPORT_IF_POSSIBLE else key
-            for key in self.ordered.keys
+            for key in self._wanted.keys
             if self._card.imports or not key.optional
         ]
         self.ordered = msgspec.structs.replace(self.ordered, keys=keys)
+        return self.ordered
+
+    async def _settle_by_trial(self) -> EncodeCard:
+        """As `_settle`, of a card that tells nothing of its keys: whether it takes one shows when it gets one."""
+        left = {key.slot for key in self._wanted.keys if key.source is KeySource.IMPORT_IF_POSSIBLE}
+        for key in self.ordered.keys if not self._card.tells_keys else ():
+            if key.slot not in left or key.source is not KeySource.IMPORT:
+                continue
+            await self.change()
+            if not await trial_import.takes(self.context, self._card, key):
+                self._card.imports = False
+                return self._settle()
         return self.ordered
 
     async def _wait_delivered(self) -> None:
@@ -202,7 +246,7 @@ class _Encoding(Encoding):
     async def _give_identity(self) -> None:
         ordered, context = self.ordered, self.context
         if ordered.identity is not None:
-            giving = self._card.run(_give_identity, ordered.guid, ordered.valid_until)
+            giving = self._card.run(_give_identity, self._card.chuid, ordered.guid, ordered.valid_until)
             await context.guard(context.record("identity", giving))
             self._card.has_its_guid()
 
@@ -243,9 +287,11 @@ class _Encoding(Encoding):
         return None
 
 
-def _give_identity(card: CardConnection, guid: str, valid_until: int) -> None:
+def _give_identity(
+    card: CardConnection, read: Callable[[CardConnection], Chuid | None], guid: str, valid_until: int
+) -> None:
     """Write a CHUID with the order's GUID where the card has another one, and a CCC where it has none."""
-    chuid = piv_objects.read_chuid(card)
+    chuid = read(card)
     if chuid is None or chuid.guid.hex() != guid:
         expires = datetime.datetime.fromtimestamp(valid_until, datetime.UTC).date()
         fresh = piv_objects.fresh_chuid(expires, chuid)
@@ -288,18 +334,6 @@ def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:
         for key in settled.keys
         if key.slot in open_to_card and key.source is KeySource.GENERATE
     ]
-
-
-def _earlier(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> list[str]:
-    """What the window says of earlier keys: how many the card has taken."""
-    optional = {key.slot for key in wanted.keys if key.optional}
-    if not optional:
-        return []
-    taken = sum(item.slot in optional for item in issued)
-    found = f"{taken} of {len(optional)} earlier encryption keys are on the card, for old messages."
-    if taken == len(optional):
-        return [found]
-    return [f"{found} It hasn't room for more, or takes no keys; the portal's archive has the others."]
 
 
 def _changes_first(ordered: EncodeCard) -> bool:

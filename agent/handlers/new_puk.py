@@ -11,10 +11,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from agent.awaited_card import GONE
 from agent.handlers.order_steps import ask, secret
 from agent.pcsc import piv_pin
 from agent.pcsc.piv_names import PUK
-from agent.returning_card import GONE
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class _Replacing:
     def __init__(self, context: OrderContext, card: ReturningCard, old: bytearray, new: bytearray) -> None:
         self._context, self._card, self._old, self._new = context, card, old, new
         self._sent = 0
+        self._before: int | None = None
 
     async def carry_out(self, *, unsure: bool) -> bool:
         """See `replace_puk`; ``unsure``: the card may have the new one already."""
@@ -80,27 +81,31 @@ class _Replacing:
                 return True
             if len(may_have) > 1:
                 await self._agree_to_a_try()
-            before = await self._tries()
+            sent = self._sent
             try:
-                self._sent += 1
-                changing = self._card.change_puk(may_have[0], self._new)
-                await self._context.guard(self._context.record(STEP, changing))
+                await self._context.guard(self._context.record(STEP, self._change(may_have[0])))
             except InlayError as error:
+                if self._sent == sent:
+                    raise
                 if len(may_have) == 1 and _is_refusal_to_change(error):
                     return False
-                may_have = await self._after(error, may_have, before)
+                may_have = await self._after(error, may_have)
             else:
                 return True
 
-    async def _after(
-        self, error: InlayError, may_have: list[bytearray], before: int | None
-    ) -> list[bytearray]:
+    async def _change(self, old: bytearray) -> None:
+        """Send it, to a card that has just told its tries: so it is there."""
+        self._before = await self._card.run(piv_pin.tries_left, PUK)
+        self._sent += 1
+        await self._card.change_puk(old, self._new)
+
+    async def _after(self, error: InlayError, may_have: list[bytearray]) -> list[bytearray]:
         """Which PUKs the card may have after a command that ended so, the one that is tried first in front."""
         left: object
         if error.code == "card_puk_wrong":
             left = error.fields.get("tries")
         elif error.code in GONE:
-            left = await self._tries()
+            left, before = await self._tries(), self._before
             if left is None or before is None or left >= before:
                 return [self._new, self._old]
         else:

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal
 
+from agent.awaited_card import GONE
 from agent.handlers.order_steps import ask
 from agent.handlers.pin_questions import tries_warning
 from agent.pad_entry import has_pad
 from agent.pcsc import piv_pin
 from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM
 from agent.ports import KnownSecret, WindowFailed
-from agent.returning_card import GONE
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -45,14 +45,8 @@ async def right_pin(
     Raises:
         InlayError: ``card_pin_blocked``; ``pad_…``; ``user_cancelled`` …
     """
-    if where == "pad" or (where == "auto" and await context.guard(card.run(has_pad))):
-        try:
-            await context.guard(card.verify_at_pad(lambda tries: tries_warning("PIN", tries)))
-        except InlayError as error:
-            if where == "pad" or error.code not in CANT_ASK:
-                raise
-        else:
-            return bytearray()
+    if where != "window" and await _right_at_pad(context, card, where):
+        return bytearray()
     wrong = ""
     while True:
         tries = await context.guard(card.run(piv_pin.tries_left))
@@ -77,6 +71,19 @@ async def right_pin(
                 raise
         finally:
             answer.wipe()
+
+
+async def _right_at_pad(context: OrderContext, card: ReturningCard, where: Literal["pad", "auto"]) -> bool:
+    """Have the PIN typed at the reader; whether that can ask for it: one that has to, can."""
+    if where == "auto" and not await context.guard(card.run(has_pad)):
+        return False
+    try:
+        await context.guard(card.verify_at_pad(lambda tries: tries_warning("PIN", tries)))
+    except InlayError as error:
+        if where == "pad" or error.code not in CANT_ASK:
+            raise
+        return False
+    return True
 
 
 def portals_puk(error: InlayError) -> InlayError:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from agent.awaited_card import GONE
 from agent.handlers.physical_card_pin import KNOWN, portals_puk
 from agent.handlers.pin_at_pad import PinAtPad
 from agent.handlers.pin_questions import known_puk, tries_warning
 from agent.handlers.pin_setting import AT_CARD, PinSetting
+from agent.management_proof import key_of
 from agent.pcsc import piv_pin
 from agent.pcsc.piv_names import PIN, PUK
-from agent.returning_card import GONE, PhysicalCard, ReturningCard
+from agent.returning_card import PhysicalCard, ReturningCard
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from agent.ordered_card import CardReaders
     from agent.pin_rules import PinRules
     from agent.ports import KnownSecret
-    from protocol.messages import ChangePin, UnblockPin
+    from protocol.messages import ChangePin, Proceed, UnblockPin
 
 _SETS: Final = frozenset({"CHANGE REFERENCE DATA", "RESET RETRY COUNTER"})
 _SAYS_NOTHING: Final = frozenset({"card_answer_malformed", "card_refused"})
@@ -46,20 +48,35 @@ class PinWork(PinSetting):
         """Prepare: `readers` is where the card is, the rest as for `PinSetting`."""
         super().__init__(context, ordered, rules, by)
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label)
-        self._card = ReturningCard(context, readers, which, AT_CARD)
+        self._key = key_of(context, ordered)
+        self._card = ReturningCard(context, readers, which, AT_CARD, self._key)
+
+    async def _prepared(self, agreed: Proceed) -> Proceed:
+        if self._key is None:
+            return agreed
+        await self._context.guard(self._card.prove_key())
+        await self._card.let_go()  # whatever comes back later proves itself again
+        return self._key.completed(agreed)
 
     async def _at_reader(self) -> bool:
         return await PinAtPad(self._context, self._card, self._ordered, self._step).sets_it()
 
     async def _fields(self) -> tuple[KnownSecret | None, str | None]:
-        reference = PIN if self._by == "PIN" else PUK
-        tries = await self._context.guard(self._card.run(piv_pin.tries_left, reference))
+        tries = await self._tries(PIN if self._by == "PIN" else PUK)
+        if tries == 0 and self._by == "PIN":
+            raise InlayError("card_pin_blocked")
         if tries == 0:
-            raise InlayError("card_pin_blocked" if self._by == "PIN" else "card_puk_blocked")
+            raise InlayError("card_both_blocked" if await self._tries(PIN) == 0 else "card_puk_blocked")
+        if self._key is not None:
+            await self._card.let_go()  # nobody is waited for with a card that something was proved to
         if not self._typed:
             return None, None
         known = KNOWN if self._by == "PIN" else known_puk()
         return known, None if tries is None else tries_warning(self._by, tries)
+
+    async def _tries(self, reference: int) -> int | None:
+        """Tries left; None: the card doesn't tell."""
+        return await self._context.guard(self._card.run(piv_pin.tries_left, reference))
 
     async def _set(self, known: bytearray, new: bytearray) -> None:
         if self._by == "PIN":

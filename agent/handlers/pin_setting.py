@@ -91,6 +91,7 @@ class PinSetting(ABC):
         agreed = await agree(context, total=STEPS)
         await context.progress(Step.CARD)
         try:
+            agreed = await self._prepared(agreed)
             if not await self._at_reader():
                 await self._until_it_is_set(agreed)
         finally:
@@ -102,6 +103,10 @@ class PinSetting(ABC):
         await context.send(Receipt(guid=self._ordered.guid))
 
     # --- what differs from driver to driver
+
+    async def _prepared(self, agreed: Proceed) -> Proceed:
+        """See that the card may be told what the portal gives; what it has given."""
+        return agreed
 
     @abstractmethod
     async def _at_reader(self) -> bool:

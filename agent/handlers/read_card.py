@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from agent.awaited_card import GONE
 from agent.handlers.order_steps import account_line, agree, ask
 from agent.handlers.read_token import read_token
 from agent.pcsc import piv_objects, piv_pin, piv_select
 from agent.pcsc.piv_names import CERTIFICATES, PUK, SLOTS, slot_name
 from agent.ports import InteractionError, OrderPrompt
-from agent.returning_card import GONE
-from agent.returning_token import AWAY
+from agent.token_presence import AWAY
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardReading, CertificateOnCard, ReadCard, Receipt, Step
 

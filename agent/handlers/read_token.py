@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.card_map import CardKind
-    from agent.pcsc.pkcs11 import Token, Tries
+    from agent.pcsc.pkcs11_tokens import Token, Tries
 
 ROOM: Final = 30_000
 """Bytes of certificates for which there is room in a message; see ``read_card``."""
 _LONGEST: Final = 12_000
 _MOST: Final = 24
+_PAUSES: Final = (0.25, 0.5, 1.0)
+"""Seconds; a module may show a card later than PC/SC does."""
 _SERIAL: Final = re.compile(r"[!-~]([ -~]{0,14}[!-~])?")
 _LEFT: Final[dict[Tries, int | None]] = {"blocked": 0, "last": 1, "few": None, "enough": None}
 """PKCS#11 tells no numbers but these."""
@@ -40,7 +43,7 @@ async def read_token(kind: CardKind) -> CardReading:
         raise InlayError("pkcs11_no_module")
     driver = Driver(kind.module)
     try:
-        tokens = _of_one_card(driver.module, await driver.tokens())
+        tokens = _of_one_card(driver.module, await _shown(driver))
         certificates, omitted = await _certificates(driver, tokens)
     finally:
         await driver.close()
@@ -55,6 +58,16 @@ async def read_token(kind: CardKind) -> CardReading:
         certificates=certificates,
         omitted=min(omitted, _MOST),
     )
+
+
+async def _shown(driver: Driver) -> Sequence[Token]:
+    """The tokens that a module shows; one that doesn't see the card yet is asked again, in a new process."""
+    for pause in _PAUSES:
+        if tokens := await driver.tokens():
+            return tokens
+        await driver.close()
+        await asyncio.sleep(pause)
+    return await driver.tokens()
 
 
 def _of_one_card(module: str, tokens: Sequence[Token]) -> Sequence[Token]:

@@ -40,8 +40,9 @@ from agent.handlers.read_card import ReadCardHandler
 from agent.handlers.sign import SignHandler
 from agent.handlers.unblock_physical_pin import UnblockPhysicalPinHandler
 from agent.handlers.verify_physical_pin import VerifyPhysicalPinHandler
-from agent.order_ports import Cards, Ending, OrderHandler, PageRequest, PrivateRequest, Services
+from agent.order_ports import Ending, OrderHandler, PageRequest, PrivateRequest, Services
 from agent.ordered_card import CardReaders
+from agent.virtual_card_ports import Cards
 from protocol.messages import (
     Authenticate,
     BlockCard,

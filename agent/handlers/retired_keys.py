@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import serialization
 
 from agent.certificates import key_in
 from agent.handlers.card_writing import import_key
-from agent.pcsc import piv_keys, piv_objects
-from agent.pcsc.piv_names import CERTIFICATES, RETIRED, KeyAlgorithm
+from agent.pcsc import piv_keys, piv_objects, piv_use
+from agent.pcsc.piv_names import CERTIFICATES, RETIRED, RSA_BITS, KeyAlgorithm
 from agent.pcsc.piv_objects import KeyHistory
 from protocol.errors import InlayError
 
@@ -62,7 +62,12 @@ async def put_on(
     if not coming:
         return []
     last = max(int(item.slot, 16) for item in coming)
-    before = await context.guard(card.run(_count_to, last))
+    try:
+        before = await context.guard(card.run(_count_to, last))
+    except InlayError as error:
+        if error.code not in _NOT_TAKEN:
+            raise
+        return []  # a card that can't count them takes none: who gives it to somebody else would not find them
     taken = [item for item in coming if await _taken(context, card, item)]
     highest = max((int(item.slot, 16) for item in taken), default=RETIRED[0] - 1)
     await context.guard(card.run(_write_count, before, highest))
@@ -163,4 +168,26 @@ def _overwrite(card: CardConnection, slot: int) -> None:
                 raise
         else:
             return
-    raise InlayError("card_algorithm_missing", algorithm=KeyAlgorithm.P_256.label)
+    if not _empty(card, slot):
+        raise InlayError("card_algorithm_missing", algorithm=KeyAlgorithm.P_256.label)
+
+
+def _empty(card: CardConnection, slot: int) -> bool:
+    """Whether a slot has no key, as its use shows: cards say 6A80, as of an algorithm, of a slot that they haven't."""
+    for algorithm in KeyAlgorithm:
+        size = (
+            RSA_BITS[algorithm] // 8
+            if algorithm in RSA_BITS
+            else 48
+            if algorithm is KeyAlgorithm.P_384
+            else 32
+        )
+        use = piv_use.agree if algorithm is KeyAlgorithm.X25519 else piv_use.use
+        try:
+            use(card, slot, algorithm, (1).to_bytes(size, "big"))
+        except InlayError as error:
+            if error.code != "card_key_missing":
+                return False
+        else:
+            return False
+    return True

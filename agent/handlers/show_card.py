@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from agent.card_ports import CardKeeping, CardStanding, KnownCard
     from agent.conversation import Conversation
-    from agent.order_ports import PrivateRequest, Services, Shown
+    from agent.order_ports import PrivateRequest, Services
     from agent.ports import CardWindow
+    from agent.virtual_card_ports import Shown
 
 _LEVELS = {
     "tpm": "this computer's TPM chip",

@@ -15,7 +15,8 @@ from protocol.errors import InlayError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.pcsc.pkcs11 import Driver, Token
+    from agent.pcsc.pkcs11 import Driver
+    from agent.pcsc.pkcs11_tokens import Token
     from agent.returning_token import ReturningToken
 
 _MOST: Final = 16
@@ -42,33 +43,38 @@ def see_that_it_can_be_blocked(token: Token) -> None:
         raise InlayError("pkcs11_pin_not_set")
 
 
-async def block(card: ReturningToken) -> None:
+async def block(card: ReturningToken, sent: Callable[[], None]) -> None:
     """Tell a token wrong PINs until its PIN is locked; one that is locked is left so.
+
+    Args:
+        card: the token.
+        sent: told before each of them: from the first one on tries may be spent.
 
     Raises:
         InlayError: as `see_that_it_can_be_blocked`; ``pkcs11_never_blocks``: it took `_MOST` of them; ``pkcs11_…``.
     """
-    sent = 0
+    told = 0
     guessed = False
     while True:
         token = await card.look()
         see_that_it_can_be_blocked(token)
         if token.pin == "blocked":
             return
-        if sent == _MOST:
+        if told == _MOST:
             raise InlayError("pkcs11_never_blocks")
-        sent += 1
-        if await card.run(_wrong_pin(token)) and not guessed:
-            guessed, sent = True, 0  # right by chance, so the count begins anew
+        told += 1
+        if await card.run(_wrong_pin(token, sent)) and not guessed:
+            guessed, told = True, 0  # right by chance, so the count begins anew
 
 
-def _wrong_pin(token: Token) -> Callable[[Driver], Awaitable[bool]]:
+def _wrong_pin(token: Token, sent: Callable[[], None]) -> Callable[[Driver], Awaitable[bool]]:
     """Tells a token one PIN: 8 digits, or as near to that as it takes; whether it was right, by chance."""
     shortest, longest = token.pin_length
     length = max(shortest, min(_DIGITS, longest) if longest else _DIGITS)
     pin = bytearray(f"{secrets.randbelow(10**length):0{length}}".encode())
 
     async def tell(driver: Driver) -> bool:
+        sent()
         try:
             await driver.verify(pin)
         except InlayError as error:

@@ -18,8 +18,9 @@ from agent.handlers.token_pin_entry import (
     see_that_puk_can_be_tried,
 )
 from agent.returning_card import PhysicalCard
-from agent.returning_token import UNKNOWN, ReturningToken
+from agent.returning_token import ReturningToken
 from agent.token_pad import warning_of
+from agent.token_presence import UNKNOWN
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from agent.handlers.token_pin_entry import (
     see_that_pin_can_be_tried,
     see_that_puk_can_be_tried,
 )
-from agent.returning_token import UNKNOWN
 from agent.token_pad import warning_of
+from agent.token_presence import UNKNOWN
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from agent.order_ports import OrderContext
-    from agent.pcsc.pkcs11 import Token
+    from agent.pcsc.pkcs11_tokens import Token
     from agent.returning_token import ReturningToken
     from protocol.messages import ChangePin, UnblockPin
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from agent.handlers.order_steps import ask
 from agent.ports import KnownSecret, WindowFailed
-from agent.returning_token import UNKNOWN
 from agent.token_pad import question, warning_of
+from agent.token_presence import UNKNOWN
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from agent.order_ports import OrderContext
-    from agent.pcsc.pkcs11 import Token
+    from agent.pcsc.pkcs11_tokens import Token
     from agent.returning_token import ReturningToken
 
 LONGEST: Final = 64

@@ -16,13 +16,15 @@ from agent.handlers.order_steps import ask, secret
 from agent.handlers.token_pin_entry import known_puk
 from agent.handlers.typed_puk import GIVEN_UP, Refused
 from agent.ports import WindowFailed
-from agent.returning_token import UNKNOWN
+from agent.token_presence import UNKNOWN
 from protocol.errors import InlayError
 from protocol.messages import Changing
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from agent.order_ports import OrderContext
-    from agent.pcsc.pkcs11 import Token
+    from agent.pcsc.pkcs11_tokens import Token
     from agent.returning_token import ReturningToken
     from protocol.messages import Proceed
 
@@ -41,8 +43,24 @@ _TORN: Final = (
 class TokenPuk:
     """One token's new PUK."""
 
-    def __init__(self, context: OrderContext, card: ReturningToken, agreed: Proceed) -> None:
+    def __init__(
+        self,
+        context: OrderContext,
+        card: ReturningToken,
+        agreed: Proceed,
+        announce: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            context: the order.
+            card: its card.
+            agreed: brings the new PUK, and the portal's old one.
+            announce: tells portal and person that the card is changed; called before each time that it is. None: as
+                *change PUK* does.
+        """
         self._context, self._card, self._agreed = context, card, agreed
+        self._announce = announce or self._say_changing
         self._said = False
 
     async def change(self, *, typed: bool) -> bool:
@@ -111,14 +129,47 @@ class TokenPuk:
             finally:
                 answer.wipe()
 
+    async def has_new(self) -> bool:
+        """Whether the card has the new one from an earlier order; where that isn't known, the person says go on.
+
+        Raises:
+            InlayError: ``card_puk_unknown``, ``card_puk_blocked``; ``user_cancelled`` …
+        """
+        if not self._agreed.puk_unsure or not (await self._context.guard(self._card.look())).initialised:
+            return False
+        new = secret(self._context, self._agreed.new_puk, "new_puk")
+        try:
+            return await self._has(new)
+        finally:
+            new[:] = bytes(len(new))
+
+    async def replace(self, old: bytearray) -> bool:
+        """Change one that is right and on the card; False where the card can't take the new one.
+
+        Args:
+            old: it; the caller's, who finds the new one there where that has taken its place.
+        """
+        new = secret(self._context, self._agreed.new_puk, "new_puk")
+        try:
+            if not await self._until_it_is_changed(old, new):
+                return False
+            old[:] = new
+        finally:
+            new[:] = bytes(len(new))
+        return True
+
+    async def _say_changing(self) -> None:
+        context = self._context
+        if not self._said:
+            await context.send(Changing())
+            await context.guard(context.delivered())
+            self._said = True
+        await context.window.show_progress("puk", "Changing the PUK", 2, STEPS, can_cancel=False)
+
     async def _until_it_is_changed(self, old: bytearray, new: bytearray) -> bool:
         context = self._context
         while True:
-            if not self._said:
-                await context.send(Changing())
-                await context.guard(context.delivered())
-                self._said = True
-            await context.window.show_progress("puk", "Changing the PUK", 2, STEPS, can_cancel=False)
+            await self._announce()
             try:
                 await context.guard(context.record(STEP, self._card.change_puk(old, new)))
             except InlayError as error:

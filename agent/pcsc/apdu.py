@@ -24,6 +24,7 @@ _GET_RESPONSE, _AUTHENTICATE = 0xC0, 0x87
 _CHAINED: Final = 0x10
 _MORE, _WRONG_LE = 0x61, 0x6C
 _SHORT_LE: Final = 256
+_HEADER: Final = 4
 
 _NAMES: Final = {
     0xA4: "SELECT",
@@ -139,7 +140,7 @@ def exchange(command: Command, *, extended: bool = False) -> Generator[bytes, by
     expected = (0x10000 if extended else _SHORT_LE) if command.answer else None
     raw = yield _encode(0, command, pieces[-1], expected, extended=extended)
     data, status = _split(command, raw)
-    if status >> 8 == _WRONG_LE:
+    if status >> 8 == _WRONG_LE and command.answer:  # no length was said else, and a PIN would be tried again
         raw = yield _encode(0, command, pieces[-1], status & 0xFF or _SHORT_LE, extended=extended)
         data, status = _split(command, raw)
     for _ in range(MAX_ROUNDS):
@@ -156,6 +157,17 @@ def exchange(command: Command, *, extended: bool = False) -> Generator[bytes, by
         if len(data) > MAX_ANSWER:
             break
     raise malformed(command)
+
+
+def by_t0(apdu: bytes) -> bytes:
+    """A short APDU as the protocol T=0 carries it (ISO/IEC 7816-3, section 12.2): data or Le, and one of them always.
+
+    PC/SC passes it on as it is. Behind data there is no Le: the card says 61xx, and is asked for what it has.
+    """
+    if len(apdu) == _HEADER:
+        return apdu + b"\0"
+    size = apdu[_HEADER]
+    return apdu[:-1] if size and len(apdu) == _HEADER + 1 + size + 1 else apdu
 
 
 def malformed(command: Command) -> InlayError:

@@ -10,6 +10,7 @@ from typing import TypeVar
 from agent.pcsc import scard
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.look import Evidence, look
+from agent.pcsc.piv_select import FEATURES
 from protocol.errors import InlayError
 
 T = TypeVar("T")
@@ -39,11 +40,16 @@ def within(seconds: float, work: Callable[[], T]) -> T | None:
     return result
 
 
-def look_at(reader: str, aids: Set[bytes]) -> Evidence:
+def look_at(reader: str, aids: Set[bytes], features: Set[str] = FEATURES) -> Evidence:
     """Look at the card in a reader, by a context of its own; may take as long as another program keeps the card.
+
+    Args:
+        reader: the reader's PC/SC name.
+        aids: as `agent.pcsc.look.look`, and so are ``features``.
+        features: see there.
 
     Raises:
         InlayError: ``pcsc_…``, ``card_answer_malformed``.
     """
     with CardConnection(scard.connect(reader), reader) as card:
-        return look(card, aids)
+        return look(card, aids, features)

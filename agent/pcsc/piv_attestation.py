@@ -10,7 +10,7 @@ from agent.pcsc import piv_select
 from agent.pcsc.apdu import Card, Command
 from agent.pcsc.piv_names import ATTESTATION, slot_name
 from agent.pcsc.piv_objects import read_certificate
-from agent.pcsc.status import NO_REFERENCE, NOT_FOUND, WRONG_DATA, WRONG_PARAMETERS, require_ok
+from agent.pcsc.status import NO_REFERENCE, NOT_FOUND, PARAMETERS, WRONG_DATA, require_ok
 from protocol.errors import InlayError
 
 
@@ -23,7 +23,7 @@ def statement(card: Card, slot: int) -> bytes:
     """
     command = Command(0xF9, slot, 0x00)
     answer = card.send(command)
-    if answer.status in (NO_REFERENCE, NOT_FOUND, WRONG_DATA, WRONG_PARAMETERS):
+    if answer.status in PARAMETERS | {NO_REFERENCE, NOT_FOUND, WRONG_DATA}:
         raise InlayError("card_key_missing", slot=slot_name(slot))
     return require_ok(command, answer)
 

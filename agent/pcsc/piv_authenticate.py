@@ -6,6 +6,7 @@ to the card. Here are the two halves of each way, and nothing waits between them
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import Final
@@ -17,10 +18,11 @@ from agent.pcsc.status import (
     BLOCKED,
     CONDITIONS,
     FAILED,
+    NO_FUNCTION,
     NOT_AUTHORISED,
+    PARAMETERS,
     WRONG_DATA,
     WRONG_LENGTH,
-    WRONG_PARAMETERS,
     refusal,
     require_ok,
 )
@@ -28,7 +30,7 @@ from protocol.errors import InlayError
 
 _TEMPLATE, _WITNESS, _CHALLENGE, _RESPONSE = 0x7C, 0x80, 0x81, 0x82
 _WRONG: Final = frozenset({NOT_AUTHORISED, BLOCKED, CONDITIONS, WRONG_DATA, FAILED})
-_UNREAD: Final = frozenset({WRONG_DATA, WRONG_LENGTH, WRONG_PARAMETERS})
+_UNREAD: Final = frozenset({WRONG_DATA, WRONG_LENGTH}) | PARAMETERS
 """What cards say of a template that they can't read; some say it of a wrong witness, too."""
 _NO_TOUCH, _TOUCH = 0xFF, 0xFE
 
@@ -55,12 +57,12 @@ class Proof:
     Attributes:
         response: external: the encrypted challenge. Mutual: the decrypted witness.
         challenge: mutual: a challenge to the card.
-        expected: mutual: that challenge encrypted, which the card has to answer.
+        expected_sha256: mutual: digest of that challenge encrypted, which the card has to answer.
     """
 
     response: bytes
     challenge: bytes = b""
-    expected: bytes = b""
+    expected_sha256: bytes = b""
 
 
 def ask(card: Card, algorithm: ManagementAlgorithm, *, mutual: bool = False) -> Question:
@@ -73,7 +75,7 @@ def ask(card: Card, algorithm: ManagementAlgorithm, *, mutual: bool = False) -> 
     tag = _WITNESS if mutual else _CHALLENGE
     command = _command(algorithm, bytes((tag, 0)))
     answer = card.send(command)
-    if answer.status == WRONG_PARAMETERS:
+    if answer.status in PARAMETERS | {NO_FUNCTION}:
         raise InlayError("card_algorithm_missing", algorithm=algorithm.name.replace("_", "-"))
     data = _value(command, require_ok(command, answer), tag)
     if len(data) != algorithm.block_bytes:
@@ -81,8 +83,11 @@ def ask(card: Card, algorithm: ManagementAlgorithm, *, mutual: bool = False) -> 
     return Question(algorithm, mutual, data)
 
 
-def prove(card: Card, question: Question, proof: Proof) -> None:
+def prove(card: Card, question: Question, proof: Proof) -> bytes:
     """Give the card the answer to its question.
+
+    Returns:
+        What the card has answered to a mutual authentication's challenge: nobody without the key knew it before.
 
     Raises:
         InlayError: ``card_management_wrong`` when the card, or what it proves of itself, is not of this key: nothing
@@ -99,8 +104,12 @@ def prove(card: Card, question: Question, proof: Proof) -> None:
     if question.mutual and answer.status in _UNREAD:
         raise refusal(command, answer.status)
     data = _accepted(command, answer)
-    if question.mutual and not hmac.compare_digest(_value(command, data, _RESPONSE), proof.expected):
+    if not question.mutual:
+        return b""
+    response = _value(command, data, _RESPONSE)
+    if not hmac.compare_digest(hashlib.sha256(response).digest(), proof.expected_sha256):
         raise InlayError("card_management_wrong")
+    return response
 
 
 def set_key(card: Card, algorithm: ManagementAlgorithm, key: bytes, *, touch: bool = False) -> None:
@@ -122,7 +131,7 @@ def set_key(card: Card, algorithm: ManagementAlgorithm, key: bytes, *, touch: bo
     answer = card.send(command)
     if answer.status == NOT_AUTHORISED:
         raise InlayError("card_management_needed", command=command.name)
-    if answer.status in (WRONG_DATA, WRONG_LENGTH, WRONG_PARAMETERS):
+    if answer.status in PARAMETERS | {WRONG_DATA, WRONG_LENGTH}:
         raise InlayError("card_algorithm_missing", algorithm=algorithm.name.replace("_", "-"))
     require_ok(command, answer)
 

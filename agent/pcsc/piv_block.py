@@ -47,7 +47,7 @@ def block(card: CardConnection, guid: str, sending: Callable[[], object] = lambd
 def _run_down(card: CardConnection, guid: str, reference: int, sending: Callable[[], object]) -> bool:
     """Run one counter down; whether a value was right by chance, which begins the count anew."""
     budget: int | None = None
-    guessed = told = False
+    guessed = told = older = False
     while True:
         with card.held():
             _see_that_it_is(card, guid)
@@ -64,9 +64,11 @@ def _run_down(card: CardConnection, guid: str, reference: int, sending: Callable
             sending()
             answer = card.send(command)
         told = told or tries_in(answer.status) is not None
+        none_left = tries_in(answer.status) == 0 or (older and answer.status == FAILED)
+        older = answer.status & 0xFFF0 == FAILED != answer.status  # it tells them as 630x
         if answer.ok and not guessed:
             guessed, budget = True, None
-        elif tries_in(answer.status) == 0:
+        elif none_left:
             return guessed
         elif tries_in(answer.status) is None and answer.status not in _UNTOLD:
             raise refusal(command, answer.status)

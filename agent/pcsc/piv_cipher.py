@@ -5,6 +5,7 @@ The agent doesn't hold a card's key: this is for a card's factory key, which eve
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ def answer(key: bytes, question: Question) -> Proof:
     decryptor = cipher.decryptor()
     witness = decryptor.update(question.data) + decryptor.finalize()
     challenge = os.urandom(question.algorithm.block_bytes)
-    return Proof(witness, challenge, _encrypt(cipher, challenge))
+    expected = hashlib.sha256(_encrypt(cipher, challenge)).digest()
+    return Proof(witness, challenge, expected)
 
 
 def _cipher(algorithm: ManagementAlgorithm, key: bytes) -> CipherOf[modes.ECB]:

@@ -23,9 +23,8 @@ from agent.pcsc.status import (
     NO_REFERENCE,
     NOT_AUTHORISED,
     NOT_FOUND,
-    UNKNOWN,
+    PARAMETERS,
     WRONG_DATA,
-    WRONG_PARAMETERS,
     refusal,
     require_ok,
 )
@@ -38,7 +37,9 @@ _PUBLIC, _CONTROL = 0x7F49, 0xAC
 _MODULUS, _EXPONENT, _POINT = 0x81, 0x82, 0x86
 _ALGORITHM, _PIN_POLICY, _TOUCH_POLICY = 0x80, 0xAA, 0xAB
 _CURVES: Final = {KeyAlgorithm.P_256: ec.SECP256R1(), KeyAlgorithm.P_384: ec.SECP384R1()}
-_NO_KEY: Final = (b"", b"\xff")
+_NUMBERS: Final = frozenset(KeyAlgorithm)
+_PIN_POLICIES: Final = frozenset(bytes((each,)) for each in PinPolicy)
+_TOUCH_POLICIES: Final = frozenset(bytes((each,)) for each in TouchPolicy)
 _NOWHERE: Final = 0xFF
 
 
@@ -106,7 +107,7 @@ def delete(card: Card, slot: int) -> None:
         raise InlayError("card_key_missing", slot=slot_name(slot))
     if answer.status == NOT_AUTHORISED:
         raise InlayError("card_management_needed", command=command.name)
-    if answer.status == WRONG_PARAMETERS:
+    if answer.status in PARAMETERS:
         raise InlayError("card_slot_missing", slot=slot_name(slot))
     require_ok(command, answer)
 
@@ -114,27 +115,28 @@ def delete(card: Card, slot: int) -> None:
 def metadata(card: Card, slot: int) -> KeyMetadata | None:
     """What the card says of a slot's key; None when there is none, or the card says nothing of keys.
 
-    There are cards that answer with nothing, leave out the algorithm, or give an empty slot the algorithm FF.
+    There are cards that answer with nothing, leave out the algorithm, or give an empty slot the algorithm FF, and cards
+    with algorithms that have no number here.
 
     Raises:
         InlayError: ``card_answer_malformed``, ``pcsc_…``.
     """
     command = Command(0xF7, 0x00, slot)
     answer = card.send(command)
-    if answer.status in UNKNOWN | {WRONG_PARAMETERS, NO_REFERENCE, NOT_FOUND}:
-        return None
-    data = require_ok(command, answer)
+    if not answer.ok:
+        return None  # it is beyond the standard, and so are the words for not having it, or no key there
+    data = answer.data
+    number = next((item.value for item in tlv.leading(data) if item.tag == 0x01), b"")
+    if int.from_bytes(number, "big") not in _NUMBERS:
+        return None  # whatever follows: of an empty slot some cards say only half
     try:
         found = {item.tag: item.value for item in tlv.parse(data)}
-        number = found.get(0x01, b"")
-        if number in _NO_KEY:
-            return None
         algorithm = KeyAlgorithm(int.from_bytes(number, "big"))
         policies = found.get(0x02, b"")
         return KeyMetadata(
             algorithm=algorithm,
-            pin_policy=PinPolicy(policies[0]) if len(policies) == 2 else None,
-            touch_policy=TouchPolicy(policies[1]) if len(policies) == 2 else None,
+            pin_policy=PinPolicy(policies[0]) if policies[:1] in _PIN_POLICIES else None,
+            touch_policy=TouchPolicy(policies[1]) if policies[1:] in _TOUCH_POLICIES else None,
             generated=found[0x03] == b"\x01" if 0x03 in found else None,
             public=public_in(found[0x04], algorithm) if 0x04 in found else None,
         )
@@ -219,7 +221,7 @@ def _judge_new_key(command: Command, answer: Answer, slot: int, algorithm: KeyAl
         raise InlayError("card_management_needed", command=command.name)
     if answer.status in (WRONG_DATA, NO_FUNCTION):
         raise InlayError("card_algorithm_missing", algorithm=algorithm.label)
-    if answer.status in (WRONG_PARAMETERS, NO_REFERENCE):
+    if answer.status in PARAMETERS | {NO_REFERENCE}:
         raise InlayError("card_slot_missing", slot=slot_name(slot))
     raise refusal(command, answer.status)
 

@@ -15,7 +15,8 @@ from agent.pcsc import tlv
 from agent.pcsc.apdu import OK, Card, Command, malformed
 from agent.pcsc.piv_names import CCC, CERTIFICATES, CHUID, DISCOVERY, KEY_HISTORY, slot_name
 from agent.pcsc.status import (
-    NO_REFERENCE,
+    ABSENT,
+    NO_FUNCTION,
     NO_ROOM,
     NOT_AUTHORISED,
     NOT_FOUND,
@@ -26,9 +27,13 @@ from agent.pcsc.status import (
 from protocol.errors import InlayError
 
 _CONTENT, _TAG_LIST = 0x53, 0x5C
+_WARNING: Final = 0x62
 _CERTIFICATE, _CERTIFICATE_INFO, _ERROR_DETECTION = 0x70, 0x71, 0xFE
-_GZIP: Final = 0x01
-_NO_PLACE: Final = frozenset({"6A82", "6A86", "6A88"})
+_PACKED: Final = 0x81
+"""CertInfo of a packed certificate: 01; before SP 800-73-3 some have written 80."""
+_ZLIB_MARK: Final = bytes.fromhex("0100")
+"""Some minidrivers pack with zlib behind this mark and the length, two bytes, the lower one first."""
+_NO_PLACE: Final = frozenset({"6A81", "6A82", "6A86", "6A88", "6B00"})
 MAX_CERTIFICATE: Final = 16_384
 """What a compressed certificate may grow to: a bomb is refused before it grows."""
 
@@ -76,15 +81,19 @@ def read(card: Card, tag: int) -> bytes | None:
     """
     command = Command(0xCB, 0x3F, 0xFF, tlv.encode(_TAG_LIST, _tag_bytes(tag)))
     answer = card.send(command)
-    if answer.status in (NOT_FOUND, NO_REFERENCE):
+    if answer.status in ABSENT:
         return None
     if answer.status == NOT_AUTHORISED:
         raise InlayError("card_pin_needed", command=command.name)
-    data = require_ok(command, answer)
+    warned = (
+        answer.status >> 8 == _WARNING and answer.data
+    )  # some do where less came than could have been asked for
+    data = answer.data if warned else require_ok(command, answer)
     if not data:  # there are cards that know the object, and have nothing in it
         return None
     try:
-        content = tlv.only(data, DISCOVERY if tag == DISCOVERY else _CONTENT)
+        wrapped = DISCOVERY if tag == DISCOVERY and data[0] == DISCOVERY else _CONTENT
+        content = tlv.only(data, wrapped)
     except tlv.TlvError:
         raise malformed(command) from None
     return content or None
@@ -103,6 +112,11 @@ def write(card: Card, tag: int, content: bytes) -> None:
         raise InlayError("card_full", command="PUT DATA")
 
 
+def has_no_place(error: InlayError) -> bool:
+    """Whether writing an object failed for a card that doesn't know the object."""
+    return error.code == "card_refused" and error.fields["status"] in _NO_PLACE
+
+
 def delete(card: Card, tag: int) -> None:
     """Delete an object; harmless when it isn't there.
 
@@ -110,11 +124,13 @@ def delete(card: Card, tag: int) -> None:
         InlayError: as `write`.
     """
     command, status = _put(card, tag, b"")
-    if status == NOT_FOUND:
+    if status in (OK, NOT_FOUND):
         return
     if status == NOT_AUTHORISED:
         raise InlayError("card_management_needed", command=command.name)
-    if status != OK:
+    if (
+        status not in ABSENT or read(card, tag) is not None
+    ):  # it may be the object, or that this one isn't deleted
         raise refusal(command, status)
 
 
@@ -137,21 +153,21 @@ def read_certificate(card: Card, slot: int) -> bytes | None:
 
 
 def certificate_in(content: bytes) -> bytes | None:
-    """The DER in a certificate object, unpacked where it is packed; None when there is none."""
-    try:
-        found = {item.tag: item.value for item in tlv.parse(content)}
-    except tlv.TlvError:
-        return None
+    """The DER in a certificate object, unpacked where it is packed; None when there is none.
+
+    What comes behind it counts for nothing: there are cards that fill the object up.
+    """
+    found = {item.tag: item.value for item in tlv.leading(content)}
     value, info = found.get(_CERTIFICATE, b""), found.get(_CERTIFICATE_INFO, b"")
     if not value:
         return None
-    return _unpacked(value) if info and info[0] & _GZIP else value
+    return _unpacked(value) if info and info[0] & _PACKED else value
 
 
 def certificate_object(der: bytes, *, packed: bool = False) -> bytes:
     """The content of a certificate object (SP 800-73pt1-5, table 15)."""
     value = _packed(der) if packed else der
-    info = bytes((_GZIP if packed else 0,))
+    info = bytes((1 if packed else 0,))
     return (
         tlv.encode(_CERTIFICATE, value)
         + tlv.encode(_CERTIFICATE_INFO, info)
@@ -170,7 +186,7 @@ def write_certificate(card: Card, slot: int, der: bytes) -> None:
     try:
         written = _write_one_of(card, CERTIFICATES[slot], forms)
     except InlayError as error:
-        if error.code == "card_refused" and error.fields["status"] in _NO_PLACE:
+        if has_no_place(error):
             raise InlayError("card_slot_missing", slot=slot_name(slot)) from None
         raise
     if not written:
@@ -200,6 +216,8 @@ def _fits(card: Card, tag: int, forms: list[bytes]) -> bool:
             return True
         if status == NOT_AUTHORISED:
             raise InlayError("card_management_needed", command=command.name)
+        if status == NO_FUNCTION:  # every card has the command: it is the object that it doesn't know
+            raise InlayError("card_refused", command=command.name, status=f"{status:04X}")
         if status not in (NO_ROOM, WRONG_LENGTH):
             raise refusal(command, status)
     return False
@@ -211,12 +229,17 @@ def _packed(der: bytes) -> bytes:
 
 
 def _unpacked(value: bytes) -> bytes | None:
-    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    """What is packed by gzip, as the standard has it, or by zlib."""
+    size = None
+    if value.startswith(_ZLIB_MARK):
+        size, value = int.from_bytes(value[2:4], "little"), value[4:]
+    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # the header tells which of the two
     try:
         der = unpacker.decompress(value, MAX_CERTIFICATE)
     except zlib.error:
         return None
-    return der if unpacker.eof and not unpacker.unconsumed_tail else None
+    whole = unpacker.eof and not unpacker.unconsumed_tail and size in (None, len(der))
+    return der if whole else None
 
 
 # --- who the card is ---------------------------------------------------------------------------
@@ -270,11 +293,17 @@ def write_chuid(card: Card, chuid: Chuid) -> None:
 def write_ccc(card: Card) -> None:
     """Write a card capability container that says no more than that there is one (table 8).
 
+    A card that has no place for it goes without.
+
     Raises:
         InlayError: as `write`.
     """
     identifier = _CARD_IDENTIFIER + os.urandom(14)
-    write(card, CCC, tlv.encode(0xF0, identifier) + _CCC_FIELDS)
+    try:
+        write(card, CCC, tlv.encode(0xF0, identifier) + _CCC_FIELDS)
+    except InlayError as error:
+        if not has_no_place(error):
+            raise
 
 
 def read_pin_usage(card: Card) -> bytes | None:

@@ -10,7 +10,7 @@ from typing import Final
 from agent.pcsc import tlv
 from agent.pcsc.apdu import Answer, Card, Command
 from agent.pcsc.piv_names import PIN, PUK
-from agent.pcsc.status import FAILED, NOT_AUTHORISED, WRONG_DATA, WRONG_LENGTH, refusal, tries_in
+from agent.pcsc.status import CONDITIONS, FAILED, NOT_AUTHORISED, WRONG_DATA, WRONG_LENGTH, refusal, tries_in
 from protocol.errors import InlayError
 
 Secret = bytes | bytearray
@@ -38,11 +38,12 @@ def tries_left(card: Card, reference: int = PIN) -> int | None:
             found = tlv.find(metadata.data, _TRIES_TAG)
         except tlv.TlvError:
             found = None
-        if found is not None and len(found) == 2:
-            return found[1]  # all there are, then those left
+        if found is not None and len(found) in (1, 2):
+            return found[-1]  # all there are, then those left; or these alone
     if reference != PIN:
         return None
-    return tries_in(card.send(Command(_VERIFY, 0, PIN, answer=False)).status)
+    status = _pin_state(card)
+    return 0 if status == FAILED else tries_in(status)  # of the cards that say 630x
 
 
 def is_makers(card: Card, reference: int) -> bool | None:
@@ -67,10 +68,15 @@ def verify(card: Card, pin: Secret) -> None:
         pin: 1 to 8 bytes; the caller's, who wipes it.
 
     Raises:
-        InlayError: ``card_pin_wrong`` with ``tries``, ``card_pin_blocked``, ``card_pin_form``, ``card_refused``.
+        InlayError: ``card_pin_wrong`` with ``tries``, ``card_pin_blocked``, ``card_pin_form``, ``card_refused``;
+            ``card_contacts_needed``: it takes no PIN by this reader, and none was compared.
     """
     command = Command(_VERIFY, 0, PIN, _padded(pin), answer=False)
-    judge(command, card.send(command), PIN)
+    _judge(card, command, card.send(command), PIN)
+
+
+def _pin_state(card: Card) -> int:
+    return card.send(Command(_VERIFY, 0, PIN, answer=False)).status
 
 
 def log_out(card: Card) -> bool:
@@ -86,7 +92,7 @@ def change(card: Card, reference: int, old: Secret, new: Secret) -> None:
             ``card_pin_form``, ``card_refused``.
     """
     command = Command(_CHANGE, 0, reference, _padded(old) + _padded(new), answer=False)
-    _judge_old(card, command, card.send(command), reference)
+    _judge_new(card, command, card.send(command), reference)
 
 
 def unblock(card: Card, puk: Secret, new_pin: Secret) -> None:
@@ -96,7 +102,7 @@ def unblock(card: Card, puk: Secret, new_pin: Secret) -> None:
         InlayError: ``card_puk_wrong`` with ``tries``, ``card_puk_blocked``, ``card_pin_form``, ``card_refused``.
     """
     command = Command(_RESET_RETRY, 0, PIN, _padded(puk) + _padded(new_pin), answer=False)
-    _judge_old(card, command, card.send(command), PUK)
+    _judge_new(card, command, card.send(command), PUK)
 
 
 def _padded(value: Secret) -> bytes:
@@ -106,14 +112,26 @@ def _padded(value: Secret) -> bytes:
     return raw.ljust(REFERENCE_BYTES, _PADDING)
 
 
-def _judge_old(card: Card, command: Command, answer: Answer, reference: int) -> None:
-    """As `judge`; where the card says no more than that the old value was wrong it is asked how many tries are left."""
+def _judge_new(card: Card, command: Command, answer: Answer, reference: int) -> None:
+    """As `_judge`, of a command that brings a new value: cards with rules of their own say 6985 of one against them."""
+    if answer.status == CONDITIONS:
+        raise InlayError("card_pin_form")
+    _judge(card, command, answer, reference)
+
+
+def _judge(card: Card, command: Command, answer: Answer, reference: int) -> None:
+    """As `judge`; where the card says no more than that a value was wrong it is asked how many tries are left."""
     try:
         judge(command, answer, reference)
     except InlayError as error:
         if not error.code.endswith("_wrong") or "tries" in error.fields:
             raise
         left = tries_left(card, reference)
+        state = _pin_state(card) if left is None else None
+        if state == answer.status == NOT_AUTHORISED:  # nobody has typed anything wrong for that one
+            raise InlayError("card_contacts_needed") from None
+        if state is not None and answer.status == FAILED and state & 0xFFF0 == FAILED:
+            left = 0  # it tells tries as 630x: so this has told them
         if left is None:
             raise
         what = "pin" if reference == PIN else "puk"

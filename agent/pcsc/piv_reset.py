@@ -1,8 +1,8 @@
 """RESET of a PIV card whose PIN and PUK are both blocked: back to what its maker delivered. It is Yubico's command.
 
 ``00 FB 00 00``, without any authentication. Cards that have it refuse it until no try is left of either PIN or PUK
-(6985), so it costs a usable card nothing. Keys, certificates and all other objects are gone after it; PIN, PUK and
-management key are the maker's. SP 800-73 has no such command.
+(6985, 6982), so it costs a usable card nothing; but some look at the PIN alone. Keys, certificates and all other
+objects are gone after it; PIN, PUK and management key are the maker's. SP 800-73 has no such command.
 """
 
 from __future__ import annotations

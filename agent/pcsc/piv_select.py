@@ -5,6 +5,7 @@ What a card can do is asked of the card, never concluded from its brand.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,9 @@ from protocol.errors import InlayError
 _LENGTHS: Final = (11, 9, 5)
 """All of the AID, without its version, the RID alone: each is what some card wants."""
 _TEMPLATE, _ALGORITHMS, _REFERENCE = 0x61, 0xAC, 0x80
+FEATURES: Final = frozenset({"attestation", "importing", "metadata", "moving", "new_management_key"})
+"""What a card may have beyond the standard: each is a command to ask for, and a field of `Capabilities`."""
+_AUTHENTICATION: Final = 0x7C
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +28,15 @@ class Application:
     """What SELECT told (SP 800-73pt2-5, section 3.1.1).
 
     Attributes:
-        template: the application property template's data objects; None when the card gave none.
         algorithms: algorithm identifiers the card names; empty when it names none.
     """
 
-    template: dict[int, bytes] | None
     algorithms: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a card turned out to have, beyond the standard's commands.
+    """What a card turned out to have, beyond the standard's commands; of what it wasn't asked for: nothing.
 
     Attributes:
         version: what GET VERSION says, as ``5.7.1``; None when the card has none.
@@ -69,22 +71,26 @@ def select(card: Card) -> Application:
     raise InlayError("card_not_supported")
 
 
-def probe(card: Card) -> Capabilities:
+def probe(card: Card, features: Set[str] = FEATURES) -> Capabilities:
     """What a selected card can do. Nothing is changed, and no try of a PIN is spent.
+
+    Args:
+        card: it.
+        features: what it is asked for beside its version and serial number: of `FEATURES`.
 
     Raises:
         InlayError: ``pcsc_…``, ``card_answer_malformed``.
     """
     version, serial = card.send(Command(0xFD, 0, 0)), card.send(Command(0xF8, 0, 0))
-    metadata = card.send(Command(0xF7, 0, MANAGEMENT))
     return Capabilities(
         version=".".join(map(str, version.data)) if version.ok and len(version.data) == 3 else None,
         serial=int.from_bytes(serial.data, "big") if serial.ok and len(serial.data) == 4 else None,
-        metadata=metadata.ok and bool(metadata.data),  # some have the command, and nothing to say
-        attestation=can_attest(card),
-        moving=_knows(card, Command(0xF6, 0x00, 0x00, answer=False)),
-        importing=_knows(card, Command(0xFE, 0x00, 0x00, answer=False)),
-        new_management_key=_knows(card, Command(0xFF, 0x00, 0x00, answer=False)),
+        metadata="metadata" in features and _tells(card),
+        attestation="attestation" in features and can_attest(card),
+        moving="moving" in features and _knows(card, Command(0xF6, 0x00, 0x00, answer=False)),
+        importing="importing" in features and _knows(card, Command(0xFE, 0x00, 0x00, answer=False)),
+        new_management_key="new_management_key" in features
+        and _knows(card, Command(0xFF, 0x00, 0x00, answer=False)),
     )
 
 
@@ -110,11 +116,27 @@ def management_algorithms(card: Card) -> tuple[ManagementAlgorithm, ...]:
         found = tuple(
             algorithm
             for algorithm in sorted(ManagementAlgorithm, reverse=True)
-            if card.send(Command(0x87, algorithm, MANAGEMENT, bytes((0x7C, 0x02, tag, 0x00)))).ok
+            if _begins(card, algorithm, tag)
         )
         if found:
             return found
     return ()
+
+
+def _tells(card: Card) -> bool:
+    """Whether GET METADATA says something: some cards have the command, and nothing to say."""
+    metadata = card.send(Command(0xF7, 0, MANAGEMENT))
+    return metadata.ok and bool(metadata.data)
+
+
+def _begins(card: Card, algorithm: ManagementAlgorithm, tag: int) -> bool:
+    """Whether a card asks by an algorithm: with a block of its length, for some don't look at which one is named."""
+    answer = card.send(Command(0x87, algorithm, MANAGEMENT, bytes((_AUTHENTICATION, 0x02, tag, 0x00))))
+    try:
+        block = tlv.find(tlv.only(answer.data, _AUTHENTICATION), tag) if answer.ok else None
+    except tlv.TlvError:
+        block = None
+    return block is not None and len(block) == algorithm.block_bytes
 
 
 def _knows(card: Card, command: Command) -> bool:
@@ -123,14 +145,20 @@ def _knows(card: Card, command: Command) -> bool:
 
 
 def _application(command: Command, data: bytes) -> Application:
-    """What SELECT answered; a card may answer nothing, and most leave out what they could name."""
-    if not data:
-        return Application(None, frozenset())
+    """What SELECT answered: nothing, the application property template, or a template that others have for files.
+
+    Only the first tells something, and most cards leave out what they could name in it. Some name each algorithm in a
+    template of its own, others all in one, or all in one value.
+    """
     try:
-        template = {item.tag: item.value for item in tlv.parse(tlv.only(data, _TEMPLATE))}
-        named = tlv.parse(template.get(_ALGORITHMS, b""))
+        named = [
+            found
+            for template in tlv.parse(data)
+            if template.tag == _TEMPLATE
+            for item in tlv.parse(template.value)
+            if item.tag == _ALGORITHMS
+            for found in tlv.parse(item.value)
+        ]
     except tlv.TlvError:
         raise malformed(command) from None
-    return Application(
-        template, frozenset(item.value[0] for item in named if item.tag == _REFERENCE and item.value)
-    )
+    return Application(frozenset(number for item in named if item.tag == _REFERENCE for number in item.value))

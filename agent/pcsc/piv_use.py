@@ -10,13 +10,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from agent.pcsc import tlv
 from agent.pcsc.apdu import Card, Command, malformed
 from agent.pcsc.piv_names import RSA_BITS, KeyAlgorithm, slot_name
-from agent.pcsc.status import CONDITIONS, NO_REFERENCE, NOT_AUTHORISED, WRONG_PARAMETERS, require_ok
+from agent.pcsc.status import CONDITIONS, NO_REFERENCE, NOT_AUTHORISED, PARAMETERS, WRONG_DATA, require_ok
 from protocol.errors import InlayError
 
 _TEMPLATE, _CHALLENGE, _RESPONSE, _EXPONENTIATION = 0x7C, 0x81, 0x82, 0x85
 _CURVE_BYTES: Final = {KeyAlgorithm.P_256: 32, KeyAlgorithm.P_384: 48}
 _LONGEST: Final = max(RSA_BITS.values()) // 8
 """Bytes that the largest key answers with: what is longer is none, and would fill the messages that carry it."""
+_NO_KEY: Final = PARAMETERS | {CONDITIONS, NO_REFERENCE, WRONG_DATA}
+"""What cards say of a slot that is empty, or has a key of another kind; some, that the data is wrong for it."""
 _SHA256_INFO: Final = bytes.fromhex("3031300D060960864801650304020105000420")
 
 
@@ -50,7 +52,8 @@ def use(card: Card, slot: int, algorithm: KeyAlgorithm, block: bytes) -> bytes:
     Raises:
         InlayError: as `sign_sha256`.
     """
-    return _operate(card, slot, algorithm, _CHALLENGE, block)
+    command, result = _operate(card, slot, algorithm, _CHALLENGE, block)
+    return _sized(command, result, RSA_BITS[algorithm] // 8) if algorithm in RSA_BITS else result
 
 
 def agree(card: Card, slot: int, algorithm: KeyAlgorithm, point: bytes) -> bytes:
@@ -63,16 +66,17 @@ def agree(card: Card, slot: int, algorithm: KeyAlgorithm, point: bytes) -> bytes
     if algorithm in _CURVE_BYTES:
         curve = ec.SECP256R1() if algorithm is KeyAlgorithm.P_256 else ec.SECP384R1()
         ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
-    return _operate(card, slot, algorithm, _EXPONENTIATION, point)
+    command, result = _operate(card, slot, algorithm, _EXPONENTIATION, point)
+    return _sized(command, result, _CURVE_BYTES[algorithm]) if algorithm in _CURVE_BYTES else result
 
 
-def _operate(card: Card, slot: int, algorithm: KeyAlgorithm, tag: int, value: bytes) -> bytes:
+def _operate(card: Card, slot: int, algorithm: KeyAlgorithm, tag: int, value: bytes) -> tuple[Command, bytes]:
     content = tlv.encode(_RESPONSE, b"") + tlv.encode(tag, value)
     command = Command(0x87, algorithm, slot, tlv.encode(_TEMPLATE, content))
     answer = card.send(command)
     if answer.status == NOT_AUTHORISED:
         raise InlayError("card_pin_needed", command=command.name)
-    if answer.status in (NO_REFERENCE, WRONG_PARAMETERS, CONDITIONS):
+    if answer.status in _NO_KEY:
         raise InlayError("card_key_missing", slot=slot_name(slot))
     data = require_ok(command, answer)
     try:
@@ -81,7 +85,15 @@ def _operate(card: Card, slot: int, algorithm: KeyAlgorithm, tag: int, value: by
         result = None
     if not result or len(result) > _LONGEST:
         raise malformed(command)
-    return result
+    return command, result
+
+
+def _sized(command: Command, number: bytes, size: int) -> bytes:
+    """A number as long as the key has it: some cards leave out leading zero bytes, some put one before."""
+    found = number.lstrip(b"\0").rjust(size, b"\0")
+    if len(found) != size:
+        raise malformed(command)
+    return found
 
 
 def _pkcs1(value: bytes, size: int) -> bytes:

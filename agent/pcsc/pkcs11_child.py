@@ -50,6 +50,7 @@ OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
         Module.public_key,
         Module.generate,
         Module.import_key,
+        Module.unwrap_key,
         Module.write_certificate,
         Module.delete_certificates,
         Module.delete,

@@ -51,19 +51,41 @@ class Keys(Objects):
     ) -> None:
         """Put a key pair on the token: names of PKCS#11 attributes to their values."""
         self.call = "C_CreateObject"
-        kind = PyKCS11.CKK_RSA if algorithm.startswith("RSA-") else PyKCS11.CKK_EC
-        parts = ((False, PyKCS11.CKO_PRIVATE_KEY, private), (True, PyKCS11.CKO_PUBLIC_KEY, public))
-        for is_public, number, values in parts:
-            template = [
-                (PyKCS11.CKA_CLASS, number),
-                (PyKCS11.CKA_KEY_TYPE, kind),
-                *_common(key, label, public=is_public),
-                *_uses(algorithm, use, public=is_public),
-                *((getattr(PyKCS11, name), bytes.fromhex(value)) for name, value in values.items()),
+        self._open.createObject(_imported(key, label, algorithm, use, public=False) + _values(private))
+        self._open.createObject(_imported(key, label, algorithm, use, public=True) + _values(public))
+
+    def unwrap_key(
+        self,
+        key: str,
+        label: str,
+        algorithm: str,
+        use: str,
+        public: dict[str, str],
+        wrapped: str,
+        wrapping: str,
+        mechanism: int,
+        iv: str,
+    ) -> None:
+        """Put a key pair on the token whose private half is wrapped by an AES key, which is gone with the session."""
+        self.call = "C_CreateObject"
+        secret = self._open.createObject(
+            [
+                (PyKCS11.CKA_CLASS, PyKCS11.CKO_SECRET_KEY),
+                (PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_AES),
+                (PyKCS11.CKA_TOKEN, FALSE),
+                (PyKCS11.CKA_UNWRAP, TRUE),
+                (PyKCS11.CKA_VALUE, bytes.fromhex(wrapping)),
             ]
-            if not is_public:
-                template += [(PyKCS11.CKA_SENSITIVE, TRUE), (PyKCS11.CKA_EXTRACTABLE, FALSE)]
-            self._open.createObject(template)
+        )
+        try:
+            self.call = "C_UnwrapKey"
+            how = PyKCS11.Mechanism(mechanism, bytes.fromhex(iv) or None)
+            template = _imported(key, label, algorithm, use, public=False)
+            self._open.unwrapKey(secret, bytes.fromhex(wrapped), template, how)
+            self.call = "C_CreateObject"
+            self._open.createObject(_imported(key, label, algorithm, use, public=True) + _values(public))
+        finally:
+            self._open.destroyObject(secret)
 
     # --- use
 
@@ -136,6 +158,23 @@ def _common(key: str, label: str, *, public: bool) -> Template:
         (PyKCS11.CKA_ID, bytes.fromhex(key)),
         (PyKCS11.CKA_LABEL, label),
     ]
+
+
+def _imported(key: str, label: str, algorithm: str, use: str, *, public: bool) -> Template:
+    """One half of a key that is made elsewhere, but for its numbers."""
+    template: Template = [
+        (PyKCS11.CKA_CLASS, PyKCS11.CKO_PUBLIC_KEY if public else PyKCS11.CKO_PRIVATE_KEY),
+        (PyKCS11.CKA_KEY_TYPE, PyKCS11.CKK_RSA if algorithm.startswith("RSA-") else PyKCS11.CKK_EC),
+        *_common(key, label, public=public),
+        *_uses(algorithm, use, public=public),
+    ]
+    if not public:
+        template += [(PyKCS11.CKA_SENSITIVE, TRUE), (PyKCS11.CKA_EXTRACTABLE, FALSE)]
+    return template
+
+
+def _values(named: dict[str, str]) -> Template:
+    return [(getattr(PyKCS11, name), bytes.fromhex(value)) for name, value in named.items()]
 
 
 def _uses(algorithm: str, use: str, *, public: bool) -> Template:

@@ -42,15 +42,27 @@ class Tokens:
             )
         return found
 
-    def mechanisms(self, slot: int) -> list[int]:
-        """What the token can do: numbers of mechanisms."""
+    def mechanisms(self, slot: int, wanted: list[int]) -> list[dict[str, int]]:
+        """Which of these mechanisms the token has, with the sizes of their keys and its flags (v3.1, 3.5)."""
         self.call = "C_GetMechanismList"
-        numbers = []
-        for item in self._lib.getMechanismList(slot):
-            number = item if isinstance(item, int) else PyKCS11.CKM.get(item)
-            if isinstance(number, int):
-                numbers.append(number)
-        return numbers
+        numbers = PyKCS11.LowLevel.ckulonglist()
+        self._see(self.call, self._lib.lib.C_GetMechanismList(slot, numbers))
+        self.call = "C_GetMechanismInfo"
+        found = []
+        for number in wanted:
+            if number not in list(numbers):
+                continue
+            info = PyKCS11.LowLevel.CK_MECHANISM_INFO()
+            self._see(self.call, self._lib.lib.C_GetMechanismInfo(slot, number, info))
+            found.append(
+                {
+                    "number": number,
+                    "shortest": info.ulMinKeySize,
+                    "longest": info.ulMaxKeySize,
+                    "flags": info.flags,
+                }
+            )
+        return found
 
     def open(self, slot: int) -> None:
         """Open a session for reading and writing; an open one is closed first."""

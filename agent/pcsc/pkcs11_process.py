@@ -39,6 +39,11 @@ class Process:
         self._child: asyncio.subprocess.Process | None = None
         self._one = asyncio.Lock()
 
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process, and it hasn't ended."""
+        return self._child is not None and self._child.returncode is None
+
     async def call(
         self,
         operation: str,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from smartcard import scard
 
 from agent.pcsc import reader_names
+from agent.pcsc.apdu import by_t0
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Connection:
     def __init__(self, handle: Any, protocol: int, context: Context | None = None) -> None:
         """Take over a handle, and the context if that is to be closed with it."""
         self._handle = handle
-        self._pci = _pci(protocol)
+        self._protocol = protocol
         self._context = context
 
     def transmit(self, apdu: bytes) -> bytes:
@@ -164,7 +165,10 @@ class Connection:
         Raises:
             InlayError: ``pcsc_card_removed``, ``pcsc_card_reset``, ``pcsc_no_service``, ``pcsc_failed``.
         """
-        code, answer = scard.SCardTransmit(self._handle, self._pci, list(apdu))
+        if self._protocol == scard.SCARD_PROTOCOL_T1:
+            code, answer = scard.SCardTransmit(self._handle, scard.SCARD_PCI_T1, list(apdu))
+        else:
+            code, answer = scard.SCardTransmit(self._handle, scard.SCARD_PCI_T0, list(by_t0(apdu)))
         _check(code)
         if not answer:  # a card taken out in the middle of a command: success, and nothing
             raise InlayError("pcsc_card_removed")
@@ -215,7 +219,7 @@ class Connection:
             self._handle, scard.SCARD_SHARE_SHARED, _PROTOCOLS, scard.SCARD_LEAVE_CARD
         )
         _check(code)
-        self._pci = _pci(protocol)
+        self._protocol = protocol
 
     def atr(self) -> bytes:
         """The card's answer to reset.
@@ -244,10 +248,6 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _pci(protocol: int) -> Any:
-    return scard.SCARD_PCI_T1 if protocol == scard.SCARD_PROTOCOL_T1 else scard.SCARD_PCI_T0
 
 
 class HeldContext:

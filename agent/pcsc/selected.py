@@ -13,19 +13,18 @@ from typing import Final
 
 from agent.pcsc.apdu import Answer, Command
 from agent.pcsc.piv_names import PIN
-from agent.pcsc.status import CONDITIONS, NO_REFERENCE, NOT_FOUND, tries_in
+from agent.pcsc.status import ABSENT, CONDITIONS, FAILED, NOT_FOUND, tries_in
 
 PIN_STATE: Final = Command(0x20, 0x00, PIN, answer=False)
 """VERIFY without data: 9000, 63Cx or 6983 from a PIV application, and never a try."""
 SELECT: Final = 0xA4
 _GET_DATA: Final = 0xCB
-_STANDARD: Final = frozenset({0xCB, 0xDB, 0x20, 0x24, 0x2C, 0x87, 0x47})
+STANDARD: Final = frozenset({0xCB, 0xDB, 0x20, 0x24, 0x2C, 0x87, 0x47})
 """What every PIV card has; the rest is asked for, and its absence is no sign of anything."""
 NO_COMMAND: Final = frozenset({0x6D00, 0x6E00})
 _NOT_NOW: Final = frozenset({CONDITIONS, NOT_FOUND})
 SAID_UNSELECTED: Final = NO_COMMAND | _NOT_NOW
 """What cards say of VERIFY, and of most commands, when no PIV application is selected."""
-_NO_OBJECT: Final = frozenset({NOT_FOUND, NO_REFERENCE})
 
 
 class Sign(enum.Enum):
@@ -51,13 +50,13 @@ class Signs:
     def heard(self, command: Command, answer: Answer) -> Sign:
         """Take an answer into account."""
         status, instruction = answer.status, command.instruction
-        absent = instruction == _GET_DATA and status in _NO_OBJECT
+        absent = instruction == _GET_DATA and status in ABSENT
         if not absent and status not in SAID_UNSELECTED:
             self._known.add(instruction)
             if tells(answer):
                 self.doubt = False  # no application comes back by itself: so it was there all the time
             return Sign.NOTHING
-        if absent or instruction not in _STANDARD | self._known:
+        if absent or instruction not in STANDARD | self._known:
             self.doubt = True
             return Sign.LATER
         return Sign.NOW
@@ -65,4 +64,4 @@ class Signs:
 
 def tells(answer: Answer) -> bool:
     """Whether only a selected application answers so."""
-    return answer.ok or tries_in(answer.status) is not None
+    return answer.ok or answer.status == FAILED or tries_in(answer.status) is not None

@@ -18,7 +18,12 @@ NOT_FOUND: Final = 0x6A82
 NO_ROOM: Final = 0x6A84
 WRONG_PARAMETERS: Final = 0x6A86
 NO_REFERENCE: Final = 0x6A88
+WRONG_P1_P2: Final = 0x6B00
 
+PARAMETERS: Final = frozenset({WRONG_PARAMETERS, WRONG_P1_P2})
+"""What cards say of an algorithm, a key or a slot in P1 and P2 that they don't know."""
+ABSENT: Final = frozenset({WRONG_DATA, NO_FUNCTION, NOT_FOUND, NO_REFERENCE}) | PARAMETERS
+"""What cards say of an object that they haven't, or could never have: the standard has 6A82 for both."""
 UNKNOWN: Final = frozenset({0x6D00, 0x6E00, 0x6A81, 0x6881, 0x6882, 0x6884})
 """What cards say of commands that they don't have."""
 
@@ -44,7 +49,10 @@ def refusal(command: Command, status: int) -> InlayError:
 
 
 def tries_in(status: int) -> int | None:
-    """The tries left that a status tells: 63Cx; 0 for 6983; None when it tells none."""
-    if status & 0xFFF0 == 0x63C0:
+    """The tries left that a status tells: 63Cx; 0 for 6983; None when it tells none.
+
+    Older cards say 630x; 6300 alone tells nothing, because others say that of any wrong value.
+    """
+    if status & 0xFFF0 in (0x63C0, FAILED) and status != FAILED:
         return status & 0xF
     return 0 if status == BLOCKED else None

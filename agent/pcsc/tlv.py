@@ -53,6 +53,18 @@ def parse(data: bytes) -> list[DataObject]:
     return found
 
 
+def leading(data: bytes) -> list[DataObject]:
+    """All data objects up to where the data is none; nothing is wrong for this."""
+    found, at = [], 0
+    try:
+        while at < len(data):
+            item, at = _next(data, at)
+            found.append(item)
+    except TlvError:
+        pass
+    return found
+
+
 def find(data: bytes, tag: int) -> bytes | None:
     """The value of the first data object with this tag; None when there is none.
 

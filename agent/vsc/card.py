@@ -7,7 +7,6 @@ import hashlib
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,6 +16,7 @@ from agent.vsc.apdu import HEADER_BYTES, StatusError, StatusWord
 from agent.vsc.applet import process
 from agent.vsc.applet_reference import about_reference, closed
 from agent.vsc.attestation import with_attestation
+from agent.vsc.card_details import CardDetails, slot_details
 from agent.vsc.commands import (
     ATTEST,
     CHANGE_REFERENCE,
@@ -60,54 +60,6 @@ _DONE: Final = (StatusWord.OK >> 8, StatusWord.MORE >> 8)
 _ASK_AGAIN: Final = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SlotDetails:
-    """A key on the card and its certificate.
-
-    Attributes:
-        slot: key reference.
-        algorithm: ``RSA-2048``, ``P-256`` and so on; see `commands.Algorithm.label`.
-        public: SubjectPublicKeyInfo, DER.
-        generated: made on the card, or imported.
-        certificate: DER, or None when there is none yet.
-    """
-
-    slot: int
-    algorithm: str
-    public: bytes
-    generated: bool
-    certificate: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class CardDetails:
-    """What may be shown of a card.
-
-    Attributes:
-        card_id: name in the store.
-        label: the profile's name.
-        serial: decimal, 1 to 10 digits, as Yubico's tools print it.
-        guid: GUID of the CHUID, 32 hexadecimal digits.
-        level: ``keystore`` or ``file``.
-        lifecycle: being made, or active.
-        generation: how often it was saved; goes up only.
-        pin_tries: PIN tries left.
-        puk_tries: PUK tries left.
-        slots: keys in the order of their slots.
-    """
-
-    card_id: str
-    label: str
-    serial: str
-    guid: str
-    level: str
-    lifecycle: Lifecycle
-    generation: int
-    pin_tries: int
-    puk_tries: int
-    slots: tuple[SlotDetails, ...]
 
 
 class VirtualCard:
@@ -349,7 +301,7 @@ class VirtualCard:
             generation=state.generation,
             pin_tries=state.pin.tries,
             puk_tries=state.puk.tries,
-            slots=tuple(_slot_details(state, slot) for slot in sorted(state.slots.keys() & SLOTS)),
+            slots=tuple(slot_details(state, slot) for slot in sorted(state.slots.keys() & SLOTS)),
         )
 
     def _run(self, apdu: bytes) -> Outcome:
@@ -401,10 +353,3 @@ def pad(value: bytes | bytearray) -> bytes:
     if not is_reference_value(block):
         raise ValueError("PIN or PUK of a wrong form")
     return block
-
-
-def _slot_details(state: PersistentState, slot: int) -> SlotDetails:
-    key = state.slots[slot]
-    stored = state.objects.get(objects.CERTIFICATE_TAGS[slot])
-    certificate = None if stored is None else objects.certificate_in(stored)
-    return SlotDetails(slot, key.algorithm.label, key.public, key.generated, certificate)

@@ -25,13 +25,11 @@ import os
 import secrets
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-
 from agent.vsc import objects, pkcs10, slot_keys, tlv
 from agent.vsc.apdu import StatusWord
 from agent.vsc.attestation import with_attestation
-from agent.vsc.card import CardDetails, VirtualCard, pad
+from agent.vsc.card import VirtualCard, pad
+from agent.vsc.card_details import CardDetails
 from agent.vsc.commands import (
     GENERAL_AUTHENTICATE,
     GENERATE,
@@ -47,6 +45,7 @@ from agent.vsc.commands import (
     Algorithm,
     Reference,
 )
+from agent.vsc.key_import import import_data
 from agent.vsc.keys_software import SoftwareKeys
 from agent.vsc.rsa_padding import oaep_plain, pkcs1_block
 from agent.vsc.slot_keys import PublicKey
@@ -56,8 +55,6 @@ from protocol.errors import InlayError
 
 _GUID_BYTES: Final = 16
 _VALIDITY: Final = datetime.timedelta(days=3653)
-_SCALAR_TAGS: Final = {Algorithm.ED25519: 0x07, Algorithm.X25519: 0x08}
-_NIST_SCALAR: Final = 0x06
 
 
 class CardRefused(InlayError):
@@ -184,7 +181,7 @@ def import_key(card: VirtualCard, slot: int, pkcs8_der: bytes | bytearray) -> Pu
         CardRefused: see there.
     """
     _require_slot(slot)
-    algorithm, data = _import_data(slot, bytes(pkcs8_der))
+    algorithm, data = import_data(slot, bytes(pkcs8_der))
     _authenticate_management(card)
     _send(card, IMPORT_KEY, algorithm, slot, data)
     return public_key(card, slot)
@@ -370,27 +367,6 @@ def _algorithm(card: VirtualCard, slot: int) -> Algorithm:
     if found is None:
         raise TypeError("no algorithm of the card")
     return found
-
-
-def _import_data(slot: int, pkcs8: bytes) -> tuple[Algorithm, bytes]:
-    """Algorithm and data field of IMPORT ASYMMETRIC KEY."""
-    refusal = InlayError("recovered_key_invalid", slot=f"{slot:02X}")
-    try:
-        key = serialization.load_der_private_key(pkcs8, None)
-    except (ValueError, TypeError) as error:
-        raise refusal from error
-    if not isinstance(key, slot_keys.PrivateKey):
-        raise refusal
-    algorithm = slot_keys.algorithm_of(key.public_key())
-    if algorithm is None:
-        raise refusal
-    if not isinstance(key, rsa.RSAPrivateKey):
-        return algorithm, tlv.encode(_SCALAR_TAGS.get(algorithm, _NIST_SCALAR), slot_keys.scalar(key))
-    numbers, half = key.private_numbers(), RSA_BITS[algorithm] // 2
-    if numbers.public_numbers.e != 65537 or max(numbers.p, numbers.q).bit_length() != half:
-        raise refusal
-    primes = ((0x01, numbers.p), (0x02, numbers.q))
-    return algorithm, b"".join(tlv.encode(tag, prime.to_bytes(half // 8, "big")) for tag, prime in primes)
 
 
 def _tag_list(tag: int) -> bytes:

@@ -215,7 +215,8 @@ class _Planner:
             return_variable=self._variable(written) if isinstance(written, FieldRef) else None,
             hold=section.has("revokeOnIssue"),
             recovers=recovers,
-            optional=recovers is not None and self._driver == "piv",  # how much fits, only the card can tell
+            optional=recovers is not None
+            and self._driver != "virtual",  # how much fits, only the card can tell
         )
 
     def _check_key(self, section: Section, slot: str, source: str) -> None:

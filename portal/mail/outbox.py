@@ -52,6 +52,31 @@ class Summary(NamedTuple):
     oldest: int | None
 
 
+class Draft(NamedTuple):
+    """A mail that is to be sent.
+
+    Attributes:
+        to: whom to.
+        kind: a word for the audit log and for ``drop``.
+        subject: one line of printable characters, at most 200.
+        text: what it says.
+        about: the object it is about.
+        secret: its text is sealed and never shown.
+        until: when it is too late to send it.
+    """
+
+    to: User
+    kind: str
+    subject: str
+    text: str
+    about: CoreObject
+    secret: bool = False
+    until: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<Draft {self.kind}>"
+
+
 class Unsent(NamedTuple):
     """A mail that isn't sent, without its text.
 
@@ -89,18 +114,7 @@ def label(mail_id: str) -> bytes:
     return b"inlay-mail\0" + mail_id.encode()
 
 
-async def add(
-    tx: AsyncSession,
-    context: Context,
-    *,
-    to: User,
-    kind: str,
-    subject: str,
-    text: str,
-    about: CoreObject,
-    secret: bool = False,
-    until: int | None = None,
-) -> None:
+async def add(tx: AsyncSession, context: Context, draft: Draft) -> None:
     """Have a mail sent once the caller's writing transaction is committed.
 
     One to an address that can't be written to is kept as refused: what it tells about has happened all the same.
@@ -108,38 +122,32 @@ async def add(
     Args:
         tx: a writing transaction.
         context: the portal's parts.
-        to: whom to.
-        kind: a word for the audit log and for ``drop``.
-        subject: one line of printable characters, at most 200.
-        text: what it says.
-        about: the object it is about.
-        secret: its text is sealed and never shown.
-        until: when it is too late to send it.
+        draft: the mail.
 
     Raises:
         ValueError: the subject is none.
     """
-    if not subject.isprintable() or not 0 < len(subject) <= _MOST_SUBJECT:
+    if not draft.subject.isprintable() or not 0 < len(draft.subject) <= _MOST_SUBJECT:
         raise ValueError("subject")
-    key, now, good = secrets.token_hex(16), context.clock(), usable(to.email)
+    key, now, good = secrets.token_hex(16), context.clock(), usable(draft.to.email)
     tx.add(
         Mail(
             id=key,
             message_id=f"<{key}@{context.portal.partition(':')[0]}>",
-            user_id=to.id,
-            address=to.email,
-            kind=kind,
-            about_kind=about.kind.value,
-            about_id=about.id,
-            subject=subject,
-            secret=secret,
-            plain=None if secret else text,
-            sealed=context.keys.seal(text.encode(), label(key)) if secret else None,
+            user_id=draft.to.id,
+            address=draft.to.email,
+            kind=draft.kind,
+            about_kind=draft.about.kind.value,
+            about_id=draft.about.id,
+            subject=draft.subject,
+            secret=draft.secret,
+            plain=None if draft.secret else draft.text,
+            sealed=context.keys.seal(draft.text.encode(), label(key)) if draft.secret else None,
             state=WAITING if good else REFUSED,
             tries=0,
             last_error=None if good else BAD_ADDRESS,
             next_try_at=now,
-            until=until,
+            until=draft.until,
             created_at=now,
         )
     )

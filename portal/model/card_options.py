@@ -49,12 +49,16 @@ def _pin_entry(name: str) -> Option:
     return Option(
         name,
         "PIN: where it is typed",
-        "When its holder changes the PIN, or sets one by a PUK that they know. window: in Inlay. "
-        "pad: at the keys of the reader and nowhere else. auto: at the keys where the reader has some. "
+        "When its holder changes the PIN, or sets one by a PUK that they know. "
         "A PUK that the portal keeps needs the window.",
         "choice",
         "window",
         choices=("window", "pad", "auto"),
+        captions={
+            "window": "In Inlay's window",
+            "pad": "At the keys of the reader and nowhere else",
+            "auto": "At the keys of the reader where it has some",
+        },
     )
 
 
@@ -62,12 +66,17 @@ def _recoverable(name: str, which: str) -> Option:
     return Option(
         name,
         "Encryption key in the archive",
-        "Whether the portal makes the encryption key and keeps it in its archive. required: cards that take no key "
-        "from elsewhere are refused, as most PIV cards are. where_possible: those make it themselves. no: all do. "
+        "Whether the portal makes the encryption key and keeps it in its archive. Most PIV cards take no key from "
+        "elsewhere: they are refused where it is required, and else make it themselves. "
         f"What a key encrypted that nobody has a copy of is lost with the card.{which}",
         "choice",
         "where_possible",
         choices=("no", "where_possible", "required"),
+        captions={
+            "no": "No: every card makes its own",
+            "where_possible": "Where the card takes it",
+            "required": "Required: other cards are refused",
+        },
     )
 
 
@@ -75,11 +84,15 @@ def _attestation(name: str, which: str) -> Option:
     return Option(
         name,
         "Attestation",
-        "Whether the card proves that it made its keys itself. where_possible: if it can. "
-        f"required: other cards are refused.{which}",
+        f"Whether the card proves that it made its keys itself.{which}",
         "choice",
         "no",
         choices=("no", "where_possible", "required"),
+        captions={
+            "no": "Not asked for",
+            "where_possible": "Where the card can",
+            "required": "Required: other cards are refused",
+        },
     )
 
 
@@ -138,18 +151,20 @@ CARDS_SCRIPT: Final = Script(
         Option(
             "CardsPINDelivery",
             "PIN: delivery",
-            "How the holder learns the first PIN. print: a letter. email: a mail. nopin: not at all.",
+            "How the holder learns the first PIN.",
             "choice",
             "print",
             choices=("print", "email", "nopin"),
+            captions={"print": "Letter", "email": "Mail", "nopin": "Not at all"},
         ),
         Option(
             "CardsPUKDelivery",
             "PUK: delivery",
-            "How the holder learns the PUK. nopuk: not at all, the portal keeps it. print: a letter. email: a mail.",
+            "How the holder learns the PUK.",
             "choice",
             "nopuk",
             choices=("nopuk", "print", "email"),
+            captions={"nopuk": "Not at all: the portal keeps it", "print": "Letter", "email": "Mail"},
         ),
         Option(
             "CardsMultipleActive",
@@ -317,10 +332,16 @@ MOBILE_IDS_SCRIPT: Final = Script(
         Option(
             "MobileIDNotify",
             "Notify the person",
-            "When the person gets a mail about it: when it has worked, when it has failed, always, or never.",
+            "When the person gets a mail about it.",
             "choice",
             "never",
             choices=("never", "success", "failure", "always"),
+            captions={
+                "never": "Never",
+                "success": "When it has worked",
+                "failure": "When it has failed",
+                "always": "Always",
+            },
         ),
         Option(
             "MobileIDEmailBeforeExpiringDays",

@@ -20,13 +20,16 @@ SLOTS: Final[dict[Purpose, str]] = {
     Purpose.ENCRYPTION: "9D",
 }
 _PRESENCE: Final = tuple(item.value for item in Presence)
+_PRESENCE_CAPTIONS: Final = {item.value: item.value.capitalize() for item in Presence}
 _ALGORITHMS: Final = tuple(item.value for item in Algorithm)
 _CLASSES: Final = ("PINUpperCase", "PINLowerCase", "PINDigits", "PINSpecial")
 
 
 def _presence(name: str, title: str, what: str) -> Option:
     meaning = f"Whether {what} may, must or must not be in the PIN."
-    return Option(name, title, meaning, "choice", Presence.ALLOWED.value, choices=_PRESENCE)
+    return Option(
+        name, title, meaning, "choice", Presence.ALLOWED.value, choices=_PRESENCE, captions=_PRESENCE_CAPTIONS
+    )
 
 
 def _algorithm(name: str, what: str) -> Option:
@@ -111,19 +114,24 @@ _OPTIONS: Final = (
     Option(
         "PUKHandling",
         "PUK",
-        "escrow: the portal keeps the PUK, encrypted. show: the person sees it once.",
+        "Who has the PUK of a new card.",
         "choice",
         "escrow",
         choices=("escrow", "show"),
+        captions={"escrow": "The portal keeps it, encrypted", "show": "The person sees it once"},
     ),
     Option(
         "StorageLevels",
         "Key storage",
-        "How a machine may keep the keys. tpm: in its TPM. keystore: software keys under a secret in the system's "
-        "key store. file: under a secret in a file; a stolen disk and a six-digit PIN are days of work.",
+        "How a machine may keep the keys. With a file, a stolen disk and a six-digit PIN are days of work.",
         "choices",
         [StorageLevel.TPM.value, StorageLevel.KEYSTORE.value],
         choices=tuple(item.value for item in StorageLevel),
+        captions={
+            StorageLevel.TPM.value: "In its TPM",
+            StorageLevel.KEYSTORE.value: "In software, under a secret in the system's key store",
+            StorageLevel.FILE.value: "In software, under a secret in a file",
+        },
     ),
     Option(
         HOLD_UNTIL_PROOF,

@@ -9,7 +9,7 @@ from portal.errors import WrongState
 from portal.model.states import CardState, OrderState, ProcessState, Role
 from portal.processes import activation, card_orders, cards, temporary_cards
 from portal.processes.days import date_text
-from portal.processes.definition import OPEN, Definition, Step, finish
+from portal.processes.definition import BINDING, OPEN, Definition, Step, finish
 from portal.processes.endings import DETAILS
 from protocol.messages import Authenticate
 from protocol.messages import Step as OrderStep
@@ -40,7 +40,7 @@ class ActivateCard(Definition):
     )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "Put the card in the reader, and type its PIN in Inlay's window."),
         OrderStep.PROVING: ("Check", "The card signs for this portal."),
         OrderStep.FINISHED: ("Done", "The card is active."),

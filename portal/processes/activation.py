@@ -56,7 +56,7 @@ async def told(tx: AsyncSession, card: Card) -> Told:
             Order.operation == "encode_card",
             Order.state.in_((OrderState.FINISHING.value, OrderState.FINISHED.value)),
         )
-        .order_by(Order.created_at.desc())
+        .order_by(Order.ended.desc())
     )
     process = (await tx.scalars(query.limit(1))).first()
     known = {} if process is None else process.variables

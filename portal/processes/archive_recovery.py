@@ -62,7 +62,7 @@ class ArchiveRecovery(Definition):
         self._context = context
 
     async def check(self, tx: AsyncSession, parties: Parties) -> None:
-        """There must be a key. Where people's own cards don't need two persons, cards in readers do."""
+        """There must be a key. What options need an agreement when it is used, may change until then."""
         keys = select(ArchivedKey.id).where(ArchivedKey.owner_id == parties.subject.id).limit(1)
         if (await tx.execute(keys)).first() is None:
             raise NotFound(ObjectKind.ARCHIVED_KEY)

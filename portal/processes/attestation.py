@@ -75,22 +75,13 @@ async def judge(
         DecodeError: ``params_invalid``: one came that nobody asked for, or without the certificate of its signer.
         InlayError: ``attestation_…``.
     """
-    asked = isinstance(ordered, EncodeCard) and ordered.attest != "no"
-    made = {key.slot for key in ordered.keys if key.source is KeySource.GENERATE} if asked else set()
-    stated = {item.slot: item.attestation for item in requests.requests if item.attestation is not None}
-    if not stated.keys() <= made:
-        raise DecodeError("params_invalid", "$.requests")
-    if (requests.attestation_issuer is not None) != bool(stated):
-        raise DecodeError("params_invalid", "$.attestation_issuer")
-    if not isinstance(ordered, EncodeCard) or not asked:
+    stated = _stated(ordered, requests)
+    if not isinstance(ordered, EncodeCard) or ordered.attest == "no":
         return {}
     card = await tx.get_one(Card, ordered.card)
     if ordered.attest == "required":
         check_possible(context, card)
-        kept = {key.slot for key in ordered.keys if key.source is KeySource.KEEP}
-        unproved = made - stated.keys() | (set() if card.attested else kept)
-        if unproved:
-            raise InlayError("attestation_missing", slot=min(unproved))
+        _check_all(ordered, card, stated)
     serial = _serial(card)
     if not context.roots or serial is None or requests.attestation_issuer is None:
         return {}
@@ -99,6 +90,30 @@ async def judge(
         slot: attestation.verify(statement, issuer, Expected(slot, keys[slot], serial), context.roots, now)
         for slot, statement in stated.items()
     }
+
+
+def _stated(ordered: CreateVirtualCard | EncodeCard, requests: Requests) -> Mapping[str, bytes]:
+    """Slot to the attestation that came of its key: of those alone that were asked for."""
+    asked = isinstance(ordered, EncodeCard) and ordered.attest != "no"
+    made = _slots(ordered, KeySource.GENERATE) if asked else frozenset()
+    stated = {item.slot: item.attestation for item in requests.requests if item.attestation is not None}
+    if not stated.keys() <= made:
+        raise DecodeError("params_invalid", "$.requests")
+    if (requests.attestation_issuer is not None) != bool(stated):
+        raise DecodeError("params_invalid", "$.attestation_issuer")
+    return stated
+
+
+def _check_all(ordered: EncodeCard, card: Card, stated: Mapping[str, bytes]) -> None:
+    """See that none of the card's keys is a claim alone."""
+    kept = frozenset() if card.attested else _slots(ordered, KeySource.KEEP)
+    unproved = _slots(ordered, KeySource.GENERATE) - stated.keys() | kept
+    if unproved:
+        raise InlayError("attestation_missing", slot=min(unproved))
+
+
+def _slots(ordered: CreateVirtualCard | EncodeCard, source: KeySource) -> frozenset[str]:
+    return frozenset(key.slot for key in ordered.keys if key.source is source)
 
 
 async def settle(tx: AsyncSession, card: Card, order: Order, actor: str, now: int) -> None:

@@ -8,7 +8,7 @@ from portal.model.objects import ObjectKind
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
 from portal.processes import card_orders, card_serials, temporary_cards
 from portal.processes.card_process import CardProcess
-from portal.processes.definition import Target
+from portal.processes.definition import BINDING, Target
 from portal.processes.endings import DETAILS
 from portal.store.tables import ManagedCard
 from protocol.errors import InlayError
@@ -41,7 +41,7 @@ class BlockCardInReader(CardProcess):
     )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Consent", "Inlay's window says what will happen."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "Put the card in the reader of this computer."),
         OrderStep.FINISHED: ("Done", "The card takes no PIN any more."),
     }

@@ -31,8 +31,8 @@ async def is_blocked(tx: AsyncSession, card: Card) -> bool:
     """Whether the card has said so since it took a PIN or PUK last: of both at once, or of one and then the other."""
     query = (
         select(Order.state, Order.error, Order.operation)
-        .where(Order.card_id == card.id)
-        .order_by(Order.created_at, Order.jti)
+        .where(Order.card_id == card.id, Order.ended.is_not(None))
+        .order_by(Order.ended)
     )
     said: set[str] = set()
     for state, error, operation in await tx.execute(query):

@@ -110,13 +110,7 @@ async def ask(
     if waiting is not None and waiting.change in (Change.REVOKE, change):
         return
     _check(tx, certificate, change, waiting)
-    if waiting is None:
-        waiting = Revocation(certificate_id=certificate.id, created_at=now)
-        tx.add(waiting)
-    waiting.change, waiting.reason = change.value, reason.value
-    waiting.tries, waiting.next_try_at, waiting.last_error = 0, now, None
-    if change is Change.REVOKE:
-        certificate.revocation_reason = reason.value
+    _put(tx, certificate, waiting, change, reason, now)
     await audit.record(
         tx,
         at=now,
@@ -127,6 +121,24 @@ async def ask(
         **({"reason": reason.value} if change is Change.REVOKE else {}),
     )
     notify(tx, REVOCATIONS)
+
+
+def _put(
+    tx: AsyncSession,
+    certificate: Certificate,
+    waiting: Revocation | None,
+    change: Change,
+    reason: Reason,
+    now: int,
+) -> None:
+    """Let a change wait, in the place of the one that does."""
+    if waiting is None:
+        waiting = Revocation(certificate_id=certificate.id, created_at=now)
+        tx.add(waiting)
+    waiting.change, waiting.reason = change.value, reason.value
+    waiting.tries, waiting.next_try_at, waiting.last_error = 0, now, None
+    if change is Change.REVOKE:
+        certificate.revocation_reason = reason.value
 
 
 def _check(tx: AsyncSession, certificate: Certificate, change: Change, waiting: Revocation | None) -> None:

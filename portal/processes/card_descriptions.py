@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from portal.encoding.binding import Recoverable
     from portal.encoding.description import Description
     from portal.encoding.plan import Plan
     from portal.encoding.problems import Problem
@@ -119,14 +120,31 @@ def needed(encoding: Encoding | None, card: Card) -> Encoding:
     return encoding
 
 
-def plan(encoding: Encoding, card: Card, variables: Mapping[str, Any]) -> Plan:
+def recovers(encoding: Encoding | None) -> bool:
+    """Whether a description puts earlier encryption keys on a card."""
+    applications = () if encoding is None else encoding.description.applications
+    return any(part.has("RecoverCertificate") for part in applications)
+
+
+def plan(
+    encoding: Encoding,
+    card: Card,
+    variables: Mapping[str, Any],
+    recoverable: Mapping[str, Recoverable] | None = None,
+) -> Plan:
     """What a configured description does now.
+
+    Args:
+        encoding: the description.
+        card: the card.
+        variables: the process's.
+        recoverable: the certificates that may be recovered, by id.
 
     Raises:
         InlayError: ``card_description_unfit``: what the options say can't be done by it.
     """
     try:
-        return binding.plan(encoding, variables, driver="pkcs11")
+        return binding.plan(encoding, variables, recoverable, driver="pkcs11")
     except EncodingError as error:
         raise InlayError(
             "card_description_unfit", name=card.described_by or "?", problem=str(error.problems[0])

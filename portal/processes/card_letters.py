@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import delete, select
 
+from portal.events import process_topic
 from portal.mail import outbox
 from portal.model.states import CardState
 from portal.processes import letter_pdf, order_rows, tasks
 from portal.store import audit
+from portal.store.database import notify
 from portal.store.tables import Card, CardLetter, User
 from portal.views import LetterView
 from protocol.errors import InlayError
@@ -23,6 +25,7 @@ from protocol.messages import ChangePin, UnblockPin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
@@ -78,7 +81,7 @@ async def keep_puk(context: Context, tx: AsyncSession, card_id: str, process: Pr
 
 async def forget(tx: AsyncSession, card_id: str) -> None:
     """Delete what a card's letters would say: it isn't told any more."""
-    await tx.execute(delete(CardLetter).where(CardLetter.card_id == card_id))
+    await _delete(tx, CardLetter.card_id == card_id)
 
 
 async def end(context: Context, tx: AsyncSession, card_id: str) -> None:
@@ -89,7 +92,7 @@ async def end(context: Context, tx: AsyncSession, card_id: str) -> None:
 
 async def end_puk(context: Context, tx: AsyncSession, card_id: str) -> None:
     """The card gets another PUK, or may have got it: neither letter nor mail tells the one of before."""
-    await tx.execute(delete(CardLetter).where(CardLetter.card_id == card_id, CardLetter.kind == PUK))
+    await _delete(tx, CardLetter.card_id == card_id, CardLetter.kind == PUK)
     await outbox.drop(tx, context, card_id, PUK_MAIL)
 
 
@@ -129,7 +132,14 @@ async def after_no_new_pin(
 
 async def forget_of(tx: AsyncSession, process_id: str) -> None:
     """Delete what one process's letters would say; those of a later one for the same card stay."""
-    await tx.execute(delete(CardLetter).where(CardLetter.process_id == process_id))
+    await _delete(tx, CardLetter.process_id == process_id)
+
+
+async def _delete(tx: AsyncSession, *which: ColumnElement[bool]) -> None:
+    """Delete letters, and tell the pages that show them."""
+    for process_id in await tx.scalars(select(CardLetter.process_id).where(*which).distinct()):
+        notify(tx, process_topic(process_id))
+    await tx.execute(delete(CardLetter).where(*which))
 
 
 async def of_process(tx: AsyncSession, process: Process) -> Sequence[LetterView]:
@@ -162,12 +172,7 @@ async def print_one(
     Raises:
         InlayError: ``letter_gone``: there is none, or the card isn't Issued; ``letter_used_up``.
     """
-    card = await tx.get_one(Card, card_id, with_for_update=True, populate_existing=True)
-    letter = await tx.get(CardLetter, (card_id, kind), with_for_update=True, populate_existing=True)
-    if letter is None or letter.process_id != process.id or card.state != CardState.ISSUED:
-        raise InlayError("letter_gone")
-    if letter.prints >= MOST_PRINTS:
-        raise InlayError("letter_used_up", prints=MOST_PRINTS)
+    card, letter = await _printable(tx, process, card_id, kind)
     secret = secret_of(context, card, letter)
     try:
         letter.prints += 1
@@ -194,6 +199,17 @@ async def print_one(
         )
     finally:
         secret[:] = bytes(len(secret))
+
+
+async def _printable(tx: AsyncSession, process: Process, card_id: str, kind: str) -> tuple[Card, CardLetter]:
+    """A card and its letter, both locked, where it may be printed."""
+    card = await tx.get_one(Card, card_id, with_for_update=True, populate_existing=True)
+    letter = await tx.get(CardLetter, (card_id, kind), with_for_update=True, populate_existing=True)
+    if letter is None or letter.process_id != process.id or card.state != CardState.ISSUED:
+        raise InlayError("letter_gone")
+    if letter.prints >= MOST_PRINTS:
+        raise InlayError("letter_used_up", prints=MOST_PRINTS)
+    return card, letter
 
 
 def secret_of(context: Context, card: Card, letter: CardLetter) -> bytearray:

@@ -52,11 +52,13 @@ async def _add(context: Context, tx: AsyncSession, card: Card, letter: CardLette
     await outbox.add(
         tx,
         context,
-        to=holder,
-        kind=f"card_{letter.kind}",
-        subject=f"{word} of your card",
-        text=text,
-        about=objects.describe(card),
-        secret=True,
-        until=context.clock() + _DAYS,
+        outbox.Draft(
+            to=holder,
+            kind=f"card_{letter.kind}",
+            subject=f"{word} of your card",
+            text=text,
+            about=objects.describe(card),
+            secret=True,
+            until=context.clock() + _DAYS,
+        ),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from portal.errors import WrongState
 from portal.model.objects import CoreObject
 from portal.model.states import OrderState
-from portal.processes import card_orders
+from portal.processes import card_orders, card_proof
 from portal.processes.definition import OPEN, Definition, Step, finish
 from portal.processes.endings import DETAILS
 from portal.store import objects
@@ -65,7 +65,8 @@ class CardProcess(Definition):
         step = turn.process.step
         if step == self.steps[0].name:
             card = cast(Card, turn.parties.target)
-            await card_orders.order(self._context, turn, self.wanted(turn, card))
+            operation = await card_proof.asked_for(turn.tx, card, self.wanted(turn, card))
+            await card_orders.order(self._context, turn, operation)
         elif step == DETAILS:
             finish(turn, "done")
         else:

@@ -8,7 +8,7 @@ from portal.errors import WrongState
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.states import OrderState, ProcessState, Role, VirtualSmartCardState
 from portal.processes import card_orders
-from portal.processes.definition import OPEN, Definition, Step, Target, finish
+from portal.processes.definition import BINDING, OPEN, Definition, Step, Target, finish
 from portal.processes.endings import DETAILS
 from portal.store.tables import Card
 from protocol.messages import ChangePin
@@ -42,7 +42,7 @@ class ChangeCardPin(Definition):
     )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window asks for the PIN of the card and a new one."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.FINISHED: ("Done", "The card has its new PIN."),
     }
 

@@ -9,7 +9,7 @@ from portal.model.options import Form
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
 from portal.processes import card_orders, puk_source
 from portal.processes.card_process import CardProcess
-from portal.processes.definition import Step, Target
+from portal.processes.definition import BINDING, Step, Target
 from portal.processes.endings import DETAILS
 from portal.processes.operations.change_puk import REPLACED
 from protocol.messages import ChangePuk
@@ -44,7 +44,7 @@ class ChangeCardPuk(CardProcess):
     steps = (Step("information", "Information", Form((SOURCE,))), *CardProcess.steps[1:])
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Consent", "Inlay's window says what will happen."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: (
             "Card",
             "Put the card in the reader of this computer. Inlay's window asks for its PUK if you chose so.",

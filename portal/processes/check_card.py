@@ -9,6 +9,7 @@ from portal.model.objects import CoreObject
 from portal.model.states import ProcessState, Role
 from portal.processes import card_orders
 from portal.processes.card_process import CardProcess
+from portal.processes.definition import BINDING
 from portal.processes.endings import DETAILS
 from portal.processes.operations.card_signing import SIGNATURE
 from protocol.messages import Authenticate
@@ -33,7 +34,7 @@ class CheckCard(CardProcess):
     target = card_orders.USABLE
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen, and asks for the PIN."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "A card for a reader: put it in. Inlay's window asks for its PIN."),
         OrderStep.PROVING: ("Check", "The card signs for this portal."),
         OrderStep.FINISHED: ("Done", "The portal has checked the card's signature."),

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 OPEN: Final = "open"
 """The step at which an order is carried out; from there the order itself moves the process."""
+BINDING: Final = ("This browser", "It is made sure that this page and Inlay belong together.")
+"""What a page says at that step of any order, for `Definition.progress`."""
 
 
 @dataclass(frozen=True, slots=True)

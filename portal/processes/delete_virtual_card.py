@@ -9,7 +9,7 @@ from portal.model.objects import CoreObject, ObjectKind
 from portal.model.states import OrderState, Role, VirtualSmartCardState
 from portal.model.virtual_card_options import DELETE, NAME
 from portal.processes import card_orders, certificates, deleted_cards
-from portal.processes.definition import OPEN, Definition, Step, Target, finish
+from portal.processes.definition import BINDING, OPEN, Definition, Step, Target, finish
 from portal.processes.endings import DETAILS
 from portal.store import objects
 from portal.store.tables import Card
@@ -50,7 +50,7 @@ class DeleteCard(Definition):
     )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what is lost and asks you to confirm it."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.FINISHED: ("Done", "The card is deleted."),
     }
 

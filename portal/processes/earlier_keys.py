@@ -1,7 +1,8 @@
 """Earlier encryption keys of a card's holder: recovered from the archive on to a card that is encoded in a reader.
 
-They leave the archive for somebody else's device, so only when two persons have agreed (``recovery_permits``). They go
-to the retired keys, newest first; how many a card takes, it tells itself, and what doesn't fit is said.
+They leave the archive for somebody else's device, so as it is installed only when two persons have agreed
+(``recovery_permits``). They go to the retired keys, newest first; how many a card takes, it tells itself, and what
+doesn't fit is said.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ async def found(tx: AsyncSession, card: Card, keeps: Collection[str], now: int) 
         now: seconds since 1970.
     """
     known = await card_certificates.earlier(tx, card, keeps)
-    agreed = bool(known) and await recovery_permits.agreed(tx, card.owner_id or "", now)
+    agreed = bool(known) and await recovery_permits.may_go_to_reader(tx, card.owner_id or "", now)
     written = fitting(known) if agreed else []
     return {
         "with_recovery": bool(written),

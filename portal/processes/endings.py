@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy import func, select
+
 from portal.events import DEADLINES
 from portal.model import states
 from portal.model.states import OrderState, ProcessState
@@ -15,7 +17,7 @@ from portal.processes import certificates, order_rows, outgoing
 from portal.processes.operations.registry import operation_of
 from portal.store import audit
 from portal.store.database import notify
-from portal.store.tables import KnownDevice, Process
+from portal.store.tables import KnownDevice, Order, Process
 from protocol.errors import InlayError
 from protocol.messages import ErrorData, Finished, Step, Undo
 from protocol.orders import FINAL_STAGES, Side, Stage, next_stage
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
-    from portal.store.tables import Order
 
 DETAILS: Final = "details"
 """The process step an order ends at when it ends well."""
@@ -43,6 +44,8 @@ async def undo(context: Context, tx: AsyncSession, order: Order, error: InlayErr
     order.error = order_rows.as_json(error)
     _forget_secrets(order)
     order.deadline_at = None if waiting else now + order.resume_within
+    if not waiting:
+        await _count(tx, order)
     await operation_of(order).undo(context, tx, order, actor)
     await _end_process(tx, order, error, actor, now)
     await _note(tx, order, "order.undone", actor, now, error=error.code)
@@ -60,6 +63,7 @@ async def accept(context: Context, tx: AsyncSession, order: Order) -> None:
     """
     now = context.clock()
     order_rows.move(order, OrderState.FINISHING, now)
+    await _count(tx, order)
     await _note(tx, order, "order.accepted", f"device:{order.device_jkt}", now)
 
 
@@ -126,6 +130,13 @@ async def _know_device(tx: AsyncSession, order: Order, now: int) -> None:
     device = order.device_jkt or ""
     if await tx.get(KnownDevice, (order.user_id, device)) is None:
         tx.add(KnownDevice(user_id=order.user_id, jkt=device, known_since=now))
+
+
+async def _count(tx: AsyncSession, order: Order) -> None:
+    """Number the end among those of its card's orders, of which one at a time is carried out."""
+    if order.card_id is not None:
+        last = await tx.scalar(select(func.max(Order.ended)).where(Order.card_id == order.card_id))
+        order.ended = (last or 0) + 1
 
 
 def _forget_secrets(order: Order) -> None:

@@ -176,7 +176,9 @@ class Engine:
             await parties.acting(tx, session, definition, definition.role)
             if all(letter.kind != kind for letter in await definition.letters(tx, process)):
                 raise InlayError("letter_gone")
-            return await definition.letter(tx, process, kind, session.user.email)
+            content = await definition.letter(tx, process, kind, session.user.email)
+            notify(tx, process_topic(process.id))
+            return content
 
     async def cancel(self, session: Session, process_id: str) -> Instance:
         """Cancel: what was made is undone. Cancelled twice is cancelled once.

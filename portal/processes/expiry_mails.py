@@ -97,17 +97,19 @@ class ExpiryMails:
         await outbox.add(
             tx,
             self._context,
-            to=holder,
-            kind=KIND,
-            subject="Your temporary card expires soon",
-            text=(
-                f"{holder.name},\n\nyour temporary card {card.label} (serial number {card.serial}) is valid until\n"
-                f"{date_text(card.valid_until)}. After that it can't be used any more.\n\n"
-                f"If you need it longer, have it extended before that day. If not, give it back.\n\n"
-                f"{self._context.origin}\n"
+            outbox.Draft(
+                to=holder,
+                kind=KIND,
+                subject="Your temporary card expires soon",
+                text=(
+                    f"{holder.name},\n\nyour temporary card {card.label} (serial number {card.serial}) is valid until\n"
+                    f"{date_text(card.valid_until)}. After that it can't be used any more.\n\n"
+                    f"If you need it longer, have it extended before that day. If not, give it back.\n\n"
+                    f"{self._context.origin}\n"
+                ),
+                about=objects.describe(card),
+                until=min(card.valid_until, now + _DAY),
             ),
-            about=objects.describe(card),
-            until=min(card.valid_until, now + _DAY),
         )
 
 

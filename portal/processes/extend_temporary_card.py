@@ -19,7 +19,7 @@ from portal.processes import (
     temporary_cards,
 )
 from portal.processes.days import date_text
-from portal.processes.definition import OPEN, Definition, Step, finish, open_order
+from portal.processes.definition import BINDING, OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.temporary_card_encoding import (
     attestation_fact,
@@ -73,7 +73,7 @@ class ExtendTemporaryCard(Definition):
             "Consent",
             "Inlay's window says what will happen; where a new PIN is set it is chosen there.",
         ),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "Put the card in the reader. Its holder types the PIN in Inlay's window."),
         OrderStep.KEYS: ("Keys", "The card's keys are made, or asked to sign for new certificates."),
         OrderStep.CERTIFICATES: ("Certificates", "The portal has the certificates issued."),
@@ -114,6 +114,8 @@ class ExtendTemporaryCard(Definition):
         known |= {"valid_until": card.valid_until, "validity": options.validity, "encodes": options.encodes}
         if options.encodes:
             known |= await encoding_of(tx, card, options, self._context.clock())
+            if card.described_by is not None:
+                known |= self._limits_of_description(card, fresh=known["first"])
             known |= {"user_id": parties.user.email, "holder": parties.subject.email}
         return known
 
@@ -158,8 +160,8 @@ class ExtendTemporaryCard(Definition):
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
-            clear_retired=known.get("clear_retired", False),
-            clear=await left_by_others(turn.tx, card, keys) if known["first"] else [],
+            clear_retired=known.get("clear_retired", False) and not plan.initialise,
+            clear=await left_by_others(turn.tx, card, keys) if fresh and not plan.initialise else [],
             new_puk=known["new_puk"],
             reset=known.get("reset", False),
             attest=known.get("attest", "no"),  # a process of an earlier version has none
@@ -176,7 +178,14 @@ class ExtendTemporaryCard(Definition):
             return binding.plan(encoding, known, await earlier_keys.recoverable(tx, known), driver="piv")
         described = card_descriptions.of(self._context, card)
         own = card_descriptions.needed(described.encode if fresh else described.extend, card)
-        return card_descriptions.plan(own, card, known)
+        known = {**earlier_keys.NONE, **known}
+        return card_descriptions.plan(own, card, known, await earlier_keys.recoverable(tx, known))
+
+    def _limits_of_description(self, card: Card, *, fresh: bool) -> Mapping[str, Any]:
+        """Process variables of what a card's own description leaves out."""
+        described = card_descriptions.of(self._context, card)
+        recovers = card_descriptions.recovers(described.encode if fresh else described.extend)
+        return {} if recovers else earlier_keys.NONE
 
     def can_next(self, process: Process, order: Order | None) -> bool:
         """At information and details."""

@@ -18,7 +18,15 @@ from sqlalchemy import select
 from portal.errors import WrongState
 from portal.keys import KeysUnavailableError
 from portal.model.states import OrderState
-from portal.processes import binding, card_identity, endings, management_keys, order_rows
+from portal.processes import (
+    binding,
+    card_identity,
+    card_proof,
+    card_proved,
+    endings,
+    management_keys,
+    order_rows,
+)
 from portal.processes.operations.registry import operation_of
 from portal.store.tables import IncomingMessage
 from protocol import codec, jose
@@ -26,6 +34,7 @@ from protocol.errors import DecodeError, InlayError, from_wire
 from protocol.messages import (
     AGENT_MESSAGES,
     Binding,
+    CardProved,
     Changing,
     Consented,
     Envelope,
@@ -56,10 +65,18 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _KEYS_AGAIN: Final = 6.0
 """Seconds until a message is tried again that waits for the portal's keys: a little more than a token is left alone."""
-MAX_MESSAGES: Final = 64
+MAX_MESSAGES: Final = 96
 """Of a device for one order; an order that goes well has about a dozen."""
 AgentBody = (
-    Consented | ManagementQuestion | IdentityQuestion | Changing | Requests | Receipt | Progress | Undone
+    Consented
+    | ManagementQuestion
+    | CardProved
+    | IdentityQuestion
+    | Changing
+    | Requests
+    | Receipt
+    | Progress
+    | Undone
 )
 
 
@@ -159,12 +176,15 @@ class Incoming:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _resumed(self, tx: AsyncSession, order: Order, resume: Resume) -> None:
-        if order.state == OrderState.RUNNING and resume.outcome == "undone":
-            error = InlayError("order_undone")
-            await endings.undo(self._context, tx, order, error, f"device:{order.device_jkt}")
+        """Both sides know now where the other stands.
+
+        A device that has undone an order that runs here says why in its message ``undone``, which it sends next:
+        undone for a cause that nobody knows yet, the order would be shown so on the page. Until then it has no more
+        time than it had.
+        """
         if order.state == OrderState.UNDOING and resume.outcome == "undone":
             await endings.settle(self._context, tx, order, f"device:{order.device_jkt}")
-        if order.state == OrderState.RUNNING:
+        if order.state == OrderState.RUNNING and resume.outcome != "undone":
             order_rows.touch(tx, order, self._context.clock())
 
     async def _store(self, tx: AsyncSession, jti: str, token: str) -> None:
@@ -223,6 +243,8 @@ class Incoming:
         match body:
             case Consented():
                 await self._consented(jti, body)
+            case CardProved():
+                await card_proved.take(self._context, jti, body)
             case ManagementQuestion():
                 await management_keys.answer(self._context, jti, body)
             case IdentityQuestion():
@@ -267,6 +289,7 @@ class Incoming:
             if order.changing_at is not None:
                 return
             order.changing_at = self._context.clock()
+            await card_proof.changing(tx, order)
             undone = order.state in (OrderState.UNDOING, OrderState.UNDONE)
             if undone and not await order_rows.encoded_since(tx, order):
                 await operation_of(order).undo(self._context, tx, order, f"device:{order.device_jkt}")

@@ -23,7 +23,7 @@ from portal.processes import (
     encodings,
     temporary_cards,
 )
-from portal.processes.definition import OPEN, Definition, Step, finish, open_order
+from portal.processes.definition import BINDING, OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import order_part
 from portal.processes.temporary_card_encoding import (
@@ -79,7 +79,7 @@ class IssueCard(Definition):
     )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "Put the card in the reader. It gets the PIN that the portal has drawn."),
         OrderStep.KEYS: ("Keys", "The card's keys are made."),
         OrderStep.CERTIFICATES: ("Certificates", "The portal has the certificates issued, on hold for now."),
@@ -209,6 +209,8 @@ class IssueCard(Definition):
         subject = turn.parties.subject
         cards.check_delivery(self._context, known["pin_delivery"], known["puk_delivery"], subject)
         known.update(await encoding_of(turn.tx, card, options.encoding, now))
+        if card.described_by is not None:
+            known.update(self._limits_of_description(card))
         if known["attest"] == "required":
             attestation.check_possible(self._context, card)
         label = known["label"] = f"{card.label} for {subject.email}"[:_LABEL_LENGTH]
@@ -218,14 +220,14 @@ class IssueCard(Definition):
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=now + cast(int, known["validity"]),
             pin=encodings.pin_entry(plan),
-            new_puk=card.driver == "piv",
+            new_puk=True,
             reset=known["reset"],
             keys=keys,
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
             management=order_part(ManagementKey, known["management"]),
-            clear_retired=known.get("clear_retired", False),
-            clear=await left_by_others(turn.tx, card, keys) if known["first"] else [],
+            clear_retired=known.get("clear_retired", False) and not plan.initialise,
+            clear=await left_by_others(turn.tx, card, keys) if known["first"] and not plan.initialise else [],
             attest=known["attest"],
         )
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
@@ -237,7 +239,15 @@ class IssueCard(Definition):
             recoverable = await earlier_keys.recoverable(tx, known)
             return binding.plan(encodings.ISSUE_CARD, known, recoverable, driver="piv")
         described = card_descriptions.of(self._context, card)
-        return card_descriptions.plan(card_descriptions.needed(described.issue, card), card, known)
+        recoverable = await earlier_keys.recoverable(tx, known)
+        return card_descriptions.plan(
+            card_descriptions.needed(described.issue, card), card, known, recoverable
+        )
+
+    def _limits_of_description(self, card: Card) -> Mapping[str, Any]:
+        """Process variables of what a card's own description leaves out."""
+        recovers = card_descriptions.recovers(card_descriptions.of(self._context, card).issue)
+        return {} if recovers else earlier_keys.NONE
 
     async def _serial(self, turn: Turn, card: Card) -> str:
         """The serial number of the card in hand; a card that failed is finished, and no other in its place."""

@@ -58,9 +58,7 @@ def letter(
         PDF. The text is compressed and not encrypted: whoever has it can read it.
     """
     word, file = _WORDS[kind], io.BytesIO()
-    canvas = Canvas(file, pagesize=A4)
-    canvas.setTitle(f"{word} letter")
-    canvas.setAuthor(portal)
+    canvas = _sheet(file, f"{word} letter", portal)
     top = A4[1] - 50 * mm
     _lines(canvas, top, 11, [text for text in (_printable(name), email) if text])
     canvas.setFont("Helvetica-Bold", 16)
@@ -68,18 +66,29 @@ def letter(
     facts = [f"Card: {_printable(label) or 'your new card'}", f"Serial number: {serial}", f"Portal: {portal}"]
     _lines(canvas, top - 52 * mm, 11, facts)
     _lines(canvas, top - 78 * mm, 11, _TEXTS[kind if pin_told or kind == "pin" else "first puk"])
-    canvas.rect(_LEFT, top - 125 * mm, 80 * mm, 25 * mm)
-    canvas.setFont("Courier-Bold", 28)
-    canvas.drawString(_LEFT + 8 * mm, top - 116 * mm, secret.decode("ascii"))
+    _framed(canvas, top - 125 * mm, secret)
     canvas.showPage()
     canvas.save()
     return file.getvalue()
+
+
+def _sheet(file: io.BytesIO, title: str, author: str) -> Canvas:
+    canvas = Canvas(file, pagesize=A4)
+    canvas.setTitle(title)
+    canvas.setAuthor(author)
+    return canvas
 
 
 def _lines(canvas: Canvas, top: float, size: int, texts: Sequence[str]) -> None:
     canvas.setFont("Helvetica", size)
     for number, text in enumerate(texts):
         canvas.drawString(_LEFT, top - number * _LINE, text)
+
+
+def _framed(canvas: Canvas, bottom: float, secret: bytes | bytearray) -> None:
+    canvas.rect(_LEFT, bottom, 80 * mm, 25 * mm)
+    canvas.setFont("Courier-Bold", 28)
+    canvas.drawString(_LEFT + 8 * mm, bottom + 9 * mm, secret.decode("ascii"))
 
 
 def _printable(text: str) -> str:

@@ -11,6 +11,7 @@ the portal answers with the one and then the other (``ManagementQuestion.refused
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,12 +23,19 @@ from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation,
 from sqlalchemy.exc import IntegrityError
 
 from portal.model.states import OrderState
-from portal.processes import order_rows, outgoing
+from portal.processes import card_proof, order_rows, outgoing
 from portal.store import audit
 from portal.store.tables import Card, ManagedCard, SealedSecret
 from protocol import codec, jose
 from protocol.errors import DecodeError, InlayError
-from protocol.messages import EncodeCard, ManagementAlgorithm, ManagementProof, PublicJwk
+from protocol.messages import (
+    ChangePuk,
+    EncodeCard,
+    ManagementAlgorithm,
+    ManagementProof,
+    PublicJwk,
+    UnblockPin,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -128,7 +136,8 @@ async def answer(context: Context, jti: str, question: ManagementQuestion) -> No
 
     Raises:
         InlayError: the order is to be undone with it: ``card_management_wrong``: the card has refused every key that
-            it may have; ``message_unexpected``: its order has nothing to do with a management key; ``rate_limited``.
+            it may have; ``card_not_proved``: it has to prove itself, and asks for what isn't proof;
+            ``message_unexpected``: its order has nothing to do with a management key; ``rate_limited``.
         DecodeError: ``params_invalid``.
     """
     async with context.database.write() as tx:
@@ -136,7 +145,7 @@ async def answer(context: Context, jti: str, question: ManagementQuestion) -> No
         if order.state != OrderState.RUNNING:
             return
         ordered = order_rows.parameters(order)
-        if not isinstance(ordered, EncodeCard) or ordered.management is None:
+        if not isinstance(ordered, ChangePuk | EncodeCard | UnblockPin) or ordered.management is None:
             raise InlayError("message_unexpected")
         if question.number > MOST_QUESTIONS:
             raise InlayError("rate_limited")
@@ -146,8 +155,12 @@ async def answer(context: Context, jti: str, question: ManagementQuestion) -> No
         await order_rows.check_person(tx, order)
         managed = await managed_card(context, tx, ordered.card)
         candidate = _candidate(managed, question)
+        if card_proof.is_missing(order) and (question.witness is None or candidate.generation == 0):
+            raise InlayError("card_not_proved")
         key = await _key(context, tx, ordered.card, candidate, question.algorithm)
-        await outgoing.send(context, tx, order, _proof(key, question))
+        proof = _proof(key, question)
+        card_proof.challenged(order, proof, candidate.generation)
+        await outgoing.send(context, tx, order, proof)
         await _note(context, tx, order, ordered.card, candidate.generation)
 
 
@@ -222,7 +235,7 @@ def _proof(key: bytes, question: ManagementQuestion) -> ManagementProof:
         number=question.number,
         response=cipher.decryptor().update(given[0]),
         challenge=challenge,
-        expected=encryptor.update(challenge),
+        expected_sha256=hashlib.sha256(encryptor.update(challenge)).digest(),
     )
 
 

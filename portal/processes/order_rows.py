@@ -16,10 +16,11 @@ from portal.model import states
 from portal.model.states import CardState, OrderState, UserState
 from portal.store.database import notify
 from portal.store.tables import Card, Device, Order, Process, User
-from protocol import codec
+from protocol import codec, half_done
 from protocol.errors import InlayError
 from protocol.messages import (
     Binding,
+    EncodeCard,
     ErrorData,
     KeyCount,
     Message,
@@ -268,12 +269,28 @@ def error_data(order: Order) -> ErrorData | None:
     return None if error is None else ErrorData(error=error.code, fields=error.fields)
 
 
-def page_error(error: InlayError | None) -> PageError | None:
-    """An error as a page may show it: nothing of the machine that the table keeps from pages."""
+def page_error(error: InlayError | None, order: Order | None) -> PageError | None:
+    """An error as a page may show it: nothing of the machine that the table keeps from pages.
+
+    Args:
+        error: why something ended.
+        order: that ended by it, if it was one.
+    """
     if error is None:
         return None
     shown = error if error.cause.page else InlayError("internal")
-    return PageError(error=shown.code, happened=shown.happened, why=shown.why, next_step=shown.next_step)
+    says_so = error.code in half_done.AS_IT_WAS or error.code == half_done.CODE
+    changed = order is not None and not says_so and _leaves_half_done(order)
+    next_step = half_done.next_step() if changed else shown.next_step
+    return PageError(error=shown.code, happened=shown.happened, why=shown.why, next_step=next_step)
+
+
+def _leaves_half_done(order: Order) -> bool:
+    """Whether an order that doesn't end well leaves its card half done: it was being changed, and can't be put back."""
+    if order.changing_at is None:
+        return False
+    ordered = parameters(order)
+    return isinstance(ordered, EncodeCard) and ordered.driver != "virtual"
 
 
 def wants_number(order: Order) -> bool:
@@ -313,5 +330,5 @@ def page_event(order: Order) -> PageEvent:
         key=KeyCount(number=int(count[0]), of=int(count[1])) if count else None,
         number_wanted=wanted,
         tries_left=order.tries_left if wanted else None,
-        error=page_error(from_json(order.error)),
+        error=page_error(from_json(order.error), order),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from portal.errors import Forbidden, NotFound, SecondPerson, WrongState
+from portal.model import states
 from portal.processes.definition import Parties
 from portal.store import objects
 from portal.store.tables import User
@@ -15,6 +16,7 @@ from protocol.errors import InlayError
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from portal.model.objects import ObjectKind
     from portal.model.states import Role
     from portal.processes.definition import Definition, Step, Target
     from portal.store.objects import Row
@@ -116,11 +118,18 @@ async def check(tx: AsyncSession, definition: Definition, found: Parties) -> Non
     if definition.target is not None and found.target is not None:
         state = objects.state_of(found.target)
         if state is not None and state not in definition.target.states:
-            raise WrongState(objects.kind_of(found.target).value, state, definition.target.states)
+            kind = objects.kind_of(found.target)
+            raise WrongState(kind.value, state, _would_do(kind, definition.target))
     needed = definition.subject_states
     if needed and found.subject.state not in needed:
         raise WrongState("subject", found.subject.state, (state.value for state in needed))
     await definition.check(tx, found)
+
+
+def _would_do(kind: ObjectKind, wanted: Target) -> frozenset[str]:
+    """Of the states that a process takes in objects of several kinds, those that one of this kind can be in."""
+    graph = states.OF_CARDS.get(kind.value)
+    return wanted.states if graph is None else wanted.states & {state.value for state in graph.states}
 
 
 async def _target(tx: AsyncSession, wanted: Target, user: User, ref: ObjectRef, *, lock: bool) -> Row:

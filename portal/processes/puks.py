@@ -16,7 +16,7 @@ from portal.model.objects import CoreObject
 from portal.model.states import OrderState
 from portal.processes import card_descriptions, management_keys, order_rows, tasks
 from portal.store import audit
-from portal.store.tables import Card, Order, Process
+from portal.store.tables import Card, ManagedCard, Order, Process
 from protocol import codec, jose
 from protocol.errors import InlayError
 from protocol.messages import ChangePuk, EncodeCard, PublicJwk, UnblockPin
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
-    from portal.store.tables import ManagedCard
 
 _DIGITS: Final = 8
 LENGTH: Final = "puk_length"
 """The process variable that tells how many digits a card's own PUK has; 8 where there is none."""
 _WITH_PUK: Final = ("change_puk", "encode_card", "unblock_pin")
 """Operations that a card is told its PUK for."""
-_NEITHER: Final = frozenset({"card_puk_other", "card_puk_wrong"})
+_NEITHER: Final = frozenset({"card_puk_other", "card_puk_wrong", "pkcs11_puk_wrong"})
 """Ends of an order by which the card has said itself that it has none of the PUKs that it was told."""
 _REFUSED: Final = _NEITHER | {"card_puk_blocked"}
 """Ends by which it has said that it has taken no other PUK."""
@@ -65,6 +64,28 @@ async def known_puk(context: Context, tx: AsyncSession, order: Order) -> str | N
     ordered = order_rows.parameters(order)
     if isinstance(ordered, ChangePuk | UnblockPin) and ordered.puk == "typed":
         return None
+    if _waits_for_proof(order):
+        return None
+    return await _of_order(context, tx, order)
+
+
+async def after_proof(context: Context, tx: AsyncSession, order: Order) -> str | None:
+    """As `known_puk`, of an order whose card has proved itself: what waited for that."""
+    return await _of_order(context, tx, order) if _waits_for_proof(order) else None
+
+
+def _waits_for_proof(order: Order) -> bool:
+    """Whether the PUK waits until the card has proved that it is the one: its own does, not its maker's."""
+    ordered = order_rows.parameters(order)
+    if isinstance(ordered, EncodeCard):
+        return ordered.management is not None and ordered.management.proves and not ordered.reset
+    if isinstance(ordered, ChangePuk | UnblockPin):
+        return ordered.puk == "escrow" and ordered.management is not None and ordered.management.proves
+    return False
+
+
+async def _of_order(context: Context, tx: AsyncSession, order: Order) -> str | None:
+    ordered = order_rows.parameters(order)
     if isinstance(ordered, ChangePuk | UnblockPin):
         card = await tx.get_one(Card, ordered.card)
         if card.kind not in tasks.PHYSICAL:
@@ -163,6 +184,8 @@ async def new_puk(context: Context, tx: AsyncSession, order: Order) -> NewPuk:
     managed = await management_keys.managed_card(context, tx, ordered.card)
     label = tasks.puk_label(ordered.card)
     if managed.pending_puk is None:
+        await _inherit(context, tx, managed)
+    if managed.pending_puk is None:
         process = await tx.get_one(Process, order.process_id)
         drawn = _draw(process.variables.get(LENGTH, _DIGITS))
         try:
@@ -174,6 +197,32 @@ async def new_puk(context: Context, tx: AsyncSession, order: Order) -> NewPuk:
         return NewPuk(jose.encrypt(puk, _recipient(order)), managed.puk_unsure)
     finally:
         puk[:] = bytes(len(puk))
+
+
+async def _inherit(context: Context, tx: AsyncSession, managed: ManagedCard) -> None:
+    """Take over what an earlier card object, by now at its end, may have left on a token that is used again."""
+    card = await tx.get_one(Card, managed.card_id)
+    if card.described_by is None or card.sealed_puk is not None:
+        return
+    query = select(ManagedCard).join(Card, Card.id == ManagedCard.card_id)
+    query = query.where(
+        Card.driver == card.driver,
+        Card.serial == card.serial,
+        Card.described_by == card.described_by,
+        Card.id != card.id,
+        ManagedCard.puk_unsure,
+        ManagedCard.pending_puk.is_not(None),
+    )
+    left = (await tx.scalars(query.order_by(ManagedCard.changed_at.desc()).limit(1))).first()
+    if left is None or left.pending_puk is None:
+        return
+    puk = context.keys.unseal(left.pending_puk, tasks.puk_label(left.card_id))
+    try:
+        managed.pending_puk = context.keys.seal(puk, tasks.puk_label(card.id))
+    finally:
+        puk[:] = bytes(len(puk))
+    managed.puk_unsure, managed.changed_at = True, context.clock()
+    left.pending_puk, left.puk_unsure = None, False  # one card has it, and settles it
 
 
 async def settle(
@@ -215,16 +264,16 @@ def may_be_unsure(managed: ManagedCard, order: Order) -> bool:
 
 async def refused(tx: AsyncSession, card: Card) -> bool:
     """Whether the card has refused the portal's PUK since it took one last."""
-    query = select(Order.created_at, Order.state, Order.error, Order.operation, Order.parameters).where(
-        Order.card_id == card.id, Order.operation.in_(_WITH_PUK)
+    query = select(Order.state, Order.error, Order.operation, Order.parameters).where(
+        Order.card_id == card.id, Order.operation.in_(_WITH_PUK), Order.ended.is_not(None)
     )
-    taken = said_no = -1
-    for at, state, error, operation, ordered in await tx.execute(query):
+    said_no = False
+    for state, error, operation, ordered in await tx.execute(query.order_by(Order.ended)):
         if error is not None and error["error"] == "card_puk_other":
-            said_no = max(said_no, at)
+            said_no = True
         elif state == OrderState.FINISHED and (operation == "change_puk" or ordered.get("puk") != "typed"):
-            taken = max(taken, at)
-    return said_no >= 0 and said_no >= taken
+            said_no = False
+    return said_no
 
 
 def _draw(length: int) -> bytearray:

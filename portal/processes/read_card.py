@@ -9,7 +9,7 @@ from portal.model.options import Form
 from portal.model.states import OrderState, ProcessState, Role
 from portal.processes import card_descriptions
 from portal.processes.card_descriptions import BUILT_IN, CHOICE
-from portal.processes.definition import OPEN, Definition, Step, finish, open_order
+from portal.processes.definition import BINDING, OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
 from portal.processes.operations.read_card import KNOWN, READING
 from protocol.messages import ReadCard
@@ -39,7 +39,7 @@ class ReadCardInReader(Definition):
     role = Role.OPERATOR
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Consent", "Inlay's window says what will be told of the card."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "Put the card in a reader of this computer."),
         OrderStep.FINISHED: ("Done", "The card was read."),
     }

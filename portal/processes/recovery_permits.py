@@ -1,7 +1,7 @@
 """Whether archived keys of a person may leave the archive again: always, or once for each agreement of two persons.
 
-To an order of their owner's own device they leave as the option says. To one that somebody else has begun, an operator
-who encodes the person's card, they leave only after an agreement, whatever the option says.
+One option says so for orders of their owner's own, another one for those that somebody else has begun: an operator who
+encodes the person's card (``docs/adr/0029-two-options-for-two-persons.md``).
 
 A permit is one row, made when the approver agrees and used up by one order, in the transaction that delivers the keys.
 """
@@ -33,13 +33,16 @@ async def check(tx: AsyncSession, owner_id: str, now: int) -> None:
     Raises:
         InlayError: ``recovery_not_approved``.
     """
-    if await _needed(tx) and await _open(tx, owner_id, now) is None:
+    if await _needed(tx, by_owner=True) and await _open(tx, owner_id, now) is None:
         raise InlayError("recovery_not_approved")
 
 
-async def agreed(tx: AsyncSession, owner_id: str, now: int) -> bool:
-    """Whether there is an agreement about a person's keys that no order has used up."""
-    return await _open(tx, owner_id, now) is not None
+async def may_go_to_reader(tx: AsyncSession, owner_id: str, now: int) -> bool:
+    """Whether a person's keys may go on to a card in somebody else's reader now.
+
+    By an agreement that no order has used up, or because none is needed.
+    """
+    return not await _needed(tx, by_owner=False) or await _open(tx, owner_id, now) is not None
 
 
 async def deliver(context: Context, tx: AsyncSession, order: Order, key_id: str, recipient: PublicJwk) -> str:
@@ -56,7 +59,7 @@ async def deliver(context: Context, tx: AsyncSession, order: Order, key_id: str,
     if key.owner_id != holder.id:
         raise InlayError("internal")
     now = context.clock()
-    needed = order.user_id != holder.id or await _needed(tx)
+    needed = await _needed(tx, by_owner=order.user_id == holder.id)
     permit = await _use(tx, order, holder.id, now) if needed else None
     await audit.record(
         tx,
@@ -83,9 +86,10 @@ async def _use(tx: AsyncSession, order: Order, owner_id: str, now: int) -> Recov
     return permit
 
 
-async def _needed(tx: AsyncSession) -> bool:
+async def _needed(tx: AsyncSession, *, by_owner: bool) -> bool:
     saved = await option_store.current(tx, archive_options.NAME)
-    return bool(saved.values[archive_options.TWO_PERSONS])
+    in_reader = not by_owner and bool(saved.values[archive_options.IN_READER])
+    return in_reader or bool(saved.values[archive_options.TWO_PERSONS])
 
 
 async def _open(tx: AsyncSession, owner_id: str, now: int) -> RecoveryPermit | None:

@@ -65,12 +65,7 @@ class RequestTemporaryCard(Definition):
             FieldErrors: the serial number is none, or another temporary card that is in use has it.
         """
         kind, chosen = ObjectKind.TEMPORARY_CARD.value, cast(str, turn.values.get(CHOICE, BUILT_IN))
-        by_pkcs11 = chosen != BUILT_IN
-        typed = cast(str, turn.values[_SERIAL.name])
-        serial = card_serials.typed(typed, "pkcs11" if by_pkcs11 else "piv", _SERIAL.name)
-        kinds = (kind, ObjectKind.CARD.value) if by_pkcs11 else (kind,)
-        if (other := await card_serials.taken_by(turn.tx, serial, kinds=kinds)) is not None:
-            raise FieldErrors({_SERIAL.name: f"The card {other} has this serial number."})
+        serial = await self._free_serial(turn, by_pkcs11=chosen != BUILT_IN)
         now, actor = self._context.clock(), turn.parties.user
         card = Card(
             id=secrets.token_hex(16),
@@ -100,6 +95,16 @@ class RequestTemporaryCard(Definition):
             serial=serial,
         )
         finish(turn, "done")
+
+    async def _free_serial(self, turn: Turn, *, by_pkcs11: bool) -> str:
+        """The serial number that was typed, which no other card has."""
+        typed = cast(str, turn.values[_SERIAL.name])
+        serial = card_serials.typed(typed, "pkcs11" if by_pkcs11 else "piv", _SERIAL.name)
+        kind = ObjectKind.TEMPORARY_CARD.value
+        kinds = (kind, ObjectKind.CARD.value) if by_pkcs11 else (kind,)
+        if (other := await card_serials.taken_by(turn.tx, serial, kinds=kinds)) is not None:
+            raise FieldErrors({_SERIAL.name: f"The card {other} has this serial number."})
+        return serial
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """The card, once it is stored."""

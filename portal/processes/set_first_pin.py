@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from portal.model.states import CardState, Role
-from portal.processes import activation, card_orders, cards, pin_entry, temporary_cards
+from portal.processes import activation, card_orders, cards, pin_entry, puks, temporary_cards
 from portal.processes.definition import OPEN, Step
 from portal.processes.extend_temporary_card import PIN_POLICY
 from portal.processes.unblock_change_pin import UnblockChangePin
@@ -21,9 +21,20 @@ if TYPE_CHECKING:
     from portal.processes.definition import Parties, Turn
     from portal.store.tables import Card, Process
 
+_REFUSED: Final = "puk_refused"
+"""Process variable: the card has refused the PUK that the portal keeps."""
+_TYPED: Final = "the one in your PUK letter or mail; Inlay asks for it"
+_SAYS_NO: Final = (
+    "the card has refused the one that the portal keeps, so Inlay asks for it; "
+    "if you were told none, ask your support"
+)
+
 
 class SetFirstPin(UnblockChangePin):
-    """Orders *unblock PIN* of a card that is Issued; by the PUK that a letter has told, where one has."""
+    """Orders *unblock PIN* of a card that is Issued; by the PUK that a letter has told, where one has.
+
+    A PUK of the portal's that the card has refused isn't told again: each time costs a try. Then it is typed, too.
+    """
 
     name = "CardsSelfServiceProcSetPIN"
     title = "Set PIN"
@@ -45,8 +56,11 @@ class SetFirstPin(UnblockChangePin):
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card, the account, and who has the PUK."""
-        told = await activation.told(tx, temporary_cards.card_of(parties))
-        return {**await super().variables(tx, parties), "puk": "typed" if told.puk else "escrow"}
+        card = temporary_cards.card_of(parties)
+        told = (await activation.told(tx, card)).puk
+        refused = not told and await puks.refused(tx, card)
+        puk = "typed" if told or refused else "escrow"
+        return {**await super().variables(tx, parties), "puk": puk, _REFUSED: refused}
 
     def wanted(self, turn: Turn, card: Card) -> UnblockPin:
         """The order."""
@@ -61,12 +75,8 @@ class SetFirstPin(UnblockChangePin):
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, by what, and what comes then."""
         known = process.variables
-        typed = known["puk"] == "typed"
-        by = (
-            "the one in your PUK letter or mail; Inlay asks for it"
-            if typed
-            else "the portal tells it the card"
-        )
+        by = _TYPED if known["puk"] == "typed" else "the portal tells it the card"
+        by = _SAYS_NO if known.get(_REFUSED) else by
         label = cast("CoreObject", known["card"]).label
         if process.step in (self.steps[0].name, OPEN):
             return {"Card": label, "PUK": by}

@@ -10,7 +10,7 @@ from portal.model.options import Form, Option
 from portal.model.states import ProcessState, Role
 from portal.processes import card_orders
 from portal.processes.card_process import CardProcess
-from portal.processes.definition import OPEN, Step
+from portal.processes.definition import BINDING, OPEN, Step
 from portal.processes.endings import DETAILS
 from portal.processes.operations.card_signing import SIGNATURE
 from protocol.messages import Sign
@@ -55,7 +55,7 @@ class SignText(CardProcess):
             "Your consent",
             "Inlay's window shows what you sign, and asks for the card's PIN.",
         ),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "A card for a reader: put it in. Inlay's window asks for its PIN."),
         OrderStep.PROVING: ("Signature", "The card signs."),
         OrderStep.FINISHED: ("Done", "The portal has checked the signature."),

@@ -66,7 +66,8 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options, now: int) 
     found: dict[str, Any] = {
         **await _earlier(tx, card, options, sources, now),
         "first": fresh,
-        "clear_retired": fresh and card.driver != "pkcs11" and await _had_others(tx, card),
+        # a token may have been another card object's before, which has ended; what isn't there needn't go
+        "clear_retired": fresh and (card.driver == "pkcs11" or await _had_others(tx, card)),
         "blocked": blocked,
         **_card_parts(card, managed, fresh=fresh, blocked=blocked),
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
@@ -111,14 +112,14 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
             "guid": card_orders.guid_of(card),
             "identity": None,
             "management": None,
-            "new_puk": False,
+            "new_puk": fresh and card.sealed_puk is None,
             "reset": False,
         }
     makers = _is_from_maker(card, managed)
     return {
         "guid": _guid(card, managed),
         "identity": identity(card, managed, blocked=blocked) if fresh else None,
-        "management": plain(_management(None if blocked else managed)),
+        "management": plain(_management(managed, blocked=blocked)),
         "new_puk": blocked or (fresh and card.sealed_puk is None),
         # what an order knows of a card that is reset is its maker's: so it is for one that was never encoded
         "reset": blocked or makers,
@@ -153,11 +154,13 @@ def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) 
     return plain(wanted)
 
 
-def _management(managed: ManagedCard | None) -> ManagementKey:
-    if managed is None or managed.key_generation == 0:
-        return ManagementKey(replace=list(OWN_KEY))
+def _management(managed: ManagedCard | None, *, blocked: bool) -> ManagementKey:
+    """By which key the card is opened; one that is reset has its maker's afterwards, and gets another one."""
+    proves = managed is not None and managed.mutual
+    if managed is None or managed.key_generation == 0 or blocked:
+        return ManagementKey(replace=list(OWN_KEY), proves=proves)
     known = managed.key_algorithm
-    return ManagementKey(algorithm=None if known is None else ManagementAlgorithm(known))
+    return ManagementKey(algorithm=None if known is None else ManagementAlgorithm(known), proves=proves)
 
 
 async def _had_others(tx: AsyncSession, card: Card) -> bool:
@@ -173,10 +176,10 @@ async def left_by_others(tx: AsyncSession, card: Card, keys: Iterable[KeyOrder])
     """Slots with keys that this portal has certified for somebody else, and that an order has no other key for.
 
     With its new PIN the card would else go on deciphering and signing for whoever had it. Retired keys aren't among
-    them: the card's key history tells of those.
+    them: the card's key history tells of those. A token may have been another card object's before: of that all go.
     """
     if card.driver == "pkcs11":
-        return []
+        return sorted(_SLOTS - {key.slot for key in keys})
     of_others = {item.slot for item in await certificates.of_card(tx, card) if item.owner_id != card.owner_id}
     return sorted((of_others & _SLOTS) - {key.slot for key in keys})
 
@@ -184,8 +187,8 @@ async def left_by_others(tx: AsyncSession, card: Card, keys: Iterable[KeyOrder])
 async def _earlier(
     tx: AsyncSession, card: Card, options: Options, sources: Mapping[Purpose, KeySource], now: int
 ) -> dict[str, Any]:
-    """Earlier encryption keys, for a card that gets a certificate for encryption and is no token."""
-    if card.driver == "pkcs11" or Purpose.ENCRYPTION not in options.purposes:
+    """Earlier encryption keys, for a card that gets a certificate for encryption."""
+    if Purpose.ENCRYPTION not in options.purposes:
         return dict(earlier_keys.NONE)
     keeps = []
     if sources[Purpose.ENCRYPTION] is KeySource.KEEP:

@@ -9,7 +9,7 @@ from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
 from portal.processes import card_orders, pin_entry, puk_source
 from portal.processes.card_process import CardProcess
-from portal.processes.definition import OPEN, Step, Target
+from portal.processes.definition import BINDING, OPEN, Step, Target
 from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import PIN_POLICY
 from portal.store.tables import Card
@@ -64,7 +64,7 @@ class UnblockChangePin(CardProcess):
     )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "Put the card in the reader, and type in Inlay's window."),
         OrderStep.FINISHED: ("Done", "The card has its new PIN."),
     }

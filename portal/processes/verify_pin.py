@@ -8,7 +8,7 @@ from portal.model.objects import ObjectKind
 from portal.model.states import CardState, Role, TemporaryCardState
 from portal.processes import card_orders
 from portal.processes.card_process import CardProcess
-from portal.processes.definition import Target
+from portal.processes.definition import BINDING, Target
 from portal.processes.endings import DETAILS
 from protocol.messages import Step as OrderStep
 from protocol.messages import VerifyPin
@@ -36,7 +36,7 @@ class VerifyCardPin(CardProcess):
     )
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Consent", "Inlay's window says what will happen."),
-        OrderStep.BINDING: ("This browser", "It is made sure that this page and Inlay belong together."),
+        OrderStep.BINDING: BINDING,
         OrderStep.CARD: ("Card", "Put the card in the reader, and type its PIN in Inlay's window."),
         OrderStep.FINISHED: ("Done", "The PIN is right."),
     }

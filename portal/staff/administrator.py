@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from portal.accounts import Accounts
-    from portal.model.options import OptionValue
+    from portal.model.options import Option, OptionValue
     from portal.option_store import Saved
     from portal.processes.context import Context
     from portal.staff.views import AuditPage
@@ -94,8 +94,8 @@ class Administrator:
         described = option_store.script_of(script)
         first = option_store.Saved(0, described.defaults())
         older = [*found[1:], *([first] if len(found) <= _MOST_VERSIONS else [])]
-        titles = {option.name: option.title for option in described.options}
-        shown = [_version(saved, before, titles) for saved, before in zip(found, older, strict=False)]
+        known = {option.name: option for option in described.options}
+        shown = [_version(saved, before, known) for saved, before in zip(found, older, strict=False)]
         return OptionHistory(script, described.title, shown)
 
     async def graphs(self, session: Session) -> Sequence[Graph]:
@@ -241,13 +241,21 @@ class Administrator:
             await people.change(tx, user_id, form, shown, session.user.email, self._context.clock())
 
 
-def _version(saved: Saved, before: Saved, titles: Mapping[str, str]) -> OptionVersion:
+def _version(saved: Saved, before: Saved, known: Mapping[str, Option]) -> OptionVersion:
     changes = [
-        OptionChange(titles.get(name, name), name, before.values.get(name), saved.values.get(name))
+        _change(name, known.get(name), before.values.get(name), saved.values.get(name))
         for name in {**saved.values, **before.values}
         if _differ(before.values.get(name), saved.values.get(name))
     ]
     return OptionVersion(saved.version, saved.saved_by or "", saved.saved_at or 0, changes)
+
+
+def _change(
+    name: str, option: Option | None, before: OptionValue | None, after: OptionValue | None
+) -> OptionChange:
+    if option is None:
+        return OptionChange(name, name, before, after, {})
+    return OptionChange(option.title, name, before, after, option.captions)
 
 
 def _differ(before: OptionValue | None, after: OptionValue | None) -> bool:

@@ -21,6 +21,7 @@ from portal.store.tables import (
     Certificate,
     Device,
     KnownDevice,
+    ManagedCard,
     ObjectRelation,
     Order,
     Process,
@@ -164,6 +165,7 @@ async def _card_facts(tx: AsyncSession, card: Card) -> list[Fact]:
         await _person("Holder", tx, card.owner_id),
         Fact("Serial", card.serial),
         *_made_by(card),
+        *await _proves_itself(tx, card),
         Fact("Valid until", moment(card.valid_until)),
         Fact("Made", moment(card.created_at)),
         Fact("Changed", moment(card.changed_at)),
@@ -180,6 +182,17 @@ def _made_by(card: Card) -> list[Fact]:
     """What a card is called on the wire, and what kind of card it is where that isn't the only one."""
     named = Fact("GUID", card_orders.guid_of(card))
     return [named] if card.described_by is None else [named, Fact("Kind of card", card.described_by)]
+
+
+async def _proves_itself(tx: AsyncSession, card: Card) -> list[Fact]:
+    """Whether a card in a reader shows that it is the one, or can only say so; nothing before it was encoded."""
+    managed = await tx.get(ManagedCard, card.id)
+    if managed is None or managed.encoded_for is None:
+        return []
+    if not managed.mutual:
+        return [Fact("Proves itself", "can't: a card made to look like it would be taken for it")]
+    last = "" if managed.proved_at is None else f"; last on {moment(managed.proved_at)}"
+    return [Fact("Proves itself", f"by its management key, before it is told or given anything{last}")]
 
 
 def _place(card: Card) -> str:

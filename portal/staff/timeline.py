@@ -52,6 +52,7 @@ WHAT: Final = {
     "card.picked": "It was picked by its number: it tells no serial number",
     "card.encoding": "New keys and certificates were asked for",
     "card.management_proved": "The portal proved the management key",
+    "card.proved": "The card proved itself by its management key",
     "card.signed": "Signed a text",
     "card.pin_letter": "The letter with its PIN was printed",
     "card.puk_letter": "The letter with its PUK was printed",

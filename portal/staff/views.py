@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from portal.mail import outbox
     from portal.model.graphs import StateGraph
@@ -165,12 +165,20 @@ class ScriptSummary:
 
 @dataclass(frozen=True, slots=True)
 class OptionChange:
-    """One option that a version changed; a value is None where the option wasn't there."""
+    """One option that a version changed; a value is None where the option wasn't there.
+
+    Attributes:
+        title: for people; the name of an option that this version of the portal doesn't have.
+        name: symbolic name.
+        before, after: as they were stored.
+        captions: choice to what people read in its place.
+    """
 
     title: str
     name: str
     before: OptionValue | None
     after: OptionValue | None
+    captions: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

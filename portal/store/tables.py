@@ -1,4 +1,4 @@
-"""Every table of the portal.
+"""Every table of the portal: those of orders, of the CA and of mails stand in files of their own.
 
 Times are whole seconds since 1970, ids are random. States are the words of ``portal.model.states``. Codes,
 session tokens and completion secrets are stored as SHA-256 only; what is secret otherwise is sealed by the key port.
@@ -13,9 +13,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.store.base import Base as Base
 from portal.store.base import Hash, Id, Word
+from portal.store.ca_tables import CaCertificate as CaCertificate
+from portal.store.ca_tables import CaCrl as CaCrl
+from portal.store.ca_tables import CaIntent as CaIntent
+from portal.store.ca_tables import CaStatus as CaStatus
+from portal.store.ca_tables import Revocation as Revocation
 from portal.store.columns import audit_details, process_variables
 from portal.store.mail_tables import ExpiryNotice as ExpiryNotice
 from portal.store.mail_tables import Mail as Mail
+from portal.store.order_tables import IncomingMessage as IncomingMessage
+from portal.store.order_tables import Order as Order
+from portal.store.order_tables import OutgoingMessage as OutgoingMessage
 
 
 class User(Base):
@@ -108,6 +116,10 @@ class ManagedCard(Base):
     """a PUK of its own that was sent and not confirmed, sealed"""
     puk_unsure: Mapped[bool] = mapped_column(default=False, server_default=false())
     """an order that ended half done may have given it that one"""
+    mutual: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """it can prove itself by the key that it has, and has to before it is told or given anything"""
+    proved_at: Mapped[int | None]
+    """when it did last"""
     encoded_for: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
     """whose keys are on it; None before its first encoding has ended"""
     changed_at: Mapped[int]
@@ -226,83 +238,6 @@ class Process(Base):
     changed_at: Mapped[int]
 
 
-class Order(Base):
-    """An order: from the first code to its end."""
-
-    __tablename__ = "orders"
-    jti: Mapped[str] = mapped_column(Id, primary_key=True)
-    process_id: Mapped[str] = mapped_column(ForeignKey("processes.id"), index=True)
-    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
-    session_id: Mapped[str] = mapped_column(Id)
-    """the browser session that began it"""
-    operation: Mapped[str] = mapped_column(Word)
-    parameters: Mapped[dict[str, Any]]
-    """the operation's parameters as signed"""
-    task: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """the plan of the task that it carries out (``portal.encoding.plan``), made when the task began"""
-    account: Mapped[dict[str, Any]]
-    resume_within: Mapped[int]
-    state: Mapped[str] = mapped_column(Word)
-    version: Mapped[int] = mapped_column()
-    """goes up with every change: compare-and-swap"""
-    __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
-    link_code_hash: Mapped[str | None] = mapped_column(Hash, unique=True)
-    link_code_expires_at: Mapped[int]
-    typed_code_hash: Mapped[str | None] = mapped_column(Hash, unique=True)
-    typed_code_expires_at: Mapped[int]
-    device_jkt: Mapped[str | None] = mapped_column(ForeignKey("devices.jkt"))
-    nonce: Mapped[str | None] = mapped_column(Word)
-    transport: Mapped[str | None] = mapped_column(Word)
-    binding: Mapped[str | None] = mapped_column(Word)
-    begin_before: Mapped[int | None]
-    """the order's ``exp``"""
-    completion_hash: Mapped[str | None] = mapped_column(Hash)
-    sealed_completion: Mapped[bytes | None]
-    """kept until the order is bound, for a claim that is repeated"""
-    number: Mapped[str | None] = mapped_column(String(3))
-    tries_left: Mapped[int]
-    bound_at: Mapped[int | None]
-    shown_step: Mapped[str | None] = mapped_column(Word)
-    """how far it has come, for the page: a step, and with the keys which of how many is made (``keys 2 3``)"""
-    stage: Mapped[str] = mapped_column(Word)
-    sent: Mapped[int]
-    received: Mapped[int]
-    encryption_key: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    storage: Mapped[str | None] = mapped_column(Word)
-    card_id: Mapped[str | None] = mapped_column(ForeignKey("cards.id"))
-    challenges: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    """slot to what was sent as its challenge, and the sealed secret that answers it"""
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    deadline_at: Mapped[int | None] = mapped_column(index=True)
-    created_at: Mapped[int]
-    changed_at: Mapped[int]
-    changing_at: Mapped[int | None]
-    """when the device said that it begins to change a physical card: undone after that, the card is half done"""
-    questions: Mapped[int] = mapped_column(default=0, server_default="0")
-    """number of the last question of its card that was answered with the management key"""
-
-
-class OutgoingMessage(Base):
-    """A message of the portal, stored before it is sent."""
-
-    __tablename__ = "order_outbox"
-    jti: Mapped[str] = mapped_column(ForeignKey("orders.jti"), primary_key=True)
-    seq: Mapped[int] = mapped_column(primary_key=True)
-    token: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[int]
-
-
-class IncomingMessage(Base):
-    """A message of a device, stored before it is acknowledged."""
-
-    __tablename__ = "order_inbox"
-    jti: Mapped[str] = mapped_column(ForeignKey("orders.jti"), primary_key=True)
-    seq: Mapped[int] = mapped_column(primary_key=True)
-    token: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[int]
-    handled_at: Mapped[int | None]
-
-
 class Device(Base):
     """A device: its key, and what it says of itself."""
 
@@ -324,35 +259,6 @@ class KnownDevice(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True)
     jkt: Mapped[str] = mapped_column(ForeignKey("devices.jkt"), primary_key=True)
     known_since: Mapped[int]
-
-
-class CaIntent(Base):
-    """A certificate the portal is about to ask for, stored before the CA is called."""
-
-    __tablename__ = "ca_intents"
-    request_id: Mapped[str] = mapped_column(Word, primary_key=True)
-    order_jti: Mapped[str | None] = mapped_column(ForeignKey("orders.jti"), index=True)
-    request: Mapped[dict[str, Any]]
-    """all that is needed to store the certificate when the answer was lost"""
-    state: Mapped[str] = mapped_column(Word, index=True)
-    """``open``, ``answered``, ``refused`` or ``given_up``"""
-    created_at: Mapped[int]
-    changed_at: Mapped[int]
-
-
-class Revocation(Base):
-    """A change of a certificate's status that the CA has to confirm."""
-
-    __tablename__ = "revocation_queue"
-    certificate_id: Mapped[str] = mapped_column(ForeignKey("certificates.id"), primary_key=True)
-    change: Mapped[str] = mapped_column(Word, default="revoke", server_default="revoke")
-    """``revoke``, ``hold`` or ``release``; the last one asked for counts, and nothing follows ``revoke``"""
-    reason: Mapped[str] = mapped_column(Word)
-    tries: Mapped[int]
-    last_error: Mapped[str | None] = mapped_column(Word)
-    """of the last try: ``unavailable``, ``timeout``, or the CA's reason to refuse"""
-    next_try_at: Mapped[int] = mapped_column(index=True)
-    created_at: Mapped[int]
 
 
 class ArchivedKey(Base):
@@ -422,41 +328,3 @@ class SignedKeySet(Base):
     token: Mapped[str] = mapped_column(Text)
     issued_at: Mapped[int]
     expires_at: Mapped[int]
-
-
-class CaCertificate(Base):
-    """The built-in CA's own list of what it has issued."""
-
-    __tablename__ = "ca_certificates"
-    serial: Mapped[str] = mapped_column(Word, primary_key=True)
-    request_id: Mapped[str] = mapped_column(Word, unique=True)
-    key_hash: Mapped[str] = mapped_column(Hash, index=True)
-    der: Mapped[bytes]
-    not_after: Mapped[int]
-    issued_at: Mapped[int]
-    revoked_at: Mapped[int | None]
-    """when it was revoked or put on hold first"""
-    reason: Mapped[str | None] = mapped_column(Word)
-    """``certificateHold`` while it is on hold"""
-    own: Mapped[bool] = mapped_column(default=False, server_default=false())
-    """the CA's own certificate, or one of its OCSP responder: nobody's to ask for or to revoke"""
-
-
-class CaStatus(Base):
-    """One row: how often the status of a certificate has changed; locked by each change and by each new CRL."""
-
-    __tablename__ = "ca_status"
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    changes: Mapped[int]
-
-
-class CaCrl(Base):
-    """The built-in CA's CRLs; numbers only go up."""
-
-    __tablename__ = "ca_crls"
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    der: Mapped[bytes]
-    this_update: Mapped[int]
-    next_update: Mapped[int]
-    changes: Mapped[int] = mapped_column(default=0, server_default="0")
-    """the status changes it tells of"""

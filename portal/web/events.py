@@ -1,4 +1,4 @@
-"""``GET /processes/ID/events``: where the order stands, as server-sent events, until it ends."""
+"""Server-sent events of a process: where its order stands, and how often its letters were printed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import logging
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
 from aiohttp import web
 
 from portal.web.guard import require_session
@@ -16,10 +17,12 @@ from protocol import codec
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    from portal.views import LetterView
     from protocol.messages import PageEvent
 
+T = TypeVar("T")
 KEEP_ALIVE_SECONDS: Final = 20
 """Proxies end a connection that is silent for longer (commonly 60 s)."""
 _MOST_PER_SESSION: Final = 8
@@ -63,7 +66,7 @@ class Streams:
 
 
 async def get_events(request: web.Request) -> web.StreamResponse:
-    """Stream the events of a process's order."""
+    """``GET /processes/ID/events``: stream the events of a process's order."""
     session = await require_session(request)
     process_id = request.match_info["id"]
     events = request.app[SERVICES].events(session, process_id)
@@ -72,36 +75,61 @@ async def get_events(request: web.Request) -> web.StreamResponse:
         first = await anext(events, None)
         if first is not None and first.state != "waiting":
             request.app[CODES].forget(process_id)
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(request)
-        try:
-            if first is not None:
-                await response.write(_event(first))
-                await _forward(events, response)
-            await response.write(_END)
-            await response.write_eof()
-        except ConnectionResetError:
-            _LOG.debug("an event stream's browser has gone")
+        return await _stream(request, first, events, _event)
+
+
+async def get_letters(request: web.Request) -> web.StreamResponse:
+    """``GET /processes/ID/letters``: stream how often each letter of a process was printed, until there is none."""
+    session = await require_session(request)
+    letters = request.app[SERVICES].letters(session, request.match_info["id"])
+    with request.app[STREAMS].admit(session.id):
+        return await _stream(request, await anext(letters, None), letters, _printed)
+
+
+async def _stream(
+    request: web.Request, first: T | None, following: AsyncIterator[T], event: Callable[[T], bytes]
+) -> web.StreamResponse:
+    """Write events until there are no more."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    await response.prepare(request)
+    try:
+        if first is not None:
+            await response.write(event(first))
+            await _forward(following, response, event)
+        await response.write(_END)
+        await response.write_eof()
+    except ConnectionResetError:
+        _LOG.debug("an event stream's browser has gone")
     return response
 
 
-async def _forward(events: AsyncIterator[PageEvent], response: web.StreamResponse) -> None:
+async def _forward(
+    following: AsyncIterator[T], response: web.StreamResponse, event: Callable[[T], bytes]
+) -> None:
     """Write events as they come, and a comment now and then so that the connection isn't taken for dead."""
-    pending = asyncio.ensure_future(anext(events, None))
+    pending = asyncio.ensure_future(anext(following, None))
     try:
         while True:
             done, _ = await asyncio.wait({pending}, timeout=KEEP_ALIVE_SECONDS)
             if not done:
                 await response.write(b":\n\n")
                 continue
-            event = pending.result()
-            if event is None:
+            found = pending.result()
+            if found is None:
                 return
-            await response.write(_event(event))
-            pending = asyncio.ensure_future(anext(events, None))
+            await response.write(event(found))
+            pending = asyncio.ensure_future(anext(following, None))
     finally:
         pending.cancel()
 
 
 def _event(event: PageEvent) -> bytes:
     return b"event: order\ndata: " + codec.encode(event) + b"\n\n"
+
+
+def _printed(letters: Sequence[LetterView]) -> bytes:
+    rows = [
+        {"kind": letter.kind, "standing": letter.standing, "verb": letter.verb, "left": letter.left}
+        for letter in letters
+    ]
+    return b"event: letters\ndata: " + msgspec.json.encode(rows) + b"\n\n"

@@ -51,11 +51,21 @@ def texts(value: OptionValue) -> list[str]:
     return [str(value).lower() if isinstance(value, bool) else str(value)]
 
 
-def words(value: OptionValue) -> str:
-    """A value for people."""
+def words(value: OptionValue, captions: Mapping[str, str]) -> str:
+    """A value for people.
+
+    Args:
+        value: as it is stored.
+        captions: its option's: choice to what people read in its place.
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+    items = value if isinstance(value, list) else [value]
+    return "; ".join(captions.get(str(item), str(item)) for item in items) if captions else _plain(items)
+
+
+def _plain(items: Sequence[object]) -> str:
+    return ", ".join(str(item) for item in items)
 
 
 def whole(text: str) -> int:

@@ -65,7 +65,7 @@ def _show(
         status=status,
         view=view,
         form=form_context(view.options, view.values, sent, errors),
-        defaults={option.name: words(option.default) for option in view.options},
+        defaults={option.name: words(option.default, option.captions) for option in view.options},
         expected_version=view.version if expected is None else expected,
         saved=saved,
         stale=stale,

@@ -114,6 +114,13 @@ async def post_next(request: web.Request) -> web.Response:
     raise web.HTTPSeeOther("/cards" if own else f"/processes/{process_id}")
 
 
+async def get_cancel(request: web.Request) -> web.Response:
+    """``GET /processes/ID/cancel``: what Cancel would do now, for the page's script: it changes."""
+    session = await require_session(request)
+    view = await request.app[SERVICES].process(session, request.match_info["id"])
+    return web.json_response({"effect": view.cancel_effect})
+
+
 async def post_cancel(request: web.Request) -> web.Response:
     """``POST /processes/ID/cancel``."""
     session, _, process_id = await _sent(request)

@@ -75,6 +75,7 @@ export interface ChangePuk {
   guid: string;
   label: string;
   puk?: "escrow" | "typed";
+  management?: ManagementKey | null;
 }
 
 /**
@@ -146,6 +147,7 @@ export interface KeyOrder {
 export interface ManagementKey {
   algorithm?: ManagementAlgorithm | null;
   replace?: ManagementAlgorithm[];
+  proves?: boolean;
 }
 
 /**
@@ -181,6 +183,7 @@ export interface UnblockPin {
   label: string;
   pin_policy: PinPolicy;
   puk: "escrow" | "typed";
+  management?: ManagementKey | null;
   where?: "auto" | "pad" | "window";
 }
 
@@ -606,7 +609,22 @@ export interface ManagementProof {
   number: number;
   response: string;
   challenge?: string | null;
-  expected?: string | null;
+  expected_sha256?: string | null;
+}
+
+/**
+ * Agent: what the card has answered to the challenge of a mutual authentication: it has the key, too.
+ */
+export interface CardProved {
+  number: number;
+  response: string;
+}
+
+/**
+ * Portal: what waited until the card had proved itself, once in an order (`ManagementKey.proves`).
+ */
+export interface CardSecrets {
+  puk?: string | null;
 }
 
 /**

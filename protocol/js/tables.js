@@ -133,6 +133,11 @@ export const CAUSES = Object.freeze({
     "why": "A code works once.",
     "next_step": "If that was not you, cancel on the page and tell your support."
   },
+  "origin_refused": {
+    "happened": "The page was refused.",
+    "why": "It does not belong to a portal that Inlay trusts.",
+    "next_step": "Use the portal's own page."
+  },
   "portal_unknown": {
     "happened": "Inlay does not know this portal.",
     "why": "The portal {portal} is not in the trust store.",
@@ -450,13 +455,13 @@ export const CAUSES = Object.freeze({
   },
   "card_mail_missing": {
     "happened": "The card can't be issued.",
-    "why": "The option {option} says email, and this portal has no mail server.",
-    "next_step": "An administrator configures one (mail), or sets {option} to print or something else."
+    "why": "The option {option} says Mail, and this portal has no mail server.",
+    "next_step": "An administrator configures one (mail), or sets {option} to Letter or something else."
   },
   "card_mail_address": {
     "happened": "The card can't be issued.",
-    "why": "The option {option} says email, and its holder has no address that a mail can be sent to.",
-    "next_step": "An administrator sets {option} to print or something else, or the person gets an account with an address."
+    "why": "The option {option} says Mail, and its holder has no address that a mail can be sent to.",
+    "next_step": "An administrator sets {option} to Letter or something else, or the person gets an account with an address."
   },
   "letter_gone": {
     "happened": "The letter can't be printed any more.",
@@ -555,13 +560,23 @@ export const CAUSES = Object.freeze({
   },
   "card_pin_form": {
     "happened": "The card does not take this PIN or PUK.",
-    "why": "Its length or characters are not what the card allows.",
-    "next_step": "Choose another: 6 to 8 digits work on every card."
+    "why": "Its length or characters are not what the card allows, or it is too easy to guess.",
+    "next_step": "Choose another: 6 to 8 digits that are not all the same work on every card."
+  },
+  "card_contacts_needed": {
+    "happened": "The card takes no PIN by this reader.",
+    "why": "Many cards take it by their contacts alone, not through the air. No try was spent.",
+    "next_step": "Use a reader that the card is put into."
   },
   "card_management_wrong": {
     "happened": "The card did not accept the portal's key.",
     "why": "Its management key is another. Nothing was changed.",
     "next_step": "Ask your support: the card belongs to another system, or was encoded elsewhere."
+  },
+  "card_not_proved": {
+    "happened": "The card did not prove that it is the one.",
+    "why": "It has to show by its management key that it is this portal's card, and it can't. It was told no PUK, and nothing was changed on it.",
+    "next_step": "Put in the right card. If it is, somebody has reset it, or put another one in its place: ask your support, who locks it at the portal and requests it anew."
   },
   "card_of_other_object": {
     "happened": "The card was not encoded.",
@@ -732,6 +747,11 @@ export const CAUSES = Object.freeze({
     "happened": "The PUK can't be used here.",
     "why": "The module of the card's maker lets nobody in by it.",
     "next_step": "Nothing was changed. Ask your support: the maker's own tool may know a way."
+  },
+  "pkcs11_makes_no_keys": {
+    "happened": "The card can't be encoded here.",
+    "why": "The module of the card's maker makes no keys of the kind {algorithm} on it.",
+    "next_step": "Nothing was changed. Ask your support: the order may name another kind, and a card that speaks PIV needs no module."
   },
   "pkcs11_never_blocks": {
     "happened": "The card can't be blocked.",
@@ -917,11 +937,6 @@ export const CAUSES = Object.freeze({
     "happened": "The portal can't sign now.",
     "why": "The module that holds its keys doesn't answer.",
     "next_step": "Wait a minute, then try again; if it stays, tell the portal's support. Nothing was lost."
-  },
-  "origin_refused": {
-    "happened": "The page was refused.",
-    "why": "It does not belong to a portal that Inlay trusts.",
-    "next_step": "Use the portal's own page."
   }
 });
 

@@ -7,21 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from agent import keys_system
+from agent import server
+from agent.environment import LastEnvironment
+from agent.handlers.registry import PAGE
 from tests.support import token_readers
-from tests.support.agent_parts import AgentParts, cheap_cards, running_agent
+from tests.support.agent_parts import AgentParts, cheap_cards, running_agent, without_keystore
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
+from tests.support.simulated_readers import SimulatedReaders
 
 
 @pytest.fixture
 def no_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without a key store: level file."""
+    without_keystore(monkeypatch)
 
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
 
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+@pytest.fixture
+def readers() -> SimulatedReaders:
+    """No reader yet."""
+    return SimulatedReaders()
 
 
 @pytest.fixture
@@ -39,6 +44,18 @@ async def agent(
     async with running_agent(tmp_path / "home") as parts:
         parts.trust_portal(portal)
         yield parts
+
+
+@pytest.fixture
+async def loopback(agent: AgentParts) -> AsyncIterator[server.LoopbackServer]:
+    """Listens for pages of the portals that are trusted."""
+    services = agent.services()
+    running = server.LoopbackServer(
+        services, PAGE, lambda: [entry.origin for entry in agent.trust.entries()], LastEnvironment()
+    )
+    await running.listen()
+    yield running
+    await running.close()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.card_ports import KnownCard, the_card
-from agent.order_ports import CardOwner
+from agent.virtual_card_ports import CardOwner
 from agent.vsc import personalise
 from agent.vsc.commands import Algorithm
 from agent.vsc.store import CardNotSaved

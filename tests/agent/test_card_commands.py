@@ -9,8 +9,9 @@ import pytest
 
 from agent.conversation import Conversation
 from agent.handlers.registry import PRIVATE
-from agent.order_ports import CardOwner, PrivateRequest
+from agent.order_ports import PrivateRequest
 from agent.ports import NoDisplay, UserCancelled, UserEnvironment, WindowFailed
+from agent.virtual_card_ports import CardOwner
 from agent.vsc import personalise
 from agent.vsc.commands import Algorithm as CardAlgorithm
 from protocol.errors import DecodeError, InlayError

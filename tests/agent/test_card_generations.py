@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent import cards
-from agent.journal import JournalledCard
+from agent.journal_cards import JournalledCard
 from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.store import CardStore

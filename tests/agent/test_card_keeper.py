@@ -15,7 +15,7 @@ from agent.card_keeper import CardKeeper
 from agent.card_places import CardPlaces
 from agent.desktop.key_store_watch import KeyStoreWatch
 from agent.device import Device
-from agent.order_ports import CardOwner, Shown
+from agent.virtual_card_ports import CardOwner, Shown
 from agent.vsc.card import VirtualCard
 from protocol.errors import InlayError
 from protocol.messages import StorageLevel

@@ -47,6 +47,7 @@ def load(folder: Path, **files: str) -> CardMap:
         (f'[[card]]\n{ENTRY}atr = "3B00"\natr_mask = "FF"\n', "atr_mask is not"),
         (f'[[card]]\n{ENTRY}atr = "3B00"\natr_mask = "FFFFFF"\n', "atr_mask is not as long"),
         (f'[[card]]\n{ENTRY}atr = "3B00"\nhas = ["wings"]\n', "has names something other"),
+        (f'[[card]]\n{ENTRY}atr = "3B00"\nserial = "no"\n', "serial is neither true nor false"),
         (f'[[card]]\n{ENTRY}atr = "3B00"\nname_ = 1\n', "unknown word name_"),
         (f'[[card]]\n{ENTRY}aid = "A000"\n[[card]]\nname = "B"\n', "card 2: driver is neither"),
     ],

@@ -67,7 +67,7 @@ class Desk:
         ]
         self.tell(Look(self.problem, () if self.problem else tuple(rows)))
 
-    def look(self, reader: str, aids: frozenset[bytes]) -> Evidence:
+    def look(self, reader: str, aids: frozenset[bytes], _features: frozenset[str]) -> Evidence:
         """Look; a card that is None is kept by another program until `free`."""
         assert aids == PIV
         self.looks.append(reader)

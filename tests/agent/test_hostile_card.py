@@ -32,11 +32,6 @@ _VERIFY, _AUTHENTICATE, _GET_DATA = 0x20, 0x87, 0xCB
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with running_agent(tmp_path / "home", readers) as running:
         running.trust_portal(portal)

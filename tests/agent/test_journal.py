@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import Journal, JournalledCard, JournalUnusableError, OpenClaim, OrderRef
+from agent.journal import Journal, JournalUnusableError, OpenClaim, OrderRef
+from agent.journal_cards import JournalledCard
 from agent.sealing import SealBrokenError, Sealer
 from protocol.errors import InlayError
 from protocol.messages import ErrorData, PinPolicy, Transport

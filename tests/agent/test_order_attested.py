@@ -46,11 +46,6 @@ ABLE = next(each for each in PROFILES if ATTEST in each.yubico)
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with encoding_agent(tmp_path / "home", readers, portal) as running:
         running.windows.answers = [(None, None), (PIN, None)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,6 @@ TELLS_NO_PUK = next(each for each in CAN if not each.metadata)
 RENAMED = next(each for each in CAN if each.chuid_by_reset)
 CANNOT = [PROFILES[0], next(each for each in PROFILES if VERSION in each.yubico and RESET not in each.yubico)]
 YES, ERASE = (None, NEW), (None, None)
-
-
-@pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
 
 
 @pytest.fixture
@@ -132,10 +128,36 @@ async def test_a_card_that_has_no_reset_ends_honestly_and_is_as_it_was(
     before = state(card)
     assert await order(agent, portal) == "card_no_reset"
     assert state(card) == before
-    assert instructions(readers).count(0xFB) == (VERSION in profile.yubico)
+    says_so_itself = VERSION in profile.yubico  # when it is reset: nothing can be known of that before
+    assert instructions(readers).count(0xFB) == says_so_itself
+    assert (await undone(portal)).changing == says_so_itself
     error = window_of(agent).error
     assert error is not None
     assert "Use a new card" in error.next_step
+
+
+@pytest.mark.parametrize("identity", ["maker's", "none"])
+@pytest.mark.parametrize("left", [0, 2])
+async def test_a_card_that_cant_be_reset_is_known_by_its_puk_before_it_is_changed(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, left: int, identity: str
+) -> None:
+    """A right PUK costs nothing by it, a wrong one its try; a card whose PUK is blocked, too, is as it was."""
+    card = personalised(CANNOT[0]) if identity == "maker's" else SimulatedCard(CANNOT[0])
+    card.pin_left, card.puk_left = 0, left
+    readers.put(card)
+    before = state(card)
+    portal.management_keys = [FACTORY_KEY]
+    if left:
+        portal.puk = b"00000000"
+        assert await order(agent, portal) == "card_puk_other"
+        assert (card.puk_left, (await undone(portal)).changing) == (left - 1, 0)
+        card.puk_left, portal.puk = left, PUK
+        agent.windows.answers = [YES]
+        assert await order(agent, portal, OTHER_CODE) == "finished"
+        assert (card.puk, card.pin) == (OWN_PUK, NEW.ljust(8, b"\xff"))
+    else:
+        assert await order(agent, portal) == "card_no_reset"
+        assert (state(card), (await undone(portal)).changing) == (before, 0)
 
 
 @pytest.mark.parametrize("which", ["PIN", "PUK"])
@@ -163,6 +185,18 @@ async def test_a_card_that_refuses_because_its_puk_isnt_blocked_after_all_is_unb
     assert instructions(readers).count(0xFB) == 1
     assert 0x5FC10B in card.objects
     assert "doesn't tell whether its PUK is" in window_of(agent).asked[1].consequences[0]
+
+
+async def test_a_card_that_looks_at_the_pin_alone_is_erased_as_its_person_was_told(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    card = SimulatedCard(dataclasses.replace(TELLS_NO_PUK, reset_by_pin=True))
+    card.pin_left = 0
+    card.objects[0x5FC105] = b"\x70\x02\x30\x00\x71\x01\x00\xfe\x00"
+    readers.put(card)
+    assert await order(agent, portal) == "finished"
+    assert "some are put back all the same" in window_of(agent).asked[1].consequences[1]
+    judged(card)
 
 
 @pytest.mark.parametrize("side", ["before", "after"])

@@ -36,11 +36,6 @@ SILENT = [each for each in PROFILES if SERIAL not in each.yubico]
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with encoding_agent(tmp_path / "home", readers, portal) as running:
         first_encoding(portal, AUTHENTICATION)
@@ -123,6 +118,20 @@ async def test_a_card_that_tells_another_number_than_the_printed_one_is_never_as
     await window.close_by_person()
     assert await ending == "user_cancelled"
     assert (window.confirmed, readers.trace) == ([], [])
+
+
+async def test_of_cards_that_all_say_the_same_number_each_is_confirmed_where_the_map_says_so(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    same = SimulatedCard(TELLS)
+    same.serial = b"\0\0\0\7"
+    kind = '[[card]]\nname = "Key"\ndriver = "piv"\naid = "A000000308"\nserial = false\n'
+    (agent.folders.machine / "cards.d").mkdir()
+    (agent.folders.machine / "cards.d" / "key.toml").write_text(kind)
+    readers.put(same)
+    assert await order(agent, portal) == "finished"
+    assert guid_on(same) == FRESH
+    assert len(window_of(agent).confirmed) == 1
 
 
 async def test_an_order_that_names_no_number_leaves_a_card_with_an_identity_alone(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent import orders
+from agent import order_exchange
 from agent.journal import Journal
 from protocol.errors import InlayError
 from protocol.messages import (
@@ -69,7 +69,7 @@ async def test_a_silent_portal_is_given_up_in_time(agent: AgentParts, portal: Fa
 async def test_a_portal_that_stays_away_is_given_up_and_told_later(
     agent: AgentParts, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders, "LAST_PAUSE", 0.3)
+    monkeypatch.setattr(order_exchange, "LAST_PAUSE", 0.3)
     portal.number_given = False
     portal.resume_within = 1
     ending = agent.submit(portal)
@@ -108,7 +108,7 @@ async def test_after_the_receipt_an_unsigned_refusal_changes_nothing(
     agent: AgentParts, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy that opens TLS could forge it; only the portal's signed word ends an order then."""
-    monkeypatch.setattr(orders, "LAST_PAUSE", 0.3)
+    monkeypatch.setattr(order_exchange, "LAST_PAUSE", 0.3)
     portal.faults.drop_before.add("receipt")
     portal.faults.refuse_resume = InlayError("order_undone")
     ending = agent.submit(portal)

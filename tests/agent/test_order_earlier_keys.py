@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from agent.handlers import retired_keys
+from agent.pcsc.connection import CardConnection
 from agent.ports import UserCancelled
+from protocol.errors import InlayError
 from protocol.messages import Algorithm, KeyOrder, KeySource, Purpose
-from tests.cards.profiles import IMPORT, MOVE, PROFILES, RSA_2048
-from tests.cards.simulated import PIN, SimulatedCard
+from tests.cards.profiles import IMPORT, MOVE, P_256, P_384, PROFILES, RSA_2048
+from tests.cards.simulated import PIN, SimulatedCard, SimulatedLink
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
-from tests.support.fake_order import AUTHENTICATION
+from tests.support.fake_order import AUTHENTICATION, OrderAtPortal
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import (
     NEW,
+    agent,
     encode,
-    encoding_agent,
     first_encoding,
     order,
     personalised,
@@ -32,20 +33,24 @@ from tests.support.physical_orders import (
 )
 from tests.support.simulated_readers import SimulatedReaders
 
+__all__ = ["agent"]
+
 IMPORTING = next(each for each in PROFILES if IMPORT in each.yubico and MOVE in each.yubico and each.chuid)
+OVERWRITING = dataclasses.replace(IMPORTING, yubico=IMPORTING.yubico - {MOVE})
+NARROW = next(each for each in PROFILES if not each.has_place(0x5FC10C))
 EARLIER = KeyOrder("82", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex", optional=True)
 OLDER = msgspec.structs.replace(EARLIER, slot="83", algorithm=Algorithm.RSA_2048)
 
 
-@pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with encoding_agent(tmp_path / "home", readers, portal) as running:
-        yield running
+async def with_both(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, card: SimulatedCard
+) -> OrderAtPortal:
+    """An order that brings two of them, carried out to its end on this card."""
+    readers.put(card)
+    encode(portal, AUTHENTICATION, EARLIER, OLDER)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    return portal.orders[CODE]
 
 
 def history(card: SimulatedCard) -> int:
@@ -71,7 +76,6 @@ def noted(agent: AgentParts) -> str:
         ("piv", msgspec.structs.replace(EARLIER, source=KeySource.GENERATE)),
         ("piv", msgspec.structs.replace(EARLIER, source=KeySource.IMPORT_IF_POSSIBLE)),
         ("virtual", EARLIER),
-        ("pkcs11", EARLIER),
     ],
 )
 async def test_what_no_card_could_go_on_without_asks_nobody(
@@ -102,11 +106,7 @@ async def test_a_card_that_takes_no_keys_declines_them_before_they_are_sent(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
 ) -> None:
     card = personalised(next(each for each in PROFILES if IMPORT not in each.yubico and each.chuid))
-    readers.put(card)
-    encode(portal, AUTHENTICATION, EARLIER, OLDER)
-    agent.windows.answers = [(None, None), (PIN, None)]
-    assert await order(agent, portal) == "finished"
-    at = portal.orders[CODE]
+    at = await with_both(agent, portal, readers, card)
     assert at.requests is not None
     assert at.requests.declined == ["82", "83"]
     assert 0x5FC10C not in card.objects
@@ -117,11 +117,7 @@ async def test_as_many_as_there_is_room_for_newest_first(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
 ) -> None:
     card = personalised(dataclasses.replace(IMPORTING, retired=1))
-    readers.put(card)
-    encode(portal, AUTHENTICATION, EARLIER, OLDER)
-    agent.windows.answers = [(None, None), (PIN, None)]
-    assert await order(agent, portal) == "finished"
-    at = portal.orders[CODE]
+    at = await with_both(agent, portal, readers, card)
     assert at.receipt is not None
     assert [proof.slot for proof in at.receipt.proofs] == ["9A", "82"]
     assert (card.imported, history(card)) == ({0x82}, 1)
@@ -132,15 +128,49 @@ async def test_a_key_whose_certificate_finds_no_room_does_not_stay_without_it(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
 ) -> None:
     card = personalised(dataclasses.replace(IMPORTING, capacity=900))
-    readers.put(card)
-    encode(portal, AUTHENTICATION, EARLIER, OLDER)
-    agent.windows.answers = [(None, None), (PIN, None)]
-    assert await order(agent, portal) == "finished"
-    at = portal.orders[CODE]
+    at = await with_both(agent, portal, readers, card)
     assert at.receipt is not None
     proved = {int(proof.slot, 16) for proof in at.receipt.proofs}
     assert proved == {slot for slot in card.keys if slot in (0x9A, 0x82, 0x83)}
     assert len(proved) < 3
+
+
+async def test_a_card_that_can_not_count_them_takes_none(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    """It has no place for the key history: whoever gives it to somebody else would find no key."""
+    card = personalised(NARROW)
+    readers.put(card)
+    encode(portal, AUTHENTICATION, EARLIER, OLDER)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    assert (card.imported, list(card.keys)) == (set(), [0x9A])
+    assert "0 of 2" in noted(agent)
+
+
+async def test_a_card_that_says_6a80_of_a_slot_that_it_has_not_goes_on_without(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    """So it does of an algorithm, and it deletes no keys: that the slot is empty shows when it is used."""
+    card = personalised(dataclasses.replace(OVERWRITING, retired=0, bad_slot=0x6A80))
+    readers.put(card)
+    encode(portal, AUTHENTICATION, EARLIER, OLDER)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    assert list(card.keys) == [0x9A]
+    assert history(card) == 0
+    assert "0 of 2" in noted(agent)
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_key_that_can_not_be_overwritten_is_not_taken_for_gone(verified: bool) -> None:
+    card = SimulatedCard(dataclasses.replace(OVERWRITING, algorithms=(P_384,)))
+    card.keys[0x82] = (P_256, ec.generate_private_key(ec.SECP256R1()))
+    card.selected = card.managed = True
+    card.pin_ok = verified
+    with pytest.raises(InlayError) as caught:
+        retired_keys._forget(CardConnection(SimulatedLink(card), "Reader"), 0x82)
+    assert caught.value.code == "card_algorithm_missing"
 
 
 # --- as it should be
@@ -150,11 +180,7 @@ async def test_all_of_them_are_on_the_card_counted_and_proved(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
 ) -> None:
     card = personalised(IMPORTING)
-    readers.put(card)
-    encode(portal, AUTHENTICATION, EARLIER, OLDER)
-    agent.windows.answers = [(None, None), (PIN, None)]
-    assert await order(agent, portal) == "finished"
-    at = portal.orders[CODE]
+    at = await with_both(agent, portal, readers, card)
     assert at.receipt is not None
     assert [proof.slot for proof in at.receipt.proofs] == ["9A", "82", "83"]
     assert all(proof.mac is not None for proof in at.receipt.proofs[1:])

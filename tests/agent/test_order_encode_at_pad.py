@@ -36,11 +36,6 @@ ENOUGH = [PIN] * 8
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with encoding_agent(tmp_path / "home", readers, portal) as running:
         running.windows.answers = [(None, None)]

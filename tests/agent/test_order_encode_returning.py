@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +19,8 @@ from tests.support.physical_orders import (
     GUID,
     NEW,
     WRONG,
+    agent,
     encode,
-    encoding_agent,
     first_encoding,
     order,
     personalised,
@@ -32,16 +30,7 @@ from tests.support.physical_orders import (
 )
 from tests.support.simulated_readers import SimulatedReaders
 
-
-@pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with encoding_agent(tmp_path / "home", readers, portal) as running:
-        yield running
+__all__ = ["agent"]
 
 
 # --- torn out at every command

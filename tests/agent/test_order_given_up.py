@@ -14,7 +14,8 @@ import pytest
 
 from agent.channel import Channel
 from agent.journal import Journal, OrderRef, Phase
-from agent.orders import OrderKeys, OrderRun
+from agent.order_exchange import OrderKeys
+from agent.orders import OrderRun
 from agent.ports import UserCancelled, while_open
 from agent.sealing import Sealer
 from protocol import codec, jose

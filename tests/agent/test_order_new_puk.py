@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +15,7 @@ from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import (
     NEW_KEY,
-    encoding_agent,
+    agent,
     first_encoding,
     order,
     personalised,
@@ -28,21 +26,12 @@ from tests.support.physical_orders import (
 )
 from tests.support.simulated_readers import SimulatedReaders
 
+__all__ = ["agent"]
+
 OWN, GIVEN = b"97531864", b"280914"
 CHANGE_PUK = (0x24, 0x81)
 SILENT = PROFILES[0]
 TELLS = next(profile for profile in PROFILES if profile.metadata and profile.unknown_key != 0x9000)
-
-
-@pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with encoding_agent(tmp_path / "home", readers, portal) as running:
-        yield running
 
 
 def issue(portal: FakePortal, **changes: object) -> None:

@@ -24,11 +24,6 @@ CONSENT: Answer = (None, None)
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with running_agent(tmp_path / "home", readers) as running:
         running.trust_portal(portal)
@@ -108,16 +103,23 @@ async def test_what_is_wrong_is_asked_again_and_costs_the_try_that_it_is(
     assert (card.pin_left, card.puk_left) == (card.profile.pin_tries, card.profile.puk_tries)
 
 
-@pytest.mark.parametrize("way", ["change", "unblock"])
+@pytest.mark.parametrize(
+    ("way", "pin_left", "code"),
+    [
+        ("change", 0, "card_pin_blocked"),
+        ("unblock", 0, "card_both_blocked"),
+        ("unblock", 1, "card_puk_blocked"),
+    ],
+)
 async def test_blocked_is_said_with_what_helps_and_nothing_is_sent(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, way: str
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, way: str, pin_left: int, code: str
 ) -> None:
     card = personalised(next(each for each in PROFILES if METADATA in each.yubico))
-    card.pin_left = card.puk_left = 0
+    card.pin_left, card.puk_left = pin_left, 0
     readers.put(card)
     begin(portal, way)
     agent.windows.answers = [CONSENT]
-    assert await order(agent, portal) == ("card_pin_blocked" if way == "change" else "card_puk_blocked")
+    assert await order(agent, portal) == code
     assert sent(readers, 0x24) == sent(readers, 0x2C) == 0
 
 

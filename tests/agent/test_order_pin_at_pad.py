@@ -34,11 +34,6 @@ WAYS = pytest.mark.parametrize("way", ["change", "unblock"])
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with encoding_agent(tmp_path / "home", readers, portal) as running:
         running.windows.answers = [(None, None)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -27,32 +26,15 @@ from tests.cards.simulated import PIN, PUK
 from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import Answer
-from tests.support.physical_orders import (
-    GUID,
-    encoding_agent,
-    instructions,
-    order,
-    personalised,
-    put_back,
-    window_of,
-)
+from tests.support.physical_orders import GUID, agent, instructions, order, personalised, put_back, window_of
 from tests.support.simulated_readers import SimulatedReaders
+
+__all__ = ["agent"]
 
 CONSENT: Answer = (None, None)
 NEW_PUK = b"87654321"
 TELLING = next(each for each in PROFILES if METADATA in each.yubico)
 VERIFY, CHANGE, RESET_RETRY = 0x20, 0x24, 0x2C
-
-
-@pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with encoding_agent(tmp_path / "home", readers, portal) as running:
-        yield running
 
 
 def typed(readers: SimulatedReaders) -> int:

@@ -29,11 +29,6 @@ _SET_KEY, _RESET_RETRY = 0xFF, 0x2C
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with encoding_agent(tmp_path / "home", readers, portal) as running:
         portal.new_puk = NEW_PUK

@@ -26,11 +26,6 @@ CONSENT: Answer = (None, None)
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with running_agent(tmp_path / "home", readers) as running:
         running.trust_portal(portal)

@@ -34,11 +34,6 @@ CHANGE = 0x24
 
 
 @pytest.fixture
-def readers() -> SimulatedReaders:
-    return SimulatedReaders()
-
-
-@pytest.fixture
 async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
     async with encoding_agent(tmp_path / "home", readers, portal) as running:
         portal.puk = None  # the portal hasn't got it

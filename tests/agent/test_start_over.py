@@ -12,8 +12,8 @@ from agent import start_over
 from agent.config import Folders
 from agent.device import Device
 from agent.journal_access import JournalAccess
-from agent.order_ports import CardOwner
 from agent.start_over import StartOver
+from agent.virtual_card_ports import CardOwner
 from protocol.errors import InlayError
 from protocol.messages import StorageLevel
 from tests.support.agent_parts import cheap_cards, folders_in, running_agent

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import keys_system
-from tests.support.agent_parts import cheap_cards
+from tests.support.agent_parts import cheap_cards, without_keystore
 from tests.support.attack_stage import Stage, running_stage
 
 if TYPE_CHECKING:
@@ -20,11 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def no_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
     """Machines without a key store: level file; PINs that are cheap to check."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     cheap_cards(monkeypatch)
 
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from agent import claims, keys_system
+from agent import claims
 from protocol import jose, orders
 from protocol.errors import InlayError
 from protocol.messages import Binding, Order, OrderState, ResumeResult, Transport
-from tests.support.agent_parts import CODE, AgentParts, FakePage, cheap_cards, running_agent
+from tests.support.agent_parts import CODE, AgentParts, FakePage, cheap_cards, running_agent, without_keystore
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
 
@@ -36,10 +36,7 @@ class Scene(NamedTuple):
 async def scene(
     tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Scene]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     cheap_cards(monkeypatch)
     async with AsyncExitStack() as stack:
         portal = await stack.enter_async_context(FakePortal(https_ca))
@@ -199,7 +196,7 @@ async def test_a_forged_order_needs_the_portals_key(scene: Scene, monkeypatch: p
 async def test_an_unsigned_undone_does_not_destroy_a_card_whose_receipt_is_out(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.orders.LAST_PAUSE", 0.2)
+    monkeypatch.setattr("agent.order_exchange.LAST_PAUSE", 0.2)
     scene.portal.faults.drop_before.add("receipt")
     honest = scene.portal._resume
 

@@ -72,12 +72,14 @@ async def put(kit: Kit, who: str = "ada@example.org", address: str | None = None
         await outbox.add(
             tx,
             kit.portal.context,
-            to=user,
-            kind="card_pin",
-            subject="PIN of your card",
-            text=f"The PIN is {SECRET}\n",
-            about=CoreObject(ObjectKind.USER, user.id),
-            secret=True,
+            outbox.Draft(
+                to=user,
+                kind="card_pin",
+                subject="PIN of your card",
+                text=f"The PIN is {SECRET}\n",
+                about=CoreObject(ObjectKind.USER, user.id),
+                secret=True,
+            ),
         )
         if address is not None:
             await tx.execute(text("UPDATE mails SET address = :address"), {"address": address})

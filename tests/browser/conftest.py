@@ -21,11 +21,13 @@ from cryptography import x509
 from tests.support import card_desk, loop_watch
 from tests.support.browser import Policies, Portal, chromium
 from tests.support.display import VirtualDisplay
+from tests.support.mail_server import MailServer, mail_server_aside
 from tests.support.person import Person
 from tests.support.portal_process import CRL_PATH, Account
 from tests.support.stack import ANY_LEVEL, Desk, Site, free_port, password
 
 if TYPE_CHECKING:
+    from tests.support.certificates import ThrowAwayCA
     from tests.support.pcscd import PrivatePcscd
 
 
@@ -125,10 +127,23 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualDisplay]
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def mails(https_ca: ThrowAwayCA) -> Iterator[MailServer]:
+    """The mail server that the portal hands its mails over to."""
+    with mail_server_aside(https_ca) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, mails: MailServer) -> Iterator[Site]:
     """The portal, at the address that its links name."""
     port = free_port()
-    running = Site(tmp_path_factory.mktemp("portal"), port=port, host="portal.test")
+    mail = {
+        "host": "localhost",
+        "port": mails.port,
+        "sender": "portal@example.org",
+        "ca_file": str(mails.ca.ca_file),
+    }
+    running = Site(tmp_path_factory.mktemp("portal"), port=port, host="portal.test", mail=mail)
     running.prepare(options=ANY_LEVEL)
     running.portal.start()
     yield running

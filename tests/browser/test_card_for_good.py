@@ -20,10 +20,10 @@ from yubikit.core import InvalidPinError
 from yubikit.piv import SLOT
 
 from tests.browser.test_change_pin_and_delete import types
-from tests.portal.processes.test_issue_card import told
 from tests.support.card_checks import CardChecks, CheckFailed
 from tests.support.card_desk import CardDesk, card_desk, card_from_its_maker
 from tests.support.foreign_personaliser import Personaliser
+from tests.support.issue_stage import told
 from tests.support.person import goes_on
 from tests.support.portal_process import CA_CERTIFICATE_PATH, CRL_PATH
 from tests.support.processes import wait_until
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 BADGE, SPARE = "Badge of Ada", "Badge of Olga"
 ENCODE = r"^Encode a card - Inlay$"
-READY = r"^Your card is ready - Inlay$"
+READY = r"^The card is ready - Inlay$"
 SHOW, KNOWN = r"^Show that you have your card - Inlay$", r"^The portal knows your card - Inlay$"
 CHECK, RIGHT = r"^Check the PIN of your card - Inlay$", r"^The PIN is right - Inlay$"
 CHANGE, CHANGED = r"^Change the PIN of your card - Inlay$", r"^The PIN is changed - Inlay$"
@@ -146,9 +146,12 @@ async def active(issued: Issued) -> Issued:
 
 
 async def printed(desk: CardDesk, kind: str) -> bytes:
-    """A letter, printed: the browser has it as a file."""
+    """A letter, printed: the browser has it as a file, and the page says so without being loaded again."""
+    row = desk.person.page.locator(f"li[data-kind={kind.lower()}] .detail")
+    assert await row.text_content() == "Not printed yet"
     async with desk.person.page.expect_download() as loaded:
         await desk.person.click(f"button:has-text('Print {kind} letter')")
+    await row.get_by_text("Printed 1 time; 2 more possible").wait_for()
     return (await (await loaded.value).path()).read_bytes()
 
 

@@ -20,7 +20,7 @@ from tests.cards.profiles import PROFILES
 from tests.cards.simulated import PIN as FACTORY_PIN
 from tests.cards.simulated import SimulatedCard
 from tests.support.browser import Policies
-from tests.support.person import DETAILS_TITLE
+from tests.support.person import ENCODED_TITLE
 from tests.support.processes import wait_until
 from tests.support.wired_card import WiredCard
 
@@ -100,7 +100,7 @@ async def encoded(person: Person, label: str) -> None:
     await types(person, ENCODE_TITLE, FIRST, FIRST)
     await person.type_number(await person.number())
     await picks(person, 2)
-    await done(person, DETAILS_TITLE)
+    await done(person, ENCODED_TITLE)
 
 
 def padded(pin: str) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from tests.browser.test_change_pin_and_delete import types
 from tests.cards.profiles import PROFILES
 from tests.cards.simulated import SimulatedCard
-from tests.support.person import DETAILS_TITLE, NUMBER_TITLE, cursor_in_field, goes_on
+from tests.support.person import ENCODED_TITLE, NUMBER_TITLE, cursor_in_field, goes_on
 from tests.support.portal_process import Account
 from tests.support.stack import password
 from tests.support.wired_card import WiredCard
@@ -69,9 +69,9 @@ async def card_page(person: Person, label: str, state: str) -> None:
     await person.page.wait_for_url("**/operator/objects/temporary_card/*")
 
 
-async def assigned(person: Person, label: str, holder: Account) -> None:
+async def assigned(person: Person, label: str, holder: Account, serial: str = "") -> None:
     """The card is entered, issued and assigned."""
-    await start(person, "Request temporary card", label, str(secrets.randbelow(10**8)))
+    await start(person, "Request temporary card", label, serial or str(secrets.randbelow(10**8)))
     await person.see("Finished.")
     await card_page(person, label, "Requested")
     await start(person, "Issue")
@@ -119,7 +119,7 @@ async def test_the_card_is_put_in_when_inlay_asks_for_it(
         await person.see("Put the card in the reader")
         with WiredCard.simulated(pcscd.vpcd_ports[0], blank):
             await picks(person, 1)
-            await person.close_window(DETAILS_TITLE)
+            await person.close_window(ENCODED_TITLE)
             await person.see_step("Details")
             await person.next()
             await person.see("Finished.")
@@ -132,7 +132,7 @@ async def test_the_card_is_put_in_when_inlay_asks_for_it(
             await person.open_inlay(question=True)
             await agree(person)
             await types(person, TITLE, PIN)
-            await person.close_window(DETAILS_TITLE)
+            await person.close_window(ENCODED_TITLE)
             await person.see_step("Details")
             await person.next()
             await person.see("Finished.")

@@ -30,7 +30,8 @@ class Profile:
         grows: an object may be written over by a longer one; else 6A84.
         capacity: bytes for all objects.
         select: lengths of the AID that it takes.
-        template: what SELECT answers: ``ac`` (with algorithms), ``plain``, ``nothing``.
+        template: what SELECT answers: ``ac`` (with algorithms), ``acs`` (each in a template of its own), ``plain``,
+            ``file`` (as of a file), ``nothing``.
         piece: bytes of an answer before 61xx; 0: everything at once.
         exact: it answers 6Cxx to a Le that isn't the answer's length.
         wrong_management: status of a wrong answer to its challenge.
@@ -49,6 +50,22 @@ class Profile:
         bare: it has a card manager and no PIV application, as a JavaCard before anybody has loaded one.
         repeats: its random generator is none: the same challenge, witness and key whenever it makes one.
         selected_by_power: the PIV application is selected whenever the card gets power.
+        tries_word: what tells the tries that are left, to which they are added; 6300 instead of 63C0 on older ones.
+        tells_verified: VERIFY without data says 9000 when the PIN is verified; else the tries all the same.
+        absent: its whole answer to GET DATA of an object that isn't there.
+        places: objects that it can have; None: all.
+        no_place: status of PUT DATA for others.
+        bad_slot: status for slots that it hasn't.
+        weak_pin: status of a new PIN of one and the same digit; 0: it takes that.
+        trims: RSA results without their leading zero bytes.
+        warns: GET DATA ends with a warning that less came than there could have been.
+        cut_metadata: GET METADATA of an empty slot ends in the middle of a data object.
+        fills: certificate objects end in bytes that are nothing.
+        any_algorithm: GENERAL AUTHENTICATE doesn't look at the algorithm of the management key.
+        reset_by_pin: RESET looks at the tries of the PIN alone.
+        takes_keys: IMPORT KEY takes some; else it is refused by 6A81 once the management key is proved.
+        through_air: it is held to its reader, and takes no PIN or PUK there.
+        forgets_key: VERIFY, a new PIN and each SELECT forget that the management key was proved.
     """
 
     name: str
@@ -84,6 +101,22 @@ class Profile:
     chuid_by_reset: bool = False
     unselected: int = 0x6D00
     selected_by_power: bool = False
+    tries_word: int = 0x63C0
+    tells_verified: bool = True
+    absent: str = "6A82"
+    places: frozenset[int] | None = None
+    no_place: int = 0x6A82
+    bad_slot: int = 0x6A86
+    weak_pin: int = 0
+    trims: bool = False
+    warns: bool = False
+    cut_metadata: bool = False
+    fills: bool = False
+    any_algorithm: bool = False
+    reset_by_pin: bool = False
+    takes_keys: bool = True
+    through_air: bool = False
+    forgets_key: bool = False
     bare: bool = False
     repeats: bool = False
 
@@ -91,6 +124,13 @@ class Profile:
     def metadata(self) -> bool:
         """GET METADATA says something."""
         return METADATA in self.yubico and self.tells_keys
+
+    def has_place(self, tag: int) -> bool:
+        """Whether it can have an object."""
+        retired = 0x5FC10D <= tag <= 0x5FC120
+        return (self.places is None or tag in self.places) and not (
+            retired and tag - 0x5FC10D >= self.retired
+        )
 
 
 PROFILES = (
@@ -158,6 +198,57 @@ PROFILES = (
         unselected=0x6985,
     ),
     Profile("selected by itself whenever it gets power", selected_by_power=True),
+    Profile(
+        "each algorithm in a template of its own, eleven retired slots, 6A81 for objects it doesn't know",
+        pin_tries=5,
+        yubico=frozenset({SET_KEY, METADATA, SERIAL, VERSION, IMPORT, RESET}),
+        template="acs",
+        retired=11,
+        no_place=0x6A81,
+        piece=255,
+        strict=2,
+        wrong_management=0x6A80,
+        absent_key=0x6A86,
+        unknown_key=0x9000,
+        chuid_by_reset=True,
+    ),
+    Profile(
+        "no more objects than CHUID and four certificates, metadata that is cut short, 6A80 for slots it hasn't",
+        yubico=frozenset({SET_KEY, METADATA, SERIAL, VERSION, IMPORT, RESET}),
+        template="plain",
+        retired=0,
+        places=frozenset({0x5FC102, 0x5FC105, 0x5FC10A, 0x5FC10B, 0x5FC101}),
+        chuid=False,
+        unpadded=0x6700,
+        bad_slot=0x6A80,
+        unknown_key=0x9000,
+        cut_metadata=True,
+        forgets=True,
+        weak_pin=0x6985,
+    ),
+    Profile(
+        "older: tries as 630x, empty objects are there, certificates are filled up, a file's template",
+        pin_tries=3,
+        template="file",
+        tries_word=0x6300,
+        tells_verified=False,
+        absent="53009000",
+        absent_key=0x6A80,
+        trims=True,
+        fills=True,
+        any_algorithm=True,
+    ),
+    Profile(
+        "6B00 for what it doesn't know, warnings with what is read, 6A80 for objects it hasn't",
+        management=(AES_256,),
+        bad_slot=0x6B00,
+        absent_key=0x6B00,
+        no_place=0x6B00,
+        retired=4,
+        absent="6A80",
+        warns=True,
+        chuid=False,
+    ),
 )
 BARE = Profile("a JavaCard with nothing but its card manager", bare=True)
 REPEATING = Profile("a random generator that is none", repeats=True)

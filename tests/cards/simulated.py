@@ -176,7 +176,7 @@ class SimulatedCard:
         self.managed = self.pin_ok = False
         self._challenge: tuple[str, int, bytes] | None = None
         self._chain: list[bytes] = []
-        self._rest = b""
+        self._rest, self._end = b"", b"\x90\x00"
 
     def transmit(self, raw: bytes) -> bytes:
         """Answer one APDU."""
@@ -193,6 +193,7 @@ class SimulatedCard:
         except Status as status:
             self._chain = []
             return status.word.to_bytes(2, "big")
+        self._end = b"\x62\x82" if command.ins == 0xCB and self.profile.warns else b"\x90\x00"
         reads = command.ins in (0xA4, 0xCB, 0xF7) and command.le is not None
         if self.profile.exact and reads and answer and command.le != len(answer):
             if len(answer) > 256:
@@ -242,8 +243,8 @@ class SimulatedCard:
         most = self.profile.piece or 65536
         first, self._rest = answer[: min(most, le or 256)], answer[min(most, le or 256) :]
         if self._rest:
-            return first + bytes((0x61, min(len(self._rest), 256) & 0xFF))
-        return first + b"\x90\x00"
+            return first + bytes((0x61, min(len(self._rest), most, 256) & 0xFF))
+        return first + self._end
 
     def _do(self, command: Apdu) -> bytes:
         if command.ins == 0xA4:
@@ -272,6 +273,8 @@ class SimulatedCard:
             raise Status(self.profile.unselected)
         if command.ins not in known:
             raise Status(0x6D00)
+        if self.profile.through_air and command.ins in (0x20, 0x24, 0x2C):
+            raise Status(0x6982)
         return known[command.ins](command)
 
     def _select(self, command: Apdu) -> bytes:
@@ -286,11 +289,13 @@ class SimulatedCard:
         if self.profile.template == "nothing":
             return b""
         content = tlv("4F", _AID[5:]) + tlv("79", tlv("4F", _AID[:5]))
+        if self.profile.template == "file":
+            return tlv("6F", tlv("84", _AID) + tlv("A5", b""))
+        named = [tlv("80", bytes((each,))) for each in self.profile.algorithms]
         if self.profile.template == "ac":
-            content += tlv(
-                "AC",
-                b"".join(tlv("80", bytes((each,))) for each in self.profile.algorithms) + b"\x06\x01\x00",
-            )
+            content += tlv("AC", b"".join(named) + b"\x06\x01\x00")
+        if self.profile.template == "acs":
+            content += b"".join(tlv("AC", each + b"\x06\x01\x00") for each in named)
         return tlv("61", content)
 
     # --- objects
@@ -305,17 +310,22 @@ class SimulatedCard:
         if tag == 0x5FC109 and not self.pin_ok:
             raise Status(0x6982)
         if tag not in self.objects:
-            raise Status(0x6A82)
-        return tlv("7E" if tag == 0x7E else "53", self.objects[tag])
+            absent = bytes.fromhex(self.profile.absent)
+            if absent[-2:] != b"\x90\x00":
+                raise Status(int.from_bytes(absent, "big"))
+            return absent[:-2]
+        filled = bytes(5) if self.profile.fills and self.objects[tag][:1] == b"\x70" else b""
+        return tlv("7E" if tag == 0x7E else "53", self.objects[tag] + filled)
 
     def _put(self, command: Apdu) -> bytes:
         tag, rest = self._tag(command.data)
         if not self.managed:
             raise Status(0x6982)
         [(outer, content)] = read(rest)
-        retired = tag - 0x5FC10D
-        if outer != 0x53 or (0 <= retired < 20 and retired >= self.profile.retired):
-            raise Status(0x6A86)
+        if outer != 0x53:
+            raise Status(0x6A80)
+        if not self.profile.has_place(tag):
+            raise Status(self.profile.no_place)
         if not content:
             if self.objects.pop(tag, None) is None and self.profile.delete_absent != 0x9000:
                 raise Status(self.profile.delete_absent)
@@ -333,17 +343,17 @@ class SimulatedCard:
 
     def _tries(self, which: str) -> Status:
         left: int = getattr(self, f"{which}_left")
-        return Status(0x6983 if left == 0 else 0x63C0 | left)
+        return Status(self.profile.tries_word | left if left or self.profile.tries_word == 0x6300 else 0x6983)
 
     def _compare(self, which: str, value: bytes) -> None:
         left: int = getattr(self, f"{which}_left")
         if left == 0:
-            raise Status(0x6983)
+            raise self._tries(which)
         if value != getattr(self, which):
             setattr(self, f"{which}_left", left - 1)
             if which == "pin":
                 self.pin_ok = False
-            raise Status(0x63C0 | left - 1)
+            raise Status(self.profile.tries_word | left - 1)
         setattr(self, f"{which}_left", getattr(self.profile, f"{which}_tries"))
 
     def _compare_old(self, which: str, value: bytes) -> None:
@@ -359,13 +369,14 @@ class SimulatedCard:
             self.pin_ok = False
             return b""
         if not command.data:
-            if self.pin_ok:
+            if self.pin_ok and self.profile.tells_verified:
                 return b""
             raise self._tries("pin")
         if len(command.data) != 8:
             raise Status(self.profile.unpadded)
         self._compare("pin", command.data)
         self.pin_ok = True
+        self.managed = self.managed and not self.profile.forgets_key
         return b""
 
     def _change(self, command: Apdu) -> bytes:
@@ -377,13 +388,20 @@ class SimulatedCard:
         if len(command.data[8:].rstrip(b"\xff")) < 6:
             raise Status(0x6A80)
         self._compare_old(which, command.data[:8])
+        self._see_that_it_is_strong(command.data[8:])
         setattr(self, which, command.data[8:])
         return b""
 
     def _unblock(self, command: Apdu) -> bytes:
         self._compare_old("puk", command.data[:8])
+        self._see_that_it_is_strong(command.data[8:])
+        self.managed = self.managed and not self.profile.forgets_key
         self.pin, self.pin_left = command.data[8:], self.profile.pin_tries
         return b""
+
+    def _see_that_it_is_strong(self, value: bytes) -> None:
+        if self.profile.weak_pin and len(set(value.rstrip(b"\xff"))) == 1:
+            raise Status(self.profile.weak_pin)
 
     # --- keys
 
@@ -401,7 +419,7 @@ class SimulatedCard:
             raise Status(0x6A80)
         if command.p2 != 0x9B:
             return self._private(command, parts)
-        algorithm = command.p1
+        algorithm = self.management if self.profile.any_algorithm else command.p1
         if algorithm not in self.keys_by_algorithm:
             raise Status(0x6A86)
         size = 8 if algorithm == TDES else 16
@@ -438,13 +456,14 @@ class SimulatedCard:
         if algorithm == RSA_2048:
             numbers = private.private_numbers()
             value = pow(int.from_bytes(parts[0x81], "big"), numbers.d, numbers.public_numbers.n)
-            return tlv("7C", tlv("82", value.to_bytes(256, "big")))
+            result = value.to_bytes(256, "big")
+            return tlv("7C", tlv("82", result.lstrip(b"\0") if self.profile.trims else result))
         digest = hashes.SHA256() if len(parts[0x81]) == 32 else hashes.SHA384()
         return tlv("7C", tlv("82", private.sign(parts[0x81], ec.ECDSA(utils.Prehashed(digest)))))
 
     def _slot(self, slot: int) -> None:
         if slot not in (0x9A, 0x9C, 0x9D, 0x9E) and not 0 <= slot - 0x82 < self.profile.retired:
-            raise Status(0x6A86)
+            raise Status(self.profile.bad_slot)
 
     def _generate(self, command: Apdu) -> bytes:
         if not self.managed:
@@ -500,6 +519,8 @@ class SimulatedCard:
         if not self.managed:
             raise Status(0x6982)
         self._slot(command.p2)
+        if not self.profile.takes_keys:
+            raise Status(0x6A81)
         parts = dict(read(command.data))
         private: Any
         if command.p1 == RSA_2048:
@@ -524,6 +545,8 @@ class SimulatedCard:
             makers = bytes((getattr(self, which) == {"pin": PIN.ljust(8, b"\xff"), "puk": PUK}[which],))
             return tlv("01", b"\xff") + tlv("05", makers) + tlv("06", tries)
         if command.p2 not in self.keys:
+            if self.profile.cut_metadata:
+                return bytes.fromhex("0101FF0202000103010104")
             if self.profile.unknown_key == 0x9000:
                 return tlv("01", b"\xff") + tlv("02", b"\x00\x01") + tlv("03", b"\x01")
             raise Status(self.profile.unknown_key)
@@ -534,7 +557,7 @@ class SimulatedCard:
     def _reset(self, command: Apdu) -> bytes:
         if (command.p1, command.p2, command.data) != (0, 0, b""):
             raise Status(0x6A86)
-        if self.pin_left or self.puk_left:
+        if self.pin_left or (self.puk_left and not self.profile.reset_by_pin):
             raise Status(0x6985)
         self.pin, self.puk = PIN.ljust(8, b"\xff"), PUK
         self.pin_left, self.puk_left = self.profile.pin_tries, self.profile.puk_tries

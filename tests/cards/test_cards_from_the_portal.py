@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from sqlalchemy import select
 
-from agent import keys_system
-from portal import option_store
 from portal.ca.authority import Reason
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role
@@ -26,6 +24,7 @@ from portal.store.tables import Card, Certificate
 from portal.views import ObjectRef
 from tests.cards.profiles import PROFILES, RESET, SERIAL, Profile
 from tests.cards.simulated import SimulatedCard
+from tests.support.agent_parts import without_keystore
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.physical_orders import PRINTED
 from tests.support.simulated_readers import SimulatedReaders
@@ -104,21 +103,17 @@ class Desk(NamedTuple):
 
 @pytest.fixture
 async def desk(tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     readers = SimulatedReaders()
     async with running_stage(tmp_path, https_ca, readers) as stage:
         root = await stage.kit.person("root@example.org", [Role.ADMINISTRATOR])
-        async with stage.kit.database.read() as tx:
-            saved = await option_store.current(tx, TEMPORARY_CARDS)
-        form = option_store.script_of(TEMPORARY_CARDS).as_form(saved.values) | {
-            "TempCardsEncode": ["true"],
-            "TempCardsKeyAlgorithm": ["P-256"],
-            "TempCardsCertificates": ["authentication"],
-        }
-        await stage.kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
+        await stage.kit.save_options(
+            root,
+            TEMPORARY_CARDS,
+            TempCardsEncode=["true"],
+            TempCardsKeyAlgorithm=["P-256"],
+            TempCardsCertificates=["authentication"],
+        )
         ada = await stage.kit.person()
         await stage.kit.person("bob@example.org")
         yield Desk(stage, readers, await stage.kit.person("olga@example.org", [Role.OPERATOR]), ada)

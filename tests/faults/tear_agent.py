@@ -44,8 +44,9 @@ from agent import (  # noqa: F401
     readers,
     server,
 )
+from agent.active_order import ActiveOrder
 from agent.desktop import key_store_watch, session_watch  # noqa: F401
-from agent.order_desk import ActiveOrder, OrderDesk, Tools
+from agent.order_desk import OrderDesk, Tools
 from agent.order_ports import Submission
 from agent.pcsc import monitor, scard
 from protocol.errors import InlayError

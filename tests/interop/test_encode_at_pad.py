@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import keys_system
 from agent.pcsc import scard
 from agent.vsc.card import VirtualCard
 from protocol.messages import PinEntry
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest
-from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
@@ -40,19 +38,9 @@ def pad(pcscd: PrivatePcscd, card: VirtualCard) -> Iterator[PinPad]:
 
 
 @pytest.fixture
-async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
-    async with FakePortal(https_ca) as running:
-        yield running
-
-
-@pytest.fixture
 async def agent(
-    tmp_path: Path, pad: PinPad, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pad: PinPad, portal: FakePortal, no_keystore: None
 ) -> AsyncIterator[AgentParts]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
     async with encoding_agent(tmp_path / "home", PcscReadersOfATest(), portal) as running:
         running.windows.answers = [(None, None)]
         yield running

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import keys_system
 from agent.pcsc import scard
 from agent.vsc.card import VirtualCard
 from tests.cards.simulated import PIN
 from tests.support.agent_parts import AgentParts, PcscReadersOfATest
-from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
@@ -34,19 +32,9 @@ def card(tmp_path: Path) -> VirtualCard:
 
 
 @pytest.fixture
-async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
-    async with FakePortal(https_ca) as running:
-        yield running
-
-
-@pytest.fixture
 async def agent(
-    tmp_path: Path, pcscd: PrivatePcscd, portal: FakePortal, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pcscd: PrivatePcscd, portal: FakePortal, no_keystore: None
 ) -> AsyncIterator[AgentParts]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
     wait_until(lambda: not any(reader.present for reader in scard.list_readers()), "empty readers")
     async with encoding_agent(tmp_path / "home", PcscReadersOfATest(), portal) as running:
         running.windows.answers = [(None, None), (PIN, None)]

@@ -13,8 +13,6 @@ import pytest
 from sqlalchemy import select
 from yubikit.piv import MANAGEMENT_KEY_TYPE, OBJECT_ID, SLOT
 
-from agent import keys_system
-from agent.pcsc import scard
 from agent.ports import UserCancelled
 from portal.model.states import Role
 from portal.processes.context import FactorySecrets
@@ -27,19 +25,14 @@ from tests.interop.test_temporary_card_whole import (
     seen_by_yubikit,
     used_by_others,
 )
-from tests.support.agent_parts import PcscReadersOfATest
-from tests.support.attack_stage import running_stage
 from tests.support.foreign_personaliser import GENERATED, IMPORTED, OTHER_PUK, Contents, Personaliser
-from tests.support.processes import wait_until
-from tests.support.virtual_cards import FACTORY_KEY, PUK, InReader, factory_card
+from tests.support.virtual_cards import FACTORY_KEY, PUK
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from portal.views import Session
     from tests.support.attack_stage import Stage
-    from tests.support.certificates import ThrowAwayCA
     from tests.support.fake_windows import Answer
     from tests.support.pcscd import PrivatePcscd
 
@@ -53,28 +46,6 @@ WRITTEN = {
     OBJECT_ID.KEY_MANAGEMENT.value,
 }
 """What an encoding writes where there was something; the CCC of others stays."""
-
-
-@pytest.fixture
-async def stage(
-    tmp_path: Path, https_ca: ThrowAwayCA, pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Stage]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
-    wait_until(lambda: not any(reader.present for reader in scard.list_readers()), "empty readers")
-    async with running_stage(tmp_path, https_ca, PcscReadersOfATest()) as running:
-        yield running
-
-
-@pytest.fixture
-def serial(tmp_path: Path, pcscd: PrivatePcscd, stage: Stage) -> Iterator[str]:
-    """The serial number of a blank card in the first reader."""
-    card = factory_card(tmp_path)
-    with InReader(card, pcscd.vpcd_ports[0]):
-        wait_until(lambda: scard.list_readers()[0].present, "the card")
-        yield card.details().serial
 
 
 @pytest.fixture

@@ -11,60 +11,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import keys_system
-from agent.pcsc import scard
 from portal.errors import FieldErrors
 from portal.model.states import Role
 from portal.processes.block_card import BlockCardInReader
 from portal.processes.change_puk import ChangeCardPuk
-from portal.processes.context import FactorySecrets
 from portal.processes.lock_temporary_card import LockTemporaryCard
 from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.processes.verify_pin import VerifyCardPin
 from portal.store.tables import Card
 from tests.interop.test_puk_verify_block_over_vpcd import CONSENT, sw, tries, yubikit
 from tests.interop.test_temporary_card_whole import NEW, assigned, carried_out, extended, step
-from tests.support.agent_parts import PcscReadersOfATest
-from tests.support.attack_stage import running_stage
-from tests.support.processes import wait_until
-from tests.support.virtual_cards import FACTORY_KEY, PUK, InReader, factory_card
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from portal.views import Session
     from tests.support.attack_stage import Stage
-    from tests.support.certificates import ThrowAwayCA
     from tests.support.fake_windows import Answer
     from tests.support.pcscd import PrivatePcscd
 
 pytestmark = pytest.mark.interop
 OTHERS, WRONG, LAST = b"31415926", b"11112222", b"864209"
 _VERIFY, _RESET_RETRY = 0x20, 0x2C
-
-
-@pytest.fixture
-async def stage(
-    tmp_path: Path, https_ca: ThrowAwayCA, pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Stage]:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
-    wait_until(lambda: not any(reader.present for reader in scard.list_readers()), "empty readers")
-    async with running_stage(tmp_path, https_ca, PcscReadersOfATest()) as running:
-        object.__setattr__(running.kit.portal.context, "factory", FactorySecrets(FACTORY_KEY, PUK))
-        yield running
-
-
-@pytest.fixture
-def serial(tmp_path: Path, pcscd: PrivatePcscd, stage: Stage) -> Iterator[str]:
-    """The serial number of a card from its maker, in the first reader."""
-    card = factory_card(tmp_path)
-    with InReader(card, pcscd.vpcd_ports[0]):
-        wait_until(lambda: scard.list_readers()[0].present, "the card")
-        yield card.details().serial
 
 
 async def done(

@@ -10,7 +10,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from agent import keys_system
 from agent.vsc import personalise
 from portal.model.states import CaState
 from portal.store.tables import Card
@@ -34,14 +33,9 @@ RENEW, REPLACE = "VirtualSmartCardProcRenew", "VirtualSmartCardProcReplace"
 
 @pytest.fixture
 async def stage(
-    tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, https_ca: ThrowAwayCA, no_keystore: None, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     """A real portal and two real agents, on machines without a key store."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
     cheap_cards(monkeypatch)
     async with running_stage(tmp_path, https_ca) as running:
         yield running

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from agent import keys_system
 from portal.encoding.parser import parse
 from portal.views import ObjectRef
 from protocol.errors import InlayError
@@ -31,14 +30,9 @@ NEW = b"k7mZ42"
 
 @pytest.fixture
 async def stage(
-    tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, https_ca: ThrowAwayCA, no_keystore: None, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     """A real portal and two real agents, on machines without a key store."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
     cheap_cards(monkeypatch)
     async with running_stage(tmp_path, https_ca) as running:
         yield running

@@ -22,9 +22,7 @@ from sqlalchemy import select
 from ykman.pcsc import ScardSmartCardConnection
 from yubikit.piv import OBJECT_ID, SLOT, PivSession
 
-from agent import keys_system
 from agent.pcsc import scard
-from portal import option_store
 from portal.ca.authority import Reason
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import CaState, Role
@@ -37,19 +35,17 @@ from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.store.tables import Card, Certificate
 from portal.views import ObjectRef
 from tests.interop.card.clients import MODULE
-from tests.support.agent_parts import PcscReadersOfATest
-from tests.support.attack_stage import outcome, running_stage
+from tests.support.attack_stage import outcome
 from tests.support.processes import wait_until
-from tests.support.virtual_cards import FACTORY_KEY, PUK, InReader, factory_card
+from tests.support.virtual_cards import FACTORY_KEY, InReader, factory_card
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from agent.vsc.card import VirtualCard
     from portal.views import ProcessView, Session
     from tests.support.attack_stage import Stage
-    from tests.support.certificates import ThrowAwayCA
     from tests.support.fake_windows import Answer
     from tests.support.pcscd import PrivatePcscd
 
@@ -58,22 +54,6 @@ pytestmark = pytest.mark.interop
 DAY: Final = 86_400
 NEW, LATER = b"246810", b"975310"
 REASONS: Final = {"9A": "authentication", "9C": "signature", "9D": "encryption"}
-
-
-@pytest.fixture
-async def stage(
-    tmp_path: Path, https_ca: ThrowAwayCA, pcscd: PrivatePcscd, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Stage]:
-    """A real portal, and an agent on a machine without a key store, with the readers of PC/SC."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
-    wait_until(lambda: not any(reader.present for reader in scard.list_readers()), "empty readers")
-    async with running_stage(tmp_path, https_ca, PcscReadersOfATest()) as running:
-        object.__setattr__(running.kit.portal.context, "factory", FactorySecrets(FACTORY_KEY, PUK))
-        yield running
 
 
 @pytest.fixture
@@ -100,15 +80,13 @@ async def assigned(stage: Stage, olga: Session, ada: Session, serial: str) -> st
     """A temporary card that a person has, entered, issued and assigned by an operator; it is encoded when extended."""
     kit = stage.kit
     root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    async with kit.database.read() as tx:
-        saved = await option_store.current(tx, TEMPORARY_CARDS)
-    form = option_store.script_of(TEMPORARY_CARDS).as_form(saved.values)
-    form |= {
-        "TempCardsEncode": ["true"],
-        "TempCardsKeyAlgorithm": ["P-256"],
-        "TempCardsCertificates": list(REASONS.values()),
-    }
-    await kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
+    await kit.save_options(
+        root,
+        TEMPORARY_CARDS,
+        TempCardsEncode=["true"],
+        TempCardsKeyAlgorithm=["P-256"],
+        TempCardsCertificates=list(REASONS.values()),
+    )
     view = await kit.services.start_process(olga, RequestTemporaryCard.name)
     await kit.services.next(olga, view.id, view.version, {"Label": ["Visitor 7"], "Serial": [serial]})
     async with kit.database.read() as tx:

@@ -84,8 +84,8 @@ async def test_what_the_module_can_not_do_leaves_card_and_portal_as_they_are(
     ada = await stage.kit.person()
     found = await approved(stage.kit, people, ada)
     view = await step(stage.kit, people.olga, IssueCard.name, found, {"Serial": [serial]})
-    # OpenSC knows no security officer of a PIV card: it is told no PUK
-    assert await carried_out(stage, people.olga, view, [PAST_CONSENT]) == "pkcs11_no_officer"
+    # OpenSC makes no keys on a PIV card, and knows no security officer of it: it is told no PUK
+    assert await carried_out(stage, people.olga, view, [PAST_CONSENT]) == "pkcs11_makes_no_keys"
     assert (await card_row(stage.kit, found)).state == "Approved"
     assert await certificate_states(stage.kit) == []
     assert of(card) == before

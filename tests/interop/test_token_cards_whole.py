@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from portal.model.states import Role
+from portal.processes import tasks
 from portal.processes.activate_card import ActivateCard
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.card_descriptions import CHOICE
@@ -33,11 +34,12 @@ from tests.support.token_cards import (
     carried_out,
     done,
     first_pin,
+    recovery_agreed,
     temporary,
     token_stage,
 )
 from tests.support.token_orders import NEW, WRONG, certificates, objects, token_serial
-from tests.support.token_readers import TokenReaders
+from tests.support.token_readers import SO_PIN, TokenReaders
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from tests.support.certificates import ThrowAwayCA
     from tests.support.fake_windows import Answer
     from tests.support.issued_cards import Staff
+    from tests.support.portal_kit import Kit
 
 pytestmark = pytest.mark.interop
 
@@ -100,6 +103,13 @@ async def issue(stage: Stage, people: Staff, card: str, serial: str) -> str:
     return await carried_out(stage, people.olga, await issuing(stage, people, card, serial), [PAST_CONSENT])
 
 
+async def own_puk(kit: Kit, card: str) -> bytes:
+    """The PUK that a card was given when it was issued, as its letter tells it."""
+    row = await card_row(kit, card)
+    assert row.sealed_puk is not None
+    return bytes(kit.portal.keys.unseal(row.sealed_puk, tasks.puk_label(card)))
+
+
 # --- refused: nothing is written
 
 
@@ -149,7 +159,9 @@ async def test_a_card_that_is_torn_out_is_failed_and_finished_by_issuing_it_agai
     assert await ending == "user_cancelled"
     assert (await card_row(stage.kit, card)).state == "Failed"
     readers.put()
-    assert await issue(stage, people, card, serial) == "finished"
+    # nobody knows which PUK it has: the operator has a try spent to find out
+    again = await issuing(stage, people, card, serial)
+    assert await carried_out(stage, people.olga, again, [PAST_CONSENT, PAST_CONSENT]) == "finished"
     assert (await card_row(stage.kit, card)).state == "Issued"
     assert set(await certificates(await first_pin(stage.kit, card))) == {"9A"}
 
@@ -202,6 +214,26 @@ async def test_a_card_is_issued_activated_used_and_locked(
     assert await certificates(LATER) == before
 
 
+async def test_the_next_card_of_its_holder_has_the_encryption_key_of_the_one_before(
+    stage: Stage, people: Staff, ada: Session, serial: str
+) -> None:
+    kit = stage.kit
+    await issued_cards.options(kit, people.root, CardsCertificates=["authentication", "encryption"])
+    first = await approved(kit, people, ada)
+    assert await issue(stage, people, first, serial) == "finished"
+    before = await certificates(await first_pin(kit, first))
+    await step(kit, people.olga, LockCard.name, first, {"Reason": ["was damaged"]})
+    await recovery_agreed(kit, people, ada)
+    second = await approved(kit, people, ada)
+    assert await issue(stage, people, second, serial) == "finished"
+    pin = await first_pin(kit, second)
+    after = await certificates(pin)
+    assert set(after) == {"9A", "9D", "82"}
+    assert after["82"] == before["9D"]
+    assert "encryption, earlier" in token_readers.pkcs11_tool("--list-objects", pin=pin)
+    assert await own_puk(kit, second) != await own_puk(kit, first)
+
+
 async def test_a_card_whose_pin_nobody_was_told_gets_one_of_its_holder(
     stage: Stage, people: Staff, ada: Session, serial: str
 ) -> None:
@@ -209,7 +241,9 @@ async def test_a_card_whose_pin_nobody_was_told_gets_one_of_its_holder(
     await issued_cards.options(kit, people.root, CardsPINDelivery=["nopin"], CardsPUKDelivery=["print"])
     card = await approved(kit, people, ada)
     assert await issue(stage, people, card, serial) == "finished"
-    await done(stage, ada, await step(kit, ada, SetFirstPin.name, card), [PAST_CONSENT, (None, NEW)])
+    own = await own_puk(kit, card)
+    assert own != SO_PIN
+    await done(stage, ada, await step(kit, ada, SetFirstPin.name, card), [PAST_CONSENT, (own, NEW)])
     await done(stage, ada, await step(kit, ada, ActivateCard.name, card), [PAST_CONSENT, (NEW, None)])
     assert (await card_row(kit, card)).state == "Active"
 

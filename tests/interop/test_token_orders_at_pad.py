@@ -14,14 +14,14 @@ import pytest
 from agent import card_map
 from agent.card_map import CardKind, CardMap
 from agent.pcsc import scard
-from agent.pcsc.pkcs11 import Driver, Token
+from agent.pcsc.pkcs11 import Driver
+from agent.pcsc.pkcs11_tokens import Token
 from agent.vsc.card import VirtualCard
 from protocol.errors import InlayError
 from protocol.messages import Binding, ChangePin, PinPolicy, Sign, VerifyPin
 from protocol.tokens import token_guid
 from tests.agent.test_order_authenticate_sign import DIGEST, check
 from tests.support.agent_parts import CODE, AgentParts, PcscReadersOfATest, running_agent
-from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
 from tests.support.physical_orders import order, window_of
@@ -92,12 +92,6 @@ async def _shown(driver: Driver) -> Token:
         while not (found := await driver.tokens()):
             pass
     return found[0]
-
-
-@pytest.fixture
-async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
-    async with FakePortal(https_ca) as running:
-        yield running
 
 
 @pytest.fixture

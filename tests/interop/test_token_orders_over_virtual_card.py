@@ -15,15 +15,23 @@ from agent.card_map import CardKind, CardMap
 from agent.pcsc.pkcs11 import Driver
 from agent.vsc.card import VirtualCard
 from protocol import proofs
-from protocol.messages import Authenticate, Binding, BlockCard, ChangePin, ChangePuk, PinPolicy, Sign
+from protocol.messages import (
+    Authenticate,
+    Binding,
+    BlockCard,
+    ChangePin,
+    ChangePuk,
+    KeyOrder,
+    PinPolicy,
+    Sign,
+)
 from protocol.tokens import token_guid
 from tests.agent.test_order_authenticate_sign import CHALLENGE, DIGEST, check
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest, running_agent
-from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
-from tests.support.physical_orders import order, window_of
+from tests.support.physical_orders import kept, order, window_of
 from tests.support.token_orders import encode
 from tests.support.virtual_cards import EC_KEYS, PIN, PUK, RSA_KEYS, InReader, full_card, store_in
 
@@ -32,12 +40,6 @@ pytestmark = pytest.mark.interop
 MODULE = Path("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so")
 NEW, WRONG = b"135790", b"999999"
 _KIND = CardKind("PIV", "pkcs11", MODULE, None, b"", bytes.fromhex("A000000308"), frozenset(), "test")
-
-
-@pytest.fixture
-async def portal(https_ca: ThrowAwayCA) -> AsyncIterator[FakePortal]:
-    async with FakePortal(https_ca) as running:
-        yield running
 
 
 @pytest.fixture(params=["rsa", "ec"])
@@ -64,14 +66,19 @@ async def agent(
         yield running
 
 
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [(AUTHENTICATION, "pkcs11_makes_no_keys"), (kept(AUTHENTICATION), "card_feature_missing")],
+    ids=["a new key", "a certificate for the key that is there"],
+)
 async def test_what_the_module_can_not_do_leaves_the_card_as_it_is(
-    agent: AgentParts, portal: FakePortal, inserted: tuple[VirtualCard, str]
+    agent: AgentParts, portal: FakePortal, inserted: tuple[VirtualCard, str], key: KeyOrder, code: str
 ) -> None:
     card, serial = inserted
     before = dataclasses.replace(card.details(), generation=0)
-    encode(portal, serial, AUTHENTICATION)
+    encode(portal, serial, key)
     agent.windows.answers = [(None, None), (PIN, None)]
-    assert await order(agent, portal) == "card_feature_missing"
+    assert await order(agent, portal) == code
     assert portal.orders[CODE].changing == 0
     assert dataclasses.replace(card.details(), generation=0) == before
 

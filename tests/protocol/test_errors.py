@@ -20,7 +20,7 @@ def test_every_code_and_number_stands_once() -> None:
 
 
 @pytest.mark.parametrize("row", errors.TABLE.values(), ids=lambda row: row.code)
-def test_every_error_says_what_why_and_what_next(row: error_table.Cause) -> None:
+def test_every_error_says_what_why_and_what_next(row: errors.Cause) -> None:
     for text in (row.happened, row.why, row.next_step):
         assert text[0].isupper()
         assert not re.search(r"exception|traceback|errno|None", text, re.IGNORECASE)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from agent import keys_system
 from agent.card_care import CardCare
 from agent.card_places import CardPlaces
 from agent.cards import VirtualCards
@@ -17,7 +18,7 @@ from agent.device import Device
 from agent.handlers.registry import order_handlers
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
-from agent.order_ports import CardOwner, Services, Shown, Submission
+from agent.order_ports import Services, Submission
 from agent.ordered_card import CardReaders
 from agent.ports import UserEnvironment
 from agent.reader_watch import ReaderWatch
@@ -25,6 +26,7 @@ from agent.readers import PcscReaders
 from agent.shutdown import Shutdown
 from agent.trust import TrustStore
 from agent.trust_desk import TrustStoreDesk
+from agent.virtual_card_ports import CardOwner, Shown
 from agent.vsc import personalise
 from agent.vsc.state import Argon2Cost
 from protocol.errors import InlayError
@@ -157,6 +159,15 @@ def folders_in(home: Path) -> Folders:
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folders
+
+
+def without_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a key store: level file."""
+
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
 
 
 def cheap_cards(monkeypatch: pytest.MonkeyPatch) -> None:

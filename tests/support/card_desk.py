@@ -10,7 +10,7 @@ import asyncio
 import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -36,7 +36,7 @@ WARNING: Final = bytes.fromhex("b3261e")
 """The colour of a warning's letters in Inlay's window."""
 SCRIPT: Final = "--script=CardsScriptOptions"
 WANTED: Final = {"KeyAlgorithm": "P-256", "PUKDelivery": "print"}
-FIRST: Final = {"KeyAlgorithm": "RSA-2048", "PUKDelivery": "nopuk"}
+FIRST: Final = {"KeyAlgorithm": "RSA-2048", "PINDelivery": "print", "PUKDelivery": "nopuk"}
 
 RUNNING: Final[list[CardDesk]] = []
 """The desk that there is now, for the report of a test that fails."""
@@ -120,8 +120,9 @@ class CardDesk:
         entries = await self.person.page.locator("#step-form input[type=text]").all()
         assert len(entries) == len(fields)
         for entry, text in zip(entries, fields, strict=True):
-            await entry.focus()
-            await self.person.press("ctrl+a")
+            await (
+                entry.select_text()
+            )  # by the keyboard Ctrl may still count for the first letter on a busy machine
             await self.person.type(text)
         await self.person.next()
 
@@ -210,7 +211,12 @@ def set_options(site: Site, wanted: dict[str, str]) -> None:
 
 @asynccontextmanager
 async def card_desk(
-    site: Site, screen: VirtualDisplay, pcscd: PrivatePcscd, folder: Path
+    site: Site,
+    screen: VirtualDisplay,
+    pcscd: PrivatePcscd,
+    folder: Path,
+    wanted: dict[str, str] = WANTED,
+    insert: Callable[[VirtualCard, int], AbstractContextManager[object]] = InReader,
 ) -> AsyncIterator[CardDesk]:
     """A desk with a browser at the portal's address, while the ``async with`` block runs.
 
@@ -219,13 +225,15 @@ async def card_desk(
         screen: where browser and window are.
         pcscd: in whose first reader the card is.
         folder: existing and empty; its path short enough for a socket's name.
+        wanted: options of cards.
+        insert: puts the card into the slot with that port of vpcd.
     """
     desk, people, card = Desk(folder, screen.env), People.new(), card_from_its_maker(folder)
     address = Portal(int(site.portal.portal_id.partition(":")[2]))
     policies = Policies().launch_links("inlay", site.portal.origin)
     policies.values["AlwaysOpenPdfExternally"] = True
-    with ThreadPoolExecutor(1) as aside, InReader(card, pcscd.vpcd_ports[0]):
-        known = aside.submit(_known, site, people, WANTED)
+    with ThreadPoolExecutor(1) as aside, insert(card, pcscd.vpcd_ports[0]):
+        known = aside.submit(_known, site, people, wanted)
         try:
             desk.start()
             desk.trust(site)

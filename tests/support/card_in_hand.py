@@ -13,8 +13,9 @@ from agent.pcsc import piv_cipher
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.look import Evidence, look
 from agent.pcsc.piv_authenticate import Question
+from agent.pcsc.piv_select import FEATURES
 from agent.returning_card import PhysicalCard, ReturningCard
-from protocol.messages import ManagementKey, ManagementProof, ManagementQuestion
+from protocol.messages import CardProved, ManagementKey, ManagementProof, ManagementQuestion
 
 T = TypeVar("T")
 
@@ -22,16 +23,16 @@ T = TypeVar("T")
 class _Readers:
     """One reader, in which the card is."""
 
-    def __init__(self, connect: Callable[[], CardConnection]) -> None:
-        self._connect = connect
+    def __init__(self, connect: Callable[[], CardConnection], *, all_features: bool) -> None:
+        self._connect, self._all = connect, all_features
 
-    async def wait(self, *_which: object, **_how: object) -> FoundCard:
-        return FoundCard("Reader", self.looked_at(), None, None)
+    async def wait(self, *_which: object, features: frozenset[str], **_how: object) -> FoundCard:
+        return FoundCard("Reader", self._looked_at(FEATURES if self._all else features), None, None)
 
-    def looked_at(self) -> Evidence:
+    def _looked_at(self, features: frozenset[str]) -> Evidence:
         """As every search looks at a card that is there."""
         with self._connect() as card:
-            return look(card, frozenset({bytes.fromhex("A000000308")}))
+            return look(card, frozenset({bytes.fromhex("A000000308")}), features)
 
     def session(self, _reader: str) -> CardSession:
         return CardSession(self._connect)
@@ -52,8 +53,9 @@ class _Context:
     async def guard(self, work: Awaitable[T]) -> T:
         return await work
 
-    async def send(self, question: ManagementQuestion) -> None:
-        self._asked = question
+    async def send(self, question: ManagementQuestion | CardProved) -> None:
+        if isinstance(question, ManagementQuestion):
+            self._asked = question
 
     async def receive(self, _type: object) -> ManagementProof:
         asked = self._asked
@@ -63,19 +65,21 @@ class _Context:
         proof = piv_cipher.answer(self._key, Question(ALGORITHMS[asked.algorithm], mutual, data))
         if not mutual:
             return ManagementProof(asked.number, proof.response)
-        return ManagementProof(asked.number, proof.response, proof.challenge, proof.expected)
+        return ManagementProof(asked.number, proof.response, proof.challenge, proof.expected_sha256)
 
 
-def card_in_hand(connect: Callable[[], CardConnection], guid: str, key: bytes) -> ReturningCard:
+def card_in_hand(
+    connect: Callable[[], CardConnection], guid: str, key: bytes, *, all_features: bool = False
+) -> ReturningCard:
     """A card of an order, not yet looked at.
 
     Args:
         connect: connects to it.
         guid: of its CHUID.
         key: its management key.
+        all_features: it is asked for all that it can do, as an order that reads it asks.
     """
     context = cast(Any, _Context(key))
     which = PhysicalCard("piv", guid, "Card")
-    return ReturningCard(
-        context, cast(Any, _Readers(connect)), which, (1, 3), PortalKey(context, ManagementKey())
-    )
+    readers = cast(Any, _Readers(connect, all_features=all_features))
+    return ReturningCard(context, readers, which, (1, 3), PortalKey(context, ManagementKey()))

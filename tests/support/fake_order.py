@@ -10,6 +10,7 @@ from protocol import jose
 from protocol.errors import InlayError
 from protocol.messages import (
     Algorithm,
+    CardProved,
     ChannelProof,
     Claim,
     Consented,
@@ -94,6 +95,7 @@ class OrderAtPortal:
     receipt: Receipt | None = None
     undone: ErrorData | None = None
     questions: list[ManagementQuestion] = field(default_factory=list)
+    proved: list[CardProved] = field(default_factory=list)
     changing: int = 0
     identities: list[str] = field(default_factory=list)
     """GUIDs of cards that a person has picked"""

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from aiohttp import WSMsgType, web
-from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-from cryptography.hazmat.primitives.ciphers import Cipher, modes
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from protocol import jose, keyset
 from protocol.errors import InlayError
@@ -26,52 +21,38 @@ from protocol.messages import (
     AuthenticateParams,
     AuthenticateResult,
     Binding,
-    Changing,
     ChannelHelloResult,
     ChannelProof,
     Claim,
     ClaimParams,
     ClaimResult,
     Confirmation,
-    Consented,
     CreateVirtualCard,
     Empty,
-    EncodeCard,
     Envelope,
     ErrorData,
-    Finished,
     HelloParams,
-    IdentityAnswer,
-    IdentityQuestion,
     KeySet,
-    ManagementProof,
-    ManagementQuestion,
     Message,
     MessageParams,
     Operation,
     Order,
     OrderState,
     PinPolicy,
-    Proceed,
-    PublicJwk,
-    Receipt,
-    Requests,
     Resume,
     ResumeParams,
     ResumeResult,
     StorageLevel,
     Undo,
-    Undone,
 )
-from protocol.orders import Exchange, Side, Stage
+from protocol.orders import Exchange, Side
 from protocol.session import Request, Role, Session
-from tests.support.fake_issuing import FakeCA
+from tests.support.fake_answers import FakeAnswers
 from tests.support.fake_order import (
     AUTHENTICATION,
     ENCRYPTION,
     EVENT_SECONDS,
     SIGNATURE,
-    Faults,
     OrderAtPortal,
 )
 
@@ -83,46 +64,26 @@ class _Cut(Exception):
     """The connection ends here, without a word."""
 
 
-class FakePortal:
+class FakePortal(FakeAnswers):
     """See the module. Use as an asynchronous context manager.
 
-    Attributes:
-        faults: what goes wrong.
+    Attributes, besides those of `FakeAnswers`:
         orders: by code, once claimed.
         binding: of the orders to come.
-        number_given: the number is taken as typed at once.
         operation: what the orders to come are for; None: a new card, with ``keys`` and ``parameters``.
-        puk: what sets a new PIN; None: nothing does.
-        management_keys: what the portal has for a physical card, in the order in which it tries them.
-        new_key: management key that a card gets; None: none. So are ``new_puk`` and ``pin``.
-        other_cards: GUIDs of other cards of the portal's.
-        puk_unsure: an earlier order may have given the card ``new_puk``.
-        answers: what is done with the answer to a question, by the question; None: it is sent at once.
     """
 
     def __init__(self, tls: ThrowAwayCA) -> None:
+        super().__init__()
         self.tls = tls
         self.root = jose.SigningKey.generate()
         self.key = jose.SigningKey.generate()
         self.escrow = jose.SigningKey.generate()
-        self.ca = FakeCA()
-        self.faults = Faults()
         self.binding = Binding.NUMBER
         self.keys = [AUTHENTICATION, SIGNATURE, ENCRYPTION]
         self.parameters: dict[str, Any] = {}
         self.operation: Operation | None = None
-        self.puk: bytes | None = None
-        self.management_keys: list[bytes] = []
-        self.new_key: bytes | None = None
-        self.new_puk: bytes | None = None
-        self.puk_unsure = False
-        self.pin: bytes | None = None
-        self.answers: Callable[[ManagementQuestion, ManagementProof], ManagementProof | None] = (
-            lambda _question, proof: proof
-        )
-        self.other_cards: set[str] = set()
         self.resume_within = 3600
-        self.number_given = True
         self.key_set_version = 1
         self.clock_offset = 0
         self.orders: dict[str, OrderAtPortal] = {}
@@ -404,94 +365,6 @@ class FakePortal:
             await self.say(at, answer)
 
         return Empty(), go_on
-
-    def _proceed(self, operation: Operation, key: PublicJwk) -> Proceed:
-        """What the order needs, for the device alone."""
-        secrets = (self.puk, self.new_key, self.pin, self.new_puk)
-        puk, new_key, pin, new_puk = (None if each is None else jose.encrypt(each, key) for each in secrets)
-        management = operation.management if isinstance(operation, EncodeCard) else None
-        keys = [] if management is None or new_key is None else [new_key] * len(management.replace)
-        return Proceed(puk=puk, management_keys=keys, pin=pin, new_puk=new_puk, puk_unsure=self.puk_unsure)
-
-    def _identified(self, at: OrderAtPortal, question: IdentityQuestion) -> Message:
-        at.identities.append(question.guid)
-        if question.guid not in self.other_cards:
-            return IdentityAnswer(number=question.number)
-        at.state = OrderState.UNDOING
-        return Undo(error=ErrorData(error="card_of_other_object", fields={"guid": question.guid}))
-
-    def _nothing_valid(self, at: OrderAtPortal) -> None:
-        """From here on nothing of an order becomes valid, unless it has won."""
-        if at.order.parameters.certifies and at.state is not OrderState.FINISHED:
-            self.ca.ledger.undone(at.order, changing=at.changing > 0)
-
-    def _changing(self, at: OrderAtPortal) -> None:
-        at.changing += 1
-        if at.state is not OrderState.RUNNING:  # half done from now on, too
-            self._nothing_valid(at)
-
-    def _react(self, at: OrderAtPortal, body: Message) -> Message | None:
-        """What the portal says to a message."""
-        match body:
-            case Consented():
-                at.consented = body
-                return self._proceed(at.order.parameters, body.encryption_key) if self.number_given else None
-            case ManagementQuestion():
-                at.questions.append(body)
-                if body.refused >= len(self.management_keys):
-                    self._nothing_valid(at)
-                    at.state = OrderState.UNDOING
-                    return Undo(error=ErrorData(error="card_management_wrong"))
-                proof = management_answer(self.management_keys[body.refused], body)
-                return self.answers(body, proof)
-            case IdentityQuestion():
-                return self._identified(at, body)
-            case Changing():
-                self._changing(at)
-            case Requests():
-                at.requests = body
-                if at.exchange.position.stage is Stage.UNDOING:
-                    return None
-                certificates = self.ca.answer(
-                    at.order, body, at.consented, running=at.state is OrderState.RUNNING
-                )
-                return (
-                    certificates if self.faults.ca is None else self.ca.altered(certificates, self.faults.ca)
-                )
-            case Receipt():
-                at.receipt = body
-                if at.exchange.position.stage is Stage.UNDOING:
-                    return None
-                if at.order.parameters.certifies:
-                    self.ca.check(at.order, body)
-                    self.ca.ledger.finished(at.order)
-                at.state = OrderState.FINISHED
-                return Finished()
-            case Undone():
-                self._nothing_valid(at)
-                at.undone = body.error
-                at.state = OrderState.UNDONE
-            case _:
-                pass
-        return None
-
-
-def management_answer(key: bytes, question: ManagementQuestion) -> ManagementProof:
-    """What a management key answers to a question (SP 800-73pt2-5, appendix A.1); cut to the algorithm's length."""
-    sizes = {"3DES": (TripleDES, 24), "AES-128": (AES, 16), "AES-192": (AES, 24), "AES-256": (AES, 32)}
-    kind, size = sizes[question.algorithm.value]
-    cipher = Cipher(kind((key + key)[:size]), modes.ECB())  # noqa: S305 - one block, as the standard has it
-    encryptor = cipher.encryptor()
-    if question.challenge is not None:
-        return ManagementProof(number=question.number, response=encryptor.update(question.challenge))
-    assert question.witness is not None
-    challenge = os.urandom(len(question.witness))
-    return ManagementProof(
-        number=question.number,
-        response=cipher.decryptor().update(question.witness),
-        challenge=challenge,
-        expected=encryptor.update(challenge),
-    )
 
 
 def _abort_connections(port: int) -> None:

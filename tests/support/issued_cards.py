@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select
 
-from portal import option_store
 from portal.model.card_options import CARDS
 from portal.model.states import Role
 from portal.processes.activate_card import ActivateCard
@@ -52,10 +51,7 @@ async def staff(kit: Kit) -> Staff:
 
 async def options(kit: Kit, root: Session, **changed: list[str]) -> None:
     """Save options of cards."""
-    async with kit.database.read() as tx:
-        saved = await option_store.current(tx, CARDS)
-    form = {**option_store.script_of(CARDS).as_form(saved.values), **changed}
-    await kit.services.save_options(root, CARDS, saved.version, form)
+    await kit.save_options(root, CARDS, **changed)
 
 
 async def requested(

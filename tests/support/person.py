@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CONSENT_TITLE = r"^Create a virtual smart card - Inlay$"
 NUMBER_TITLE = r"^[0-9]{3} - type this number in the page - Inlay$"
 DETAILS_TITLE = r"^Your card is ready - Inlay$"
+ENCODED_TITLE = r"^The card is ready - Inlay$"
 CODE_TITLE = r"^Enter a code - Inlay$"
 ANY_WINDOW = r" - Inlay$"
 BROWSER_TITLE = r" - Chromium$"

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from portal.processes import temporary_card_encoding
@@ -157,4 +158,11 @@ async def encoding_agent(home: Path, readers: HasReaders, portal: FakePortal) ->
         portal.binding = Binding.NONE
         portal.management_keys = [FACTORY_KEY]
         portal.puk = PUK
+        yield running
+
+
+@pytest.fixture
+async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
+    """An agent with these readers."""
+    async with encoding_agent(tmp_path / "home", readers, portal) as running:
         yield running

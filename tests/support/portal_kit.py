@@ -125,6 +125,13 @@ class Kit:
             values = option_store.script_of(CARD_OPTIONS).check({**saved.values, **changes})
             await option_store.save(tx, CARD_OPTIONS, saved.version, values, by="test", now=self.clock())
 
+    async def save_options(self, root: Session, script: str, **changed: list[str]) -> None:
+        """Save options of a script as an administrator's page does."""
+        async with self.database.read() as tx:
+            saved = await option_store.current(tx, script)
+        form = {**option_store.script_of(script).as_form(saved.values), **changed}
+        await self.services.save_options(root, script, saved.version, form)
+
     async def ended(self, session: Session, process_id: str) -> PageEvent:
         """Wait for the end of an order."""
         async with asyncio.timeout(20):

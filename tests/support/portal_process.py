@@ -50,7 +50,14 @@ class PortalProcess:
     """
 
     def __init__(
-        self, folder: Path, ca: ThrowAwayCA, *, port: int, host: str = "localhost", outlives: bool = False
+        self,
+        folder: Path,
+        ca: ThrowAwayCA,
+        *,
+        port: int,
+        host: str = "localhost",
+        outlives: bool = False,
+        mail: Mapping[str, object] | None = None,
     ) -> None:
         """Write the configuration; nothing is started yet.
 
@@ -60,7 +67,9 @@ class PortalProcess:
             port: a free TCP port on 127.0.0.1.
             host: one of the certificate's names.
             outlives: the portal goes on when this process ends.
+            mail: the mail server, as the configuration names it; None: the portal sends no mail.
         """
+        self._mail = mail
         self.portal_id = f"{host}:{port}"
         self.origin = f"https://{self.portal_id}"
         self.log_file = folder / "portal.log"
@@ -159,6 +168,7 @@ class PortalProcess:
             "listen": {"host": "127.0.0.1", "port": self._port},
             "tls": {"certificate": str(self._ca.certificate_file), "key": str(self._ca.key_file)},
             "ca_name": "Inlay demo CA",
+            "mail": self._mail,
         }
 
     def _secret_file(self, name: str, content: str) -> Path:

@@ -217,9 +217,9 @@ class SimulatedReaders:
             raise InlayError(self.refusal)
         return _Link(self, reader, looking=looking)
 
-    def _look_at(self, reader: str, aids: frozenset[bytes]) -> Evidence:
+    def _look_at(self, reader: str, aids: frozenset[bytes], features: frozenset[str]) -> Evidence:
         with CardConnection(self.link(reader, looking=True), reader) as card:
-            return look(card, aids)
+            return look(card, aids, features)
 
     def _connect(self, reader: str) -> CardConnection:
         return CardConnection(self.link(reader, looking=False), reader)

@@ -33,7 +33,13 @@ class Site:
     """
 
     def __init__(
-        self, folder: Path, *, port: int | None = None, host: str = "localhost", outlives: bool = False
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        host: str = "localhost",
+        outlives: bool = False,
+        mail: Mapping[str, object] | None = None,
     ) -> None:
         """Lay out the folder; nothing is started yet.
 
@@ -42,9 +48,12 @@ class Site:
             port: on 127.0.0.1; any free one when left out.
             host: the portal's name in the address bar.
             outlives: the portal goes on when this process ends.
+            mail: the portal's mail server, as its configuration names it; None: it sends no mail.
         """
         self.ca = ThrowAwayCA(folder)
-        self.portal = PortalProcess(folder, self.ca, port=port or free_port(), host=host, outlives=outlives)
+        self.portal = PortalProcess(
+            folder, self.ca, port=port or free_port(), host=host, outlives=outlives, mail=mail
+        )
         self.administrator = Account(
             "admin@example.org", "Demo administrator", password(), ("administrator", "self-service")
         )

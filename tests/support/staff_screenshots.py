@@ -113,7 +113,9 @@ async def _mails(kit: Kit, person: str) -> None:
             ("PIN of your card", "refused", "recipient 550 5.1.1"),
         ):
             await outbox.add(
-                tx, kit.portal.context, to=user, kind="test", subject=subject, text="", about=about
+                tx,
+                kit.portal.context,
+                outbox.Draft(to=user, kind="test", subject=subject, text="", about=about),
             )
             mail = (await tx.scalars(select(Mail).where(Mail.subject == subject))).one()
             mail.state, mail.last_error, mail.tries = state, error, 1

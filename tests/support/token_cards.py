@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from agent import keys_system
-from portal import option_store
 from portal.config_cards import CardDescriptionFiles
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role
 from portal.processes import card_letters
+from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.card_descriptions import CHOICE
 from portal.processes.issue_temporary_card import IssueTemporaryCard
@@ -23,6 +22,7 @@ from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store.tables import Card, CardLetter, Process
 from portal.views import ObjectRef
 from tests.support import issued_cards
+from tests.support.agent_parts import without_keystore
 from tests.support.attack_stage import outcome, running_stage
 from tests.support.token_readers import SO_PIN
 
@@ -64,11 +64,7 @@ async def token_stage(
     **changes: Any,
 ) -> AsyncIterator[Stage]:
     """Such a portal, and an agent with these readers on a machine without a key store."""
-
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    without_keystore(monkeypatch)
     configured = described(folder, puk, **changes)
     async with running_stage(folder, tls, readers, card_descriptions=configured) as running:
         yield running
@@ -86,19 +82,25 @@ async def approved(kit: Kit, people: Staff, holder: Session, kind: str = NAME) -
     return card
 
 
+async def recovery_agreed(kit: Kit, people: Staff, holder: Session) -> None:
+    """Two persons agree that this person's keys may leave the archive."""
+    ref = ObjectRef("user", holder.user.id)
+    view = await kit.services.start_process(people.olga, ArchiveRecovery.name, ref)
+    await kit.services.next(people.olga, view.id, view.version, {"Reason": ["old mail"]})
+    seen = await kit.services.process(people.paul, view.id)
+    await kit.services.next(people.paul, view.id, seen.version, {"Decision": ["agree"]})
+
+
 async def assigned(kit: Kit, olga: Session, holder: Session, serial: str, **options: list[str]) -> str:
     """A temporary card of this kind that a person has; it is encoded when it is extended."""
     root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    async with kit.database.read() as tx:
-        saved = await option_store.current(tx, TEMPORARY_CARDS)
-    form = option_store.script_of(TEMPORARY_CARDS).as_form(saved.values)
-    form |= {
+    form = {
         "TempCardsEncode": ["true"],
         "TempCardsKeyAlgorithm": ["P-256"],
         "TempCardsCertificates": ["authentication", "encryption"],
         **options,
     }
-    await kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
+    await kit.save_options(root, TEMPORARY_CARDS, **form)
     view = await kit.services.start_process(olga, RequestTemporaryCard.name)
     wanted = {"Label": ["Visitor 7"], "Serial": [serial], CHOICE: [NAME]}
     await kit.services.next(olga, view.id, view.version, wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from protocol.tokens import token_guid
 from tests.support import softhsm
 from tests.support.agent_parts import AgentParts, running_agent
 from tests.support.fake_portal import FakePortal
+from tests.support.physical_orders import order
 from tests.support.token_readers import PIN, SO_PIN, TokenReaders
 
 NEW, WRONG = b"135790", b"999999"
@@ -28,6 +30,13 @@ async def token_serial() -> str:
     finally:
         await driver.close()
     return serial
+
+
+def officer_may(pin: bytes) -> bool:
+    """Whether SoftHSM lets the security officer in by it, as OpenSC's tool says."""
+    command = ["pkcs11-tool", "--module", str(softhsm.MODULE), "--login", "--login-type", "so"]
+    command += ["--so-pin", pin.decode(), "--init-pin", "--new-pin", PIN.decode()]
+    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
 
 async def objects(pin: bytes = PIN) -> list[Stored]:
@@ -110,3 +119,11 @@ def processes_of(module: Path) -> list[int]:
         except OSError:
             continue
     return [pid for pid in found if pid != os.getpid()]
+
+
+async def encoded(agent: AgentParts, portal: FakePortal, serial: str, *keys: KeyOrder) -> dict[str, bytes]:
+    """A first order has come to its end; what the token has from it."""
+    encode(portal, serial, *keys)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal, code_number(0)) == "finished"
+    return await certificates()

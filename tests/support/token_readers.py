@@ -25,6 +25,7 @@ ATR = bytes.fromhex("3B021450")
 SO_PIN, PIN = b"87654321", b"246810"
 _SHIM = r"""
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,59 @@ static const char *planned(int n)
     return word;
 }
 
+/* Where "calls" is, each call is counted there, three bytes each; "at" is the number of one, and what happens to it. */
+static const char *at(int n)
+{
+    static char word[32];
+    int wanted, calls = open(FOLDER "/calls", O_WRONLY | O_APPEND);
+    if (calls < 0) return "";
+    dprintf(calls, "%02d\n", n);
+    int number = lseek(calls, 0, SEEK_END) / 3;
+    close(calls);
+    FILE *f = fopen(FOLDER "/at", "r");
+    if (!f) return "";
+    int read = fscanf(f, "%d %31s", &wanted, word);
+    fclose(f);
+    return read == 2 && wanted == number ? word : "";
+}
+
+/* Each PIN or PUK that was wrong leaves a byte. */
+static void noted(W answer)
+{
+    int wrong = answer == 0xA0 ? open(FOLDER "/wrong", O_WRONLY | O_APPEND) : -1;
+    if (wrong < 0) return;
+    dprintf(wrong, ".");
+    close(wrong);
+}
+
 static int there(void) { return access(FOLDER "/present", F_OK) == 0; }
+
+/* How many more processes of this module don't see a card that is there; each counts itself once. */
+static int blind(void)
+{
+    static int mine = -1;
+    if (mine >= 0) return mine;
+    int left = 0;
+    FILE *f = fopen(FOLDER "/blind", "r");
+    if (f) { if (fscanf(f, "%d", &left) != 1) left = 0; fclose(f); }
+    mine = left > 0;
+    if (mine && (f = fopen(FOLDER "/blind", "w"))) { fprintf(f, "%d", left - 1); fclose(f); }
+    return mine;
+}
+
+/* What the module answers to C_CreateObject of a private key, always. */
+static W refuses(int n, W template, W count)
+{
+    struct { W type; void *value; W length; } *attribute = (void *)template;
+    W answer = 0;
+    FILE *f = n == 20 ? fopen(FOLDER "/takes", "r") : NULL;
+    if (!f) return 0;
+    int read = fscanf(f, "%lx", &answer);
+    fclose(f);
+    for (W i = 0; read == 1 && i < count; i++)
+        if (attribute[i].type == 0 && *(W *)attribute[i].value == 3) return answer;
+    return 0;
+}
 
 /* How PINs arrive is written down: as a pointer or NULL, and the length; nothing of the PIN itself. */
 static void told(int n, W pin, W length)
@@ -84,10 +137,12 @@ static W typed(int n, W *pin, W *length)
 static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
 {
     const char *what = planned(n);
+    if (!*what) what = at(n);
     if (!strcmp(what, "crash")) abort();
     if (!strcmp(what, "hang")) for (;;) pause();
     if (!strcmp(what, "full")) return 0x31;
     if (!strcmp(what, "pull")) unlink(FOLDER "/present");
+    if (n == 4 && blind()) { *(W *)c = 0; return 0; }
     if (!there()) {
         if (n == 4) { *(W *)c = 0; return 0; }   /* C_GetSlotList */
         return 0x32;                             /* CKR_DEVICE_REMOVED */
@@ -96,7 +151,11 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
     if (n == 9 || n == 10 || n == 11) answer = typed(n, &b, &c);      /* C_InitToken, C_InitPIN, C_SetPIN */
     if (n == 18) answer = typed(n, &c, &d);                           /* C_Login */
     if (n == 11 && answer == 0) answer = typed(n, &d, &e);
+    if (answer == 0) answer = refuses(n, b, c);
     if (answer == 0) answer = real->of[n](a, b, c, d, e, f, g, h);
+    noted(answer);
+    if (!strcmp(what, "late")) for (;;) pause();
+    if (n == 9 && answer == 0) unlink(FOLDER "/unused");
     if (!strcmp(what, "after")) abort();
     if (!strcmp(what, "lost")) { unlink(FOLDER "/present"); return 0x32; }
     if (n == 6 && answer == 0) {                  /* C_GetTokenInfo: flags come after 32 + 32 + 16 + 16 characters */
@@ -104,6 +163,7 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
         W set, shortest;
         int read = more ? fscanf(more, "%lx %lu", &set, &shortest) : 0;
         if (more) fclose(more);
+        if (!access(FOLDER "/unused", F_OK)) *(W *)((char *)b + 96) &= ~0x408UL;
         if (read >= 1) *(W *)((char *)b + 96) |= set;
         if (read == 2) *(W *)((char *)b + 144) = shortest;
     }
@@ -181,7 +241,7 @@ class TokenReaders:
     def with_a_store(cls, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
         """A reader whose token is in a store of this test's own; nothing is planned."""
         monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
-        for left in ("plan", "flags", "told", "pad"):
+        for left in ("plan", "flags", "told", "pad", "blind", "takes", "unused", "calls", "at", "wrong"):
             (folder / left).unlink(missing_ok=True)
         return cls(folder, monkeypatch)
 
@@ -207,6 +267,42 @@ class TokenReaders:
     def flags(self, flags: int, shortest: int | None = None) -> None:
         """Flags that the token shows besides its own, and another length of its shortest PIN."""
         (self.folder / "flags").write_text(f"{flags:x} {'' if shortest is None else shortest}")
+
+    def takes_no_private_key(self, answer: int) -> None:
+        """What the module answers to C_CreateObject of one, from now on."""
+        (self.folder / "takes").write_text(f"{answer:x}")
+
+    def never_initialised(self) -> None:
+        """The token says so until it is initialised, which takes its maker's PUK (CKF_TOKEN_INITIALIZED is unset)."""
+        (self.folder / "unused").touch()
+
+    def count_calls(self, number: int = 0, what: str = "") -> None:
+        """Count the module's calls from now on, and have something happen to one of them, as in `plan`.
+
+        ``late``: it was carried out, and its answer never comes.
+        """
+        (self.folder / "at").write_text(f"{number} {what}")
+        for name in ("calls", "wrong"):
+            (self.folder / name).write_bytes(b"")
+
+    @property
+    def calls(self) -> list[int]:
+        """Numbers of the functions that were called, see `FUNCTIONS`."""
+        return [int(line) for line in (self.folder / "calls").read_text().split()]
+
+    @property
+    def wrong(self) -> int:
+        """How many wrong PINs and PUKs the module was told."""
+        return (self.folder / "wrong").stat().st_size
+
+    def blind(self, processes: int) -> None:
+        """The next so many processes of the module don't see the card, as if it had come later."""
+        (self.folder / "blind").write_text(str(processes))
+
+    @property
+    def still_blind(self) -> int:
+        """How many of them there are still to be."""
+        return int((self.folder / "blind").read_text())
 
     def at_pad(self, *typed: bytes | int) -> None:
         """What is typed at the reader's keys next, one entry for each PIN; a number is what the module answers."""
@@ -251,7 +347,7 @@ class TokenReaders:
         self._tell = tell
         return _Monitor(self)
 
-    def _look_at(self, _reader: str, _aids: frozenset[bytes]) -> Evidence:
+    def _look_at(self, _reader: str, _aids: frozenset[bytes], _features: frozenset[str]) -> Evidence:
         self.looks += 1
         if not (self.folder / "present").exists():
             raise InlayError("pcsc_card_removed")

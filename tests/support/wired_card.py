@@ -22,16 +22,21 @@ class WiredCard:
         answer: what answers each APDU; None tears the card out instead.
     """
 
-    def __init__(self, port: int, answer: Callable[[bytes], bytes | None], atr: bytes = ATR) -> None:
+    def __init__(
+        self,
+        port: int,
+        answer: Callable[[bytes], bytes | None],
+        atr: bytes = ATR,
+        *,
+        reset: Callable[[], None] = lambda: None,
+    ) -> None:
         self._port, self._atr = port, atr
         self.answer = answer
-        self._reset: Callable[[], None] = lambda: None
+        self._reset = reset
 
     @classmethod
     def simulated(cls, port: int, card: SimulatedCard) -> WiredCard:
-        wired = cls(port, card.transmit)
-        wired._reset = card.reset
-        return wired
+        return cls(port, card.transmit, reset=card.reset)
 
     def __enter__(self) -> WiredCard:
         self._socket = socket.create_connection(("127.0.0.1", self._port))

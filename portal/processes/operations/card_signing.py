@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from portal.processes.context import Context
     from portal.store.tables import Order
-    from protocol.messages import Authenticate, Receipt, Sign
+    from protocol.messages import Authenticate, CardSignature, Receipt, Sign
 
 SIGNATURE: Final = "signature"
 """Process variable: algorithm, signature and certificate as base64, and the certificate's serial number."""
@@ -76,24 +76,34 @@ async def accept(
     """
     await order_rows.check_person(tx, order)
     card = await tx.get_one(Card, ordered.card, with_for_update=True, populate_existing=True)
+    signature = _signature_in(receipt, card)
+    if card.state not in takes.card:
+        raise InlayError("card_ended", state=card.state.lower())
+    await _check_certificate(tx, card, signature.certificate, slot, context.clock(), takes.ca)
+    if not verifies(signature, digest):
+        raise InlayError("proof_invalid", slot=slot)
+    card.generation = max(card.generation or 0, receipt.generation)
+    await tasks.set_variables(tx, order, {SIGNATURE: _kept(signature)})
+    return card
+
+
+def _signature_in(receipt: Receipt, card: Card) -> CardSignature:
+    """The one thing that such a receipt proves."""
     if receipt.guid != card_orders.guid_of(card):
         raise DecodeError("params_invalid", "$.guid")
     if receipt.proofs or receipt.signature is None:
         raise DecodeError("params_invalid", "$.signature")
-    if card.state not in takes.card:
-        raise InlayError("card_ended", state=card.state.lower())
-    await _check_certificate(tx, card, receipt.signature.certificate, slot, context.clock(), takes.ca)
-    if not verifies(receipt.signature, digest):
-        raise InlayError("proof_invalid", slot=slot)
-    card.generation = max(card.generation or 0, receipt.generation)
-    kept: dict[str, Any] = {
-        "algorithm": receipt.signature.algorithm,
-        "signature": base64.b64encode(receipt.signature.signature).decode(),
-        "certificate": base64.b64encode(receipt.signature.certificate).decode(),
-        "serial": facts(receipt.signature.certificate).serial,
+    return receipt.signature
+
+
+def _kept(signature: CardSignature) -> dict[str, Any]:
+    """A signature as the process keeps it."""
+    return {
+        "algorithm": signature.algorithm,
+        "signature": base64.b64encode(signature.signature).decode(),
+        "certificate": base64.b64encode(signature.certificate).decode(),
+        "serial": facts(signature.certificate).serial,
     }
-    await tasks.set_variables(tx, order, {SIGNATURE: kept})
-    return card
 
 
 async def note(context: Context, tx: AsyncSession, order: Order, card_id: str, *, action: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from portal.processes import order_rows
+from portal.processes import card_proof, order_rows
 from portal.processes.operations.existing_card import accept_receipt
 from portal.store import audit, objects
 from portal.store.tables import Card
@@ -47,6 +47,7 @@ class CardStays(Generic[Ordered]):
 
     async def check_receipt(self, context: Context, tx: AsyncSession, order: Order, receipt: Receipt) -> None:
         """The receipt must be of that very card. It is done by now: nothing else could still be refused."""
+        card_proof.check(order)
         await accept_receipt(tx, self.ordered(order), receipt)
 
     async def finish(self, context: Context, tx: AsyncSession, order: Order) -> None:

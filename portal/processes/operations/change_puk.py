@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from portal.processes import card_letters, management_keys, puks, tasks
+from portal.processes import card_letters, card_proof, management_keys, puks, tasks
 from portal.processes.operations.card_stays import CardStays
 from portal.processes.operations.existing_card import accept_receipt
 from portal.store.tables import Card, Process
@@ -33,6 +33,7 @@ class ChangePukOperation(CardStays[ChangePuk]):
     async def check_receipt(self, context: Context, tx: AsyncSession, order: Order, receipt: Receipt) -> None:
         """Keep the PUK that the card has now."""
         ordered = self.ordered(order)
+        card_proof.check(order)
         await accept_receipt(tx, ordered, receipt, may_replace_puk=True)
         card = await tx.get_one(Card, ordered.card)
         await puks.settle(context, tx, card, replaced=receipt.puk_replaced)

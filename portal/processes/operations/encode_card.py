@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from portal.model.objects import ObjectKind
 from portal.model.states import CardState, TemporaryCardState, VirtualSmartCardState
-from portal.processes import card_certificates, card_letters, key_sources, order_rows, proofs, tasks
+from portal.processes import (
+    card_certificates,
+    card_letters,
+    card_proof,
+    key_sources,
+    order_rows,
+    proofs,
+    tasks,
+)
 from portal.processes.operations import physical_card
 from portal.store import audit
 from portal.store.tables import Card
@@ -55,6 +63,7 @@ class EncodeCardOperation:
         if not _is_that_serial(card, requests.serial):
             raise DecodeError("params_invalid", "$.serial")
         _check_state(card)
+        card_proof.check(order)
         order.card_id = card.id
         await audit.record(
             tx,

@@ -13,6 +13,7 @@ from portal.processes import (
     card_letters,
     card_mails,
     card_orders,
+    card_proof,
     cards,
     expiry_mails,
     management_keys,
@@ -66,6 +67,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     managed = await management_keys.managed_card(context, tx, card.id)
     await expiry_mails.forget(context, tx, card.id)
     managed.encoded_for, managed.pending_guid, managed.changed_at = card.owner_id, None, now
+    card_proof.settle(managed, order)
     if card.driver != "pkcs11":
         card.guid = order.parameters["guid"]
     await attestation.settle(tx, card, order, actor, now)

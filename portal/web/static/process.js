@@ -22,6 +22,16 @@ async function send(path, fields) {
   return value;
 }
 
+/** What the portal answers to a question about this process. Throws when it refuses. */
+async function ask(path) {
+  const answer = await fetch(`${address}/${path}`, {
+    headers: { Accept: 'application/json' },
+    credentials: 'same-origin',
+  });
+  if (!answer.ok) throw new Error(path);
+  return answer.json();
+}
+
 function say(text) {
   if (at('said').textContent !== text) at('said').textContent = text;
 }
@@ -62,6 +72,7 @@ function showStep(name, key) {
 
 function showOrder(event) {
   at('trouble').hidden = true;
+  void showCancelEffect();
   if (event.state === 'finished' || event.state === 'undone') {
     say(event.state === 'finished' ? 'Done.' : 'The order has ended.');
     stream.close();
@@ -89,6 +100,23 @@ function showNumber({ number_wanted: wanted, tries_left: left }) {
 function sayTries(left, prefix = '') {
   at('number-said').textContent = `${prefix}${left} ${left === 1 ? 'try' : 'tries'} left.`;
 }
+
+// --- cancel: what it does changes while the card is worked on ---------------------------------------------------
+
+const cancel = document.querySelector('details.cancel');
+
+async function showCancelEffect() {
+  if (!cancel?.open) return;
+  try {
+    const { effect } = await ask('cancel');
+    const text = cancel.querySelector('p');
+    if (text.textContent !== effect) text.textContent = effect;
+  } catch {
+    // the portal isn't reached, which is said elsewhere, or there is nothing to cancel any more, which it says then
+  }
+}
+
+cancel?.addEventListener('toggle', () => void showCancelEffect());
 
 const stream = new EventSource(`${address}/events`);
 stream.addEventListener('order', ({ data }) => showOrder(JSON.parse(data)));

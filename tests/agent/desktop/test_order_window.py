@@ -27,6 +27,7 @@ from agent.ports import (
     while_open,
 )
 from protocol.errors import InlayError
+from tests.support.browser_questions import Picture, take_picture
 from tests.support.display import VirtualDisplay
 from tests.support.processes import wait_until
 
@@ -72,6 +73,15 @@ class Person:
     async def title(self) -> str:
         identifier = await asyncio.to_thread(self._screen.xdotool, "getactivewindow")
         return await asyncio.to_thread(self._screen.xdotool, "getwindowname", identifier)
+
+    async def drawn(self) -> Picture:
+        """The window, as soon as two looks at it are the same."""
+        identifier = await asyncio.to_thread(self._screen.xdotool, "getactivewindow")
+        last, now = None, await asyncio.to_thread(take_picture, self._screen, identifier)
+        while now != last:
+            await asyncio.sleep(0.1)
+            last, now = now, await asyncio.to_thread(take_picture, self._screen, identifier)
+        return now
 
     async def closes_by_cross(self) -> None:
         """What the window manager's cross sends: WM_DELETE_WINDOW."""
@@ -202,6 +212,23 @@ async def test_the_windows_process_has_no_core_file_and_only_the_handed_environm
     names = {entry.split(b"=")[0] for entry in folder.joinpath("environ").read_bytes().split(b"\0") if entry}
     assert names <= {b"DISPLAY", b"XAUTHORITY", b"HOME"}
     consent.cancel()
+
+
+async def test_a_step_that_comes_again_is_the_last_one_and_undoes_nothing(
+    opener: Opener, xvfb: VirtualDisplay
+) -> None:
+    """As when the card is to be put back: the window is the one in which that step comes for the first time."""
+    again = ("card", "Put the card back", 0), ("keys", "Making keys", 2), ("card", "Looking for it", 0)
+    once = ("card", "Put the card back", 2), ("keys", "Making keys", 2)
+    pictures = []
+    for steps in (again, once):
+        person = await opener(PROMPT)
+        for step, text, done in reversed(steps):
+            await person.window.show_progress(step, text, done, 3)
+        await person.sees("progress")
+        pictures.append(await person.drawn())
+        await person.window.close()
+    assert pictures[0] == pictures[1]
 
 
 async def test_the_whole_order_in_one_window(opener: Opener) -> None:

@@ -24,6 +24,9 @@ RULES = st.builds(
 )
 
 
+DIGITS = PinRules(upper="DISALLOWED", lower="DISALLOWED", special="DISALLOWED")
+
+
 def broken(rules: PinRules, pin: bytes) -> set[str]:
     return {rule.rule_id for rule in check_pin(rules, pin) if not rule.satisfied}
 
@@ -46,6 +49,10 @@ def broken(rules: PinRules, pin: bytes) -> set[str]:
         (PinRules(digits="DISALLOWED"), b"abcde1", {"digits"}),
         (PinRules(special="DISALLOWED"), b"abc 123", {"special"}),
         (PinRules(max_length=15), b"123456789", {"length"}),
+        (DIGITS, b"12345a", {"digits"}),
+        (DIGITS, b"1234\xc3\xa4", {"digits"}),
+        (DIGITS, b"12345", {"length"}),
+        (DIGITS, b"123456", set()),
         (PinRules(), b"123456", set()),
         (PinRules(), b" ~AZaz09", set()),
         (PinRules(max_length=15, agent_only=True), b"123456789012345", set()),
@@ -53,6 +60,11 @@ def broken(rules: PinRules, pin: bytes) -> set[str]:
 )
 def test_a_pin_breaks_exactly_the_rules_it_breaks(rules: PinRules, pin: bytes, expected: set[str]) -> None:
     assert broken(rules, pin) == expected
+
+
+def test_of_digits_alone_one_line_says_so() -> None:
+    """Four that forbid one kind of character each would be read as four rules, one against the other."""
+    assert [rule.text for rule in check_pin(DIGITS, b"")] == ["6 to 8 digits", "No letters and no signs"]
 
 
 def test_a_character_outside_ascii_counts_in_bytes() -> None:

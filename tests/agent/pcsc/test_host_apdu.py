@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.pcsc import apdu
-from agent.pcsc.apdu import Answer, Command, exchange
+from agent.pcsc.apdu import Answer, Command, by_t0, exchange
 from protocol.errors import InlayError
 
 
@@ -52,6 +52,12 @@ def test_a_wrong_length_is_corrected_once() -> None:
     sent, answer = run(GET, ["6C10", "6C10"])
     assert sent == ["00CB3FFF055C035FC10200", "00CB3FFF055C035FC10210"]
     assert answer == Answer(b"", 0x6C10)
+
+
+@pytest.mark.parametrize("instruction", [0x20, 0x24, 0x2C])
+def test_a_pin_is_not_sent_again_for_a_length_that_was_not_said(instruction: int) -> None:
+    sent, answer = run(Command(instruction, 0, 0x80, b"12345678", answer=False), ["6C10"])
+    assert (len(sent), answer) == (1, Answer(b"", 0x6C10))
 
 
 def test_a_wrong_length_of_get_response_is_corrected_once() -> None:
@@ -102,6 +108,24 @@ def test_the_four_short_cases() -> None:
     assert run(Command(0xFD, 0, 0), ["9000"])[0] == ["00FD000000"]
     assert run(Command(0x20, 0, 0x80, b"\1", answer=False), ["9000"])[0] == ["002000800101"]
     assert run(Command(0xA4, 4, 0, b"\1"), ["9000"])[0] == ["00A40400010100"]
+
+
+@pytest.mark.parametrize(
+    ("apdu", "carried"),
+    [
+        ("00200080", "0020008000"),
+        ("00FD000000", "00FD000000"),
+        ("00C000001F", "00C000001F"),
+        ("002000800101", "002000800101"),
+        ("00A40400010100", "00A404000101"),
+        ("10DB3FFFFF" + "00" * 255, "10DB3FFFFF" + "00" * 255),
+        ("00FE079DFF" + "11" * 255 + "00", "00FE079DFF" + "11" * 255),
+        ("0047009A00012C" + "00" * 302, "0047009A00012C" + "00" * 302),
+    ],
+)
+def test_the_protocol_t0_carries_data_or_a_length(apdu: str, carried: str) -> None:
+    """ISO/IEC 7816-3, section 12.2; extended lengths don't fit, and go as they are."""
+    assert by_t0(bytes.fromhex(apdu)).hex().upper() == carried
 
 
 @pytest.mark.parametrize("instruction", [0x20, 0x24, 0x2C, 0x87, 0xFE, 0xFF])

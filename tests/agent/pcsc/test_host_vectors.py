@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,8 @@ from agent.pcsc import (
     piv_use,
 )
 from agent.pcsc.connection import CardConnection
-from agent.pcsc.look import FEATURES
 from agent.pcsc.piv_names import KeyAlgorithm, ManagementAlgorithm
+from agent.pcsc.piv_select import FEATURES
 from protocol.errors import InlayError
 
 _CASES = json.loads((Path(__file__).parents[2] / "vectors" / "piv_host" / "commands.json").read_text())[
@@ -75,14 +76,22 @@ def _external(card: CardConnection, algorithm: str, key: str) -> None:
 
 def _mutual(card: CardConnection, algorithm: str, response: str, challenge: str, expected: str) -> None:
     question = piv_authenticate.ask(card, ManagementAlgorithm(_number(algorithm)), mutual=True)
-    blocks = (bytes.fromhex(block) for block in (response, challenge, expected))
-    piv_authenticate.prove(card, question, piv_authenticate.Proof(*blocks))
+    digest = hashlib.sha256(bytes.fromhex(expected)).digest()
+    proof = piv_authenticate.Proof(bytes.fromhex(response), bytes.fromhex(challenge), digest)
+    assert piv_authenticate.prove(card, question, proof).hex() == expected.lower()
 
 
 def _generate(card: CardConnection, slot: str, algorithm: str) -> str:
     public = piv_keys.generate(card, _number(slot), KeyAlgorithm(_number(algorithm)))
     assert isinstance(public, ec.EllipticCurvePublicKey)
     return _point(public)
+
+
+def _generate_rsa(card: CardConnection, slot: str, algorithm: str) -> list[object]:
+    public = piv_keys.generate(card, _number(slot), KeyAlgorithm(_number(algorithm)))
+    assert isinstance(public, rsa.RSAPublicKey)
+    numbers = public.public_numbers()
+    return [f"{numbers.n:x}", numbers.e]
 
 
 def _chuid(card: CardConnection) -> str | None:
@@ -100,15 +109,33 @@ def _metadata(card: CardConnection, slot: str) -> list[object] | None:
     if found is None:
         return None
     assert isinstance(found.public, ec.EllipticCurvePublicKey)
+    return [*_policies(found), _point(found.public).upper()]
+
+
+def _metadata_rsa(card: CardConnection, slot: str) -> list[object]:
+    found = piv_keys.metadata(card, _number(slot))
+    assert found is not None
+    assert isinstance(found.public, rsa.RSAPublicKey)
+    return [*_policies(found), f"{found.public.public_numbers().n:x}"]
+
+
+def _metadata_poor(card: CardConnection, slot: str) -> list[str | None]:
+    found = piv_keys.metadata(card, _number(slot))
+    assert found is not None
+    assert found.public is None
+    policies = (found.pin_policy, found.touch_policy)
+    return [found.algorithm.name, *(None if each is None else each.name for each in policies)]
+
+
+def _policies(found: piv_keys.KeyMetadata) -> list[object]:
     assert found.pin_policy is not None
     assert found.touch_policy is not None
-    policies = [found.pin_policy.name, found.touch_policy.name]
-    return [found.algorithm.name, *policies, found.generated, _point(found.public).upper()]
+    return [found.algorithm.name, found.pin_policy.name, found.touch_policy.name, found.generated]
 
 
 def _probe(card: CardConnection) -> list[object]:
     found = piv_select.probe(card)
-    has = [name for name in FEATURES if getattr(found, name)]
+    has = [name for name in sorted(FEATURES) if getattr(found, name)]
     return [found.version, found.serial, has]
 
 
@@ -164,6 +191,9 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "attest_issuer": lambda card: _hex(piv_attestation.issuer(card)),
     "probe": _probe,
     "generate": _generate,
+    "generate_rsa": _generate_rsa,
+    "metadata_rsa": _metadata_rsa,
+    "metadata_poor": _metadata_poor,
 }
 
 

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from agent.pcsc.pkcs11 import Driver, Token
+from agent.pcsc.pkcs11 import Driver
 from agent.pcsc.pkcs11_process import Process
+from agent.pcsc.pkcs11_tokens import Token
 from agent.pcsc.public_keys import PublicKey
 from protocol.errors import InlayError
 from tests.support import bad_modules, softhsm

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.pcsc.pkcs11 import Driver, Token
+from agent.pcsc.pkcs11 import Driver
+from agent.pcsc.pkcs11_tokens import Token
 from protocol.errors import InlayError
 from tests.support import token_readers
 from tests.support.token_readers import PIN, SO_PIN, TokenReaders

@@ -71,13 +71,15 @@ async def put(kit: Kit, *, secret: bool = False, until: int | None = None, text:
         await outbox.add(
             tx,
             kit.portal.context,
-            to=user,
-            kind="test",
-            subject="Test",
-            text=text,
-            about=about,
-            secret=secret,
-            until=until,
+            outbox.Draft(
+                to=user,
+                kind="test",
+                subject="Test",
+                text=text,
+                about=about,
+                secret=secret,
+                until=until,
+            ),
         )
 
 
@@ -122,11 +124,13 @@ async def test_a_subject_that_could_become_a_header(kit: Kit) -> None:
                 await outbox.add(
                     tx,
                     kit.portal.context,
-                    to=user,
-                    kind="test",
-                    subject=subject,
-                    text="",
-                    about=CoreObject(ObjectKind.USER, user.id),
+                    outbox.Draft(
+                        to=user,
+                        kind="test",
+                        subject=subject,
+                        text="",
+                        about=CoreObject(ObjectKind.USER, user.id),
+                    ),
                 )
     assert await rows(kit) == []
 

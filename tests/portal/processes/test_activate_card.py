@@ -200,3 +200,22 @@ async def test_a_pin_that_nobody_was_told_is_set_first(
     assert "Set PIN" in view.facts["PIN"]
     await cards.activate(kit, ada, card, work)
     assert await state_of_card(kit, card) == "Active"
+
+
+async def test_a_first_pin_isnt_set_by_a_puk_that_the_card_has_refused(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    """Each time costs a try: the next order has it typed."""
+    card, work = await cards.issued(kit, people, ada)
+    await kit.services.cancel(people.olga, work.view.id)
+    _, agent, proceed = await cards.activating(kit, ada, card, work, SetFirstPin.name)
+    assert proceed.puk is not None
+    await agent.say(Undone(error=ErrorData(error="card_puk_other", fields={"tries": 2})))
+    assert agent.order is not None
+    await kit.portal.incoming.carry_out_now(agent.order.jti)
+    fresh = await kit.services.start_process(ada, SetFirstPin.name, ObjectRef("card", card))
+    assert fresh.facts["PUK"].startswith("the card has refused the one that the portal keeps")
+    _, agent, proceed = await cards.activating(kit, ada, card, work, SetFirstPin.name)
+    assert agent.order is not None
+    assert isinstance(agent.order.parameters, UnblockPin)
+    assert (agent.order.parameters.puk, proceed.puk) == ("typed", None)

@@ -163,7 +163,7 @@ async def test_who_may_not(kit: Kit, ada: Session, olga: Session, paul: Session)
     await _need_two(kit)
     with pytest.raises(Forbidden):
         await _asked(kit, ada, ada)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"The archive has no key of this person\."):
         await _asked(kit, olga, paul)
     view = await _asked(kit, olga, ada)
     with pytest.raises(SecondPerson):

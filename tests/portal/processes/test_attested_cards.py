@@ -9,21 +9,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from sqlalchemy import select
 
-from portal import option_store
 from portal.ca.attestation import Roots, roots
-from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role, TemporaryCardState
-from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
-from portal.processes.issue_temporary_card import IssueTemporaryCard
-from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store.tables import AuditEntry, CaIntent, Card, Certificate
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import (
     Certificates,
     Changing,
-    EncodeCard,
     ErrorData,
     Finished,
     KeySource,
@@ -32,8 +26,10 @@ from protocol.messages import (
     Undo,
     Undone,
 )
+from tests.support import extended_cards
 from tests.support.attesting_maker import Maker, der, key
 from tests.support.databases import BACKENDS
+from tests.support.extended_cards import ada, assigned, options, ordered
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:
@@ -41,6 +37,7 @@ if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
 
+__all__ = ["ada"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 MAKER: Final = Maker()
@@ -57,71 +54,22 @@ async def olga(kit: Kit) -> Session:
     return await kit.person("olga@example.org", [Role.OPERATOR])
 
 
-@pytest.fixture
-async def ada(kit: Kit) -> Session:
-    """Who has the card."""
-    return await kit.person()
-
-
 def trust(kit: Kit, makers: Roots) -> None:
     object.__setattr__(kit.portal.context, "roots", makers)
-
-
-async def options(kit: Kit, root: Session, **changed: list[str]) -> None:
-    async with kit.database.read() as tx:
-        saved = await option_store.current(tx, TEMPORARY_CARDS)
-    form = {**option_store.script_of(TEMPORARY_CARDS).as_form(saved.values), **changed}
-    await kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
 
 
 async def attestation(kit: Kit, value: str, **changed: list[str]) -> None:
     await options(kit, await kit.login("root@example.org"), TempCardsAttestation=[value], **changed)
 
 
-async def step(
-    kit: Kit, session: Session, process: str, card: str, form: dict[str, list[str]]
-) -> ProcessView:
-    view = await kit.services.start_process(session, process, ObjectRef("temporary_card", card))
-    return await kit.services.next(session, view.id, view.version, form)
-
-
-async def assigned(kit: Kit, olga: Session, person: Session, serial: str = "00042") -> str:
-    view = await kit.services.start_process(olga, RequestTemporaryCard.name)
-    await kit.services.next(olga, view.id, view.version, {"Label": ["Visitor 7"], "Serial": [serial]})
-    async with kit.database.read() as tx:
-        card = (await tx.scalars(select(Card.id).where(Card.label == "Visitor 7"))).one()
-    await step(kit, olga, IssueTemporaryCard.name, card, {})
-    await step(kit, olga, AssignTemporaryCard.name, card, {"Person": [person.user.email]})
-    return card
-
-
 async def begun(
     kit: Kit, olga: Session, card: str, device: SoftwareAgent | None = None
 ) -> tuple[ProcessView, SoftwareAgent, Requests]:
     """An order that was agreed to; the requests that its card has for it, without any attestation."""
-    view = await step(kit, olga, EXTEND, card, {})
-    code = await kit.services.new_code(olga, view.id)
-    agent = await kit.agent()
-    if device is not None:
-        agent.device, agent.card = device.device, device.card
-    await agent.claim(code.code)
-    assert agent.order is not None
-    if agent.order.binding == "number":
-        await agent.consent(number="417")
-        await kit.bind(olga, view.id, "417")
-    else:
-        await agent.consent()
-    await agent.hear()
-    agent.card.guid, agent.card.serial = ordered(agent).guid, "42"
+    view, agent, _ = await extended_cards.begun(kit, olga, card, device)
     await agent.say(Changing())
-    return view, agent, agent.card.requests(agent.order)
-
-
-def ordered(agent: SoftwareAgent) -> EncodeCard:
     assert agent.order is not None
-    parameters = agent.order.parameters
-    assert isinstance(parameters, EncodeCard)
-    return parameters
+    return view, agent, agent.card.requests(agent.order)
 
 
 def stated(agent: SoftwareAgent, requests: Requests, maker: Maker = MAKER, **changes: Any) -> Requests:

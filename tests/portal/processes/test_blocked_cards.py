@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal.model.states import Role, TemporaryCardState
+from portal.model.states import TemporaryCardState
 from portal.processes.blocked_cards import is_blocked
 from portal.store.tables import Card
 from protocol.messages import CardStep, Changing, ErrorData, KeySource, ManagementAlgorithm, Receipt, Undone
-from tests.portal.processes.test_extend_with_encoding import (
+from tests.support.databases import BACKENDS
+from tests.support.extended_cards import (
     FACTORY,
+    ada,
     assigned,
     begun,
     carried_out,
@@ -20,6 +22,7 @@ from tests.portal.processes.test_extend_with_encoding import (
     done,
     encoded,
     managed,
+    olga,
     options,
     ordered,
     proved,
@@ -27,7 +30,6 @@ from tests.portal.processes.test_extend_with_encoding import (
     revoked,
     row,
 )
-from tests.support.databases import BACKENDS
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:
@@ -36,20 +38,9 @@ if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
 
+__all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 MAKERS = b"12345678"
-
-
-@pytest.fixture
-async def olga(kit: Kit) -> Session:
-    root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    await options(kit, root, TempCardsEncode=["true"], TempCardsKeyAlgorithm=["P-256"])
-    return await kit.person("olga@example.org", [Role.OPERATOR])
-
-
-@pytest.fixture
-async def ada(kit: Kit) -> Session:
-    return await kit.person()
 
 
 async def own_puk(kit: Kit, olga: Session, card: str) -> SoftwareAgent:
@@ -78,12 +69,10 @@ async def finished(agent: SoftwareAgent, *, puk_replaced: bool) -> None:
 
 async def ended(kit: Kit, olga: Session, card: str, device: SoftwareAgent, code: str) -> SoftwareAgent:
     """Another order of the card, which its device ends with an error before anything is changed."""
-    kit.clock.now += 1
     view, agent, _ = await begun(kit, olga, card, device)
     await agent.say(Undone(error=ErrorData(error=code)))
     await kit.ended(olga, view.id)
     await carried_out(kit, agent)
-    kit.clock.now += 1
     return agent
 
 
@@ -126,7 +115,6 @@ async def test_a_card_that_isnt_known_to_be_blocked_keeps_its_keys_and_may_not_b
 ) -> None:
     card = await assigned(kit, olga, ada)
     agent = await own_puk(kit, olga, card)
-    kit.clock.now += 1
     _, agent, proceed = await begun(kit, olga, card, agent)
     wanted = ordered(agent)
     assert (wanted.reset, wanted.new_puk, wanted.identity) == (False, False, None)
@@ -167,7 +155,6 @@ async def test_a_blocked_card_gets_an_order_from_the_beginning_with_its_makers_p
             await agent.say(Undone(error=ErrorData(error="pcsc_card_removed")))
             await kit.ended(olga, view.id)
             await carried_out(kit, agent)
-            kit.clock.now += 1
     assert len(drawn) == 1
     await finished(agent, puk_replaced=takes)
     await done(kit, olga, views[-1])

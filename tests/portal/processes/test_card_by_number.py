@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from portal.model.states import Role, TemporaryCardState
+from portal.model.states import TemporaryCardState
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 from portal.store.tables import AuditEntry, Card, ManagedCard
 from protocol.messages import IdentityAnswer, IdentityQuestion
-from tests.portal.processes.test_extend_with_encoding import (
+from tests.support.databases import BACKENDS
+from tests.support.extended_cards import (
     FACTORY,
+    ada,
     assigned,
     begun,
     complete,
     done,
     encoded,
-    options,
+    olga,
     ordered,
     proved,
     question,
@@ -27,27 +29,15 @@ from tests.portal.processes.test_extend_with_encoding import (
     step,
     undone,
 )
-from tests.support.databases import BACKENDS
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:
     from portal.views import Session
     from tests.support.portal_kit import Kit
 
+__all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 MAKERS = "10" * 16
-
-
-@pytest.fixture
-async def olga(kit: Kit) -> Session:
-    root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    await options(kit, root, TempCardsEncode=["true"], TempCardsKeyAlgorithm=["P-256"])
-    return await kit.person("olga@example.org", [Role.OPERATOR])
-
-
-@pytest.fixture
-async def ada(kit: Kit) -> Session:
-    return await kit.person()
 
 
 async def another(kit: Kit, olga: Session) -> Card:

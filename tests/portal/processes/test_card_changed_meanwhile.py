@@ -16,10 +16,10 @@ from portal.processes.verify_pin import VerifyCardPin
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 from portal.store.tables import Certificate
 from protocol.messages import Changing, Finished, Proceed, Receipt, Undo
-from tests.portal.processes import test_extend_with_encoding as extending
-from tests.portal.processes.test_extend_with_encoding import ada, assigned, encoded, olga, row, step
 from tests.portal.processes.test_unblock_change_pin import actions
+from tests.support import extended_cards as extending
 from tests.support.databases import BACKENDS
+from tests.support.extended_cards import ada, assigned, encoded, olga, row, step
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:

@@ -255,7 +255,9 @@ async def test_an_aborted_card_has_no_mails(kit: Kit, people: Staff, ada: Sessio
         about = CoreObject(ObjectKind.CARD, card)
         for kind in ("card_pin", "card_puk", "card_expiry"):
             await outbox.add(
-                tx, kit.portal.context, to=holder, kind=kind, subject=kind, text="283917\n", about=about
+                tx,
+                kit.portal.context,
+                outbox.Draft(to=holder, kind=kind, subject=kind, text="283917\n", about=about),
             )
     await cards.step(kit, people.olga, AbortCard.name, card, {"Reason": ["not needed"]})
     assert await waiting(kit) == ["card_expiry"]

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from portal.errors import FieldErrors
+from portal.model import archive_options
 from portal.processes import earlier_keys
 from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.lock_card import LockCard
@@ -22,7 +24,7 @@ from tests.support.issued_cards import Begun, Staff
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:
-    from portal.views import Session
+    from portal.views import OptionsView, Session
     from tests.support.portal_kit import Kit
 
 pytestmark = pytest.mark.parametrize("backend", BACKENDS[:1], indirect=True)
@@ -58,6 +60,13 @@ async def agree(kit: Kit, people: Staff, person: Session) -> None:
     await kit.services.next(people.olga, view.id, view.version, {"Reason": ["old mail"]})
     seen = await kit.services.process(people.paul, view.id)
     await kit.services.next(people.paul, view.id, seen.version, {"Decision": ["agree"]})
+
+
+async def archive(kit: Kit, people: Staff, **changed: list[str]) -> OptionsView:
+    """Save options of the archive."""
+    view = await kit.services.options(people.root, archive_options.NAME)
+    form = {**archive_options.SCRIPT.as_form(view.values), **changed}
+    return await kit.services.save_options(people.root, archive_options.NAME, view.version, form)
 
 
 async def begun(kit: Kit, people: Staff, person: Session, serial: str = "00 42") -> Begun:
@@ -120,6 +129,37 @@ async def test_an_agreement_that_is_over_by_then_ends_the_order(
     async with kit.database.write() as tx:
         for permit in await tx.scalars(select(RecoveryPermit)):
             permit.expires_at = kit.clock() - 1
+    assert work.agent.order is not None
+    await work.agent.say(Changing())
+    await work.agent.say(work.agent.card.requests(work.agent.order))
+    undo = await work.agent.hear()
+    assert isinstance(undo, Undo), undo
+    assert undo.error.error == "recovery_not_approved"
+    assert await recovered(kit) == []
+
+
+async def test_the_archives_options_say_who_has_to_agree(kit: Kit, people: Staff, ada: Session) -> None:
+    """What needs two persons for its owner needs them in a reader; as they are installed the reader does alone."""
+    await card_of_before(kit, people, ada)
+    with pytest.raises(FieldErrors) as caught:
+        await archive(kit, people, RecoverTwoPersons=["true"], RecoverInReaderTwoPersons=[])
+    assert list(caught.value.errors) == ["RecoverInReaderTwoPersons"]
+    view = await archive(kit, people, RecoverInReaderTwoPersons=[])
+    assert set(view.warnings) == {"RecoverTwoPersons", "RecoverInReaderTwoPersons"}
+    work = await begun(kit, people, ada)
+    assert optional(work) == [("82", KeySource.IMPORT)]
+    await cards.complete(work)
+    assert [row.details["permit"] for row in await recovered(kit)] == [""]
+    assert (await fact(kit, people, work)).startswith("1 of 1 are on the card")
+
+
+async def test_two_persons_are_asked_for_again_when_the_keys_leave(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    await card_of_before(kit, people, ada)
+    await archive(kit, people, RecoverInReaderTwoPersons=[])
+    work = await begun(kit, people, ada)
+    await archive(kit, people, RecoverInReaderTwoPersons=["true"])
     assert work.agent.order is not None
     await work.agent.say(Changing())
     await work.agent.say(work.agent.card.requests(work.agent.order))

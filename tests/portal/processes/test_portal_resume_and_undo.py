@@ -216,14 +216,34 @@ async def test_resume_refused(kit: Kit, wrong: str) -> None:
 
 
 async def test_a_device_that_undid_by_itself(kit: Kit) -> None:
-    """It says so at its next contact."""
+    """It says so at its next contact, and why: the page has never another cause."""
     session = await kit.person()
     view, agent = await kit.bound_agent(session)
     await agent.make_card()
     await agent.close()
+    assert agent.exchange is not None
+    agent.sent.append(agent.exchange.send(Undone(error=ErrorData(error="order_interrupted"))))
     await agent.connect()
     result = await agent.resume(outcome="undone")
-    assert result.state is OrderState.UNDONE
+    assert result.state is OrderState.RUNNING
+    event = await kit.ended(session, view.id)
+    assert event.error is not None
+    assert event.error.error == "order_interrupted"
+    assert (await kit.services.process(session, view.id)).state is ProcessState.FAILED
+    assert await kit.valid_at_ca() == []
+
+
+async def test_a_device_that_undid_by_itself_and_never_says_why(kit: Kit) -> None:
+    """It has no more time than it had when it was heard of last."""
+    session = await kit.person()
+    view, agent = await kit.bound_agent(session)
+    await agent.make_card()
+    await agent.close()
+    kit.clock.now += 3000
+    await agent.connect()
+    await agent.resume(outcome="undone")
+    kit.clock.now += 601
+    assert (await kit.portal.reconciler.run()).undone == 1
     assert (await kit.services.process(session, view.id)).state is ProcessState.FAILED
     assert await kit.valid_at_ca() == []
 

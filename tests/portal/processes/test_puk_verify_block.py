@@ -27,19 +27,10 @@ from protocol.messages import (
     Undone,
     VerifyPin,
 )
-from tests.portal.processes.test_extend_with_encoding import (
-    ada,
-    assigned,
-    carried_out,
-    encoded,
-    managed,
-    olga,
-    row,
-    step,
-)
 from tests.portal.processes.test_puks import kept, opened
 from tests.portal.processes.test_unblock_change_pin import actions
 from tests.support.databases import BACKENDS
+from tests.support.extended_cards import ada, assigned, carried_out, encoded, managed, olga, row, step
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session
@@ -213,7 +204,6 @@ async def test_a_card_that_has_refused_the_portals_puk_is_not_told_it_again_unti
     with pytest.raises(FieldErrors) as caught:
         await step(kit, olga, ChangeCardPuk.name, card, {"PUK": ["portal"]})
     assert "costs a try" in caught.value.errors["PUK"]
-    kit.clock.now += 1
     view, agent, _ = await begun(kit, olga, ChangeCardPuk.name, card, "typed")
     await agent.say(Changing())
     await agent.say(Receipt(guid=agent.card.guid, puk_replaced=True))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from protocol.messages import ErrorData, Finished, ManagementAlgorithm, Receipt, Undone
-from tests.portal.processes.test_extend_with_encoding import (
+from tests.support.databases import BACKENDS
+from tests.support.extended_cards import (
     FACTORY,
     ada,
     assigned,
@@ -23,7 +24,6 @@ from tests.portal.processes.test_extend_with_encoding import (
     step,
     undone,
 )
-from tests.support.databases import BACKENDS
 
 if TYPE_CHECKING:
     from portal.views import ProcessView, Session

@@ -12,8 +12,8 @@ from portal.model.states import ProcessState
 from portal.processes.read_card import ReadCardInReader
 from portal.store.tables import AuditEntry
 from protocol.messages import CardReading, CertificateOnCard, Finished, Proceed, Receipt
-from tests.portal.processes.test_extend_with_encoding import ada, assigned, encoded, olga, row, undone
 from tests.support.databases import BACKENDS
+from tests.support.extended_cards import ada, assigned, encoded, olga, row, undone
 from tests.support.strange_certificates import STRANGE, certificate
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from sqlalchemy import select
 
-from portal import option_store
 from portal.ca.authority import Reason
 from portal.errors import FieldErrors, Forbidden, StalePage, WrongState
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role, TemporaryCardState, UserState
 from portal.processes.assign_temporary_card import AssignTemporaryCard
+from portal.processes.change_puk import ChangeCardPuk
 from portal.processes.days import date_text
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.issue_temporary_card import IssueTemporaryCard
@@ -99,10 +99,7 @@ async def _row(kit: Kit, card: str) -> Card:
 async def _set(kit: Kit, **changed: list[str]) -> None:
     """Save options of temporary cards."""
     root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    async with kit.database.read() as tx:
-        saved = await option_store.current(tx, TEMPORARY_CARDS)
-    form = {**option_store.script_of(TEMPORARY_CARDS).as_form(saved.values), **changed}
-    await kit.services.save_options(root, TEMPORARY_CARDS, saved.version, form)
+    await kit.save_options(root, TEMPORARY_CARDS, **changed)
 
 
 async def _certificate_on(kit: Kit, card: str, owner: Session) -> str:
@@ -150,6 +147,15 @@ async def test_in_each_state_what_fits_it_starts_and_nothing_else(
         assert {found.value for found in MAY_START if process in MAY_START[found]} == set(
             caught.value.would_do
         )
+
+
+async def test_a_process_for_cards_of_several_kinds_names_the_states_of_this_kind(
+    kit: Kit, olga: Session
+) -> None:
+    ref = ObjectRef("temporary_card", await _requested(kit, olga))
+    with pytest.raises(WrongState) as caught:
+        await kit.services.start_process(olga, ChangeCardPuk.name, ref)
+    assert caught.value.would_do == ["Assigned"]
 
 
 @pytest.mark.parametrize("serial", ["", "12-34", "card 7", "g1"])

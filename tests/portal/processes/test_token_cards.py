@@ -1,23 +1,22 @@
-"""Cards that are made through PKCS#11, as the portal orders them: what it refuses, then what its orders say."""
+"""Cards that are made through PKCS#11, as the portal orders them: what staff enter, what can't be ordered, what is."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 from sqlalchemy import select
 
 from portal.errors import FieldErrors
 from portal.model.states import Role
 from portal.processes import card_serials, tasks
+from portal.processes.abort_card import AbortCard
 from portal.processes.block_card import BlockCardInReader
 from portal.processes.card_descriptions import BUILT_IN, CHOICE
 from portal.processes.change_puk import ChangeCardPuk
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.issue_card import IssueCard
 from portal.processes.lock_card import LockCard
-from portal.processes.read_card import ReadCardInReader
 from portal.processes.request_card import RequestCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.unblock_change_pin import UnblockChangePin
@@ -26,74 +25,33 @@ from portal.store.tables import Card, Order
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import (
-    CardReading,
     CardStep,
     Changing,
-    Finished,
-    Proceed,
-    Receipt,
-    Requests,
+    ErrorData,
     Undo,
+    Undone,
 )
 from protocol.tokens import token_guid
 from tests.support import issued_cards
-from tests.support.card_signatures import authentication
-from tests.support.issued_cards import begun, card_row, certificate_states, receipt, staff, step
+from tests.support.issued_cards import begun, card_row, certificate_states, staff, step
 from tests.support.portal_kit import running_portal
 from tests.support.token_cards import EXAMPLES, NAME, approved, assigned, described, temporary
 from tests.support.token_readers import SO_PIN
+from tests.support.token_stage import SERIAL, ada, issued, kit, people
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from portal.views import ProcessView, Session
-    from protocol.messages import Message
-    from tests.support.issued_cards import Begun, Staff
+    from portal.views import Session
+    from tests.support.issued_cards import Staff
     from tests.support.portal_kit import Kit
-    from tests.support.software_agent import SoftwareAgent
 
-SERIAL = "A1b2 C3"
-
-
-@pytest.fixture
-async def kit(tmp_path: Path, database_url: str) -> AsyncIterator[Kit]:
-    """A portal that has such a kind of card."""
-    async with running_portal(
-        tmp_path, database=database_url, card_descriptions=described(tmp_path)
-    ) as running:
-        yield running
-
-
-@pytest.fixture
-async def people(kit: Kit) -> Staff:
-    return await staff(kit)
-
-
-@pytest.fixture
-async def ada(kit: Kit) -> Session:
-    return await kit.person()
+__all__ = ["ada", "kit", "people"]
 
 
 def forget_descriptions(kit: Kit) -> None:
     """An administrator has taken them out of the configuration."""
     object.__setattr__(kit.portal.context, "descriptions", {})
-
-
-def requested(work: Begun, **changes: Any) -> Requests:
-    assert work.agent.order is not None
-    made = work.agent.card.requests(work.agent.order)
-    return msgspec.structs.replace(made, **{"serial": None, "token": SERIAL, **changes})
-
-
-async def issued(kit: Kit, people: Staff, ada: Session) -> tuple[str, Begun]:
-    card = await approved(kit, people, ada)
-    work = await begun(kit, people.olga, card, serial=SERIAL)
-    await work.agent.say(Changing())
-    await work.agent.say(requested(work))
-    await work.agent.say(receipt(work, await work.agent.hear()))  # type: ignore[arg-type]
-    assert isinstance(await work.agent.hear(), Finished)
-    return card, work
 
 
 async def active(kit: Kit, people: Staff, ada: Session) -> str:
@@ -170,10 +128,10 @@ async def test_a_card_whose_description_is_gone_is_not_encoded_and_keeps_its_pin
     assert (await ordered(kit, view.id)).parameters["driver"] == "pkcs11"
 
 
-async def test_without_its_description_the_puk_of_a_card_is_not_known(
+async def test_without_its_description_the_puk_of_a_card_that_took_none_of_its_own_is_not_known(
     kit: Kit, people: Staff, ada: Session
 ) -> None:
-    card, work = await issued(kit, people, ada)
+    card, work = await issued(kit, people, ada, takes_puk=False)
     await issued_cards.activate(kit, ada, card, work)
     view = await step(kit, ada, UnblockChangePin.name, card, {"Action": ["unblock"], "PUK": ["portal"]})
     forget_descriptions(kit)
@@ -258,71 +216,6 @@ async def test_a_locked_card_that_is_another_one_by_now_is_not_blocked(
     assert (refused.value.code, refused.value.fields) == ("card_serial_elsewhere", {"label": "Badge"})
 
 
-# --- what a device says
-
-
-@pytest.mark.parametrize(
-    ("changes", "path"),
-    [
-        ({"token": "another"}, "$.token"),
-        ({"token": SERIAL.lower()}, "$.token"),
-        ({"token": None}, "$.token"),
-        ({"token": None, "serial": "42"}, "$.token"),
-        ({"serial": "42"}, "$.serial"),
-        ({"guid": "0" * 32}, "$.guid"),
-    ],
-)
-async def test_requests_of_another_card_are_not_taken(
-    kit: Kit, people: Staff, ada: Session, changes: dict[str, Any], path: str
-) -> None:
-    card = await approved(kit, people, ada)
-    work = await begun(kit, people.olga, card, serial=SERIAL)
-    await work.agent.say(requested(work, **changes))
-    heard = await work.agent.hear()
-    assert isinstance(heard, Undo)
-    assert (heard.error.error, heard.error.fields) == ("params_invalid", {"path": path})
-    assert await certificate_states(kit) == []
-    assert (await card_row(kit, card)).state == "Approved"
-
-
-async def test_a_piv_card_does_not_become_a_token(kit: Kit, people: Staff, ada: Session) -> None:
-    card = await approved(kit, people, ada, BUILT_IN)
-    work = await begun(kit, people.olga, card)
-    assert work.agent.order is not None
-    made = msgspec.structs.replace(work.agent.card.requests(work.agent.order), token=SERIAL)
-    await work.agent.say(made)
-    heard = await work.agent.hear()
-    assert isinstance(heard, Undo)
-    assert heard.error.fields == {"path": "$.token"}
-
-
-@pytest.mark.parametrize("changes", [{"puk_replaced": True}, {"guid": "0" * 32}])
-async def test_a_receipt_that_claims_more_or_another_card_is_not_taken(
-    kit: Kit, people: Staff, ada: Session, changes: dict[str, Any]
-) -> None:
-    card = await approved(kit, people, ada)
-    work = await begun(kit, people.olga, card, serial=SERIAL)
-    await work.agent.say(Changing())
-    await work.agent.say(requested(work))
-    made = receipt(work, await work.agent.hear())  # type: ignore[arg-type]
-    await work.agent.say(msgspec.structs.replace(made, **changes))
-    heard = await work.agent.hear()
-    assert isinstance(heard, Undo)
-    assert heard.error.error == "params_invalid"
-    assert (await card_row(kit, card)).state == "Failed"
-
-
-async def test_the_signature_of_another_card_activates_nothing(kit: Kit, people: Staff, ada: Session) -> None:
-    card, work = await issued(kit, people, ada)
-    _, agent, _ = await issued_cards.activating(kit, ada, card, work)
-    row = await card_row(kit, card)
-    await agent.say(Receipt(guid=row.guid, signature=authentication(agent)))
-    heard = await agent.hear()
-    assert isinstance(heard, Undo)
-    assert heard.error.error == "params_invalid"
-    assert (await card_row(kit, card)).state == "Issued"
-
-
 # --- what is ordered
 
 
@@ -334,13 +227,16 @@ async def test_an_order_to_issue_names_the_token_and_brings_its_puk(
     asked = work.ordered
     assert (asked.driver, asked.guid) == ("pkcs11", token_guid(SERIAL))
     assert asked.label == "Badge for ada@example.org"
-    assert (asked.identity, asked.management, asked.new_puk, asked.attest) == (None, None, False, "no")
+    assert (asked.identity, asked.management, asked.new_puk, asked.attest) == (None, None, True, "no")
+    assert (asked.clear, asked.clear_retired) == ([], False)  # it is erased
     assert asked.steps == [CardStep.INITIALISE, CardStep.SET_PIN, CardStep.SET_LABEL]
     assert (asked.pin.kind, len(work.pin)) == ("given", 6)
     proceed = work.proceed
     assert proceed.puk is not None
     assert bytes(work.agent.ephemeral.decrypt(proceed.puk)) == SO_PIN
-    assert (proceed.management_keys, proceed.new_puk) == ([], None)
+    assert proceed.new_puk is not None
+    own = bytes(work.agent.ephemeral.decrypt(proceed.new_puk))
+    assert (len(own), own.isdigit(), proceed.puk_unsure, proceed.management_keys) == (8, True, False, [])
 
 
 async def test_a_token_that_comes_back_as_another_card_keeps_the_puk_that_it_was_given(
@@ -357,13 +253,47 @@ async def test_a_token_that_comes_back_as_another_card_keeps_the_puk_that_it_was
     assert bytes(work.agent.ephemeral.decrypt(work.proceed.puk)) == b"13572468"
 
 
+async def test_a_token_that_was_torn_while_it_took_its_puk_and_comes_back_as_another_card_may_have_it(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    first = await approved(kit, people, ada)
+    work = await begun(kit, people.olga, first, serial=SERIAL)
+    assert work.proceed.new_puk is not None
+    own = bytes(work.agent.ephemeral.decrypt(work.proceed.new_puk))
+    await work.agent.say(Changing())
+    await work.agent.say(Undone(error=ErrorData(error="pkcs11_module_hung")))
+    assert work.agent.order is not None
+    await kit.portal.incoming.carry_out_now(work.agent.order.jti)
+    assert (await card_row(kit, first)).state == "Failed"
+    await step(kit, people.olga, AbortCard.name, first, {"Reason": ["not needed"]})
+    second = await begun(kit, people.olga, await approved(kit, people, ada), serial=SERIAL)
+    proceed = second.proceed
+    assert (proceed.puk is not None, proceed.new_puk is not None, proceed.puk_unsure) == (True, True, True)
+    assert bytes(second.agent.ephemeral.decrypt(proceed.puk or "")) == SO_PIN
+    assert bytes(second.agent.ephemeral.decrypt(proceed.new_puk or "")) == own
+
+
+async def test_its_own_puk_is_in_escrow_or_its_kinds_where_it_took_none(
+    kit: Kit, people: Staff, ada: Session
+) -> None:
+    card, work = await issued(kit, people, ada)
+    assert work.proceed.new_puk is not None
+    own = bytes(work.agent.ephemeral.decrypt(work.proceed.new_puk))
+    row = await card_row(kit, card)
+    assert row.sealed_puk is not None
+    assert bytes(kit.portal.keys.unseal(row.sealed_puk, tasks.puk_label(card))) == own
+    ben = await kit.person("ben@example.org")
+    card, _ = await issued(kit, people, ben, takes_puk=False, serial="17")
+    assert (await card_row(kit, card)).sealed_puk is None
+
+
 async def test_a_card_is_issued_and_activated_by_its_own_signature(
     kit: Kit, people: Staff, ada: Session
 ) -> None:
     card = await active(kit, people, ada)
     row = await card_row(kit, card)
     assert (row.state, row.driver, row.described_by) == ("Active", "pkcs11", NAME)
-    assert (row.sealed_puk, row.attested) == (None, False)
+    assert (row.sealed_puk is not None, row.attested) == (True, False)
     assert await certificate_states(kit) == [("Valid", "good")]
 
 
@@ -374,62 +304,3 @@ async def test_another_card_of_the_same_portal_stays_a_piv_card(
     await issued_cards.complete(await begun(kit, people.olga, card))
     row = await card_row(kit, card)
     assert (row.state, row.driver, row.described_by) == ("Issued", "piv", None)
-
-
-# --- what is read
-
-
-async def reading(
-    kit: Kit, olga: Session, kind: str, told: CardReading
-) -> tuple[ProcessView, SoftwareAgent, Message]:
-    """*Read card* by an operator; the process, the device, and what that has heard to its receipt."""
-    view = await kit.services.start_process(olga, ReadCardInReader.name)
-    view = await kit.services.next(olga, view.id, view.version, {CHOICE: [kind]})
-    code = await kit.services.new_code(olga, view.id)
-    agent = await kit.agent()
-    await agent.claim(code.code)
-    await agent.consent(number="417")
-    await kit.bind(olga, view.id, "417")
-    assert isinstance(await agent.hear(), Proceed)
-    await agent.say(Receipt(guid=told.guid or "0" * 32, reading=told))
-    return view, agent, await agent.hear()
-
-
-@pytest.mark.parametrize(
-    ("kind", "guid"), [(BUILT_IN, token_guid(SERIAL)), (NAME, token_guid("another")), (NAME, None)]
-)
-async def test_a_reading_that_can_not_be_is_not_taken(
-    kit: Kit, people: Staff, kind: str, guid: str | None
-) -> None:
-    told = CardReading(kind="Works card", guid=guid, token=SERIAL)
-    _, _, heard = await reading(kit, people.olga, kind, told)
-    assert isinstance(heard, Undo)
-    assert heard.error.error == "params_invalid"
-
-
-@pytest.mark.parametrize(("serial", "known"), [(SERIAL, "Badge (card)"), ("0017", "no card of this portal")])
-async def test_a_token_is_known_by_its_serial_number_alone(
-    kit: Kit, people: Staff, ada: Session, serial: str, known: str
-) -> None:
-    card = await approved(kit, people, ada, BUILT_IN)
-    await issued_cards.complete(await begun(kit, people.olga, card, serial="17"))
-    await issued(kit, people, await kit.person("ben@example.org"))
-    told = CardReading(kind="Works card", guid=token_guid(serial), token=serial, pin_tries=1)
-    view, _, heard = await reading(kit, people.olga, NAME, told)
-    assert isinstance(heard, Finished)
-    facts = (await kit.services.process(people.olga, view.id)).facts
-    assert facts["Known here as"] == known
-    assert (facts["Serial number"], facts["PIN"]) == (serial, "tries left: 1")
-
-
-async def test_staff_find_a_token_by_its_serial_number_and_see_what_it_is(
-    kit: Kit, people: Staff, ada: Session
-) -> None:
-    card, _ = await issued(kit, people, ada)
-    facts = await kit.portal.operator.object(people.olga, "card", card)
-    shown = {fact.label: fact.text for fact in facts.facts}
-    assert (shown["Serial"], shown["Kind of card"], shown["GUID"]) == (SERIAL, NAME, token_guid(SERIAL))
-    found = await kit.portal.operator.search(people.olga, "card", {"text": SERIAL})
-    assert [hit.object.id for hit in found.hits] == [card]
-    found = await kit.portal.operator.search(people.olga, "card", {"text": SERIAL.lower()})
-    assert list(found.hits) == []

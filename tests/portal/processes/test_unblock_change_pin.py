@@ -29,16 +29,9 @@ from protocol.messages import (
     Undo,
     Undone,
 )
-from tests.portal.processes.test_extend_with_encoding import (
-    assigned,
-    carried_out,
-    encoded,
-    options,
-    row,
-    step,
-)
 from tests.support.card_signatures import digest_of, signed
 from tests.support.databases import BACKENDS
+from tests.support.extended_cards import ada, assigned, carried_out, encoded, olga, options, row, step
 from tests.support.stored_objects import put_card, state_of_card
 
 if TYPE_CHECKING:
@@ -46,23 +39,10 @@ if TYPE_CHECKING:
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
 
+__all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 NAME = UnblockChangePin.name
-
-
-@pytest.fixture
-async def olga(kit: Kit) -> Session:
-    """An operator; cards are encoded."""
-    root = await kit.person("root@example.org", [Role.ADMINISTRATOR])
-    await options(kit, root, TempCardsEncode=["true"], TempCardsKeyAlgorithm=["P-256"])
-    return await kit.person("olga@example.org", [Role.OPERATOR])
-
-
-@pytest.fixture
-async def ada(kit: Kit) -> Session:
-    """Who has the card."""
-    return await kit.person()
 
 
 async def begun(
@@ -244,7 +224,6 @@ async def test_a_card_that_has_refused_the_portals_puk_is_unblocked_by_who_has_i
     with pytest.raises(FieldErrors) as caught:
         await step(kit, ada, NAME, card, {"Action": ["unblock"], "PUK": ["portal"]})
     assert "costs a try" in caught.value.errors["PUK"]
-    kit.clock.now += 1
     view, agent, proceed = await begun(kit, ada, card, "unblock", "typed")
     assert agent.order is not None
     wanted = agent.order.parameters
@@ -255,7 +234,6 @@ async def test_a_card_that_has_refused_the_portals_puk_is_unblocked_by_who_has_i
     assert isinstance(await agent.hear(), Finished)
     found = await actions(kit, card)
     assert (found.count("card.puk_delivered"), found.count("card.pin_unblocked")) == (1, 1)
-    kit.clock.now += 1
     with pytest.raises(FieldErrors):  # that the PUK of its holder is right says nothing of the portal's
         await step(kit, ada, NAME, card, {"Action": ["unblock"], "PUK": ["portal"]})
 

@@ -22,6 +22,7 @@ from portal.views import (
     CardView,
     CertificateView,
     CodeView,
+    LetterView,
     Login,
     NumberResult,
     ObjectRef,
@@ -117,6 +118,7 @@ class FakeServices:
         self.completions: list[str] = []
         self.done: list[str] = []
         self.event_queue: asyncio.Queue[PageEvent | None] = asyncio.Queue()
+        self.letter_queue: asyncio.Queue[Sequence[LetterView]] = asyncio.Queue()
         self.script: Script = SCRIPT
         self.values: Values = SCRIPT.defaults()
         self.options_version = 0
@@ -254,6 +256,11 @@ class FakeServices:
         yield view.order or PageEvent(state="waiting")
         while (event := await self.event_queue.get()) is not None:
             yield event
+
+    async def letters(self, session: Session, process_id: str) -> AsyncIterator[Sequence[LetterView]]:
+        yield (await self.process(session, process_id)).letters
+        while letters := await self.letter_queue.get():
+            yield letters
 
     # --- cards, ticket, options ---
 

@@ -156,11 +156,13 @@ async def test_options_of_every_script_their_history_and_a_stale_page(desk: Desk
     assert (await root.post(OPTIONS, good)).location == f"{OPTIONS}?stale"
     newer = sent_by(await root.get(OPTIONS), OPTIONS)
     assert ("TempCardsEmailBeforeExpiringDays", "14, 7, 3") in newer
-    assert (await root.post(OPTIONS, changed(newer, "TempCardsEncode", "true"))).location.endswith("?saved")
+    newer = changed(changed(newer, "TempCardsEncode", "true"), "TempCardsPINEntry", "pad")
+    assert (await root.post(OPTIONS, newer)).location.endswith("?saved")
     history = await root.get(f"{OPTIONS}/history")
     assert [item.text for item in history.all("h2")] == ["Version 2", "Version 1"]
-    assert [item.text for item in history.all("del")] == ["no", "7, 3"]
-    assert [item.text for item in history.all("ins")] == ["yes", "14, 7, 3"]
+    assert [item.text for item in history.all("del")] == ["no", "In Inlay's window", "7, 3"]
+    pad = "At the keys of the reader and nowhere else"
+    assert [item.text for item in history.all("ins")] == ["yes", pad, "14, 7, 3"]
     assert history.text.count("root@example.org") == 2
 
 
@@ -334,7 +336,9 @@ async def test_mails_are_shown_without_what_they_say(desk: Desk, root: Visitor) 
     async with desk.kit.database.write() as tx:
         for kind in ("card_pin", "card_puk"):
             await outbox.add(
-                tx, context, to=me, kind=kind, subject=HOSTILE, text="283917", about=about, secret=True
+                tx,
+                context,
+                outbox.Draft(to=me, kind=kind, subject=HOSTILE, text="283917", about=about, secret=True),
             )
         first, second = list(await tx.scalars(select(Mail).order_by(Mail.id)))
         first.state, first.last_error = "refused", "recipient 550 5.1.1"

@@ -153,12 +153,16 @@ async def test_the_second_person_finds_it_on_the_start_page(
     assert "Somebody else has the next step" in (await operator.get(path)).text
     assert path not in (await operator.get("/start")).html
     approver = await desk.person("paul@example.org", Role.APPROVER)
-    assert (await approver.get("/start")).all("a", href=path)
+    start = await approver.get("/start")
+    assert start.all("a", href=path)
+    assert "What waits for your agreement stands below." in start.text
     asked = await approver.get(path)
     assert "Asked byolga@example.org" in asked.text
     assert [item.attributes["value"] for item in asked.all("option")] == ["agree", "refuse"]
     await approver.submit(asked, f"{path}/next", Decision="agree")
-    assert path not in (await approver.get("/start")).html
+    start = await approver.get("/start")
+    assert path not in start.html
+    assert "What waits for your agreement stands below: nothing does now." in start.text
     finished = await operator.submit(await operator.get(path), f"{path}/next")
     assert finished.location == path
 

@@ -14,6 +14,7 @@ from protocol.messages import PageEvent, Step
 from tests.portal.web.fake_services import FakeServices, card
 
 if TYPE_CHECKING:
+    from portal.model.options import Option
     from tests.portal.web.visitor import Page, Visitor
 
 OPTIONS = "/admin/options/VirtualSmartCardScriptOptions"
@@ -66,7 +67,7 @@ async def test_unknown_script(administrator: Visitor) -> None:
         ("ValidityDays", "0", "A whole number from 1 to 3650"),
         ("ValidityDays", "two years", "A whole number from 1 to 3650"),
         ("PINMinLength", "9", "More than 8"),
-        ("PINDigits", "sometimes", "One of ALLOWED"),
+        ("PINDigits", "sometimes", "One of “Allowed”"),
         ("ProfileName", "${secret}", "is not known"),
         ("Nonsense", "1", "There is no such option."),
     ],
@@ -111,7 +112,7 @@ async def test_each_option_shows_default_and_meaning_and_is_saved(
     for option in SCRIPT.options:
         meaning = " ".join(page.one("p", id=f"{option.name}-meaning").text.split())
         assert option.meaning in meaning
-        assert "After installation:" in meaning
+        assert f"After installation: {_shown(option)}." in meaning
     fields = _with(_fields(page), "ValidityDays", "90")
     fields = _with(fields, "Certificates", "authentication")
     fields = _with(fields, "RecoverEncryption")
@@ -124,6 +125,22 @@ async def test_each_option_shows_default_and_meaning_and_is_saved(
         "RecoverEncryption": False,
     }
     assert services.values == expected
+
+
+def _shown(option: Option) -> str:
+    """A default as people read it: nothing that stands behind a choice."""
+    if isinstance(option.default, bool):
+        return "yes" if option.default else "no"
+    if isinstance(option.default, list):
+        return ("; " if option.captions else ", ").join(option.caption(item) for item in option.default)
+    return option.caption(str(option.default))
+
+
+async def test_what_stands_behind_a_choice_is_nowhere_read(administrator: Visitor) -> None:
+    text = (await administrator.get(OPTIONS)).text
+    for raw in ("ALLOWED", "escrow", "keystore", "tpm"):
+        assert raw not in text
+    assert "The portal keeps it, encrypted" in text
 
 
 async def _every_page(visitor: Visitor, services: FakeServices) -> list[Page]:

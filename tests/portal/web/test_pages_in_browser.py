@@ -161,6 +161,11 @@ async def test_the_direct_way(
         await at.event(PageEvent(state="running", step=Step.KEYS))
         await expect(page.locator("li.now[data-step]")).to_have_text("Keys")
         assert services.completions == ["n" * 43]
+        services.change(cancel_effect="The card is being changed: it will be Failed.")
+        cancel = page.locator("details.cancel")
+        await expect(cancel.locator("p")).to_have_text("Nothing was made yet. The process is closed.")
+        await cancel.locator("summary").click()
+        await expect(cancel.locator("p")).to_have_text("The card is being changed: it will be Failed.")
 
         services.at("details", card=card(), order=PageEvent(state="finished"))
         await agent.finish()

@@ -22,7 +22,9 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 TOKEN = {"csrf": "c" * 43}
 
 
-@pytest.mark.parametrize("path", ["/processes/other", "/processes/other/events", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/processes/other", "/processes/other/events", "/processes/other/letters", "/nowhere"]
+)
 async def test_what_is_not_there_or_is_somebody_elses_looks_the_same(
     person: Visitor, services: FakeServices, path: str
 ) -> None:
@@ -236,6 +238,17 @@ async def test_cancel_says_what_it_will_do_and_does_it(person: Visitor, services
         assert not after.all("a", id="open")
 
 
+async def test_what_cancel_would_do_now_is_told_to_the_pages_script(
+    person: Visitor, services: FakeServices
+) -> None:
+    services.at("open")
+    assert (await person.get("/processes/another/cancel")).status == 404
+    services.change(cancel_effect="The card is being changed.")
+    assert json.loads((await person.get(f"{PROCESS}/cancel")).html) == {
+        "effect": "The card is being changed."
+    }
+
+
 async def test_an_order_that_was_undone_says_why_and_what_next(
     person: Visitor, services: FakeServices
 ) -> None:
@@ -289,6 +302,28 @@ async def test_letters_are_printed_only_by_a_form_of_this_portal(
     assert (await person.post(f"{PROCESS}/letters/pin", TOKEN, origin="https://evil.example")).status == 403
     assert (await person.get(f"{PROCESS}/letters/pin")).status == 405
     assert services.done == []
+
+
+async def test_the_page_hears_how_often_a_letter_was_printed_until_there_is_none(
+    person: Visitor, services: FakeServices
+) -> None:
+    services.at("details", letters=[LetterView("pin", "PIN letter", 0, 3)])
+    page = await person.get(PROCESS)
+    assert "Not printed yet" in page.text
+    assert [item.attributes["src"].rpartition("/")[2] for item in page.all("script")] == ["letters.js"]
+    headers = {"Cookie": f"__Host-inlay-session={person.cookies['__Host-inlay-session']}"}
+    stream = await person.client.get(f"{PROCESS}/letters", headers=headers)
+    assert stream.headers["Content-Type"].startswith("text/event-stream")
+    async with asyncio.timeout(5):
+        assert b'"standing":"Not printed yet","verb":"Print","left":3' in await stream.content.readuntil(
+            b"\n\n"
+        )
+        services.letter_queue.put_nowait([LetterView("pin", "PIN letter", 3, 0)])
+        told = await stream.content.readuntil(b"\n\n")
+        assert told.startswith(b"event: letters\n")
+        assert b'"Printed 3 times; 0 more possible","verb":"Print again","left":0' in told
+        services.letter_queue.put_nowait([])
+        assert await stream.content.readuntil(b"\n\n") == b"event: end\ndata: {}\n\n"
 
 
 async def test_a_letter_is_shown_and_stored_nowhere(person: Visitor, services: FakeServices) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from agent.pcsc.pkcs11 import Driver
 from protocol.messages import CardStep, PinEntry, PinPolicy
-from tests.support import token_readers
 from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
@@ -21,8 +17,6 @@ from tests.support.token_orders import (
     encode,
     encode_anew,
     objects,
-    token_agent,
-    token_serial,
 )
 from tests.support.token_readers import TokenReaders
 
@@ -31,22 +25,9 @@ PAST_CONSENT = (None, None)
 
 
 @pytest.fixture
-def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
-
-
-@pytest.fixture
-async def serial(readers: TokenReaders) -> str:
-    """The serial number of a token with a PIN, in the reader."""
-    token_readers.initialise()
-    return await token_serial()
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with token_agent(tmp_path / "home", readers, portal) as running:
-        portal.pin = NEW
-        yield running
+async def agent(agent: AgentParts, portal: FakePortal) -> AgentParts:
+    portal.pin = NEW
+    return agent
 
 
 @pytest.mark.parametrize(

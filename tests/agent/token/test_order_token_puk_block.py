@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from agent.handlers import token_block
-from agent.pcsc.pkcs11 import Driver, Token
+from agent.pcsc.pkcs11 import Driver
+from agent.pcsc.pkcs11_tokens import Token
 from agent.ports import UserCancelled
 from protocol.errors import InlayError
 from protocol.messages import BlockCard, ChangePuk
 from protocol.tokens import token_guid
 from tests.support import softhsm, token_readers
-from tests.support.agent_parts import CODE, AgentParts
+from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import Answer
 from tests.support.physical_orders import order, undone, window_of
-from tests.support.token_orders import objects, token_agent, token_serial
+from tests.support.token_orders import objects, officer_may, token_serial
 from tests.support.token_readers import PIN, SO_PIN, TokenReaders
 
 CONSENT: Answer = (None, None)
@@ -31,15 +30,9 @@ _PUK_LOW, _PUK_FINAL, _PUK_LOCKED = 0x100000, 0x200000, 0x400000
 
 
 @pytest.fixture
-def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with token_agent(tmp_path / "home", readers, portal) as running:
-        portal.new_puk = NEW_PUK
-        yield running
+async def agent(agent: AgentParts, portal: FakePortal) -> AgentParts:
+    portal.new_puk = NEW_PUK
+    return agent
 
 
 async def change(portal: FakePortal, way: Literal["typed", "escrow"]) -> Answer:
@@ -56,13 +49,6 @@ async def block(portal: FakePortal) -> None:
     token_readers.initialise()
     guid = token_guid(await token_serial())
     portal.operation = BlockCard(card="card-1", driver="pkcs11", guid=guid, label="Card 7")
-
-
-def officer_may(pin: bytes) -> bool:
-    """Whether SoftHSM lets the security officer in by it, as OpenSC's tool says."""
-    command = ["pkcs11-tool", "--module", str(softhsm.MODULE), "--login", "--login-type", "so"]
-    command += ["--so-pin", pin.decode(), "--init-pin", "--new-pin", PIN.decode()]
-    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
 
 # --- change PUK
@@ -247,6 +233,50 @@ async def test_without_consent_nothing_is_sent(agent: AgentParts, portal: FakePo
     assert (await flags_now()).pin == "enough"
 
 
+async def test_with_a_try_spent_it_ends_half_done_and_another_order_goes_on(
+    agent: AgentParts, portal: FakePortal, readers: TokenReaders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_block, "_NEVER_LOCKS", frozenset())
+    await block(portal)
+    readers.plan("C_Login", "full")
+    agent.windows.answers = [CONSENT]
+    assert await order(agent, portal) == "card_full"
+    error = window_of(agent).error
+    assert error is not None
+    assert "half done" in error.next_step
+    readers.flags(_LOCKED)
+    agent.windows.answers = [CONSENT]
+    assert await order(agent, portal, OTHER_CODE) == "finished"
+
+
+@pytest.mark.parametrize("told", [False, True])
+async def test_stopped_in_the_middle_it_is_half_done_from_the_first_wrong_pin_on(
+    agent: AgentParts,
+    portal: FakePortal,
+    readers: TokenReaders,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: bool,
+) -> None:
+    monkeypatch.setattr(token_block, "_NEVER_LOCKS", frozenset())
+    await block(portal)
+    if told:
+        readers.plan("C_Login", "pull")
+    else:
+        readers.take()
+    agent.windows.answers = [CONSENT]
+    ending = asyncio.create_task(order(agent, portal))
+    window = await agent.windows.first()
+    await window.until_said("in the reader" if not told else "back in the reader")
+    await agent.desk.close()
+    ending.cancel()
+    async with running_agent(tmp_path / "home", readers) as restarted:
+        await restarted.desk.resume()
+        at = await undone(portal)
+        assert at.undone is not None
+        assert at.undone.error == ("card_half_done" if told else "order_interrupted")
+
+
 class Told:
     """A token that counts wrong PINs, or doesn't; see ``agent.returning_token.ReturningToken`` and ``Driver``."""
 
@@ -254,6 +284,12 @@ class Told:
         self.tries, self.right = tries, right
         self.pins: list[bytes] = []
         self.logged_out = 0
+        self.noted = 0
+
+    def note(self) -> None:
+        """One more wrong PIN is about to be sent."""
+        assert self.noted == len(self.pins)
+        self.noted += 1
 
     def token(self, **changed: object) -> Token:
         known: dict[str, object] = {
@@ -311,7 +347,7 @@ def test_what_wrong_pins_would_not_block_is_told_none(changed: dict[str, object]
 async def test_a_token_that_turns_out_to_count_nothing_is_told_some_and_then_called_so() -> None:
     told = Told(None)
     with pytest.raises(InlayError) as caught:
-        await token_block.block(told)  # type: ignore[arg-type]
+        await token_block.block(told, told.note)  # type: ignore[arg-type]
     assert caught.value.code == "pkcs11_never_blocks"
     assert len(told.pins) == 16
 
@@ -321,7 +357,7 @@ async def test_wrong_pins_of_its_length_until_it_is_blocked_a_right_one_by_chanc
     tries: int, right: int, sent: int
 ) -> None:
     told = Told(tries, right)
-    await token_block.block(told)  # type: ignore[arg-type]
-    assert len(told.pins) == sent
+    await token_block.block(told, told.note)  # type: ignore[arg-type]
+    assert len(told.pins) == told.noted == sent
     assert told.logged_out == (1 if right > 0 else 0)
     assert all(len(pin) == 6 and pin.isdigit() for pin in told.pins)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from tests.support.agent_parts import OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import order, undone, window_of
-from tests.support.token_orders import NEW, WRONG, certificates, encode, objects, token_agent, token_serial
+from tests.support.token_orders import NEW, WRONG, certificates, encode, objects, token_serial
 from tests.support.token_readers import PIN, PROTECTED_PATH, SO_PIN, TokenReaders
 
 CANCELLED, WRONG_FORM, BLOCKED = 0x50, 0xA1, 0xA4
@@ -27,16 +25,10 @@ WAYS = pytest.mark.parametrize("way", ["change", "unblock"])
 
 
 @pytest.fixture
-def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with token_agent(tmp_path / "home", readers, portal) as running:
-        running.windows.answers = [(None, None)]
-        token_readers.initialise()
-        yield running
+async def agent(agent: AgentParts, portal: FakePortal) -> AgentParts:
+    agent.windows.answers = [(None, None)]
+    token_readers.initialise()
+    return agent
 
 
 async def begin(portal: FakePortal, way: str, **changes: Any) -> None:

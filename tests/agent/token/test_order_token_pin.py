@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -15,21 +13,10 @@ from tests.support.agent_parts import AgentParts
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import Answer
 from tests.support.physical_orders import order, window_of
-from tests.support.token_orders import NEW, WRONG, objects, token_agent, token_serial
+from tests.support.token_orders import NEW, WRONG, objects, token_serial
 from tests.support.token_readers import PIN, SO_PIN, TokenReaders
 
 CONSENT: Answer = (None, None)
-
-
-@pytest.fixture
-def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with token_agent(tmp_path / "home", readers, portal) as running:
-        yield running
 
 
 async def begin(portal: FakePortal, way: str) -> Answer:

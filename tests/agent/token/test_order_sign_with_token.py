@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -19,22 +17,11 @@ from tests.support.agent_parts import OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION, RSA_KEYS, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import order, window_of
-from tests.support.token_orders import WRONG, certificates, code_number, encode, token_agent, token_serial
+from tests.support.token_orders import WRONG, certificates, code_number, encode, token_serial
 from tests.support.token_readers import PIN, TokenReaders
 from tests.support.virtual_cards import Issuer
 
 CONSENT = (None, None)
-
-
-@pytest.fixture
-def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with token_agent(tmp_path / "home", readers, portal) as running:
-        yield running
 
 
 async def encoded(agent: AgentParts, portal: FakePortal, *, rsa: bool = False) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,29 +15,16 @@ from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import ENCRYPTION, order
-from tests.support.token_orders import certificates, encode, objects, token_agent, token_serial
+from tests.support.token_orders import certificates, encode, objects
 from tests.support.token_readers import PIN, TokenReaders
 
 PAST_CONSENT = (None, None)
 
 
 @pytest.fixture
-def readers(tmp_path: Path, token_shim: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
-    return TokenReaders.with_a_store(tmp_path, token_shim, monkeypatch)
-
-
-@pytest.fixture
-async def serial(readers: TokenReaders) -> str:
-    """The serial number of a token with a PIN, in the reader."""
-    token_readers.initialise()
-    return await token_serial()
-
-
-@pytest.fixture
-async def agent(tmp_path: Path, readers: TokenReaders, portal: FakePortal) -> AsyncIterator[AgentParts]:
-    async with token_agent(tmp_path / "home", readers, portal) as running:
-        running.windows.answers = [PAST_CONSENT]
-        yield running
+async def agent(agent: AgentParts, portal: FakePortal) -> AgentParts:
+    agent.windows.answers = [PAST_CONSENT]
+    return agent
 
 
 async def read(agent: AgentParts, portal: FakePortal, code: str = CODE) -> CardReading:
