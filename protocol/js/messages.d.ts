@@ -48,6 +48,7 @@ export interface CardIdentity {
   serial?: string | null;
   blank?: boolean;
   printed?: string | null;
+  unnamed?: boolean;
 }
 
 /**
@@ -106,6 +107,10 @@ export interface DeleteVirtualCard {
 
 /**
  * Parameters of the operation *encode card*: a card that is there gets keys and certificates.
+ *
+ * Without keys (by the driver ``piv``, with ``identity``, ``new_puk`` and a PIN that is given) the card is made ready
+ * for whoever gets it later: it gets its GUID, PUK, PIN and management key, nothing is certified, and the receipt
+ * follows ``proceed``.
  *
  * Keys are worked on in their order. Keys that aren't named stay as they are, but for those that `clear`,
  * `clear_retired`, `reset` or ``initialise`` take away.
@@ -628,20 +633,23 @@ export interface CardSecrets {
 }
 
 /**
- * Agent: the person says that this card is the one to encode (`CardIdentity.printed`), nothing was done to it yet.
+ * Agent: this card is there to be encoded, nothing was done to it yet.
  *
- * The portal undoes the order where another card of its own has this GUID.
+ * With `CardIdentity.printed` the person has said that it is the one, and the portal undoes the order where another
+ * card of its own has this GUID. With `CardIdentity.unnamed` the answer tells which of its cards it is (``label``).
  */
 export interface IdentityQuestion {
   number: number;
-  guid: string;
+  guid?: string | null;
+  serial?: string | null;
 }
 
 /**
- * Portal: no other card of this portal has that GUID: the card may be encoded.
+ * Portal: no other card of this portal is meant by that: the card may be encoded, unless ``label`` says more.
  */
 export interface IdentityAnswer {
   number: number;
+  label?: string | null;
 }
 
 /**

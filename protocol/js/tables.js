@@ -933,6 +933,31 @@ export const CAUSES = Object.freeze({
     "why": "The card with its serial number is in use again: {label}.",
     "next_step": "Work on that card instead."
   },
+  "card_in_use": {
+    "happened": "This card stays as it is.",
+    "why": "It is the card “{label}” of the portal.",
+    "next_step": "Take it out, and put in one that is to be made."
+  },
+  "card_with_holder": {
+    "happened": "This card can't be made ready for others now.",
+    "why": "It was being encoded for {holder} when that failed.",
+    "next_step": "Extend it, which finishes it for this person; or issue it, which takes it from this person first."
+  },
+  "card_not_made_ready": {
+    "happened": "This card isn't made ready in advance.",
+    "why": "It is made through PKCS#11: it gets everything when it is encoded for its holder.",
+    "next_step": "Issue it, which says that it is in hand."
+  },
+  "batch_closed": {
+    "happened": "Nothing can be done with this batch any more.",
+    "why": "It is closed.",
+    "next_step": "Order another batch."
+  },
+  "batch_busy": {
+    "happened": "The batch can't be closed now.",
+    "why": "Its card {label} is being made.",
+    "next_step": "Wait until that has ended, or cancel it."
+  },
   "keys_unavailable": {
     "happened": "The portal can't sign now.",
     "why": "The module that holds its keys doesn't answer.",

@@ -156,6 +156,7 @@ at('number-form').addEventListener('submit', async (event) => {
 
 // --- the link, and the direct way -----------------------------------------------------------------------------
 
+const SEARCHES = 3; // of an Inlay that was there a moment ago, on a machine that is busy
 let opener = null;
 let silence = null;
 
@@ -229,7 +230,16 @@ if (!claimed) {
     void renew();
   });
   showUntil();
-  void opener.prepare().then((path) => {
-    order.dataset.found = path;
-  });
+  void search();
+}
+
+/** Look for Inlay. One of several cards: who has opened Inlay for the first need not for each, where the page can. */
+async function search() {
+  const goesOn = 'goesOn' in order.dataset;
+  let path = await opener.prepare();
+  for (let again = 0; goesOn && path !== 'loopback' && again < SEARCHES; again += 1) path = await opener.prepare();
+  order.dataset.found = path;
+  if (!goesOn || claimed) return;
+  if (path === 'loopback') at('open').click();
+  else at('open').focus();
 }
