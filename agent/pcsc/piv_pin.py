@@ -68,7 +68,8 @@ def verify(card: Card, pin: Secret) -> None:
         pin: 1 to 8 bytes; the caller's, who wipes it.
 
     Raises:
-        InlayError: ``card_pin_wrong`` with ``tries``, ``card_pin_blocked``, ``card_pin_form``, ``card_refused``.
+        InlayError: ``card_pin_wrong`` with ``tries``, ``card_pin_blocked``, ``card_pin_form``, ``card_refused``;
+            ``card_contacts_needed``: it takes no PIN by this reader, and none was compared.
     """
     command = Command(_VERIFY, 0, PIN, _padded(pin), answer=False)
     _judge(card, command, card.send(command), PIN)
@@ -126,7 +127,10 @@ def _judge(card: Card, command: Command, answer: Answer, reference: int) -> None
         if not error.code.endswith("_wrong") or "tries" in error.fields:
             raise
         left = tries_left(card, reference)
-        if left is None and answer.status == FAILED and _pin_state(card) & 0xFFF0 == FAILED:
+        state = _pin_state(card) if left is None else None
+        if state == answer.status == NOT_AUTHORISED:  # nobody has typed anything wrong for that one
+            raise InlayError("card_contacts_needed") from None
+        if state is not None and answer.status == FAILED and state & 0xFFF0 == FAILED:
             left = 0  # it tells tries as 630x: so this has told them
         if left is None:
             raise

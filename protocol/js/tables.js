@@ -563,6 +563,11 @@ export const CAUSES = Object.freeze({
     "why": "Its length or characters are not what the card allows, or it is too easy to guess.",
     "next_step": "Choose another: 6 to 8 digits that are not all the same work on every card."
   },
+  "card_contacts_needed": {
+    "happened": "The card takes no PIN by this reader.",
+    "why": "Many cards take it by their contacts alone, not through the air. No try was spent.",
+    "next_step": "Use a reader that the card is put into."
+  },
   "card_management_wrong": {
     "happened": "The card did not accept the portal's key.",
     "why": "Its management key is another. Nothing was changed.",

@@ -42,7 +42,7 @@ ERASE = r"^Erase the card\? - Inlay$"
 BOTH = r"^PIN and PUK of the card are blocked\. - Inlay$"
 CHANGE, CHANGED = r"^Change the PIN of your card - Inlay$", r"^The PIN is changed - Inlay$"
 AUTHENTICATION, SIGNATURE = 0x5FC105, 0x5FC10A
-PUT_DATA = 0xDB
+PUT_DATA, USE = 0xDB, 0x87
 USUAL = {
     "Encode": "false",
     "Certificates": "authentication",
@@ -51,7 +51,7 @@ USUAL = {
     "ValidityDays": "14",
 }
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(360)]
 
 
 @pytest.fixture
@@ -94,11 +94,8 @@ class Scene:
         await self.person.next()
         await self.person.see("Finished.")
 
-    async def torn_while_written(self) -> None:
-        """The holder types the PIN, and the card is torn out when the first object is to be written."""
-        await agree(self.person)
-        self.slot.tear_at(lambda apdu: apdu[1] == PUT_DATA)
-        await types(self.person, TITLE, FIRST)
+    async def torn_out(self) -> None:
+        """The card is torn out at the command that was named, and pcscd has noticed."""
         assert await asyncio.to_thread(self.slot.torn.wait, 20)
         await asyncio.to_thread(self.slot.pull)
 
@@ -130,8 +127,7 @@ async def test_from_an_extension_on_paper_to_a_lock(
             scene.other.serial = b"\x05\x06\x07\x08"
             await without_encoding(scene)
             await with_a_reader_that_comes_late(scene)
-            await put_back_in_the_middle(scene)
-            await failed_and_finished(scene)
+            await put_back_then_failed_and_finished(scene)
             await picked_from_two_readers(scene)
             await blocked_and_erased(scene)
             assert any(use_case.issued().values())
@@ -184,28 +180,26 @@ async def with_a_reader_that_comes_late(scene: Scene) -> None:
     assert {AUTHENTICATION, SIGNATURE} <= set(card.objects)
 
 
-async def put_back_in_the_middle(scene: Scene) -> None:
-    """Torn out while it is written, it is asked for; another one is refused; put back, the work goes on."""
-    card, before = scene.card, scene.card.objects[AUTHENTICATION]
-    await scene.begins()
-    await scene.torn_while_written()
-    put_back = await scene.says_else(None)
-    await scene.put(scene.other)
-    await scene.says_else(put_back)
-    await scene.put(card)
-    await scene.done()
-    assert untouched(scene.other)
-    assert card.objects[AUTHENTICATION] != before
-    assert card.pin_left == EVERYTHING.pin_tries
+async def put_back_then_failed_and_finished(scene: Scene) -> None:
+    """Torn out while it is written, the card is asked for, another one refused, and put back the work goes on.
 
-
-async def failed_and_finished(scene: Scene) -> None:
-    """Inlay is killed when the new key is made: the card is Failed, the page says so, and a fresh order finishes it."""
+    Torn out again, and Inlay killed, the card is Failed: the page says so, and a fresh order finishes it.
+    """
     set_options(scene.use_case.site, {"Certificates": "authentication", "NewKeys": "true"})
     card, person = scene.card, scene.person
     kept, before = card.objects[SIGNATURE], card.objects[AUTHENTICATION]
     await scene.begins()
-    await scene.torn_while_written()
+    await agree(person)
+    scene.slot.tear_at(lambda apdu: apdu[1] == PUT_DATA)
+    await types(person, TITLE, FIRST)
+    await scene.torn_out()
+    put_back = await scene.says_else(None)
+    await scene.put(scene.other)
+    await scene.says_else(put_back)
+    scene.slot.tear_at(lambda apdu: (apdu[1], apdu[3]) == (USE, 0x9A))
+    await scene.put(card)
+    await scene.torn_out()
+    written = card.objects[AUTHENTICATION]
     scene.use_case.desk.agent.kill()
     scene.use_case.desk.agent.start()
     await person.see("The card is half done.")
@@ -214,7 +208,9 @@ async def failed_and_finished(scene: Scene) -> None:
     await agree(person)
     await types(person, TITLE, FIRST)
     await scene.done()
-    assert card.objects[AUTHENTICATION] != before
+    assert untouched(scene.other)
+    assert card.pin_left == EVERYTHING.pin_tries
+    assert len({before, written, card.objects[AUTHENTICATION]}) == 3
     assert card.objects[SIGNATURE] == kept
 
 

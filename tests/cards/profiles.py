@@ -64,6 +64,7 @@ class Profile:
         any_algorithm: GENERAL AUTHENTICATE doesn't look at the algorithm of the management key.
         reset_by_pin: RESET looks at the tries of the PIN alone.
         takes_keys: IMPORT KEY takes some; else it is refused by 6A81 once the management key is proved.
+        through_air: it is held to its reader, and takes no PIN or PUK there.
         forgets_key: VERIFY, a new PIN and each SELECT forget that the management key was proved.
     """
 
@@ -114,6 +115,7 @@ class Profile:
     any_algorithm: bool = False
     reset_by_pin: bool = False
     takes_keys: bool = True
+    through_air: bool = False
     forgets_key: bool = False
     bare: bool = False
     repeats: bool = False

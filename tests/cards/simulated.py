@@ -273,6 +273,8 @@ class SimulatedCard:
             raise Status(self.profile.unselected)
         if command.ins not in known:
             raise Status(0x6D00)
+        if self.profile.through_air and command.ins in (0x20, 0x24, 0x2C):
+            raise Status(0x6982)
         return known[command.ins](command)
 
     def _select(self, command: Apdu) -> bytes:

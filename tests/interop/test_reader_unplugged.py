@@ -173,6 +173,25 @@ def test_the_monitor_tells_of_a_reader_that_vanishes_and_of_its_card(
         monitor.stop()
 
 
+def test_a_reader_that_is_pulled_out_is_no_reader_even_where_pcscd_lists_it(reader: PinPad) -> None:
+    told: queue.Queue[Look] = queue.Queue()
+    monitor = Monitor(told.put)
+    monitor.start()
+    try:
+        before = look_until(told, has_card)
+        reader.plugged = False
+        pulled = look_until(told, lambda look: not has_card(look))
+        assert [each.name for each in pulled.readers] == [
+            each.name for each in before.readers if each.name != READER
+        ]
+        assert READER in names()
+        reader.plugged = True
+        back = look_until(told, has_card)
+        assert [type(event) for event in changes(pulled, back)] == [ReaderAdded, CardInserted]
+    finally:
+        monitor.stop()
+
+
 def without(tmp_path: Path) -> Path:
     """A configuration without any reader."""
     folder = tmp_path / "no readers"
