@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from protocol.codec import MAX_FRAME_BYTES
-from protocol.errors import FIELD_FORMS, MAX_FIELD_NUMBER, TABLE
+from protocol.errors import FIELD_FORMS, MAX_FIELD_NUMBER, TABLE, UNTOLD
 from protocol.loopback_ports import PATH, PORTS, SUBPROTOCOL
 from protocol.messages import (
     CHANNEL_METHODS,
@@ -41,6 +41,7 @@ export const MAX_FRAME_BYTES: number;
 export const STEPS: readonly string[];
 export const CAUSES: Readonly<Record<string, CauseText>>;
 export const FIELD_FORMS: Readonly<Record<string, string>>;
+export const UNTOLD: Readonly<Record<string, string>>;
 export const MAX_FIELD_NUMBER: number;
 export const POSSIBILITIES: readonly Possibility[];
 """
@@ -83,6 +84,7 @@ def tables() -> str:
         ("CAUSES", causes),
         ("FIELD_FORMS", FIELD_FORMS),
         ("MAX_FIELD_NUMBER", MAX_FIELD_NUMBER),
+        ("UNTOLD", UNTOLD),
         ("POSSIBILITIES", [row._asdict() for row in POSSIBILITIES]),
     ]
     lines = [f"export const {name} = {_frozen(value)};\n" for name, value in constants]

@@ -16,12 +16,13 @@ from agent.handlers.card_dialogue import card_name
 from agent.handlers.card_writing import wipe
 from agent.handlers.order_steps import account_line, agree, ask
 from agent.handlers.physical_card_pin import right_pin
-from agent.handlers.pin_questions import known_pin, tries_warning
+from agent.handlers.pin_questions import known_pin
 from agent.handlers.token_pin_entry import right_token_pin
 from agent.pin_rules import LONGEST_PIN, PIV_PIN_MINIMUM
 from agent.ports import InteractionError, KnownSecret, OrderPrompt, WindowFailed
 from agent.returning_card import PhysicalCard, ReturningCard
 from agent.returning_token import ReturningToken
+from agent.tries import tries_warning
 from protocol.errors import InlayError
 from protocol.messages import Authenticate, Receipt, Sign, Step
 

@@ -1,7 +1,7 @@
 // The page's end of the loopback socket, as strict as the agent's: what is not a frame of this protocol ends the
 // connection. The process at the other end may not be an agent at all.
 
-import { CAUSES, FIELD_FORMS, MAX_FIELD_NUMBER, MAX_FRAME_BYTES, STEPS } from './tables.js';
+import { CAUSES, FIELD_FORMS, MAX_FIELD_NUMBER, MAX_FRAME_BYTES, STEPS, UNTOLD } from './tables.js';
 
 /**
  * @typedef {{kind: 'result', id: number, result: unknown}
@@ -172,7 +172,7 @@ export function checkOpen(result) {
  */
 export function causeOf(error) {
   const code = Object.hasOwn(CAUSES, error.error) ? error.error : 'internal';
-  const fields = new Map(Object.entries(error.fields ?? {}));
+  const fields = new Map(Object.entries({ ...UNTOLD, ...error.fields }));
   const fill = (text) =>
     text.replace(/\{([a-z_]+)\}/g, (_, name) => String(fields.get(name) ?? '?').slice(0, MAX_FIELD_CHARACTERS));
   const { happened, why, next_step } = CAUSES[code];

@@ -18,5 +18,6 @@ export const MAX_FRAME_BYTES: number;
 export const STEPS: readonly string[];
 export const CAUSES: Readonly<Record<string, CauseText>>;
 export const FIELD_FORMS: Readonly<Record<string, string>>;
+export const UNTOLD: Readonly<Record<string, string>>;
 export const MAX_FIELD_NUMBER: number;
 export const POSSIBILITIES: readonly Possibility[];

@@ -725,12 +725,12 @@ export const CAUSES = Object.freeze({
   },
   "pkcs11_pin_wrong": {
     "happened": "The PIN is wrong.",
-    "why": "The card did not accept it. {left}",
+    "why": "The card did not accept it; tries left: {left}.",
     "next_step": "Type it again with care. If you don't know it, ask your support to unblock the card."
   },
   "pkcs11_puk_wrong": {
     "happened": "The PUK is wrong.",
-    "why": "The card did not accept the one that it was told. {left}",
+    "why": "The card did not accept the one that it was told; tries left: {left}.",
     "next_step": "Don't start again before the right one is known: after the last try the card has to be replaced. Ask your support."
   },
   "pkcs11_not_initialised": {
@@ -971,6 +971,7 @@ export const FIELD_FORMS = Object.freeze({
   "status": "[0-9A-F]{4}",
   "algorithm": "[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
   "guid": "[0-9a-f]{32}",
+  "left": "few|one",
   "level": "tpm|keystore|file|none",
   "method": "[a-z_]{1,24}",
   "path": "\\$([.\\[]\\w{1,24}\\]?){0,8}",
@@ -982,6 +983,11 @@ export const FIELD_FORMS = Object.freeze({
 });
 
 export const MAX_FIELD_NUMBER = 1000000000;
+
+export const UNTOLD = Object.freeze({
+  "left": "the card doesn't tell how many",
+  "tries": "the card doesn't tell how many"
+});
 
 export const POSSIBILITIES = Object.freeze([
   {
