@@ -22,6 +22,7 @@ export interface Authenticate {
   guid: string;
   label: string;
   challenge: string;
+  where?: "auto" | "pad" | "window";
 }
 
 /**
@@ -175,6 +176,7 @@ export interface Sign {
   label: string;
   document: string;
   digest: string;
+  where?: "auto" | "pad" | "window";
 }
 
 /**
@@ -201,6 +203,7 @@ export interface VerifyPin {
   driver: "piv" | "pkcs11";
   guid: string;
   label: string;
+  where?: "auto" | "pad" | "window";
 }
 
 /**
