@@ -782,6 +782,7 @@ export interface Undo {
  */
 export interface Undone {
   error: ErrorData;
+  unchanged?: boolean;
 }
 
 /**
