@@ -70,6 +70,8 @@ class ReturningCard(AwaitedCard):
     """what is known of its keys"""
     _pad: PadEntry | None = None
     """asks for the PIN at the reader's keys"""
+    has_written: bool = False
+    """whether it has taken a certificate"""
 
     # --- what is proved to it, and what becomes of its GUID
 
@@ -204,6 +206,7 @@ class ReturningCard(AwaitedCard):
     async def write_certificate(self, slot: str, der: bytes) -> None:
         """Write a certificate, and read it back."""
         await self._piv(lambda card: card.write_certificate(slot, der))
+        self.has_written = True
 
     async def certificate(self, slot: str) -> bytes | None:
         """A slot's certificate, DER."""

@@ -793,6 +793,7 @@ export interface Undo {
  */
 export interface Undone {
   error: ErrorData;
+  unchanged?: boolean;
 }
 
 /**

@@ -453,6 +453,11 @@ export const CAUSES = Object.freeze({
     "why": "Another one is active ({label}), and one is possible at a time (option CardsMultipleActive).",
     "next_step": "Have that card locked or deactivated first."
   },
+  "temporary_card_other": {
+    "happened": "The card was not finished.",
+    "why": "It is half done, and its holder has the temporary card {label}; one is possible at a time (option TempCardsOnePerUser).",
+    "next_step": "Withdraw that one first. Or take this one back with Issue, or lock it."
+  },
   "card_mail_missing": {
     "happened": "The card can't be issued.",
     "why": "The option {option} says Mail, and this portal has no mail server.",
@@ -601,12 +606,17 @@ export const CAUSES = Object.freeze({
   "card_full": {
     "happened": "The card is full.",
     "why": "There is no room for what was to be written by {command}.",
-    "next_step": "Ask your support; what was there before is there again."
+    "next_step": "Use a card with more room, or ask your support. What was there before is there again."
   },
   "card_object_too_large": {
     "happened": "The card can't hold this certificate.",
     "why": "It has {size} bytes.",
-    "next_step": "Ask your support for a smaller certificate. Nothing was changed."
+    "next_step": "Ask your support for a smaller certificate, or use a card with more room. Nothing was changed."
+  },
+  "card_object_lost": {
+    "happened": "The card has lost something that was on it.",
+    "why": "It had to let go of {size} bytes before it could tell that it has no room for what was to come by {command}, and it takes them back no more.",
+    "next_step": "Ask your support for a smaller certificate, or use a card with more room: this one frees nothing by deleting."
   },
   "card_slot_missing": {
     "happened": "The card can't do what was ordered.",
