@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -21,6 +21,9 @@ from protocol.words import (
     UnixTime,
     whole,
 )
+
+TICKET_SECONDS: Final = 300
+"""How long a ticket is good for at the most: the portal gives none longer, the agent takes none for longer."""
 
 
 class LoopbackHelloResult(Message, frozen=True):
@@ -71,7 +74,7 @@ class TicketParams(Message, frozen=True):
 
 
 class Ticket(Message, frozen=True):
-    """Signed by an order key (``typ`` inlay-ticket+jwt)."""
+    """Signed by an order key (``typ`` inlay-ticket+jwt); good for five minutes at the most."""
 
     iss: PortalId
     aud: Literal["inlay"]

@@ -89,6 +89,8 @@ export interface ReaderWatchOptions {
   /** The watch has ended by itself: `permission_…`, `no_agent`, `no_ticket`, `refused` (with its cause), `agent_…`. */
   onEnded?(event: { reason: string; cause: Cause | null }): void;
   ports?: readonly number[];
+  /** The person has clicked for it: the browser may ask them whether this page may reach the agent. */
+  ask?: boolean;
   environment?: Environment;
 }
 

@@ -300,7 +300,7 @@ export interface ReadersParams {
 }
 
 /**
- * Signed by an order key (``typ`` inlay-ticket+jwt).
+ * Signed by an order key (``typ`` inlay-ticket+jwt); good for five minutes at the most.
  */
 export interface Ticket {
   iss: string;
