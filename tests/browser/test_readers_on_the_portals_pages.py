@@ -37,6 +37,17 @@ def roles() -> tuple[str, ...]:
     return ("operator",)
 
 
+async def pictures(person: Person) -> None:
+    """The page is as wide as a telephone's screen, light and dark, and nothing sticks out; for whoever looks at it."""
+    for scheme in ("light", "dark"):
+        await person.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its literals
+        for width in (1280, 360):
+            await person.page.set_viewport_size({"width": width, "height": 900})
+            assert await person.page.evaluate("document.documentElement.scrollWidth") <= width
+            picture = person.display.folder / f"readers-{width}-{scheme}.png"
+            await person.page.screenshot(path=picture, full_page=True)
+
+
 def row(person: Person, reader: str) -> Locator:
     return person.page.locator("#readers-list > li").filter(has_text=reader)
 
@@ -55,11 +66,16 @@ async def test_what_comes_and_goes_is_seen_without_a_reload(
         with WiredCard.simulated(pcscd.vpcd_ports[6], SimulatedCard(PROFILES[0])):
             await expect(row(person, reader)).to_contain_text("Card")
             await expect(said).to_contain_text("A card is in one of 8 readers.")
+            driver = row(person, reader).locator("[data-code=card_driver]")
+            await expect(driver).to_contain_text("used by the driver piv")
+            await pictures(person)
         await expect(row(person, reader)).to_contain_text("Empty")
         await loop.run_in_executor(LASTING, pcscd.stop)
         try:
             await expect(said).to_contain_text("its PC/SC service does not answer")
             await expect(page.locator("#readers-list")).to_be_hidden()
+            # its socket stays behind, or goes with it
+            await expect(page.locator("[data-code^=service_].finding-problem")).to_be_visible()
         finally:
             await loop.run_in_executor(LASTING, pcscd.start)
         await expect(said).to_contain_text("No card is in 8 readers.")

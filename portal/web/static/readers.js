@@ -2,7 +2,7 @@
 //
 // Where Inlay can't be asked directly, the page says so and stays as useful as it was: Inlay's window shows the rest.
 
-import { browserEnvironment, watchReaders } from './inlay/inlay.js';
+import { browserEnvironment, checkComputer, watchReaders } from './inlay/inlay.js';
 
 const panel = document.getElementById('readers');
 const at = (name) => document.getElementById(`readers-${name}`);
@@ -87,6 +87,39 @@ function row(reader) {
   return item;
 }
 
+// --- the doctor's findings, on the page that checks the computer ------------------------------------------------
+
+let checking = false;
+let stale = false;
+
+/** Look again after each change: one look at a time, and none of a state that has passed. */
+async function check() {
+  if (!('checks' in panel.dataset)) return;
+  stale = true;
+  if (checking) return;
+  checking = true;
+  while (stale) {
+    stale = false;
+    const findings = await checkComputer({ ticket });
+    if (!stale) showFindings(findings ?? []);
+  }
+  checking = false;
+}
+
+function showFindings(findings) {
+  const about = (finding) => finding.reader && [...at('list').children].find((item) => item.dataset.reader === finding.reader);
+  for (const old of panel.querySelectorAll('.finding')) old.remove();
+  for (const finding of findings) {
+    const item = about(finding);
+    const line = document.createElement(item ? 'span' : 'li');
+    line.className = `finding detail finding-${finding.level}`;
+    line.dataset.code = finding.code;
+    line.textContent = `${finding.happened} ${finding.nextStep}`.trim();
+    (item ? item.querySelector('.grow') : at('findings')).append(line);
+  }
+  at('findings').hidden = at('findings').children.length === 0;
+}
+
 function show({ readers, service }) {
   tried = 0;
   panel.dataset.readers = service ? 'live' : 'no-service';
@@ -94,6 +127,7 @@ function show({ readers, service }) {
   say(summary(readers, service));
   at('list').replaceChildren(...readers.map(row));
   at('list').hidden = readers.length === 0;
+  void check();
 }
 
 function ended({ reason, cause }) {
@@ -101,8 +135,10 @@ function ended({ reason, cause }) {
   panel.dataset.readers = reason;
   const [text, words] = REASONS[reason] ?? LOST;
   say(`${cause ? `${cause.happened} ${cause.why} ${cause.nextStep}` : text} ${without}`);
-  at('list').replaceChildren();
-  at('list').hidden = true;
+  for (const list of [at('list'), at('findings')]) {
+    list.replaceChildren();
+    list.hidden = true;
+  }
   at('again').hidden = words === '';
   button.textContent = words;
   const comesBack = reason === 'no_agent' || (reason.startsWith('agent_') && reason !== 'agent_blocked');
