@@ -1026,3 +1026,91 @@ export const POSSIBILITIES = Object.freeze([
     "next_step": "Choose Inlay: enter a code in your programs, and type the code shown below."
   }
 ]);
+
+export const FINDINGS = Object.freeze({
+  "service_answers": {
+    "level": "ok",
+    "happened": "The PC/SC service answers.",
+    "next_step": ""
+  },
+  "service_missing": {
+    "level": "problem",
+    "happened": "The PC/SC service is not installed, so no program can see cards.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_stopped": {
+    "level": "problem",
+    "happened": "The PC/SC service does not run, so no program can see cards.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_dead": {
+    "level": "problem",
+    "happened": "The PC/SC service has broken down, so no program can see cards.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_silent": {
+    "level": "problem",
+    "happened": "The PC/SC service does not answer.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_failing": {
+    "level": "problem",
+    "happened": "The PC/SC service does not do its work.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_refused": {
+    "level": "problem",
+    "happened": "You may not use card readers in this session.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "reader_undriven": {
+    "level": "problem",
+    "happened": "A reader is plugged in that no program sees: its driver is missing.",
+    "next_step": "Have your support install the driver, then plug the reader in again."
+  },
+  "reader_none": {
+    "level": "note",
+    "happened": "There is no card reader.",
+    "next_step": "Plug one in."
+  },
+  "card_driver": {
+    "level": "ok",
+    "happened": "{kind}, used by the driver {driver}.",
+    "next_step": ""
+  },
+  "card_unmapped": {
+    "level": "problem",
+    "happened": "Inlay does not know this card.",
+    "next_step": "Have your support add it to the card map; inlay doctor shows the entry."
+  },
+  "card_bare": {
+    "level": "problem",
+    "happened": "The card holds no application that Inlay could use.",
+    "next_step": "Ask who supplied it for a card with a PIV application."
+  },
+  "card_module_missing": {
+    "level": "problem",
+    "happened": "{kind}: the program of the card's maker is not installed.",
+    "next_step": "Have your support install it; inlay doctor names its file."
+  },
+  "card_unread": {
+    "level": "problem",
+    "happened": "The card can't be read.",
+    "next_step": "Take it out, see that it is clean, and put it in again."
+  },
+  "card_busy": {
+    "level": "problem",
+    "happened": "The card does not answer, or another program keeps it for itself.",
+    "next_step": "Close other programs that use cards, or take the card out and put it in again."
+  },
+  "card_last_try": {
+    "level": "note",
+    "happened": "The card has one PIN try left.",
+    "next_step": "Type the PIN with care: after one more wrong one it is blocked."
+  },
+  "card_blocked": {
+    "level": "problem",
+    "happened": "The card's PIN is blocked.",
+    "next_step": "Unblock it on this portal, or ask your support."
+  }
+});
