@@ -86,6 +86,7 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
         try:
             await order_rows.check_person(tx, order)
             await order_rows.check_card(tx, order)
+            await card_proof.check_asked(tx, order)
             # what the card gets waits with the PUK that it has: else who has no card knew what the next one is given
             waits = card_proof.is_missing(order)
             puk = await puks.known_puk(context, tx, order)

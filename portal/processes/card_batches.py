@@ -199,13 +199,15 @@ async def close(tx: AsyncSession, batch: CardBatch, actor: User, reason: str, no
     Raises:
         InlayError: ``batch_busy``: a card of it is just being produced.
     """
-    left = [place.card for place in await places(tx, batch.id) if place.card.state in OPEN_STATES]
+    open_before = [place.card for place in await places(tx, batch.id) if place.card.state in OPEN_STATES]
+    for card in open_before:  # one may have been made since
+        await tx.refresh(card, with_for_update=True)
+    left = [card for card in open_before if card.state in OPEN_STATES]
     busy = await under_way(tx, (card.id for card in left))
     for card in left:
         if card.id in busy:
             raise InlayError("batch_busy", label=card.label)
     for card in left:
-        await tx.refresh(card, with_for_update=True)
         state, why = _FINAL[card.state]
         await change_state(tx, card, state, StateChange(actor.email, now, why, reason), batch=batch.id)
     batch.closed_by, batch.closed_at = actor.id, now

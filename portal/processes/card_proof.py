@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from portal.processes import order_rows
+from portal.processes import card_pieces, order_rows
 from portal.store.tables import ManagedCard
 from protocol.errors import InlayError
 from protocol.messages import ChangePuk, EncodeCard, ManagementAlgorithm, ManagementKey, UnblockPin
@@ -35,6 +35,25 @@ async def asked_for(tx: AsyncSession, card: Card, operation: Operation) -> Opera
         return operation
     key = ManagementKey(algorithm=ManagementAlgorithm(managed.key_algorithm), proves=True)
     return msgspec.structs.replace(operation, management=key)
+
+
+async def check_asked(tx: AsyncSession, order: Order) -> None:
+    """See, before an order is let on, that it asks a card for the proof that the card can give by now.
+
+    What an order says is told when its process is begun, which may have been before.
+
+    Raises:
+        InlayError: ``card_changed``: it doesn't.
+    """
+    ordered = order_rows.parameters(order)
+    if is_wanted(order) or not isinstance(ordered, ChangePuk | EncodeCard | UnblockPin):
+        return
+    tells = ordered.management is not None if isinstance(ordered, EncodeCard) else ordered.puk == "escrow"
+    if not tells or await card_pieces.takes_another(tx, order):
+        return
+    managed = await tx.get(ManagedCard, ordered.card, populate_existing=True)
+    if managed is not None and managed.mutual:
+        raise InlayError("card_changed")
 
 
 def is_wanted(order: Order) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from portal.errors import FieldErrors, Forbidden, NotFound, WrongState
 from portal.model.states import ProcessState, Role, UserState
@@ -34,6 +34,8 @@ from tests.support.databases import BACKENDS
 from tests.support.extended_cards import FACTORY, options, ordered, proved, question
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from portal.staff.batches import BatchView
     from portal.views import Session
     from tests.support.portal_kit import Kit
@@ -234,6 +236,25 @@ async def test_a_batch_with_cards_left_is_closed_with_a_reason_and_they_come_to_
         query = select(AuditEntry).where(AuditEntry.object_id == batch).order_by(AuditEntry.number)
         found = [(entry.action, entry.actor) for entry in await tx.scalars(query)]
     assert found == [("batch.ordered", "olga@example.org"), ("batch.closed", "otto@example.org")]
+
+
+async def test_a_card_that_is_made_while_its_batch_is_closed_stays_made(
+    kit: Kit, olga: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await batch_of(kit, olga)
+    made = (await cards(kit, olga, batch))[1]
+    look = card_batches.places
+
+    async def made_meanwhile(tx: AsyncSession, batch_id: str) -> Sequence[card_batches.Place]:
+        there = await look(tx, batch_id)
+        change = update(Card).where(Card.id == made).values(state="Unassigned")
+        await tx.execute(change, execution_options={"synchronize_session": False})
+        return there
+
+    monkeypatch.setattr(card_batches, "places", made_meanwhile)
+    await kit.portal.batches.close(olga, batch, "no more are needed")
+    monkeypatch.undo()
+    assert await states(kit, olga, batch) == ["Aborted", "Unassigned", "Aborted"]
 
 
 async def test_nothing_is_repeated_where_nothing_is_chosen(kit: Kit, olga: Session) -> None:

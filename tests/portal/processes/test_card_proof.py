@@ -11,7 +11,7 @@ import pytest
 from portal.processes import card_proved
 from portal.processes.change_puk import ChangeCardPuk
 from portal.processes.temporary_card_encoding import OWN_KEY
-from portal.store.tables import Order
+from portal.store.tables import ManagedCard, Order
 from protocol.messages import (
     CardProved,
     CardSecrets,
@@ -26,11 +26,13 @@ from protocol.messages import (
     Undone,
 )
 from tests.portal.processes.test_blocked_cards import ended
+from tests.portal.processes.test_card_changed_meanwhile import refused, waiting
 from tests.portal.processes.test_puk_verify_block import begun as begun_with_puk
 from tests.portal.processes.test_puk_verify_block import closed
 from tests.portal.processes.test_unblock_change_pin import actions
 from tests.support.databases import BACKENDS
 from tests.support.extended_cards import (
+    EXTEND,
     FACTORY,
     ada,
     assigned,
@@ -183,6 +185,19 @@ async def test_a_key_that_was_only_sent_proves_no_card_in_the_next_order(
     _, agent, _ = await begun(kit, olga, card, agent)
     await agent.say(own(1, refused=1))
     assert await undone(agent) == "card_not_proved"
+
+
+@pytest.mark.parametrize("name", [EXTEND, ChangeCardPuk.name])
+async def test_an_order_from_before_the_card_could_prove_itself_is_not_let_on(
+    kit: Kit, olga: Session, ada: Session, name: str
+) -> None:
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    view, agent = await waiting(kit, olga, name, card, {} if name == EXTEND else {"PUK": ["portal"]})
+    async with kit.database.write() as tx:
+        (await tx.get_one(ManagedCard, card)).mutual = True
+    assert await refused(kit, olga, view, agent) == "card_changed"
+    assert "card.puk_delivered" not in await actions(kit, card)
 
 
 # --- what is
