@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 
 from portal.errors import FieldErrors
 from portal.model import states
@@ -18,6 +18,7 @@ from portal.store.tables import Card
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncSession
 
 _ENDED: Final = {
@@ -48,6 +49,11 @@ def typed(text: str, driver: str, field: str) -> str:
     if not set(serial) <= set("0123456789abcdef"):
         raise FieldErrors({field: "Only digits and the letters A to F are possible."})
     return serial
+
+
+def has_ended() -> ColumnElement[bool]:
+    """That a card in a reader has come to its end: its number is free, and what it had may go to the next one."""
+    return or_(*(and_(Card.kind == kind, Card.state.in_(final)) for kind, final in _ENDED.items()))
 
 
 async def taken_by(

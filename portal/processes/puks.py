@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from portal.model.objects import CoreObject
 from portal.model.states import OrderState
-from portal.processes import card_descriptions, card_pieces, management_keys, order_rows, tasks
+from portal.processes import card_descriptions, card_pieces, card_serials, management_keys, order_rows, tasks
 from portal.store import audit
 from portal.store.tables import Card, ManagedCard, Order, Process
 from protocol import codec, jose
@@ -152,6 +152,7 @@ async def _before_its_own(context: Context, tx: AsyncSession, card: Card) -> byt
         Card.serial == card.serial,
         Card.described_by == card.described_by,
         Card.sealed_puk.is_not(None),
+        card_serials.has_ended(),
     )
     earlier = (
         await tx.scalars(query.order_by(Card.created_at.desc(), Card.changed_at.desc()).limit(1))
@@ -213,6 +214,7 @@ async def _inherit(context: Context, tx: AsyncSession, managed: ManagedCard) -> 
         Card.serial == card.serial,
         Card.described_by == card.described_by,
         Card.id != card.id,
+        card_serials.has_ended(),
         ManagedCard.puk_unsure,
         ManagedCard.pending_puk.is_not(None),
     )

@@ -112,6 +112,21 @@ def test_a_serial_number_is_kept_as_its_driver_needs_it(driver: str, text: str, 
     assert card_serials.typed(text, driver, "Serial") == stored
 
 
+async def test_two_who_enter_one_serial_number_at_once_learn_nothing_of_each_others_card(
+    kit: Kit, people: Staff, ada: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, work = await issued(kit, people, ada)
+    assert (await card_row(kit, first)).sealed_puk is not None
+
+    async def none(*_: object, **__: object) -> None:
+        """The other one isn't committed yet."""
+
+    monkeypatch.setattr(card_serials, "taken_by", none)
+    second = await begun(kit, people.olga, await approved(kit, people, ada), work.agent, SERIAL)
+    assert second.ordered.guid == work.ordered.guid
+    assert bytes(second.agent.ephemeral.decrypt(second.proceed.puk or "")) == SO_PIN
+
+
 # --- what can't be ordered
 
 
