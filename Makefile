@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills tears lies crash-matrix soak restarts encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills tears token-tears lies crash-matrix soak restarts encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,10 @@ kills: ## kill agent, PIN window, portal and pcscd at every boundary of both jou
 tears: ## tear a physical card out, kill the agent and cut its channel at every APDU of every job; TEARS="--jobs extend --modes torn"
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.tears $(TEARS)
+
+token-tears: ## have a token's module die or hang at each PKCS#11 call of every job; TOKEN_TEARS="--jobs issue --modes late --all"
+	@packaging/setup test
+	@.venv/bin/python -m tests.faults.token_tears $(TOKEN_TEARS)
 
 lies: ## have a physical card answer falsely to every APDU of every job; LIES="--jobs encode --every 5"
 	@packaging/setup test

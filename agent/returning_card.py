@@ -7,12 +7,13 @@ one whose answer never came is for the person to type again. A PUK goes again on
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.awaited_card import GONE, AwaitedCard
-from agent.card_search import WantedIdentity
+from agent.card_search import CardMark, WantedIdentity
 from agent.pad_entry import PadEntry
 from agent.pcsc import piv_objects, piv_pin, piv_reset
 from agent.pcsc.connection import CardConnection
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from protocol.messages import Algorithm, CardIdentity, CertificateRequest, Challenge
 
 T = TypeVar("T")
+NO_OTHERS: Final[Mapping[CardMark, str]] = MappingProxyType({})
 _PUK_SENT: Final = 2
 """So often a PUK goes to a card that doesn't tell how many tries of it are left."""
 
@@ -46,10 +48,14 @@ class PhysicalCard:
     label: str
     identity: CardIdentity | None = None
 
+    def wanted(self, others: Mapping[CardMark, str] = NO_OTHERS) -> WantedIdentity:
+        """Which card it may be before one was taken, but for those that the portal has said are others."""
+        return WantedIdentity(self.guid, self.identity, self.driver, others)
+
     @property
-    def wanted(self) -> WantedIdentity:
-        """Which card it may be before one was taken."""
-        return WantedIdentity(self.guid, self.identity, self.driver)
+    def unnamed(self) -> bool:
+        """Whether it is for the portal to say if a card may be it, whatever the card tells."""
+        return self.identity is not None and self.identity.unnamed
 
     @property
     def by_number(self) -> bool:
@@ -64,6 +70,8 @@ class ReturningCard(AwaitedCard):
     """what is known of its keys"""
     _pad: PadEntry | None = None
     """asks for the PIN at the reader's keys"""
+    has_written: bool = False
+    """whether it has taken a certificate"""
 
     # --- what is proved to it, and what becomes of its GUID
 
@@ -198,6 +206,7 @@ class ReturningCard(AwaitedCard):
     async def write_certificate(self, slot: str, der: bytes) -> None:
         """Write a certificate, and read it back."""
         await self._piv(lambda card: card.write_certificate(slot, der))
+        self.has_written = True
 
     async def certificate(self, slot: str) -> bytes | None:
         """A slot's certificate, DER."""

@@ -224,10 +224,10 @@ class ReturningToken(TokenOfficer):
 
         It does no harm: the next order for the same keys removes it.
         """
-        driver = self._driver
-        if driver is None:
-            return
         try:
+            driver = await self._still_there()
+            if driver is None:
+                return
             for slot in self._made:
                 await driver.delete(self._ids[slot])
             for slot in self._written.keys() - self._made - self._stays:

@@ -138,6 +138,21 @@ class TokenPresence:
                 await self.let_go()
             raise
 
+    async def _still_there(self) -> Driver | None:
+        """The module with the session open, if the card hasn't gone: one that has hung is started anew, once.
+
+        Raises:
+            InlayError: the module can't be asked any more.
+        """
+        driver, token = self._driver, self._token
+        if driver is None or token is None or not driver.lost:
+            return driver
+        if self._typed_at_reader or not self._logs_in:
+            return None
+        await driver.open(await driver.find(token.serial))
+        await driver.verify(self._pin)  # it was right before
+        return driver
+
     # --- coming and going
 
     async def _present(self) -> Driver:

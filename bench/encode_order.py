@@ -221,8 +221,8 @@ def _print_times(found: Comparison) -> None:
     _print_own("the driver", driver.least - by_driver.least, by_driver)
     _print_own("an order, with the portal and its CA in this process,", order.least - replay.least, replay)
     for name, done in found.done.items():
-        starts = done.processes * found.starts[name].median if name in found.starts else 0.0
-        without = f", {done.processes} starts take {starts:.0f} ms of it" if starts else ""
+        starts = done.processes * found.starts[name].least if name in found.starts else 0.0
+        without = f", {done.processes} starts take {starts:.0f} ms of the least" if starts else ""
         print(f"{name}: {_times(done.all)}{without}")
 
 

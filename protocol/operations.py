@@ -40,7 +40,7 @@ class KeyOrder(Message, frozen=True):
     subject: ShortText
     """subject as RFC 4514 text, for the request; the CA decides what it certifies"""
     optional: bool = False
-    """with the driver ``piv`` and the source ``import``: a card that can't take it goes on without it, and
+    """in a reader, with the source ``import``: a card that can't take it goes on without it, and
     ``requests.declined`` or a proof that is missing in the receipt says so"""
 
 
@@ -242,10 +242,17 @@ class CardIdentity(Message, frozen=True):
     printed: Annotated[str, Meta(pattern=whole(r"[!-~]([ -~]{0,38}[!-~])?"))] | None = None
     """the number printed on it: a card that none of the above names is the one where the person says so
     (`IdentityQuestion`); with it, that is asked of a ``blank`` one, too"""
+    unnamed: bool = False
+    """it is any card that doesn't say by its serial number that it is another one, and that the portal says is none of
+    its own: that is asked of every card (`IdentityQuestion`), and of one that has a CHUID the person, too"""
 
 
 class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation"):
     """Parameters of the operation *encode card*: a card that is there gets keys and certificates.
+
+    Without keys (by the driver ``piv``, with ``identity``, ``new_puk`` and a PIN that is given) the card is made ready
+    for whoever gets it later: it gets its GUID, PUK, PIN and management key, nothing is certified, and the receipt
+    follows ``proceed``.
 
     Keys are worked on in their order. Keys that aren't named stay as they are, but for those that `clear`,
     `clear_retired`, `reset` or ``initialise`` take away.
@@ -261,7 +268,7 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     valid_until: UnixTime
     """end of the validity of its new certificates"""
     pin: PinEntry
-    keys: Annotated[list[KeyOrder], Meta(min_length=1, max_length=24)]
+    keys: Annotated[list[KeyOrder], Meta(max_length=24)]
     steps: Annotated[list[CardStep], Meta(max_length=8)] = field(default_factory=list)
     """what is done with the card as a whole, before its keys but ``block``, which is done last"""
     identity: CardIdentity | None = None
@@ -269,22 +276,24 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     management: ManagementKey | None = None
     """with the driver ``piv``"""
     new_puk: bool = False
-    """with the driver ``piv``: before its PIN it gets the PUK that ``proceed`` brings, and keeps its own if it can't"""
+    """of a card in a reader, before its PIN: it gets the PUK that ``proceed`` brings, and keeps its own if it can't;
+    with the driver ``pkcs11`` after ``initialise``, and with ``set_pin``"""
     reset: bool = False
     """with the driver ``piv``, ``printed``, ``set_pin`` and ``new_puk``: where PIN and PUK are both blocked the card
     is first put back to what its maker delivered, if its person agrees; ``puk`` of ``proceed`` is the maker's"""
     attest: Literal["no", "where_possible", "required"] = "no"
     """whether the card states that it made the keys that are made on it; ``required``: of 10 keys at the most"""
     clear_retired: bool = False
-    """with the driver ``piv``: somebody else had the card; the retired keys that its key history counts go first"""
+    """somebody else had the card: its retired keys go first (``piv``: those that its key history counts; ``pkcs11``:
+    those that orders have brought)"""
     clear: Annotated[list[SlotName], Meta(max_length=4)] = field(default_factory=list)
-    """with the driver ``piv``: slots of keys that somebody else had, and that the order has no other key for; they go,
-    with their certificates, before ``keys``"""
+    """in a reader: slots of keys that somebody else had, and that the order has no other key for; they go, with their
+    certificates, before ``keys``"""
 
     @property
     def certifies(self) -> bool:
-        """It gets certificates."""
-        return True
+        """It gets certificates, where it gets keys."""
+        return bool(self.keys)
 
 
 class ReadCard(Message, frozen=True, tag="read_card", tag_field="operation"):

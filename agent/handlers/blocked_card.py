@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from agent.awaited_card import GONE
 from agent.handlers.order_steps import ask
+from agent.handlers.physical_card_pin import portals_puk
 from agent.pcsc import piv_reset
 from agent.pcsc.piv_reset import Blocked
 from protocol.errors import InlayError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 STEP: Final = "reset card"
 """What it is called in the journal."""
+TRIED: Final = "puk tried"
+_TELLS_NOTHING: Final = GONE | {"card_refused", "card_pin_form", "card_feature_missing"}
 _GONE: Final = (
     "Every key and certificate on it is erased, those that this portal didn't write, too.",
     "What was encrypted to a key that nobody has a copy of can't be read any more.",
@@ -84,6 +88,30 @@ async def reset_if_blocked(
             "card_both_blocked"
         )  # another program has given it a PIN, or it doesn't do what it says
     return done
+
+
+async def see_that_puk_helps(context: OrderContext, card: ReturningCard, puk: bytearray) -> None:
+    """See, before a card is changed whose PIN is blocked and that can't be reset, that its PUK isn't blocked, too.
+
+    The PUK is replaced by itself. A right one costs nothing by that, and a wrong one the try that it would cost a
+    moment later. A card that doesn't take it, or goes away meanwhile, tells nothing: what becomes of it is seen when
+    the PUK is used.
+
+    Args:
+        context: the order.
+        card: the card.
+        puk: the portal's; the caller's.
+
+    Raises:
+        InlayError: ``card_no_reset``: it is; ``card_puk_other``; why the order ended.
+    """
+    try:
+        await context.guard(context.record(TRIED, card.change_puk(puk, puk)))
+    except InlayError as error:
+        if error.code == "card_puk_blocked":
+            raise InlayError("card_no_reset") from None
+        if error.code not in _TELLS_NOTHING:
+            raise portals_puk(error) from None
 
 
 def _asked(prompt: OrderPrompt, found: Blocked) -> OrderPrompt:

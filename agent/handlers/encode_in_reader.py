@@ -40,15 +40,17 @@ AT_CARD: Final = (list(_TEXTS).index(Step.CARD), len(_TEXTS))
 
 
 class HalfDone(InlayError):
-    """What ended an order after its point of no return: the person is told that the card needs another one."""
+    """What ended an order after its point of no return: the person is told that the card needs another order."""
 
     def __init__(self, error: InlayError) -> None:
         super().__init__(error.code, **error.fields)
 
+        self._error = error
+
     @property
     def next_step(self) -> str:
         """What to do now."""
-        return half_done.next_step()
+        return half_done.next_step(self._error)
 
 
 class EncodeInReader(ABC):
@@ -111,6 +113,11 @@ class EncodeInReader(ABC):
     async def finish(self, context: OrderContext) -> None:
         """The portal has confirmed; nothing is left to be done to the card."""
         details = self._done.pop(context.order.jti, None)
+        if not ordered_of(context.order).keys:
+            await (
+                context.window.close()
+            )  # one of many: the page says so, and the next one's window comes in its place
+            return
         with contextlib.suppress(InteractionError):  # the card is encoded, with or without a window
             if details is None:
                 await context.window.show_done("The card is encoded", ("It can be used now.",))
@@ -201,6 +208,17 @@ def check_pin_entry(ordered: EncodeCard, new: frozenset[str] = frozenset({"new"}
         plain_rules(entry.policy)
 
 
+def check_prepared(ordered: EncodeCard) -> None:
+    """See that an order without keys makes a card ready, in everything that its next order counts on.
+
+    Raises:
+        InlayError: ``encoding_unsupported``.
+    """
+    entry_fits = ordered.pin.kind == "given" and CardStep.SET_PIN in ordered.steps
+    if ordered.identity is None or not ordered.new_puk or not entry_fits:
+        raise InlayError("encoding_unsupported", what="no keys, and not all that a card without any needs")
+
+
 def ordered_of(order: Order) -> EncodeCard:
     """What is ordered.
 
@@ -248,7 +266,12 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
         )
     if ordered.clear_retired or ordered.clear:
         lines.append("Keys of whoever had the card before are removed.")
-    lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
+    if ordered.keys:
+        lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
+    else:
+        lines.append(
+            "The card is made ready for whoever gets it: nobody's keys and certificates are on it then."
+        )
     if ordered.pin.kind == "given":
         lines.append("The portal sets its first PIN: nobody types one here.")
     elif CardStep.SET_PIN in ordered.steps:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from agent.errors import CardAsItWas
 from agent.handlers import retired_keys, trial_import
-from agent.handlers.blocked_card import reset_if_blocked
+from agent.handlers.blocked_card import reset_if_blocked, see_that_puk_helps
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
     begin,
@@ -33,12 +34,13 @@ from agent.handlers.encode_in_reader import (
     Encoding,
     HalfDone,
     check_pin_entry,
+    check_prepared,
     earlier_notes,
 )
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import secret
 from agent.handlers.physical_card_pin import portals_puk, right_pin
-from agent.handlers.picked_card import PickedCard
+from agent.handlers.picked_card import PickedCard, UnnamedCard
 from agent.management_proof import ALGORITHMS, PortalKey
 from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
     from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
 
+_NOT_WRITTEN: Final = frozenset({"card_object_too_large", "card_slot_missing"})
+"""By these causes a certificate isn't written, and the one that was there is there."""
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
 
@@ -74,6 +78,8 @@ class EncodePhysicalCardHandler(EncodeInReader):
         check_pin_entry(ordered, frozenset({"new", "given"}))
         if ordered.new_puk and CardStep.SET_PIN not in ordered.steps:
             raise InlayError("encoding_unsupported", what="a new PUK without a new PIN")
+        if not ordered.keys:
+            check_prepared(ordered)
         printed = None if ordered.identity is None else ordered.identity.printed
         if ordered.reset and not (ordered.new_puk and printed is not None):
             raise InlayError(
@@ -86,7 +92,9 @@ class EncodePhysicalCardHandler(EncodeInReader):
         key = PortalKey(context, _management(ordered))
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label, ordered.identity)
         printed = None if ordered.identity is None else ordered.identity.printed
-        picked = PickedCard(context, key, printed)
+        picked: PickedCard | UnnamedCard = PickedCard(context, key, printed)
+        if which.unnamed:
+            picked = UnnamedCard(context, key, ordered.guid)
         card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
         try:
             return await _Encoding(context, ordered, card, agreed, key).carry_out(answer)
@@ -107,12 +115,14 @@ class _Encoding(Encoding):
     ) -> None:
         super().__init__(context, ordered, card, agreed)
         self._card, self._wanted, self._key = card, ordered, key
+        self._only_certifies = False
 
     async def carry_out(self, answer: Consented) -> CardSummary:
         """Up to the receipt; what the window shows in the end.
 
         Raises:
             HalfDone: it ended after the point of no return.
+            CardAsItWas: it did, and the card has refused the first thing.
             InlayError: it ended before.
         """
         try:
@@ -128,9 +138,14 @@ class _Encoding(Encoding):
             finally:
                 wipe(pin)
         except InlayError as raised:
-            error = self._told(raised)
-            changed = self.half_done and error.code not in AS_IT_WAS
-            raise (HalfDone(error) if changed else error) from None
+            raise self._end(self._told(raised)) from None
+
+    def _end(self, error: InlayError) -> InlayError:
+        """What the order ends by, with what it leaves of the card."""
+        if not self.half_done or error.code in AS_IT_WAS:
+            return error
+        untouched = self._only_certifies and not self._card.has_written
+        return CardAsItWas(error) if untouched and error.code in _NOT_WRITTEN else HalfDone(error)
 
     async def _prove_key(self) -> None:
         """The portal's key to the card and, where it has to, the card itself to the portal."""
@@ -150,6 +165,16 @@ class _Encoding(Encoding):
             # whatever an earlier order has given it, now it has its maker's PUK
             self.agreed = msgspec.structs.replace(self.agreed, puk_unsure=False)
 
+    async def _see_that_puk_helps(self) -> None:
+        """A card that nothing will bring back is left as it is, as far as that can be known."""
+        hopeless = self._card.pin_blocked and not self._card.may_reset
+        if hopeless and CardStep.SET_PIN in self.ordered.steps and not self.agreed.puk_unsure:
+            puk = self.puk()
+            try:
+                await see_that_puk_helps(self.context, self._card, puk)
+            finally:
+                wipe(puk)
+
     async def _pin(self) -> bytearray:
         """The PIN that the portal gives, or the card's own, typed and right; the caller wipes it."""
         if self.ordered.pin.kind == "given":
@@ -165,6 +190,7 @@ class _Encoding(Encoding):
         context, card = self.context, self._card
         ordered = self._settle()
         _check_card(card, ordered)
+        await self._see_that_puk_helps()
         attesting = Attesting(context, card, ordered)
         await attesting.prepare()
         if _changes_first(ordered):
@@ -178,16 +204,7 @@ class _Encoding(Encoding):
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
         await retired_keys.clear(context, card, ordered)
-        ordered = await self._settle_by_trial()
-        attesting.settle(ordered)
-        asked = await requests(context, card, ordered.keys, pin, self.steps)
-        declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
-        asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked, declined=declined)
-        await context.send(await attesting.attested(asking))
-        await begin(context, Step.CERTIFICATES, self.steps)
-        issued = await certificates(context, ordered.keys, card.awaiting)
-        await self.change()
-        issued = await self._write(issued)
+        issued = await self._certified(attesting, pin) if ordered.keys else []
         replaced = await self._replace_key()
         found = await prove(context, card, issued, pin, self.steps)
         await card.close()  # reset, before anything else: what was proved to it is worth nothing any more
@@ -198,11 +215,32 @@ class _Encoding(Encoding):
         notes = [*_made_instead(self._wanted, ordered), *earlier_notes(self._wanted, issued)]
         return self.summary(issued, card.serial, *notes)
 
+    async def _certified(self, attesting: Attesting, pin: bytearray) -> list[IssuedCertificate]:
+        """The certificates of the card's keys, asked for and written."""
+        context, card = self.context, self._card
+        ordered = await self._settle_by_trial()
+        attesting.settle(ordered)
+        asked = await requests(context, card, ordered.keys, pin, self.steps)
+        declined = [key.slot for key in self._wanted.keys if key not in ordered.keys and key.optional]
+        asking = Requests(guid=ordered.guid, serial=card.serial, requests=asked, declined=declined)
+        await context.send(await attesting.attested(asking))
+        await begin(context, Step.CERTIFICATES, self.steps)
+        issued = await certificates(context, ordered.keys, card.awaiting)
+        self._only_certifies = not self.half_done and all(item.key is None for item in issued)
+        await self.change()
+        return await self._write(issued)
+
     async def _write(self, issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
-        """Write what has to be on the card, then as much as it takes of what may be; what is on it in the end."""
+        """Write what has to be on the card, then as much as it takes of what may be; what is on it in the end.
+
+        Where keys stay the largest certificate is the first: a card that has no place for it is as it was.
+        """
         optional = {key.slot for key in self.ordered.keys if key.optional}
         needed = [item for item in issued if item.slot not in optional]
-        await write(self.context, self._card, needed, self.steps)
+        if self._only_certifies:
+            await write(self.context, self._card, sorted(needed, key=_size, reverse=True), self.steps)
+        else:
+            await write(self.context, self._card, needed, self.steps)
         others = [item for item in issued if item.slot in optional]
         return needed + await retired_keys.put_on(self.context, self._card, others)
 
@@ -312,6 +350,10 @@ def _check_card(card: ReturningCard, ordered: EncodeCard) -> None:
             raise InlayError("card_import_missing")
         if key.source is not KeySource.KEEP and not card.knows(key.algorithm):
             raise InlayError("card_algorithm_missing", algorithm=key.algorithm.value)
+
+
+def _size(issued: IssuedCertificate) -> int:
+    return len(issued.certificate)
 
 
 def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from agent.pcsc.apdu import MAX_PIECE, Answer, Command, exchange
-from agent.pcsc.selected import NO_COMMAND, PIN_STATE, SAID_UNSELECTED, SELECT, Sign, Signs, tells
+from agent.pcsc.selected import NO_COMMAND, PIN_STATE, SAID_UNSELECTED, SELECT, STANDARD, Sign, Signs, tells
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _HARMLESS: Final = Command(0xCB, 0x3F, 0xFF, bytes.fromhex("5C017E"))
 _BEGIN_TRIES: Final = 5
 _NO_CHAINING: Final = frozenset({0x6883, 0x6884, 0x6E00})
 """What a card says of the first piece of a chain when it takes none: extended lengths are tried then."""
+_NO_INSTRUCTION: Final = 0x6D00
 _NEITHER: Final = NO_COMMAND | {0x6700}
 
 
@@ -189,6 +190,14 @@ class CardConnection:
             self.keep_alive()
         self._begin()
 
+    def begin(self) -> None:
+        """Keep other programs off the card until `release`; nothing is sent where they are kept off already.
+
+        Raises:
+            InlayError: ``pcsc_…``.
+        """
+        self._begin()
+
     @contextlib.contextmanager
     def held(self) -> Iterator[Self]:
         """Keep other programs off the card; afterwards it is reset if anything was proved to it.
@@ -284,7 +293,9 @@ class CardConnection:
 
     def _exchange(self, command: Command) -> Answer:
         answer = self._carry(command)
-        if answer.status in _NO_CHAINING and len(command.data) > MAX_PIECE and not self.extended:
+        known = command.instruction in STANDARD  # every card has these: it is the class that it doesn't know
+        no_chaining = answer.status in _NO_CHAINING or (known and answer.status == _NO_INSTRUCTION)
+        if no_chaining and len(command.data) > MAX_PIECE and not self.extended:
             self.extended = True
             again = self._carry(command)
             if again.status in _NEITHER:

@@ -40,6 +40,8 @@ _MANY_WAKES, _WAKE_WINDOW, _CALM_SECONDS = 50, 1.0, 0.2
 _JOIN_SECONDS: Final = 0.05
 
 _NO_READERS: Final = frozenset({scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER})
+_NOT_THERE: Final = scard.SCARD_STATE_UNAVAILABLE | scard.SCARD_STATE_UNKNOWN
+"""A reader in pcscd's configuration stays on its list when it was pulled out of the machine: it is of no use there."""
 _PASSING: Final = frozenset({scard.SCARD_S_SUCCESS, scard.SCARD_E_TIMEOUT, scard.SCARD_E_CANCELLED})
 
 
@@ -151,7 +153,8 @@ class Monitor:
             recently_changed = code == scard.SCARD_S_SUCCESS
             if code in _PASSING and recently_changed:
                 known.update({name: event & ~scard.SCARD_STATE_CHANGED for name, event, _ in states})
-                self._show(Look(readers=tuple(_reader(*state) for state in states if state[0] in names)))
+                there = [state for state in states if state[0] in names and not state[1] & _NOT_THERE]
+                self._show(Look(readers=tuple(_reader(*state) for state in there)))
             elif code not in _PASSING and code not in _NO_READERS:
                 raise _ContextLost(code)
             if wakes.too_many():

@@ -68,7 +68,8 @@ def verify(card: Card, pin: Secret) -> None:
         pin: 1 to 8 bytes; the caller's, who wipes it.
 
     Raises:
-        InlayError: ``card_pin_wrong`` with ``tries``, ``card_pin_blocked``, ``card_pin_form``, ``card_refused``.
+        InlayError: ``card_pin_wrong`` with ``tries``, ``card_pin_blocked``, ``card_pin_form``, ``card_refused``;
+            ``card_contacts_needed``: it takes no PIN by this reader, and none was compared.
     """
     command = Command(_VERIFY, 0, PIN, _padded(pin), answer=False)
     judge(card, command, card.send(command), PIN)
@@ -146,13 +147,20 @@ def judge(card: Card, command: Command, answer: Answer, reference: int) -> None:
 
 
 def _left_after(card: Card, answer: Answer, reference: int) -> int | None:
-    """Tries left, asked after an answer that doesn't tell them; None where nobody learns it."""
+    """Tries left, asked after an answer that doesn't tell them; None where nobody learns it.
+
+    Raises:
+        InlayError: ``card_contacts_needed``: the card says the same to whoever types nothing, so none was compared.
+    """
     try:
         left = tries_left(card, reference)
-        if left is None and answer.status == FAILED and _pin_state(card) & 0xFFF0 == FAILED:
-            return 0  # it tells tries as 630x: so this has told them
+        state = _pin_state(card) if left is None else None
     except InlayError:
         return None
+    if state == answer.status == NOT_AUTHORISED:
+        raise InlayError("card_contacts_needed")
+    if state is not None and answer.status == FAILED and state & 0xFFF0 == FAILED:
+        return 0  # it tells tries as 630x: so this has told them
     return left
 
 

@@ -19,7 +19,7 @@ PIN_STATE: Final = Command(0x20, 0x00, PIN, answer=False)
 """VERIFY without data: 9000, 63Cx or 6983 from a PIV application, and never a try."""
 SELECT: Final = 0xA4
 _GET_DATA: Final = 0xCB
-_STANDARD: Final = frozenset({0xCB, 0xDB, 0x20, 0x24, 0x2C, 0x87, 0x47})
+STANDARD: Final = frozenset({0xCB, 0xDB, 0x20, 0x24, 0x2C, 0x87, 0x47})
 """What every PIV card has; the rest is asked for, and its absence is no sign of anything."""
 NO_COMMAND: Final = frozenset({0x6D00, 0x6E00})
 _NOT_NOW: Final = frozenset({CONDITIONS, NOT_FOUND})
@@ -56,7 +56,7 @@ class Signs:
             if tells(answer):
                 self.doubt = False  # no application comes back by itself: so it was there all the time
             return Sign.NOTHING
-        if absent or instruction not in _STANDARD | self._known:
+        if absent or instruction not in STANDARD | self._known:
             self.doubt = True
             return Sign.LATER
         return Sign.NOW

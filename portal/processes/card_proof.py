@@ -65,7 +65,7 @@ def challenged(order: Order, proof: ManagementProof, generation: int) -> None:
     order.card_challenge = (
         None
         if digest is None
-        else {"number": proof.number, "generation": generation, "expected": digest.hex()}
+        else {"number": proof.number, "generation": generation, "expected": digest.hex(), "taken": False}
     )
 
 

@@ -31,9 +31,12 @@ async def take(context: Context, jti: str, told: CardProved) -> None:
         order = await order_rows.load(tx, jti)
         if order.state != OrderState.RUNNING:
             return
-        known, order.card_challenge = order.card_challenge, None
+        known = order.card_challenge
         if known is None or known["number"] != told.number or not _is_right(known["expected"], told.response):
             raise InlayError("card_not_proved")
+        if known["taken"]:
+            return  # carried out before the portal stopped, and now again
+        order.card_challenge = {**known, "taken": True}
         first, generation = card_proof.is_missing(order), known["generation"]
         if order.proved is None or generation > order.proved:
             await _note(context, tx, order, generation)

@@ -98,6 +98,9 @@ ISSUE_CARD: Final = shipped(
         **_fields_of(Purpose.ENCRYPTION),
     },
 )
+PREPARE_TEMPORARY_CARD: Final = shipped(
+    "prepare-temporary-card", Usage.PRODUCTION, {"PUK": "${card}", "PIN": "${card}"}
+)
 EXTEND_TEMPORARY_CARD: Final = shipped(
     "extend-temporary-card",
     Usage.OPERATION,

@@ -94,7 +94,7 @@ class ExtendTemporaryCard(Definition):
 
         Raises:
             InlayError: ``attestation_no_roots``, ``attestation_no_serial``, ``card_description_missing``,
-                ``card_pkcs11_no_attestation``.
+                ``card_pkcs11_no_attestation``; ``temporary_card_other``: it failed, and its holder has another one.
             WrongState: it failed, and nothing is encoded here, or it was never begun to be.
         """
         card, options = temporary_cards.card_of(parties), await temporary_cards.options(tx)
@@ -102,6 +102,7 @@ class ExtendTemporaryCard(Definition):
             begun = await tx.get(ManagedCard, card.id)
             if begun is None or not options.encodes:
                 raise WrongState("temporary_card", card.state, (TemporaryCardState.ASSIGNED.value,))
+            await temporary_cards.check_only_one(tx, card)
         if options.encodes and card.described_by is not None:
             described = card_descriptions.of(self._context, card)
             card_descriptions.needed(described.encode, card)

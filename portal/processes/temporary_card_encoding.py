@@ -119,7 +119,7 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
     return {
         "guid": _guid(card, managed),
         "identity": identity(card, managed, blocked=blocked) if fresh else None,
-        "management": plain(_management(managed, blocked=blocked)),
+        "management": plain(management_of(managed, blocked=blocked)),
         "new_puk": blocked or (fresh and card.sealed_puk is None),
         # what an order knows of a card that is reset is its maker's: so it is for one that was never encoded
         "reset": blocked or makers,
@@ -128,12 +128,13 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
 
 def _is_from_maker(card: Card, managed: ManagedCard | None) -> bool:
     """Whether this card object has brought nothing to its card so far; another one, which ended, may have."""
-    return card.sealed_puk is None and (managed is None or managed.encoded_for is None)
+    never = managed is None or (managed.encoded_for is None and managed.prepared_at is None)
+    return card.sealed_puk is None and never
 
 
 def _guid(card: Card, managed: ManagedCard | None) -> str:
     """The GUID that the card has in the end: its own, or a fresh one when it goes to somebody else."""
-    if managed is None or managed.encoded_for in (None, card.owner_id):
+    if managed is None or (managed.encoded_for in (None, card.owner_id) and managed.prepared_at is None):
         return card.guid
     return managed.pending_guid or secrets.token_hex(16)
 
@@ -144,7 +145,7 @@ def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) 
     So it is for one that is reset: an order that ended half done may have left it without any identity.
     """
     serial = card.serial if card.serial.isdecimal() and len(card.serial) <= 20 else None
-    never = managed is None or managed.encoded_for is None
+    never = managed is None or (managed.encoded_for is None and managed.prepared_at is None)
     wanted = CardIdentity(
         previous=None if never else card.guid,
         serial=None if serial is None else str(int(serial)),
@@ -154,7 +155,7 @@ def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) 
     return plain(wanted)
 
 
-def _management(managed: ManagedCard | None, *, blocked: bool) -> ManagementKey:
+def management_of(managed: ManagedCard | None, *, blocked: bool = False) -> ManagementKey:
     """By which key the card is opened; one that is reset has its maker's afterwards, and gets another one."""
     proves = managed is not None and managed.mutual
     if managed is None or managed.key_generation == 0 or blocked:

@@ -453,6 +453,11 @@ export const CAUSES = Object.freeze({
     "why": "Another one is active ({label}), and one is possible at a time (option CardsMultipleActive).",
     "next_step": "Have that card locked or deactivated first."
   },
+  "temporary_card_other": {
+    "happened": "The card was not finished.",
+    "why": "It is half done, and its holder has the temporary card {label}; one is possible at a time (option TempCardsOnePerUser).",
+    "next_step": "Withdraw that one first. Or take this one back with Issue, or lock it."
+  },
   "card_mail_missing": {
     "happened": "The card can't be issued.",
     "why": "The option {option} says Mail, and this portal has no mail server.",
@@ -563,6 +568,11 @@ export const CAUSES = Object.freeze({
     "why": "Its length or characters are not what the card allows, or it is too easy to guess.",
     "next_step": "Choose another: 6 to 8 digits that are not all the same work on every card."
   },
+  "card_contacts_needed": {
+    "happened": "The card takes no PIN by this reader.",
+    "why": "Many cards take it by their contacts alone, not through the air. No try was spent.",
+    "next_step": "Use a reader that the card is put into."
+  },
   "card_management_wrong": {
     "happened": "The card did not accept the portal's key.",
     "why": "Its management key is another. Nothing was changed.",
@@ -596,12 +606,17 @@ export const CAUSES = Object.freeze({
   "card_full": {
     "happened": "The card is full.",
     "why": "There is no room for what was to be written by {command}.",
-    "next_step": "Ask your support; what was there before is there again."
+    "next_step": "Use a card with more room, or ask your support. What was there before is there again."
   },
   "card_object_too_large": {
     "happened": "The card can't hold this certificate.",
     "why": "It has {size} bytes.",
-    "next_step": "Ask your support for a smaller certificate. Nothing was changed."
+    "next_step": "Ask your support for a smaller certificate, or use a card with more room. Nothing was changed."
+  },
+  "card_object_lost": {
+    "happened": "The card has lost something that was on it.",
+    "why": "It had to let go of {size} bytes before it could tell that it has no room for what was to come by {command}, and it takes them back no more.",
+    "next_step": "Ask your support for a smaller certificate, or use a card with more room: this one frees nothing by deleting."
   },
   "card_slot_missing": {
     "happened": "The card can't do what was ordered.",
@@ -928,6 +943,31 @@ export const CAUSES = Object.freeze({
     "why": "The card with its serial number is in use again: {label}.",
     "next_step": "Work on that card instead."
   },
+  "card_in_use": {
+    "happened": "This card stays as it is.",
+    "why": "It is the card “{label}” of the portal.",
+    "next_step": "Take it out, and put in one that is to be made."
+  },
+  "card_with_holder": {
+    "happened": "This card can't be made ready for others now.",
+    "why": "It was being encoded for {holder} when that failed.",
+    "next_step": "Extend it, which finishes it for this person; or issue it, which takes it from this person first."
+  },
+  "card_not_made_ready": {
+    "happened": "This card isn't made ready in advance.",
+    "why": "It is made through PKCS#11: it gets everything when it is encoded for its holder.",
+    "next_step": "Issue it, which says that it is in hand."
+  },
+  "batch_closed": {
+    "happened": "Nothing can be done with this batch any more.",
+    "why": "It is closed.",
+    "next_step": "Order another batch."
+  },
+  "batch_busy": {
+    "happened": "The batch can't be closed now.",
+    "why": "Its card {label} is being made.",
+    "next_step": "Wait until that has ended, or cancel it."
+  },
   "keys_unavailable": {
     "happened": "The portal can't sign now.",
     "why": "The module that holds its keys doesn't answer.",
@@ -986,3 +1026,91 @@ export const POSSIBILITIES = Object.freeze([
     "next_step": "Choose Inlay: enter a code in your programs, and type the code shown below."
   }
 ]);
+
+export const FINDINGS = Object.freeze({
+  "service_answers": {
+    "level": "ok",
+    "happened": "The PC/SC service answers.",
+    "next_step": ""
+  },
+  "service_missing": {
+    "level": "problem",
+    "happened": "The PC/SC service is not installed, so no program can see cards.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_stopped": {
+    "level": "problem",
+    "happened": "The PC/SC service does not run, so no program can see cards.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_dead": {
+    "level": "problem",
+    "happened": "The PC/SC service has broken down, so no program can see cards.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_silent": {
+    "level": "problem",
+    "happened": "The PC/SC service does not answer.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_failing": {
+    "level": "problem",
+    "happened": "The PC/SC service does not do its work.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_refused": {
+    "level": "problem",
+    "happened": "You may not use card readers in this session.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "reader_undriven": {
+    "level": "problem",
+    "happened": "A reader is plugged in that no program sees: its driver is missing.",
+    "next_step": "Have your support install the driver, then plug the reader in again."
+  },
+  "reader_none": {
+    "level": "note",
+    "happened": "There is no card reader.",
+    "next_step": "Plug one in."
+  },
+  "card_driver": {
+    "level": "ok",
+    "happened": "{kind}, used by the driver {driver}.",
+    "next_step": ""
+  },
+  "card_unmapped": {
+    "level": "problem",
+    "happened": "Inlay does not know this card.",
+    "next_step": "Have your support add it to the card map; inlay doctor shows the entry."
+  },
+  "card_bare": {
+    "level": "problem",
+    "happened": "The card holds no application that Inlay could use.",
+    "next_step": "Ask who supplied it for a card with a PIV application."
+  },
+  "card_module_missing": {
+    "level": "problem",
+    "happened": "{kind}: the program of the card's maker is not installed.",
+    "next_step": "Have your support install it; inlay doctor names its file."
+  },
+  "card_unread": {
+    "level": "problem",
+    "happened": "The card can't be read.",
+    "next_step": "Take it out, see that it is clean, and put it in again."
+  },
+  "card_busy": {
+    "level": "problem",
+    "happened": "The card does not answer, or another program keeps it for itself.",
+    "next_step": "Close other programs that use cards, or take the card out and put it in again."
+  },
+  "card_last_try": {
+    "level": "note",
+    "happened": "The card has one PIN try left.",
+    "next_step": "Type the PIN with care: after one more wrong one it is blocked."
+  },
+  "card_blocked": {
+    "level": "problem",
+    "happened": "The card's PIN is blocked.",
+    "next_step": "Unblock it on this portal, or ask your support."
+  }
+});

@@ -128,10 +128,36 @@ async def test_a_card_that_has_no_reset_ends_honestly_and_is_as_it_was(
     before = state(card)
     assert await order(agent, portal) == "card_no_reset"
     assert state(card) == before
-    assert instructions(readers).count(0xFB) == (VERSION in profile.yubico)
+    says_so_itself = VERSION in profile.yubico  # when it is reset: nothing can be known of that before
+    assert instructions(readers).count(0xFB) == says_so_itself
+    assert (await undone(portal)).changing == says_so_itself
     error = window_of(agent).error
     assert error is not None
     assert "Use a new card" in error.next_step
+
+
+@pytest.mark.parametrize("identity", ["maker's", "none"])
+@pytest.mark.parametrize("left", [0, 2])
+async def test_a_card_that_cant_be_reset_is_known_by_its_puk_before_it_is_changed(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, left: int, identity: str
+) -> None:
+    """A right PUK costs nothing by it, a wrong one its try; a card whose PUK is blocked, too, is as it was."""
+    card = personalised(CANNOT[0]) if identity == "maker's" else SimulatedCard(CANNOT[0])
+    card.pin_left, card.puk_left = 0, left
+    readers.put(card)
+    before = state(card)
+    portal.management_keys = [FACTORY_KEY]
+    if left:
+        portal.puk = b"00000000"
+        assert await order(agent, portal) == "card_puk_other"
+        assert (card.puk_left, (await undone(portal)).changing) == (left - 1, 0)
+        card.puk_left, portal.puk = left, PUK
+        agent.windows.answers = [YES]
+        assert await order(agent, portal, OTHER_CODE) == "finished"
+        assert (card.puk, card.pin) == (OWN_PUK, NEW.ljust(8, b"\xff"))
+    else:
+        assert await order(agent, portal) == "card_no_reset"
+        assert (state(card), (await undone(portal)).changing) == (before, 0)
 
 
 @pytest.mark.parametrize("which", ["PIN", "PUK"])

@@ -29,6 +29,7 @@ from tests.support.physical_orders import (
     undone,
     untouched,
     window_of,
+    with_keys_of_before,
 )
 from tests.support.simulated_readers import SimulatedReaders
 
@@ -39,15 +40,6 @@ OVERWRITING = dataclasses.replace(IMPORTING, yubico=IMPORTING.yubico - {MOVE})
 NARROW = next(each for each in PROFILES if not each.has_place(0x5FC10C))
 EARLIER = KeyOrder("82", Purpose.ENCRYPTION, Algorithm.P_256, KeySource.IMPORT, "CN=Alex", optional=True)
 OLDER = msgspec.structs.replace(EARLIER, slot="83", algorithm=Algorithm.RSA_2048)
-
-
-def with_keys_of_before(card: SimulatedCard, *slots: int) -> SimulatedCard:
-    """A card that has retired keys of somebody, as its key history says."""
-    for slot in slots:
-        card.keys[slot] = (P_256, ec.generate_private_key(ec.SECP256R1()))
-        card.objects[0x5FC10D + slot - 0x82] = b"\x70\x01\x00\x71\x01\x00\xfe\x00"
-    card.objects[0x5FC10C] = bytes((0xC1, 1, len(slots), 0xC2, 1, 0, 0xFE, 0))
-    return card
 
 
 async def with_both(

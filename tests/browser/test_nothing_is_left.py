@@ -134,5 +134,5 @@ async def test_agent_killed_while_it_makes_keys(use_case: UseCase) -> None:
         await person.page.wait_for_selector("#progress [data-step='keys'].now")
         use_case.desk.agent.kill()
         use_case.desk.agent.start()
-        await person.see("undone")
+        await _says(person, "order_interrupted")
     use_case.assert_nothing_left()

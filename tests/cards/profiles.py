@@ -29,6 +29,7 @@ class Profile:
         discovery: it has a discovery object.
         grows: an object may be written over by a longer one; else 6A84.
         capacity: bytes for all objects.
+        frees: an object that is deleted, or written over by a longer one, gives its bytes back.
         select: lengths of the AID that it takes.
         template: what SELECT answers: ``ac`` (with algorithms), ``acs`` (each in a template of its own), ``plain``,
             ``file`` (as of a file), ``nothing``.
@@ -64,6 +65,7 @@ class Profile:
         any_algorithm: GENERAL AUTHENTICATE doesn't look at the algorithm of the management key.
         reset_by_pin: RESET looks at the tries of the PIN alone.
         takes_keys: IMPORT KEY takes some; else it is refused by 6A81 once the management key is proved.
+        through_air: it is held to its reader, and takes no PIN or PUK there.
         forgets_key: VERIFY, a new PIN and each SELECT forget that the management key was proved.
     """
 
@@ -81,6 +83,7 @@ class Profile:
     discovery: bool = True
     grows: bool = True
     capacity: int = 60_000
+    frees: bool = True
     select: tuple[int, ...] = (5, 9, 11)
     template: str = "plain"
     piece: int = 256
@@ -114,6 +117,7 @@ class Profile:
     any_algorithm: bool = False
     reset_by_pin: bool = False
     takes_keys: bool = True
+    through_air: bool = False
     forgets_key: bool = False
     bare: bool = False
     repeats: bool = False
@@ -131,6 +135,7 @@ class Profile:
         )
 
 
+REPEATING = Profile("a random generator that is none", repeats=True)
 PROFILES = (
     Profile("standard card, nothing beyond SP 800-73", template="ac", log_out=False),
     Profile(
@@ -247,7 +252,7 @@ PROFILES = (
         warns=True,
         chuid=False,
     ),
+    REPEATING,
 )
 BARE = Profile("a JavaCard with nothing but its card manager", bare=True)
-REPEATING = Profile("a random generator that is none", repeats=True)
-"""No profiles of cards that do their work, so not among the others."""
+"""No profile of a card that does its work, so not among the others."""

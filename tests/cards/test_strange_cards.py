@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 
 from agent.card_session import CardSession
 from agent.pcsc import look as looking
-from agent.pcsc import piv_authenticate, piv_cipher, piv_keys, piv_objects, piv_select
+from agent.pcsc import piv_authenticate, piv_cipher, piv_keys, piv_objects, piv_pin, piv_select
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_authenticate import Proof, Question
-from agent.pcsc.piv_names import KeyAlgorithm, ManagementAlgorithm
+from agent.pcsc.piv_names import PIN, KeyAlgorithm, ManagementAlgorithm
 from protocol.errors import InlayError
 from tests.cards.profiles import BARE, PROFILES, REPEATING
 from tests.cards.simulated import SimulatedCard, SimulatedLink, factory_key
@@ -39,6 +41,33 @@ def test_nothing_but_select_goes_to_a_card_without_an_application() -> None:
     with pytest.raises(InlayError) as caught:
         piv_select.select(connected(card))
     assert caught.value.code == "card_not_supported"
+
+
+def test_a_card_that_takes_no_pin_through_the_air_has_not_found_one_wrong() -> None:
+    simulated = SimulatedCard(dataclasses.replace(PROFILES[0], through_air=True))
+    card = connected(simulated)
+    piv_select.select(card)
+    works: list[Callable[[], None]] = [
+        lambda: piv_pin.verify(card, b"123456"),
+        lambda: piv_pin.change(card, PIN, b"123456", b"654321"),
+        lambda: piv_pin.unblock(card, b"12345678", b"654321"),
+    ]
+    for work in works:
+        with pytest.raises(InlayError) as caught:
+            work()
+        assert caught.value.code == "card_contacts_needed"
+
+
+@pytest.mark.parametrize("word", [0x6883, 0x6884, 0x6D00, 0x6E00])
+def test_a_card_that_takes_no_chain_gets_extended_lengths(word: int) -> None:
+    kind = next(profile for profile in PROFILES if profile.extended)
+    simulated = SimulatedCard(dataclasses.replace(kind, no_chaining=word))
+    card = connected(simulated)
+    piv_select.select(card)
+    simulated.managed = True
+    piv_objects.write_certificate(card, 0x9A, bytes(700))
+    assert piv_objects.read_certificate(card, 0x9A) == bytes(700)
+    assert [command[0] for command in simulated.commands].count(0x10) == 1
 
 
 async def test_a_recorded_proof_of_the_key_opens_no_second_authentication_that_is_mutual() -> None:

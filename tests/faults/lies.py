@@ -14,20 +14,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Final
 
 from agent.handlers.encode_in_reader import HalfDone
+from agent.order_ports import Submission
 from agent.pcsc.apdu import MAX_ROUNDS
-from agent.ports import UserCancelled
-from protocol.messages import ErrorData
+from agent.ports import UserCancelled, UserEnvironment
+from protocol.errors import InlayError
+from protocol.messages import ErrorData, Transport
 from tests.cards.simulated import SimulatedCard
-from tests.faults.tear_jobs import JOBS, Job, Position, Row
+from tests.faults.tear_disturbance import Disturbance
+from tests.faults.tear_jobs import JOBS, Answers, Job, Position, Row
 from tests.faults.tear_judgement import Card
-from tests.faults.tears import Tears, prepare, say, tell_ends
+from tests.faults.tear_processes import Ended
+from tests.faults.tears import Tears, disturbed_readers, prepare, say, tell_ends
+from tests.support.agent_parts import AgentParts, HasReaders, running_agent
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
 from tests.support.simulated_readers import SimulatedReaders
@@ -43,6 +49,9 @@ LIES: Final = {
     REFUSAL: bytes.fromhex("6F00"),
 }
 """By name what the card answers: data, and the status."""
+_SECONDS: Final = 60.0
+_GIVEN_UP: Final = [UserCancelled("consent")] * 2
+"""What the person does when more is asked than a job knows."""
 _MORE: Final = 3
 """So many times the commands of an undisturbed job a disturbed one may have, beside one answer without end."""
 _DONE: Final = bytes.fromhex("9000")
@@ -111,36 +120,81 @@ class Liar(SimulatedCard):
         return LIES[name]
 
 
+class _AgentHere:
+    """An agent in this process; see `tests.faults.tear_processes.RunningAgent`.
+
+    Attributes:
+        windows: what its person sees, and types; past the answers the person goes.
+    """
+
+    def __init__(self, parts: AgentParts) -> None:
+        self._parts = parts
+        self.windows = parts.windows
+
+    async def order(self, portal: str, code: str, answers: Answers) -> Ended:
+        """See `RunningAgent.order`."""
+        self.windows.answers = [*answers, *_GIVEN_UP]
+        submission = Submission(portal, code, Transport.LINK, UserEnvironment({"DISPLAY": ":9"}))
+        end = "finished"
+        try:
+            async with asyncio.timeout(_SECONDS):
+                await self._parts.desk.submit(submission).wait()
+        except InlayError as error:
+            end = error.code
+        asked = self.windows.opened[-1].asked if self.windows.opened else []
+        return Ended(end, tuple(prompt.warning or "" for prompt in asked))
+
+    async def settle(self) -> bool:
+        """See `RunningAgent.settle`."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """See `RunningAgent.kill`."""
+        raise NotImplementedError
+
+
+class _AgentsHere:
+    """Agents in this process; see `tests.faults.tears.Agents`."""
+
+    @contextlib.asynccontextmanager
+    async def running(self, home: Path, card: HasReaders) -> AsyncIterator[_AgentHere]:
+        """An agent on these folders, with these readers."""
+        async with running_agent(home, card) as parts:
+            yield _AgentHere(parts)
+
+
 class Lies(Tears):
-    """Runs positions, one after the other, with one portal."""
+    """Runs positions, one after the other, with one portal. No agent is killed: they are in this process."""
 
     kind = Liar
 
     def __init__(self, portal: FakePortal, folder: Path) -> None:
-        super().__init__(portal, folder)
-        self._given_up = [UserCancelled("consent")] * 2
+        super().__init__(portal, folder, _AgentsHere())
         self._apdus: dict[str, int] = {}
-        self._faults: list[str] = []
         self._half_done = False
 
-    async def count(self, name: str) -> int:
+    async def count(self, name: str, card: str = "") -> int:
         """How many APDUs a job has, undisturbed."""
-        self._apdus[name] = await super().count(name)
+        self._apdus[name] = await super().count(name, card)
         return self._apdus[name]
 
     async def run(self, at: Position) -> Row:
         """Have the card answer falsely at a position, and judge."""
-        self._faults, self._half_done = [], False
-        row = await super().run(at)
-        return row._replace(faults=[*self._faults, *row.faults])
+        self._half_done = False
+        return await super().run(at)
 
-    async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
+    @contextlib.asynccontextmanager
+    async def _served(self, watched: Card, disturbance: Disturbance) -> AsyncIterator[SimulatedReaders]:
+        yield disturbed_readers(watched, disturbance)
+
+    async def _disturbed(self, job: Job, at: Position, watched: Card, home: Path) -> list[str]:
+        faults: list[str] = []
         readers, card = SimulatedReaders(), watched.card
         assert isinstance(card, Liar)
         readers.put(card)
         typed_before = 0
 
-        async with self._agent(readers) as (agent, home):
+        async with self._agent(home, readers) as agent:
 
             def lie(number: int, _apdu: bytes) -> None:
                 nonlocal typed_before
@@ -154,14 +208,14 @@ class Lies(Tears):
             if _brings_secret(told) and not was_right(told, before) and not LIES[at.mode].endswith(_DONE):
                 again = sum(map(_brings_secret, readers.trace[at.apdu :]))
                 if again > _typed(agent) - typed_before:
-                    self._faults.append(f"a PIN or PUK was sent {again} times after one that wasn't taken")
+                    faults.append(f"a PIN or PUK was sent {again} times after one that wasn't taken")
             self._half_done = isinstance(agent.windows.opened[-1].error, HalfDone)
         if len(readers.trace) > _MORE * self._apdus[at.job] + MAX_ROUNDS:
-            self._faults.append(f"it went on for {len(readers.trace)} commands")
+            faults.append(f"it went on for {len(readers.trace)} commands")
         undone: ErrorData | None = self._at().undone
         if undone is not None:
-            self._faults += _unnamed(undone)
-        return home
+            faults += _unnamed(undone)
+        return faults
 
     def _changing(self, job: Job) -> bool:
         """The person may have been told, too."""

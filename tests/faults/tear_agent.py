@@ -1,135 +1,176 @@
-"""The agent's core as a process of its own, for `tests.faults.tears`: one order, or what the last run has left.
+"""The agent as a process of its own, for `tests.faults.tears`: ``agent.__main__.run`` itself, forked.
 
-Readers and window are a test's; journal, trust store, device key, channel and everything about the card are the agent's
-own. The card is at the other end of a socket, in the process that kills this one.
+Journal, trust store, device key, private socket, page server, channel, and everything about orders and cards are the
+agent's own, put together and started by its own composition root. In its place stands something of a test's for
+
+- the person: no window is opened, and each question is answered by what was agreed before;
+- notifications, which nobody sees;
+- PC/SC's context and monitor, where the cards are simulated: `tests.support.distant_pcsc`. Over a real pcscd they are
+  the agent's own, too;
+- the system's key store: there is none, so the device's secret is in a file;
+- the folders, among them the administrator's;
+- the desktop: this machine's link handler and autostart entry stay as they are.
+
+It is forked from a process that has imported everything (`tests.support.forks`), so it doesn't start as an interpreter
+does. `tests.faults.tear_processes` has the other end of its control connection: lines of JSON, which tell what the
+person types, and ask how an order ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import os
+import queue
+import signal
 import socket
 import sys
+import threading
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TextIO
 
-from agent import keys_system
+import agent.__main__ as daemon
+
+# what the agent imports only when it needs it is there before the first fork
+from agent import (  # noqa: F401
+    card_care,
+    card_keeper,
+    cards,
+    channel,
+    keys_system,
+    ordered_card,
+    reader_watch,
+    readers,
+    server,
+)
+from agent.active_order import ActiveOrder
+from agent.desktop import key_store_watch, session_watch  # noqa: F401
+from agent.order_desk import OrderDesk, Tools
 from agent.order_ports import Submission
-from agent.ordered_card import CardReaders
-from agent.pcsc.connection import CardConnection
-from agent.pcsc.look import Evidence, look
-from agent.pcsc.reader_events import Look, ReaderLook
-from agent.ports import UserEnvironment
-from agent.reader_watch import ReaderWatch
+from agent.pcsc import monitor, scard
 from protocol.errors import InlayError
-from protocol.messages import Transport
-from tests.cards.simulated import ATR
-from tests.support.agent_parts import PcscReadersOfATest, running_agent
-from tests.support.processes import wait_until
+from tests.support import forks
+from tests.support.agent_parts import folders_in
+from tests.support.distant_pcsc import DistantContext, DistantMonitor
+from tests.support.fake_windows import FakeNotifier, FakeWindows
+from tests.support.processes import NotReadyError, wait_until
 from tests.support.wired_server import OVER_PCSC
 
-READER: Final = "One"
+_READY: Final = "--ready-fd"
+_SECONDS: Final = 40.0
+SILENT: Final = "silent"
+"""How an order ends that doesn't, as long as anybody waits."""
 
 
-class _Link:
-    """A connection to the card; see ``agent.pcsc.connection.Link``."""
+class _Desk(OrderDesk):
+    """The agent's desk, which remembers what it has taken."""
 
-    def __init__(self, path: str, purpose: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(path)
-        self._stream = self._socket.makefile("rw")
-        self._ask(purpose)
+    made: _Desk
 
-    def transmit(self, apdu: bytes) -> bytes:
-        return bytes.fromhex(self._ask(apdu.hex()))
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        _Desk.made = self
+        self.taken: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, ActiveOrder]] = queue.SimpleQueue()
 
-    def begin(self) -> None:
-        """Nobody else is there."""
+    def submit(self, submission: Submission) -> ActiveOrder:
+        """See `OrderDesk.submit`."""
+        active = super().submit(submission)
+        self.taken.put((asyncio.get_running_loop(), active))
+        return active
 
-    def end(self, *, reset: bool) -> None:
-        if reset:
-            self._ask("reset")
+    def end_of_next(self) -> str:
+        """How the order that is taken next ends: ``finished``, the code of an error, or `SILENT`. Blocks."""
+        loop, active = self.taken.get()
+        try:
+            asyncio.run_coroutine_threadsafe(active.wait(), loop).result(_SECONDS)
+        except InlayError as error:
+            return error.code
+        except TimeoutError:
+            return SILENT
+        return "finished"
 
-    def reconnect(self) -> None:
-        """Nothing was lost."""
-
-    def atr(self) -> bytes:
-        return ATR
-
-    def ask_reader(self, function: int) -> bytes:
-        raise InlayError("pcsc_failed", cause=f"function {function}")
-
-    def control(self, code: int, data: bytes) -> bytes:
-        raise InlayError("pcsc_failed", cause=f"code {code}")
-
-    def close(self, *, reset: bool = False) -> None:
-        if reset:
-            self._ask("reset")
-        self._socket.close()
-
-    def _ask(self, line: str) -> str:
-        self._stream.write(line + "\n")
-        self._stream.flush()
-        return self._stream.readline().strip()
-
-
-class _Readers:
-    """One reader; the card stays in it."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def card_readers(self, machine: Path) -> CardReaders:
-        def look_at(reader: str, aids: frozenset[bytes], features: frozenset[str]) -> Evidence:
-            with CardConnection(_Link(self._path, "look"), reader) as card:
-                return look(card, aids, features)
-
-        def connect(reader: str) -> CardConnection:
-            return CardConnection(_Link(self._path, "session"), reader)
-
-        return CardReaders(ReaderWatch(_Monitor), machine, look=look_at, connect=connect, count=None)
-
-
-class _Monitor:
-    """See ``agent.reader_watch.ReaderMonitor``."""
-
-    def __init__(self, tell: object) -> None:
-        self._tell = tell
-
-    def start(self) -> None:
-        self._tell(Look(None, (ReaderLook(READER, True, ATR, 1),)))  # type: ignore[operator]
-
-    def stop(self) -> None:
-        """It tells nothing more."""
+    def settled(self) -> bool:
+        """Whether nothing is left that the journal has begun; waits for it. Blocks."""
+        journal = self._tools.journal.get()
+        try:
+            wait_until(
+                lambda: not journal.unsettled() and not journal.open_claims(), "the journal", seconds=_SECONDS
+            )
+        except NotReadyError:
+            return False
+        return True
 
 
 def _no_backend() -> object:
     raise keys_system.KeystoreMissing
 
 
-async def main(home: Path, card: str, portal: str, code: str, answers: list[list[str | None]]) -> int:
-    """Carry out the order behind a code, or without one bring to its end what is left; 0 when it is finished."""
+def _put_in(home: Path, card: str, windows: FakeWindows) -> None:
+    """What is a test's own, in its place."""
+    stand_ins: dict[str, Any] = {
+        "OrderDesk": _Desk,
+        "Windows": lambda: windows,
+        "DesktopNotifier": FakeNotifier,
+        "user_folders": lambda: folders_in(home),
+        "_check_links": lambda: None,
+    }
+    for name, stand_in in stand_ins.items():
+        assert hasattr(daemon, name)
+        setattr(daemon, name, stand_in)
     keys_system._trusted_backend = _no_backend  # type: ignore[assignment]
-    readers = PcscReadersOfATest() if card == OVER_PCSC else _Readers(card)
-    async with running_agent(home, readers) as agent:
-        agent.windows.answers = [
+    if card != OVER_PCSC:
+        scard.Context = functools.partial(DistantContext, card)  # type: ignore[assignment,misc]
+        monitor.Monitor = functools.partial(DistantMonitor, card)  # type: ignore[assignment,misc]
+
+
+def run(control: socket.socket) -> None:
+    """Be the agent that the first line asks for, until SIGTERM; or until nobody is at the other end any more."""
+    lines = control.makefile("rw")
+    asked = json.loads(lines.readline())
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    windows = FakeWindows()
+    _put_in(Path(asked["home"]), asked["card"], windows)
+    _say(lines, os.getpid())
+    threading.Thread(target=_follow, args=(lines, windows), daemon=True).start()
+    daemon.run([_READY, str(os.dup(control.fileno()))])
+
+
+def _follow(lines: TextIO, windows: FakeWindows) -> None:
+    """Do what is asked, line by line."""
+    try:
+        for line in lines:
+            _say(lines, _done(json.loads(line), windows))
+    finally:
+        os.kill(os.getpid(), signal.SIGKILL)  # who has started it is gone
+
+
+def _done(asked: dict[str, Any], windows: FakeWindows) -> object:
+    if "answers" in asked:
+        windows.answers = [
             (None if known is None else known.encode(), None if fresh is None else fresh.encode())
-            for known, fresh in answers
+            for known, fresh in asked["answers"]
         ]
-        if not code:
-            await agent.desk.resume()
-            journal = agent.journal.get()
-            await asyncio.to_thread(wait_until, lambda: not journal.unsettled(), "everything to be settled")
-            return 0
-        environment = UserEnvironment({"DISPLAY": ":9"})
-        try:
-            await agent.desk.submit(Submission(portal, code, Transport.LINK, environment)).wait()
-        except InlayError as error:
-            sys.stderr.write(f"{error.code}\n")
-            return 1
-    return 0
+        return None
+    end = _Desk.made.end_of_next() if asked["order"] else None
+    settled = end != SILENT and _Desk.made.settled()
+    if not windows.opened:
+        return {"end": end, "settled": settled, "asked": [], "shown": ""}
+    window = windows.opened[-1]
+    shown = " ".join([*window.shown[-1:], *window.texts[-1:]])
+    asked_last = [prompt.warning or "" for prompt in window.asked]
+    return {"end": end, "settled": settled, "asked": asked_last, "shown": shown}
+
+
+def _say(lines: TextIO, what: object) -> None:
+    lines.write(json.dumps(what) + "\n")
+    lines.flush()
 
 
 if __name__ == "__main__":
-    _home, _card, _portal, _code, _answers = sys.argv[1:]
-    raise SystemExit(asyncio.run(main(Path(_home), _card, _portal, _code, json.loads(_answers))))
+    (_path,) = sys.argv[1:]
+    # the classes of this module are those of its own name, not of __main__
+    from tests.faults import tear_agent
+
+    forks.serve(_path, tear_agent.run)

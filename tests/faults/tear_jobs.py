@@ -7,6 +7,7 @@ and what the person types.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -29,18 +30,22 @@ from protocol.messages import (
     UnblockPin,
     VerifyPin,
 )
-from tests.cards.profiles import PROFILES, SET_KEY, Profile
-from tests.cards.simulated import PUK
+from tests.cards.profiles import IMPORT, PROFILES, SET_KEY, Profile
+from tests.cards.simulated import PUK, SimulatedCard
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
-from tests.support.physical_orders import portals_identity
+from tests.support.physical_orders import portals_identity, with_keys_of_before
 
 Answers = list[tuple[bytes | None, bytes | None]]
 TORN: Final = "torn"
-MODES: Final = (TORN, "killed", "cut")
+KILLED: Final = "killed"
+CUT: Final = "cut"
+MODES: Final = (TORN, KILLED, CUT)
 POWER: Final = "without power"
 """The card's power is cut and given back before an APDU, and nobody says so: by simulated readers alone."""
 SIDES: Final = ("before", "after")
 GUID: Final = "0f" * 16
+NEXT_GUID: Final = "1e" * 16
+"""Of a card that somebody else gets."""
 NEW_PIN, LATER_PIN = b"135790", b"246801"
 NEW_KEY: Final = bytes(range(1, 25))
 OWN_PUK, LATER_PUK = b"97531864", b"86420975"
@@ -62,6 +67,8 @@ class Job(NamedTuple):
         afterwards: the job that finishes the card when this one was undone before it had begun to change it, and the
             one when it was undone later; None: this one.
         profile: which kind of card; one that isn't `PROFILE` has no run over a real pcscd.
+        prepare: what else somebody has done to the card before.
+        clears: slots whose keys are those of whoever had the card before, and have to go.
     """
 
     encoded: bool
@@ -71,6 +78,8 @@ class Job(NamedTuple):
     afterwards: tuple[str | None, str | None] = ("unblock", "re-encode")
     blocked: bool = False
     profile: Profile = PROFILE
+    prepare: Callable[[SimulatedCard], object] | None = None
+    clears: tuple[int, ...] = ()
 
     @property
     def gives_puk(self) -> bool:
@@ -120,6 +129,25 @@ def _reset_job(*keys: KeyOrder) -> Job:
     return Job(True, ordered, [*first.answers, (None, None)], (PUK, LATER_PUK), (None, None), blocked=True)
 
 
+def _handed_over(*keys: KeyOrder) -> Job:
+    """A card that goes to somebody else: an earlier encryption key in 82 and 83, and the key in 9C, aren't theirs."""
+    first = _job(*keys, first=True)
+    assert isinstance(first.operation, EncodeCard)
+    identity = msgspec.structs.replace(portals_identity(), previous=GUID, blank=False, printed=None)
+    ordered = msgspec.structs.replace(
+        first.operation, guid=NEXT_GUID, identity=identity, clear_retired=True, clear=["9C"]
+    )
+    return Job(
+        True,
+        ordered,
+        [*first.answers, (None, None)],  # where it isn't known which PUK it has, its person agrees to a try
+        (OWN_PUK, LATER_PUK),
+        (None, None),
+        prepare=lambda card: with_keys_of_before(card, 0x82, 0x83),
+        clears=(0x82, 0x83, 0x9C),
+    )
+
+
 def _kept(key: KeyOrder) -> KeyOrder:
     return KeyOrder(key.slot, key.purpose, key.algorithm, KeySource.KEEP, key.subject)
 
@@ -148,6 +176,7 @@ JOBS: Final = {
     "re-encode": _job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
     "reset": _reset_job(AUTHENTICATION, SIGNATURE, _ENCRYPTION),
     "extend": _job(_kept(AUTHENTICATION), _kept(SIGNATURE)),
+    "hand over": _handed_over(AUTHENTICATION, _ENCRYPTION),
     "change PIN": _pin_job(ChangePin, NEW_PIN),
     "unblock": _pin_job(UnblockPin, OWN_PUK, puk="typed"),
     "verify PIN": _card_job(VerifyPin, [(NEW_PIN, None), (NEW_PIN, None)]),
@@ -161,16 +190,49 @@ JOBS: Final = {
 }
 
 
+MAIN_JOBS: Final = ("encode", "re-encode", "extend", "hand over")
+"""Those that run on cards of other profiles, too."""
+OTHER_PROFILES: Final = (
+    "standard card, nothing beyond SP 800-73",
+    "nothing longer over anything shorter",
+)
+"""One with nothing of Yubico's, and one that answers 6A84 and gives its answers in pieces."""
+
+
+def profile_named(name: str) -> Profile:
+    """The profile of this name."""
+    return next(each for each in PROFILES if each.name == name)
+
+
+def on_card(job: Job, profile: Profile) -> Job:
+    """A job on a card of another profile: what that can't do, it isn't told to."""
+    if profile is job.profile:
+        return job
+    ordered, answers = job.operation, job.answers
+    if isinstance(ordered, EncodeCard) and IMPORT not in profile.yubico:
+        made = KeySource.IMPORT_IF_POSSIBLE
+        keys = [
+            msgspec.structs.replace(key, source=made) if key.source is KeySource.IMPORT else key
+            for key in ordered.keys
+        ]
+        ordered = msgspec.structs.replace(ordered, keys=keys)
+    if job.gives_puk and not profile.metadata:
+        answers = [*answers, (None, None)]  # where nobody knows which PUK it has, its person agrees to a try
+    return job._replace(operation=ordered, answers=answers, profile=profile)
+
+
 class Position(NamedTuple):
-    """Where a job is disturbed, and how."""
+    """Where a job is disturbed, and how; ``card`` names a profile, where it isn't the job's own."""
 
     job: str
     apdu: int
     side: str
     mode: str
+    card: str = ""
 
     def __str__(self) -> str:
-        return f"{self.job} {self.mode} {self.side} APDU {self.apdu}"
+        at = f"{self.job} {self.mode} {self.side} APDU {self.apdu}"
+        return f"{at} ({self.card})" if self.card else at
 
 
 class Row(NamedTuple):

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import copy
+import gzip
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.cards.simulated import SimulatedCard
+from tests.cards.simulated import SimulatedCard, Status, read
 from tests.faults.tear_jobs import Job
+from tests.faults.tear_processes import Ended
 from tests.support.fake_portal import FakePortal
 from tests.support.issued_ledger import Issued, Ledger, Standing
 
-_PLACES: Final = {"9A": 0x5FC105, "9C": 0x5FC10A, "9D": 0x5FC10B}
+CERTIFICATES: Final = {
+    0x9A: 0x5FC105,
+    0x9C: 0x5FC10A,
+    0x9D: 0x5FC10B,
+    **{0x82 + number: 0x5FC10D + number for number in range(20)},
+}
 """Slot of a key to the tag of its certificate (SP 800-73pt1-5, table 3)."""
+_CERTIFICATE, _CERT_INFO, _PACKED = 0x70, 0x71, b"\x01"
 
 
 @dataclass
@@ -33,10 +41,13 @@ class Card:
     card: SimulatedCard
     lowest: tuple[int, int] = field(init=False)
     start: tuple[bytes, object] = field(init=False)
+    keys: dict[int, object] = field(init=False)
+    """those that it had in the beginning, by slot"""
 
     def __post_init__(self) -> None:
         self.lowest = (self.card.pin_left, self.card.puk_left)
         self.start = self.state()
+        self.keys = {slot: key for slot, (_, key) in self.card.keys.items()}
 
     @property
     def tries(self) -> tuple[int, int]:
@@ -55,11 +66,11 @@ class Card:
         return card.puk, (copy.deepcopy(card.objects), keys, card.pin, copy.copy(card.keys_by_algorithm))
 
 
-def asked_for(agent: Any) -> Spent:
+def asked_for(ended: Ended) -> Spent:
     """How often the person was asked which PIN, and which PUK, the card has."""
-    warnings = [prompt.warning or "" for prompt in agent.windows.opened[-1].asked]
     return Spent(
-        sum("isn't known" in each for each in warnings), sum("nobody knows" in each for each in warnings)
+        sum("isn't known" in each for each in ended.asked),
+        sum("nobody knows" in each for each in ended.asked),
     )
 
 
@@ -92,6 +103,18 @@ def lost(job: Job, watched: Card, spent: Spent) -> list[str]:
     return faults
 
 
+def left_behind(job: Job, watched: Card) -> list[str]:
+    """Which keys of whoever had the card before are on it still, and which of their certificates."""
+    faults = []
+    for slot in job.clears:
+        _, key = watched.card.keys.get(slot, (None, None))
+        if key is not None and key is watched.keys.get(slot):
+            faults.append(f"the key of somebody else is in {slot:02X}")
+        if CERTIFICATES[slot] in watched.card.objects:
+            faults.append(f"the certificate of somebody else is in {slot:02X}")
+    return faults
+
+
 def incomplete(card: SimulatedCard, portal: FakePortal) -> list[str]:
     """What the card lacks of the last order's certificates."""
     return [
@@ -116,8 +139,13 @@ def without_card(card: SimulatedCard, ledger: Ledger) -> list[str]:
 
 
 def holds(card: SimulatedCard, slot: str, certificate: x509.Certificate) -> bool:
-    """Whether a certificate is where a card has those of a slot."""
-    return certificate.public_bytes(Encoding.DER) in card.objects.get(_PLACES[slot], b"")
+    """Whether a certificate is where a card has those of a slot, as it is or packed (SP 800-73pt1-5, table 11)."""
+    try:
+        content = dict(read(card.objects.get(CERTIFICATES[int(slot, 16)], b"")))
+    except (Status, IndexError):
+        return False
+    found, info = content.get(_CERTIFICATE, b""), content.get(_CERT_INFO, b"")
+    return certificate.public_bytes(Encoding.DER) == (gzip.decompress(found) if info == _PACKED else found)
 
 
 def _named(issued: Issued) -> str:

@@ -1,79 +1,84 @@
 """Tears a physical card out, kills the agent, and cuts its channel, before and after every APDU of every job.
 
-``python -m tests.faults.tears [--jobs …] [--modes …] [--over …] [--every N]``
+``python -m tests.faults.tears [--jobs …] [--modes …] [--over …] [--profiles …] [--every N] [--workers N]``
 
 First each job runs undisturbed, and its APDUs are counted. Then each of them is disturbed on both sides: before the
-card has it, and after the card has carried it out. The card is torn out and put back; the agent, a process of its own
-with its journal on the disk, is killed and started again; the channel to the portal is cut. A position is lost when the
-order doesn't end as finished or undone, when a try of PIN or PUK was spent that no person has agreed to, when an order
-that was undone before it began to change the card has changed it, when a certificate counts as valid that isn't on
-the card with its key, or when a fresh order can't finish a card that is half done. A card that is reset has no try
-before, and all of them in the end. *Block card* spends tries on purpose: none may be gone when it was undone without
-saying so, and all must be in the end.
+card has it, and after the card has carried it out. The card is torn out and put back; the agent is killed and started
+again; the channel to the portal is cut. In each of these ways the agent is a process of its own with its journal on
+the disk (`tests.faults.tear_agent`). A fourth way has no sides: the card's power is cut and given back before an APDU,
+and nobody says so. The main jobs run on cards of some other profiles, too.
+
+A position is lost when the order doesn't end as finished or undone, when a try of PIN or PUK was spent that no person
+has agreed to, when an order that was undone before it began to change the card has changed it, when a certificate
+counts as valid that isn't on the card with its key, when a key of whoever had the card before is left on it that was to
+go, when a fresh order can't finish a card that is half done, or when the APDU never came. A card that is reset has no
+try before, and all of them in the end. *Block card* spends tries on purpose: none may be gone when it was undone
+without saying so, and all must be in the end.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import contextlib
 import copy
 import itertools
-import json
-import logging
-import os
-import signal
+import shutil
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from agent import keys_system
-from agent.ports import UserCancelled
 from agent.trust import TrustStore
-from protocol.errors import InlayError
-from protocol.messages import (
-    Binding,
-    ErrorData,
-    OrderState,
-    UnblockPin,
-)
+from protocol.messages import Binding, ErrorData, OrderState, UnblockPin
 from tests.cards.profiles import Profile
 from tests.cards.simulated import FACTORY_KEY, SimulatedCard, rsa_key
+from tests.faults.tear_disturbance import Disturbance
 from tests.faults.tear_jobs import (
     JOBS,
-    MODES,
+    KILLED,
     NEW_KEY,
     POWER,
-    PROFILE,
     SIDES,
-    TORN,
     Answers,
     Job,
     Position,
     Row,
+    on_card,
+    profile_named,
 )
-from tests.faults.tear_judgement import Card, Spent, asked_for, incomplete, lost, touched, without_card
-from tests.support import isolation
-from tests.support.agent_parts import HasReaders, folders_in, running_agent
+from tests.faults.tear_judgement import (
+    Card,
+    Spent,
+    asked_for,
+    incomplete,
+    left_behind,
+    lost,
+    touched,
+    without_card,
+)
+from tests.faults.tear_processes import AgentForks, Ended, RunningAgent
+from tests.support.agent_parts import folders_in
 from tests.support.card_server import CardServer
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
-from tests.support.issued_ledger import Issued
+from tests.support.issued_ledger import Issued, Standing
 from tests.support.simulated_readers import SimulatedReaders
-from tests.support.wired_server import WiredServer
 
-_SECONDS: Final = 60.0
 _RSA_KEYS: Final = 3
-OVER: Final = ("simulated", "pcscd")
 
 _UNDONE: Final = {
     "before": "undone, card as it was",
     "changing": "undone, card half done, finished by a fresh order",
     "unknown": "undone, PIN unknown and said so, set by a fresh order",
 }
+
+
+class Agents(Protocol):
+    """Where agents come from."""
+
+    def running(self, home: Path, card: Any) -> contextlib.AbstractAsyncContextManager[RunningAgent]:
+        """An agent on these folders, with the card where `Tears._served` has put it."""
 
 
 class Tears:
@@ -85,36 +90,46 @@ class Tears:
 
     kind = SimulatedCard
 
-    def __init__(self, portal: FakePortal, folder: Path, profile: Profile | None = None) -> None:
-        self._portal, self._folder, self._profile = portal, folder, profile
+    def __init__(
+        self,
+        portal: FakePortal,
+        folder: Path,
+        agents: Agents,
+        profile: Profile | None = None,
+    ) -> None:
+        """Use a portal.
+
+        Args:
+            portal: it.
+            folder: for the folders of agents; those of lost positions stay.
+            agents: starts them.
+            profile: of all cards; None: as the position says, or its job.
+        """
+        self._portal, self._folder, self._agents, self._profile = portal, folder, agents, profile
         self._number = 0
         self._spent = Spent()
-        self._given_up: list[UserCancelled] = []  # what the person does when more is asked than a job knows
-        self._encoded: tuple[SimulatedCard, list[Issued]] | None = None
+        self._encoded: dict[Profile, tuple[SimulatedCard, list[Issued]]] = {}
         portal.binding = Binding.NONE
         portal.management_keys = [FACTORY_KEY, NEW_KEY]
 
-    async def count(self, name: str) -> int:
+    async def count(self, name: str, card: str = "") -> int:
         """How many APDUs a job has, undisturbed."""
-        job, readers = JOBS[name], SimulatedReaders()
-        watched = await self._card(job)
-        readers.put(watched.card)
-        async with self._agent(readers) as (agent, _):
-            assert await self._order(agent, job) == "finished"
-        return len(readers.trace)
+        job = self._job(name, card)
+        undisturbed, _ = await self._undisturbed(job, await self._card(job))
+        return undisturbed.last
 
     async def run(self, at: Position) -> Row:
         """Disturb a job at a position, and judge."""
-        job = JOBS[at.job]
+        job = self._job(at.job, at.card)
         self._portal.puk_unsure = False
         watched = await self._card(job)
         self._spent = Spent()
-        if at.mode == "killed":
-            home = await self._killed(job, at, watched)
-        else:
-            home = await self._disturbed(job, at, watched)
+        home = self._home()
+        faults = await self._disturbed(job, at, watched, home)
+        if self._code not in self._portal.orders:
+            return Row(at, "never begun", [*faults, "its code was never claimed"])
         end, changing = self._ended(), self._changing(job)
-        faults = [] if end in ("finished", "undone") else [f"the order is {end}"]
+        faults += [] if end in ("finished", "undone") else [f"the order is {end}"]
         if end == "undone":
             unknown = self._said("card_pin_unknown")
             if not changing and not unknown:
@@ -124,15 +139,21 @@ class Tears:
             end = _UNDONE["changing" if changing else "unknown" if unknown else "before"]
         watched.look()
         faults += lost(job, watched, self._spent) + incomplete(watched.card, self._portal)
-        faults += without_card(watched.card, self._portal.ca.ledger)
+        faults += without_card(watched.card, self._portal.ca.ledger) + left_behind(job, watched)
+        if not faults:
+            shutil.rmtree(home)
         return Row(at, end, faults)
+
+    def _job(self, name: str, card: str) -> Job:
+        job = JOBS[name]
+        return on_card(job, self._profile or (profile_named(card) if card else job.profile))
 
     async def _finished_afresh(self, job: Job, watched: Card, home: Path, *, changing: bool) -> list[str]:
         """A fresh order for a card whose order was undone, with what the portal knows of its PUK."""
         self._portal.puk_unsure = job.gives_puk and self._at().changing > 0
         name = job.afterwards[changing]
-        finished = await self._fresh(job if name is None else JOBS[name], watched, home)
-        return [] if finished else ["a fresh order couldn't finish the card"]
+        fresh = job if name is None else on_card(JOBS[name], job.profile)
+        return await self._fresh(fresh, watched, home)
 
     async def _card(self, job: Job) -> Card:
         """A card as the job finds it, and the CA with what that card has."""
@@ -140,123 +161,85 @@ class Tears:
         ca.issued.clear()
         if not job.encoded:
             ca.ledger.entries = []
-            return Card(self._blank(job))
-        if self._encoded is None:
+            return Card(self._blank(job.profile))
+        if job.profile not in self._encoded:
             ca.ledger.entries = []
-            readers, card = SimulatedReaders(), self._blank(job)
-            readers.put(card)
-            async with self._agent(readers) as (agent, _):
-                assert await self._order(agent, JOBS["encode"]) == "finished"
-            self._encoded = card, ca.ledger.entries
+            first = on_card(JOBS["encode"], job.profile)
+            card = self._blank(job.profile)
+            _, ended = await self._undisturbed(first, Card(card))
+            assert ended.end == "finished", ended
+            self._encoded[job.profile] = card, ca.ledger.entries
             ca.issued.clear()
-        card, issued = self._encoded
+        card, issued = self._encoded[job.profile]
         ca.ledger.entries = [copy.copy(entry) for entry in issued]
         twin = card.twin()
         if job.blocked:
             twin.pin_left = twin.puk_left = 0
+        if job.prepare is not None:
+            job.prepare(twin)
+        if job.clears:  # it was withdrawn from whoever had it
+            for entry in ca.ledger.entries:
+                entry.standing = Standing.REVOKED
         return Card(twin)
 
-    def _blank(self, job: Job) -> SimulatedCard:
+    def _blank(self, profile: Profile) -> SimulatedCard:
         """A card that nobody has encoded, without a CHUID; its RSA keys are different ones."""
-        card = self.kind(self._profile or job.profile)
+        card = self.kind(profile)
         card.objects.pop(0x5FC102, None)
         card.rsa_keys = itertools.cycle(map(rsa_key, range(_RSA_KEYS)))
         return card
 
-    async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
-        readers = SimulatedReaders()
-        readers.put(watched.card)
-        readers.torn = lambda reader: readers.put(watched.card, reader)
-        disturbance = self._disturbance(at, watched)
-        readers.tear = lambda number, _apdu: disturbance(number)
-        return await self._ordered(readers, job, at)
+    async def _undisturbed(self, job: Job, watched: Card) -> tuple[Disturbance, Ended]:
+        nothing, home = Disturbance(watched, self._portal), self._home()
+        async with self._served(watched, nothing) as place, self._agent(home, place) as agent:
+            ended = await self._order(agent, job)
+        assert ended.end == "finished", ended
+        return nothing, ended
 
-    def _disturbance(self, at: Position, watched: Card) -> Callable[[int], str | None]:
-        """Called with an APDU's number: cuts the channel there, or says on which side the card is torn out."""
-        loop = asyncio.get_running_loop()
-
-        def disturb(number: int) -> str | None:
-            watched.look()
-            if number != at.apdu:
-                return None
-            if at.mode == TORN:
-                return at.side
-            if at.mode == POWER:
-                return "power"
-            if at.side == "before":
-                asyncio.run_coroutine_threadsafe(self._portal.cut(), loop).result(_SECONDS)
-            else:  # the card answers, and by then the channel is gone
-                loop.call_soon_threadsafe(lambda: loop.create_task(self._portal.cut()))
-            return None
-
-        return disturb
-
-    async def _ordered(self, readers: HasReaders, job: Job, at: Position) -> Path:
-        async with self._agent(readers) as (agent, home):
-            await self._order(agent, job)
+    async def _disturbed(self, job: Job, at: Position, watched: Card, home: Path) -> list[str]:
+        """Disturb, and what is wrong beside what has become of card and order."""
+        disturbance = Disturbance(watched, self._portal, at)
+        async with self._served(watched, disturbance) as place:
+            async with self._agent(home, place) as agent:
+                disturbance.agent = agent
+                ended = await self._order(agent, job)
+            if at.mode == KILLED:
+                async with self._agent(home, place) as agent:
+                    settled = await agent.settle()
+                if not settled:
+                    return ["what it had begun was never settled"]
         # who was asked which PIN or PUK it is, and was wrong, has spent a try, and knew it
         if at.side == "before":
-            self._spent = asked_for(agent)
-        return home
+            self._spent = asked_for(ended)
+        if not disturbance.done:
+            return ["the APDU never came"]
+        silent = (ended.end == KILLED) != (at.mode == KILLED) or "not settled" in ended.end
+        return [f"for its agent it ended as {ended.end}"] if silent else []
 
-    async def _killed(self, job: Job, at: Position, watched: Card) -> Path:
-        home = self._home()
-        with self._served(watched) as server:
-            await self._process(home, server, job, at, watched)
-            await self._process(home, server, None, at, watched)
-        return home
+    @contextlib.asynccontextmanager
+    async def _served(self, watched: Card, disturbance: Disturbance) -> AsyncIterator[Any]:
+        """The card is in a reader, which is somewhere: there."""
+        with CardServer(disturbed_readers(watched, disturbance)) as server:
+            yield server.path
 
-    def _served(self, watched: Card) -> CardServer | WiredServer:
-        return CardServer(watched.card, self._folder / f"card-{self._number}")
-
-    async def _process(
-        self, home: Path, server: CardServer | WiredServer, job: Job | None, at: Position, watched: Card
-    ) -> None:
-        """The agent as a process; with a job it is killed at the position, without one it sees to what is left."""
-        code = self._next_code(job) if job else ""
-        typed = [] if job is None else job.answers
-        answers = [[None if text is None else text.decode() for text in pair] for pair in typed]
-        argv = [str(home), server.path, self._portal.portal, code, json.dumps(answers)]
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.faults.tear_agent", *argv, stderr=asyncio.subprocess.DEVNULL
-        )
-
-        def disturb(number: int, side: str) -> bool:
-            watched.look()
-            here = job is not None and (number, side) == (at.apdu, at.side)
-            if here:
-                os.kill(child.pid, signal.SIGKILL)
-            return here
-
-        server.disturb = disturb
-        async with asyncio.timeout(_SECONDS):
-            await child.wait()
-        await self._portal.cut()
-
-    async def _fresh(self, job: Job, watched: Card, home: Path) -> bool:
-        readers = SimulatedReaders()
+    async def _fresh(self, job: Job, watched: Card, home: Path) -> list[str]:
         watched.card.reset()
-        readers.put(watched.card)
-
-        def look(_number: int, _apdu: bytes) -> None:
-            watched.look()
-
-        readers.tear = look
         pin = watched.card.pin.rstrip(b"\xff")
         by_puk = isinstance(job.operation, UnblockPin)
         typed: Answers = [(known if by_puk else known and pin, fresh) for known, fresh in job.answers]
         has_the_old = watched.card.puk == job.puks[0]
-        async with self._agent(readers, home) as (agent, _):
+        undisturbed = Disturbance(watched, self._portal)
+        async with self._served(watched, undisturbed) as place, self._agent(home, place) as agent:
             ended = await self._order(agent, job._replace(answers=typed))
         if has_the_old:
-            self._spent.puk += asked_for(agent).puk
-        return ended == "finished"
+            self._spent.puk += asked_for(ended).puk
+        return [] if ended.end == "finished" else [f"a fresh order couldn't finish the card: {ended.end}"]
 
     @contextlib.asynccontextmanager
-    async def _agent(self, readers: HasReaders, home: Path | None = None) -> AsyncIterator[tuple[Any, Path]]:
-        home = home or self._home()
-        async with running_agent(home, readers) as agent:
-            yield agent, home
+    async def _agent(self, home: Path, place: Any) -> AsyncIterator[Any]:
+        async with self._agents.running(home, place) as agent:
+            yield agent
+        await self._portal.cut()  # an agent that was killed never says its good-bye
 
     def _home(self) -> Path:
         """A fresh agent's folders, which trust the portal."""
@@ -267,15 +250,8 @@ class Tears:
         trust.add(portal.portal, "Test portal", portal.root.public, portal.tls.ca_file.read_text())
         return home
 
-    async def _order(self, agent: Any, job: Job) -> str:
-        agent.windows.answers = [*job.answers, *self._given_up]
-        code = self._next_code(job)
-        try:
-            async with asyncio.timeout(_SECONDS):
-                await agent.submit(self._portal, code).wait()
-        except InlayError as error:
-            return error.code
-        return "finished"
+    async def _order(self, agent: RunningAgent, job: Job) -> Ended:
+        return await agent.order(self._portal.portal, self._next_code(job), job.answers)
 
     def _next_code(self, job: Job) -> str:
         self._number += 1
@@ -302,13 +278,32 @@ class Tears:
         return state.value
 
 
-def positions(job: str, apdus: int, modes: list[str], every: int) -> list[Position]:
+def disturbed_readers(watched: Card, disturbance: Disturbance) -> SimulatedReaders:
+    """Readers with the card in one of them; it comes back whenever it was torn out."""
+    readers = SimulatedReaders()
+    readers.put(watched.card)
+    readers.torn = lambda reader: readers.put(watched.card, reader)
+
+    def comes(number: int, _apdu: bytes) -> str | None:
+        if disturbance.disturb(number, "before"):
+            raise ConnectionAbortedError
+        return disturbance.tear(number)
+
+    def answered(number: int) -> None:
+        if disturbance.disturb(number, "after"):
+            raise ConnectionAbortedError
+
+    readers.tear, readers.answered = comes, answered
+    return readers
+
+
+def positions(job: str, apdus: int, modes: list[str], every: int, card: str = "") -> list[Position]:
     """All positions of a job, or every so many of them, spread over sides and modes.
 
     Without power after one APDU is without power before the next.
     """
     found = [
-        Position(job, apdu, side, mode)
+        Position(job, apdu, side, mode, card)
         for apdu in range(1, apdus + 1)
         for side in SIDES
         for mode in modes
@@ -321,67 +316,20 @@ async def tear(
     jobs: list[str],
     modes: list[str],
     every: int,
-    tell: Callable[[str], None],
     folder: Path,
+    agents: AgentForks,
     profile: Profile | None = None,
 ) -> list[Row]:
-    """Run, with cards of this profile, or of each job's; what each position came to."""
-    rows: list[Row] = []
+    """Run a sample here, with cards of this profile, or of each job's; what each position came to."""
     async with FakePortal(ThrowAwayCA(folder)) as portal:
-        tears = Tears(portal, folder, profile)
-        plan: list[Position] = []
-        for job in jobs:
-            apdus = await tears.count(job)
-            found = positions(job, apdus, modes, every)
-            tell(f"{job}: {apdus} APDUs, {len(found)} positions")
-            plan += found
-        for number, at in enumerate(plan):
-            row = await tears.run(at)
-            rows.append(row)
-            if row.faults or number % 50 == 0:
-                tell(str(row))
-    return rows
+        tears = Tears(portal, folder, agents, profile)
+        plan = [at for job in jobs for at in positions(job, await tears.count(job), modes, every)]
+        return [await tears.run(at) for at in plan]
 
 
 def summary(rows: list[Row], what: str = "tears") -> str:
     """The last line."""
     return f"{what}: {len(rows)} positions, {sum(bool(row.faults) for row in rows)} lost"
-
-
-def main() -> int:
-    """Run; 1 when a position was lost."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.tears")
-    parser.add_argument("--jobs", nargs="+", choices=sorted(JOBS), default=list(JOBS))
-    parser.add_argument("--modes", nargs="+", choices=[*MODES, POWER], default=[*MODES, POWER])
-    parser.add_argument(
-        "--over",
-        nargs="+",
-        choices=OVER,
-        default=list(OVER),
-        help="at each APDU of simulated readers; once for each instruction over a real pcscd with vpcd",
-    )
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth position")
-    options = parser.parse_args()
-    if "pcscd" in options.over:
-        isolation.enter()  # before there is a thread
-    prepare()
-    with tempfile.TemporaryDirectory(prefix="tears-") as folder:
-        rows: list[Row] = []
-        if "simulated" in options.over:
-            rows += asyncio.run(tear(options.jobs, options.modes, options.every, say, Path(folder)))
-        if "pcscd" in options.over:
-            from tests.faults.tears_over_pcscd import run
-
-            below = Path(folder) / "pcscd"
-            below.mkdir()
-            rows += run(
-                [each for each in options.jobs if JOBS[each].profile is PROFILE],
-                [mode for mode in options.modes if mode != POWER],
-                options.every,
-                say,
-                below,
-            )
-    return tell_ends(rows, "tears")
 
 
 def prepare() -> None:
@@ -391,7 +339,6 @@ def prepare() -> None:
         raise keys_system.KeystoreMissing
 
     keys_system._trusted_backend = missing  # type: ignore[assignment]
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # a connection that was cut is no news
 
 
 def tell_ends(rows: list[Row], what: str) -> int:
@@ -409,4 +356,6 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    from tests.faults.tear_run import main
+
     raise SystemExit(main())

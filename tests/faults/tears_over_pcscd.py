@@ -9,18 +9,18 @@ that was torn out is put back once pcscd has seen that it went, as by a hand: se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from tests.faults.tear_jobs import JOBS, SIDES, Job, Position, Row
+from tests.faults.tear_disturbance import Disturbance
+from tests.faults.tear_jobs import SIDES, Position, Row
 from tests.faults.tear_judgement import Card
-from tests.faults.tears import Tears
-from tests.support.agent_parts import PcscReadersOfATest
+from tests.faults.tear_processes import AgentForks
+from tests.faults.tears import Agents, Tears
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
-from tests.support.pcscd import PrivatePcscd
-from tests.support.simulated_readers import SimulatedReaders
 from tests.support.wired_server import BRINGS, USES_KEY, WiredServer, kind
 
 BRINGS_SECRET: Final = frozenset({0x20 + BRINGS, 0x24, 0x2C})
@@ -35,87 +35,58 @@ class ByInstruction(Position):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return f"{self.job} {self.mode} {self.side} INS {_named(self.apdu)}"
+        return f"{self.job} {self.mode} {self.side} INS {named(self.apdu)}"
 
 
 class OverPcscd(Tears):
     """The card is behind pcscd while it is disturbed."""
 
-    def __init__(self, portal: FakePortal, folder: Path, port: int) -> None:
-        super().__init__(portal, folder)
+    def __init__(self, portal: FakePortal, folder: Path, agents: Agents, port: int) -> None:
+        super().__init__(portal, folder, agents)
         self._port = port
 
     async def instructions(self, name: str) -> list[int]:
         """Which instructions a job has, undisturbed, in the order of their first use; those of looks for it, too."""
-        job, readers = JOBS[name], SimulatedReaders()
+        job = self._job(name, "")
         watched = await self._card(job)
-        readers.put(watched.card)
-        async with self._agent(readers) as (agent, _):
-            assert await self._order(agent, job) == "finished"
+        await self._undisturbed(job, watched)
         return list(dict.fromkeys(map(kind, watched.card.commands)))
 
-    async def _disturbed(self, job: Job, at: Position, watched: Card) -> Path:
-        disturbance, done = self._disturbance(at, watched), False
-
-        def once(command: int) -> str | None:
-            nonlocal done
-            if done or command != at.apdu:
-                return None
-            done = True
-            return disturbance(command)
-
-        def look(_command: int, _side: str) -> bool:
-            watched.look()
-            return False
-
+    @contextlib.asynccontextmanager
+    async def _served(self, watched: Card, disturbance: Disturbance) -> AsyncIterator[Any]:
         server = WiredServer(watched.card, self._port)
-        server.tear, server.disturb = once, look
+        server.tear, server.disturb = disturbance.tear, disturbance.disturb
         await asyncio.to_thread(server.__enter__)
         try:
-            return await self._ordered(PcscReadersOfATest(), job, at)
+            yield server.path
         finally:
             await asyncio.to_thread(server.__exit__)
 
-    def _served(self, watched: Card) -> WiredServer:
-        return WiredServer(watched.card, self._port)
+
+def plan(instructions: Mapping[str, list[int]], modes: list[str], every: int) -> list[Position]:
+    """The positions, by the instructions of each job; every so many of them."""
+    known: set[int] = set()
+    found: list[Position] = []
+    for job, has in instructions.items():
+        fresh = [each for each in has if each not in known or each in BRINGS_SECRET]
+        known.update(fresh)
+        found += [ByInstruction(job, each, side, mode) for each in fresh for side in SIDES for mode in modes]
+    return found[::every]
 
 
 async def tear(
-    jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path, port: int
+    jobs: list[str], modes: list[str], every: int, folder: Path, agents: AgentForks, port: int
 ) -> list[Row]:
-    """Run; what each position came to."""
-    rows: list[Row] = []
+    """Run a sample here; what each position came to."""
     async with FakePortal(ThrowAwayCA(folder)) as portal:
-        tears = OverPcscd(portal, folder, port)
-        known: set[int] = set()
-        plan: list[Position] = []
-        for job in jobs:
-            fresh = [
-                each for each in await tears.instructions(job) if each not in known or each in BRINGS_SECRET
-            ]
-            known.update(fresh)
-            tell(f"{job}: instructions {', '.join(map(_named, fresh))}")
-            plan += [
-                ByInstruction(job, each, side, mode) for each in fresh for side in SIDES for mode in modes
-            ]
-        for number, at in enumerate(plan[::every]):
-            row = await tears.run(at)
-            rows.append(row)
-            if row.faults or number % 10 == 0:
-                tell(str(row))
-    return rows
+        tears = OverPcscd(portal, folder, agents, port)
+        found = plan({job: await tears.instructions(job) for job in jobs}, modes, every)
+        return [await tears.run(at) for at in found]
 
 
-def _named(instruction: int) -> str:
+def named(instruction: int) -> str:
+    """What an instruction is called."""
     name = f"{instruction & 0xFF:02X}"
     if instruction & USES_KEY:
         return f"{name} with a key"
     return f"{name} {_BROUGHT[instruction & 0xFF]}" if instruction & BRINGS else name
-
-
-def run(
-    jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path
-) -> list[Row]:
-    """Run with a pcscd of its own; the test run's namespaces have been entered."""
-    with PrivatePcscd(folder) as pcscd:
-        return asyncio.run(tear(jobs, modes, every, tell, folder, pcscd.vpcd_port))

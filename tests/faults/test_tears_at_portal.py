@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,8 +32,9 @@ from portal.store.tables import CaCertificate, Card, Order
 from portal.views import ObjectRef, ProcessView, Session
 from protocol.messages import Transport
 from tests.cards.simulated import SimulatedCard
-from tests.faults.tear_jobs import MODES, NEW_PIN, PROFILE, TORN, Answers
+from tests.faults.tear_jobs import KILLED, MODES, NEW_PIN, PROFILE, TORN, Answers
 from tests.faults.tear_judgement import holds
+from tests.faults.tear_processes import AgentForks
 from tests.support.agent_parts import running_agent
 from tests.support.attack_stage import Stage, outcome, running_stage
 from tests.support.card_server import CardServer
@@ -75,8 +72,8 @@ class Desk:
         half_done: whether the last one was undone, and had said that it changes the card.
     """
 
-    def __init__(self, stage: Stage, folder: Path) -> None:
-        self._stage, self._folder = stage, folder
+    def __init__(self, stage: Stage, folder: Path, agents: AgentForks) -> None:
+        self._stage, self._agents = stage, agents
         self._home = folder / "desk"
         self._trusted = False
         self.cards: list[SimulatedCard] = []
@@ -166,30 +163,25 @@ class Desk:
         """Extend it by an agent that is a process of its own, kill that, and have another one see to what is left."""
         view, code, answers = await self._begun(found)
         card.reset()
-        with CardServer(card, self._folder / f"card-{len(self.ended)}") as server:
-            async with self._bound(view):
-                await self._process(server, code, answers, at)
-            await self._process(server, "", [], None)
+        readers, agents = SimulatedReaders(), self._agents
+        readers.put(card)
+        with CardServer(readers) as server:
+            async with agents.running(self._home, server.path) as agent:
+
+                def kill(number: int, side: str) -> None:
+                    if (number, side) == (at.apdu, at.side):
+                        agent.kill()
+                        raise ConnectionAbortedError
+
+                readers.tear = lambda number, _apdu: kill(number, "before")
+                readers.answered = lambda number: kill(number, "after")
+                async with self._bound(view):
+                    ended = await agent.order(self._stage.proxy.portal, code, answers)
+            assert ended.end == KILLED
+            await self._stage.proxy.cut()
+            async with agents.running(self._home, server.path) as agent:
+                assert await agent.settle()
         return await self._end(view)
-
-    async def _process(self, server: CardServer, code: str, answers: Answers, at: At | None) -> None:
-        typed = [[None if text is None else text.decode() for text in pair] for pair in answers]
-        argv = [str(self._home), server.path, self._stage.proxy.portal, code, json.dumps(typed)]
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.faults.tear_agent", *argv, stderr=asyncio.subprocess.DEVNULL
-        )
-
-        def disturb(number: int, side: str) -> bool:
-            here = at is not None and (number, side) == (at.apdu, at.side)
-            if here:
-                os.kill(child.pid, signal.SIGKILL)
-            return here
-
-        server.disturb = disturb
-        async with asyncio.timeout(_SECONDS):
-            await child.wait()
-        assert child.returncode == (0 if at is None else -signal.SIGKILL)
-        await self._stage.proxy.cut()
 
     async def _begun(self, found: str) -> tuple[ProcessView, str, Answers]:
         """A process at its code, and what the holder types: a new PIN, or the card's, again where it was away."""
@@ -264,14 +256,22 @@ class Desk:
         return found
 
 
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentForks]:
+    with AgentForks(tmp_path_factory.mktemp("agents")) as running:
+        yield running
+
+
 @pytest.fixture
-async def desk(tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def desk(
+    tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch, agents: AgentForks
+) -> AsyncIterator[Desk]:
     def missing() -> object:
         raise keys_system.KeystoreMissing
 
     monkeypatch.setattr(keys_system, "_trusted_backend", missing)
     async with running_stage(tmp_path, https_ca) as stage:
-        opened = Desk(stage, tmp_path)
+        opened = Desk(stage, tmp_path, agents)
         await opened.open()
         yield opened
 

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent import keys_system
 from tests.cards.profiles import Profile
 from tests.faults import tears_over_pcscd
 from tests.faults.tear_jobs import JOBS, MODES, POWER, PROFILE
+from tests.faults.tear_processes import AgentForks
 from tests.faults.tears import positions, summary, tear
 from tests.support.pcscd import PrivatePcscd
 from tests.support.wired_server import BRINGS, USES_KEY, kind
 
 
-@pytest.mark.timeout(240)
-async def test_nothing_is_lost_at_a_sample_of_positions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentForks]:
+    """Agents, each a process of its own that is there at once."""
+    with AgentForks(tmp_path_factory.mktemp("agents")) as running:
+        yield running
 
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
-    said: list[str] = []
-    rows = await tear(list(JOBS), list(MODES), 23, said.append, tmp_path)
+
+@pytest.mark.timeout(240)
+async def test_nothing_is_lost_at_a_sample_of_positions(tmp_path: Path, agents: AgentForks) -> None:
+    rows = await tear(list(JOBS), list(MODES), 29, tmp_path, agents)
     assert {row.position.mode for row in rows} == set(MODES)
     assert {row.position.job for row in rows} == set(JOBS)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
@@ -38,28 +39,19 @@ async def test_nothing_is_lost_at_a_sample_of_positions(
     ids=["6D00", "6A82", "selected by itself"],
 )
 async def test_every_job_ends_on_a_card_whose_power_is_cut_without_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: Profile
+    tmp_path: Path, agents: AgentForks, card: Profile
 ) -> None:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
-    said: list[str] = []
-    rows = await tear(list(JOBS), [POWER], 11, said.append, tmp_path, card)
-    assert {row.position.job for row in rows} >= {"encode", "re-encode", "extend", "block"}
+    jobs = ["encode", "re-encode", "extend", "block"]
+    rows = await tear(jobs, [POWER], 13, tmp_path, agents, card)
+    assert {row.position.job for row in rows} == set(jobs)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
 
 
 @pytest.mark.parametrize(("jobs", "every"), [(["encode"], 11), (["verify PIN", "change PUK", "block"], 7)])
 async def test_nothing_is_lost_over_a_real_pcscd_at_a_handful_of_positions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pcscd: PrivatePcscd, jobs: list[str], every: int
+    tmp_path: Path, agents: AgentForks, pcscd: PrivatePcscd, jobs: list[str], every: int
 ) -> None:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
-    said: list[str] = []
-    rows = await tears_over_pcscd.tear(jobs, list(MODES), every, said.append, tmp_path, pcscd.vpcd_port)
+    rows = await tears_over_pcscd.tear(jobs, list(MODES), every, tmp_path, agents, pcscd.vpcd_port)
     assert {row.position.mode for row in rows} == set(MODES)
     assert {row.position.job for row in rows} == set(jobs)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)

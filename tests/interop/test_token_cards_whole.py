@@ -34,6 +34,7 @@ from tests.support.token_cards import (
     carried_out,
     done,
     first_pin,
+    recovery_agreed,
     temporary,
     token_stage,
 )
@@ -211,6 +212,26 @@ async def test_a_card_is_issued_activated_used_and_locked(
     await step(kit, people.olga, LockCard.name, card, {"Reason": ["was lost"]})
     assert await certificate_states(kit) == [("Revoked", "revoked")] * 3
     assert await certificates(LATER) == before
+
+
+async def test_the_next_card_of_its_holder_has_the_encryption_key_of_the_one_before(
+    stage: Stage, people: Staff, ada: Session, serial: str
+) -> None:
+    kit = stage.kit
+    await issued_cards.options(kit, people.root, CardsCertificates=["authentication", "encryption"])
+    first = await approved(kit, people, ada)
+    assert await issue(stage, people, first, serial) == "finished"
+    before = await certificates(await first_pin(kit, first))
+    await step(kit, people.olga, LockCard.name, first, {"Reason": ["was damaged"]})
+    await recovery_agreed(kit, people, ada)
+    second = await approved(kit, people, ada)
+    assert await issue(stage, people, second, serial) == "finished"
+    pin = await first_pin(kit, second)
+    after = await certificates(pin)
+    assert set(after) == {"9A", "9D", "82"}
+    assert after["82"] == before["9D"]
+    assert "encryption, earlier" in token_readers.pkcs11_tool("--list-objects", pin=pin)
+    assert await own_puk(kit, second) != await own_puk(kit, first)
 
 
 async def test_a_card_whose_pin_nobody_was_told_gets_one_of_its_holder(

@@ -120,8 +120,9 @@ class CardDesk:
         entries = await self.person.page.locator("#step-form input[type=text]").all()
         assert len(entries) == len(fields)
         for entry, text in zip(entries, fields, strict=True):
-            await entry.focus()
-            await self.person.press("ctrl+a")
+            await (
+                entry.select_text()
+            )  # by the keyboard Ctrl may still count for the first letter on a busy machine
             await self.person.type(text)
         await self.person.next()
 

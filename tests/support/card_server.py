@@ -1,45 +1,51 @@
-"""A simulated card at a Unix socket, for an agent that is a process of its own: it stays when that is killed."""
+"""Simulated readers at a Unix socket, for an agent that is a process of its own: the cards stay when it is killed.
+
+The other end is `tests.support.distant_pcsc`. A connection's first line says what it is for, and is answered by an
+empty line or by ``!`` and the code of an error:
+
+- ``watch``: from then on every look at the readers comes, a line of JSON each, as soon as it is another one;
+- ``count READER``: PC/SC's count of the reader's events in place of the empty line, ``-`` where it has no card;
+- ``look READER``, ``session READER``: a connection to the card. Then a line is an APDU in hexadecimal, or ``begin``,
+  ``end``, ``end reset``, ``reconnect``, ``close`` or ``close reset``, and is answered by what the card answers.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 import socket
+import tempfile
 import threading
-from collections.abc import Callable
-from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self, TextIO
 
-from tests.cards.simulated import SimulatedCard
+from protocol.errors import InlayError
+from tests.support.simulated_readers import SimulatedReaders
+
+if TYPE_CHECKING:
+    from agent.pcsc.reader_events import Look
+    from tests.cards.simulated import SimulatedLink
 
 
 class CardServer:
-    """Serves while the ``with`` block runs. A line is ``look``, ``session``, ``reset`` or an APDU in hexadecimal.
+    """Serves the readers while the ``with`` block runs.
+
+    What `SimulatedReaders.tear` and `SimulatedReaders.answered` raise as a ``ConnectionAbortedError`` ends the
+    connection without an answer.
 
     Attributes:
-        path: the socket's.
-        disturb: told of each APDU of sessions, by its number from 1 since `disturb` was set, ``before`` and ``after``;
-            what it says yes to before doesn't reach the card.
+        path: the socket's; bounded, so it is in a folder of its own with a short path.
     """
 
-    def __init__(self, card: SimulatedCard, path: Path) -> None:
-        self.path = str(path)
-        self._card = card
-        self._count = 0
-        self._disturb: Callable[[int, str], bool] = lambda _number, _side: False
+    def __init__(self, readers: SimulatedReaders) -> None:
+        self._readers = readers
         self._lock = threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
-        self._threads: list[threading.Thread] = []
-
-    @property
-    def disturb(self) -> Callable[[int, str], bool]:
-        """Who is told."""
-        return self._disturb
-
-    @disturb.setter
-    def disturb(self, told: Callable[[int, str], bool]) -> None:
-        self._count, self._disturb = 0, told
+        self._served: list[tuple[threading.Thread, socket.socket]] = []
 
     def __enter__(self) -> Self:
+        self._folder = tempfile.mkdtemp(prefix="card-", dir="/tmp")
+        self.path = f"{self._folder}/socket"
         self._listener.bind(self.path)
         self._listener.listen()
         self._accepting = threading.Thread(target=self._accept)
@@ -51,8 +57,11 @@ class CardServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._accepting.join()
-        for thread in self._threads:
+        for thread, peer in self._served:
+            with contextlib.suppress(OSError):
+                peer.shutdown(socket.SHUT_RDWR)
             thread.join()
+        shutil.rmtree(self._folder)
 
     def _accept(self) -> None:
         while True:
@@ -61,35 +70,75 @@ class CardServer:
             except OSError:
                 return
             thread = threading.Thread(target=self._serve, args=(peer,))
-            self._threads.append(thread)
+            self._served.append((thread, peer))
             thread.start()
 
     def _serve(self, peer: socket.socket) -> None:
-        watched = False
         with peer, contextlib.suppress(OSError), peer.makefile("rw") as stream:
+            try:
+                self._begin(stream.readline().rstrip("\n"), peer, stream)
+            except InlayError as error:
+                _answer(stream, f"!{error.code}")
+
+    def _begin(self, said: str, peer: socket.socket, stream: TextIO) -> None:
+        purpose, _, reader = said.partition(" ")
+        match purpose:
+            case "watch":
+                self._watch(peer, stream)
+            case "count":
+                count = self._readers.insertions.get(reader)
+                _answer(stream, "-" if count is None else str(count))
+            case "look" | "session":
+                with self._lock:
+                    link = self._readers.link(reader, looking=purpose == "look")
+                _answer(stream, "")
+                self._converse(stream, link)
+            case _:
+                return
+
+    def _watch(self, peer: socket.socket, stream: TextIO) -> None:
+        def tell(look: Look) -> None:
+            rows = [(row.name, row.present, row.atr.hex(), row.count) for row in look.readers]
+            with contextlib.suppress(OSError):  # who has watched is gone
+                peer.sendall(json.dumps([look.problem, rows]).encode() + b"\n")
+
+        with self._lock:
+            _answer(stream, "")
+            self._readers.monitor(tell).start()
+        stream.read()  # until who watches goes
+
+    def _converse(self, stream: TextIO, link: SimulatedLink) -> None:
+        closed = False
+        try:
             for line in stream:
                 with self._lock:
-                    answer, watched = self._answer(line.strip(), watched=watched)
-                stream.write(answer + "\n")
-                stream.flush()
-        with self._lock:
-            self._card.reset()  # pcscd resets the card of a client that is gone
+                    answer = _carried_out(link, line.strip())
+                closed = line.startswith("close")
+                _answer(stream, answer)
+        finally:
+            if not closed:
+                with self._lock:
+                    link.close(reset=True)  # pcscd resets the card of a client that is gone
 
-    def _answer(self, line: str, *, watched: bool) -> tuple[str, bool]:
-        match line:
-            case "look" | "session":
-                return "", line == "session"
-            case "reset":
-                self._card.reset()
-                return "", watched
+
+def _answer(stream: TextIO, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def _carried_out(link: SimulatedLink, said: str) -> str:
+    try:
+        match said:
+            case "begin":
+                link.begin()
+            case "end" | "end reset":
+                link.end(reset=said.endswith("reset"))
+            case "reconnect":
+                link.reconnect()
+            case "close" | "close reset":
+                link.close(reset=said.endswith("reset"))
             case _:
-                pass
-        if not watched:
-            return self._card.transmit(bytes.fromhex(line)).hex(), False
-        self._count += 1
-        number = self._count
-        if self._disturb(number, "before"):
-            raise ConnectionAbortedError
-        answer = self._card.transmit(bytes.fromhex(line))
-        self._disturb(number, "after")
-        return answer.hex(), True
+                return link.transmit(bytes.fromhex(said)).hex()
+    except InlayError as error:
+        return f"!{error.code}"
+    return ""

@@ -36,6 +36,7 @@ class PrivatePcscd:
         vpcd_ports: TCP ports on 127.0.0.1, one for each slot: a card connects to one.
         readers: PC/SC names of the slots, in the ports' order.
         auto_exit: whether pcscd quits 60 s after its last client, as Debian's unit has it.
+        others: folder of configured readers that it has instead of its own, from the next start on.
     """
 
     def __init__(self, folder: Path, *, auto_exit: bool = False) -> None:
@@ -51,6 +52,7 @@ class PrivatePcscd:
         if not isolation.entered():
             raise RuntimeError("a private pcscd needs the test run's own namespaces")
         self.auto_exit = auto_exit
+        self.others: Path | None = None
         self._log = folder / "pcscd.log"
         self._child: Child | None = None
         entries = [(m["name"], int(m["port"], 16)) for m in _ENTRY.finditer(READER_CONF.read_text())]
@@ -83,6 +85,7 @@ class PrivatePcscd:
         _SOCKET.unlink(missing_ok=True)  # a killed pcscd leaves its socket and pid file behind
         (_SOCKET.parent / "pcscd.pid").unlink(missing_ok=True)
         argv = ["pcscd", "--foreground", "--error", *(["--auto-exit"] if self.auto_exit else [])]
+        argv += [] if self.others is None else ["--config", str(self.others)]
         self._child = Child(argv, log=self._log)
         self._child.wait_until(self._listens, "pcscd's socket and vpcd's ports")
         return self
@@ -141,7 +144,8 @@ class PrivatePcscd:
         return self._child
 
     def _listens(self) -> bool:
-        return _SOCKET.is_socket() and set(self.vpcd_ports) <= listening_ports()
+        slots = set(self.vpcd_ports) if self.others is None else set()
+        return _SOCKET.is_socket() and slots <= listening_ports()
 
     def __enter__(self) -> Self:
         return self.start()

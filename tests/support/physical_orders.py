@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from portal.processes import temporary_card_encoding
 from portal.store.tables import Card
@@ -29,7 +30,7 @@ from protocol.messages import (
     PinPolicy,
     Purpose,
 )
-from tests.cards.profiles import PROFILES, Profile
+from tests.cards.profiles import P_256, PROFILES, Profile
 from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard
 from tests.support.agent_parts import CODE, AgentParts, HasReaders, running_agent
 from tests.support.fake_order import OrderAtPortal
@@ -62,6 +63,15 @@ def personalised(profile: Profile = FULL, guid: str = GUID) -> SimulatedCard:
     """A card that has a CHUID with this GUID."""
     card = SimulatedCard(profile)
     card.objects[0x5FC102] = bytes.fromhex(f"3019{'D4' * 25}3410{guid}350832303330313233313E00FE00")
+    return card
+
+
+def with_keys_of_before(card: SimulatedCard, *slots: int) -> SimulatedCard:
+    """A card that has retired keys of somebody, as its key history says."""
+    for slot in slots:
+        card.keys[slot] = (P_256, ec.generate_private_key(ec.SECP256R1()))
+        card.objects[0x5FC10D + slot - 0x82] = b"\x70\x01\x00\x71\x01\x00\xfe\x00"
+    card.objects[0x5FC10C] = bytes((0xC1, 1, len(slots), 0xC2, 1, 0, 0xFE, 0))
     return card
 
 

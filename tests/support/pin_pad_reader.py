@@ -237,6 +237,7 @@ def pin_pad(folder: Path, pcscd: PrivatePcscd, card: VirtualCard) -> Iterator[Pi
             yield pad
         finally:
             _CONFIGURATION.unlink()
+            pcscd.others = None
             pcscd.restart()
             listener.shutdown(socket.SHUT_RDWR)
     server.join(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from agent.pcsc import pin_pad
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.look import Evidence, look
 from agent.pcsc.reader_events import Look, ReaderLook
-from agent.reader_watch import ReaderWatch
+from agent.reader_watch import ReaderMonitor, ReaderWatch
 from protocol.errors import InlayError
 from tests.cards.simulated import ATR, SimulatedCard, SimulatedLink
 
@@ -19,7 +20,7 @@ Tear = Callable[[int, bytes], str | None]
 
 ``before`` and ``after``: the card is torn out before the command, or when it was carried out; ``reset``: another
 program resets it; ``service``: the service stops, and with it every connection; ``power``: the card's power is cut and
-given back, and nobody says so.
+given back, and nobody says so. What it raises comes out of ``transmit``, and the card never has the command.
 """
 
 
@@ -46,7 +47,7 @@ class _Link(SimulatedLink):
         self._check()
         if self._looking:
             return self.card.transmit(apdu)
-        happens = self._readers.next_apdu(apdu)
+        number, happens = self._readers.next_apdu(apdu)
         if happens == "power":
             self.card.reset()
             happens = None
@@ -58,6 +59,7 @@ class _Link(SimulatedLink):
         self._check()
         answer = b"" if happens == "before" else self.card.transmit(apdu)
         if happens is None:
+            self._readers.answered(number)
             return answer
         self._readers.tear_out(self._reader)
         raise InlayError("pcsc_card_removed")
@@ -84,6 +86,16 @@ class _Link(SimulatedLink):
             return self.transmit(data[24:29] + old.ljust(8, b"\xff") + new.ljust(8, b"\xff"))
         assert data[19:] == bytes.fromhex("0020008008FFFFFFFFFFFFFFFF")
         return self.transmit(data[19:24] + typed.ljust(8, b"\xff"))
+
+    @property
+    def reader(self) -> str:
+        """The reader's name."""
+        return self._reader
+
+    @property
+    def holds(self) -> bool:
+        """Whether its transaction keeps others off a card that is there."""
+        return self.held and self._readers.insertions.get(self._reader) == self._insertion
 
     def begin(self) -> None:
         self._check()
@@ -112,16 +124,20 @@ class SimulatedReaders:
     Attributes:
         trace: every APDU of sessions, not of looks.
         tear: what happens at each of them.
+        answered: told of each of them, by its number from 1, once the card has carried it out and before anybody has
+            the answer; what it raises takes the answer's place.
         torn: called when a card was torn out or the service stopped; puts it back, or another one.
         pads: reader with a PIN pad to what is typed there next.
         refusal: code of what connections are refused with; None: they aren't.
         refused: how often.
         insertions: reader to how often its state has changed, for those with a card.
+        held_for_person: readers whose card was held while a person was waited for: none ever may be.
     """
 
     def __init__(self) -> None:
         self.trace: list[bytes] = []
         self.tear: Tear = lambda _number, _apdu: None
+        self.answered: Callable[[int], object] = lambda _number: None
         self.torn: Callable[[str], object] = lambda _reader: None
         self.problem: str | None = None
         self.pads: dict[str, list[Typed]] = {}
@@ -129,6 +145,8 @@ class SimulatedReaders:
         self.refused = 0
         self.readers = ["One", "Two"]
         self.insertions: dict[str, int] = {}
+        self.held_for_person: list[str] = []
+        self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
         self._cards: dict[str, SimulatedCard] = {}
         self._count = 0
         self._tell: Callable[[Look], None] = lambda _look: None
@@ -136,7 +154,7 @@ class SimulatedReaders:
     def card_readers(self, machine: Path) -> CardReaders:
         """What the agent's core gets."""
         return CardReaders(
-            ReaderWatch(self._monitor),
+            ReaderWatch(self.monitor),
             machine,
             look=self._look_at,
             connect=self._connect,
@@ -182,10 +200,11 @@ class SimulatedReaders:
         self.problem = None
         self.show()
 
-    def next_apdu(self, apdu: bytes) -> str | None:
-        """A session's APDU comes: what happens to it."""
+    def next_apdu(self, apdu: bytes) -> tuple[int, str | None]:
+        """A session's APDU comes: its number, and what happens to it."""
         self.trace.append(apdu)
-        return self.tear(len(self.trace), apdu)
+        number = len(self.trace)
+        return number, self.tear(number, apdu)
 
     def show(self) -> None:
         """Tell the watch how the readers stand."""
@@ -200,20 +219,30 @@ class SimulatedReaders:
         self.insertions[reader] = self._count
         self.show()
 
-    def _monitor(self, tell: Callable[[Look], None]) -> _Monitor:
+    def monitor(self, tell: Callable[[Look], None]) -> ReaderMonitor:
+        """Tells of readers and cards; the one that was made last."""
         self._tell = tell
         return _Monitor(self)
 
+    def link(self, reader: str, *, looking: bool) -> SimulatedLink:
+        """A connection to the card in a reader: of a look for cards, or of a session."""
+        if not looking and self.refusal is not None:
+            self.refused += 1
+            raise InlayError(self.refusal)
+        made = _Link(self, reader, looking=looking)
+        self._links.add(made)
+        return made
+
+    def person_waited_for(self) -> None:
+        """A window waits for a person now."""
+        self.held_for_person += [link.reader for link in self._links if link.holds]
+
     def _look_at(self, reader: str, aids: frozenset[bytes], features: frozenset[str]) -> Evidence:
-        link = _Link(self, reader, looking=True)
-        with CardConnection(link, reader) as card:
+        with CardConnection(self.link(reader, looking=True), reader) as card:
             return look(card, aids, features)
 
     def _connect(self, reader: str) -> CardConnection:
-        if self.refusal is not None:
-            self.refused += 1
-            raise InlayError(self.refusal)
-        return CardConnection(_Link(self, reader, looking=False), reader)
+        return CardConnection(self.link(reader, looking=False), reader)
 
 
 class _Monitor:

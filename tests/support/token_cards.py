@@ -13,6 +13,7 @@ from portal.config_cards import CardDescriptionFiles
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role
 from portal.processes import card_letters
+from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.card_descriptions import CHOICE
 from portal.processes.issue_temporary_card import IssueTemporaryCard
@@ -79,6 +80,15 @@ async def approved(kit: Kit, people: Staff, holder: Session, kind: str = NAME) -
         process = await tx.get_one(Process, view.id)
         card: str = process.variables["card"].id
     return card
+
+
+async def recovery_agreed(kit: Kit, people: Staff, holder: Session) -> None:
+    """Two persons agree that this person's keys may leave the archive."""
+    ref = ObjectRef("user", holder.user.id)
+    view = await kit.services.start_process(people.olga, ArchiveRecovery.name, ref)
+    await kit.services.next(people.olga, view.id, view.version, {"Reason": ["old mail"]})
+    seen = await kit.services.process(people.paul, view.id)
+    await kit.services.next(people.paul, view.id, seen.version, {"Decision": ["agree"]})
 
 
 async def assigned(kit: Kit, olga: Session, holder: Session, serial: str, **options: list[str]) -> str:

@@ -16,6 +16,7 @@ from protocol.tokens import token_guid
 from tests.support import softhsm
 from tests.support.agent_parts import AgentParts, running_agent
 from tests.support.fake_portal import FakePortal
+from tests.support.physical_orders import order
 from tests.support.token_readers import PIN, SO_PIN, TokenReaders
 
 NEW, WRONG = b"135790", b"999999"
@@ -118,3 +119,11 @@ def processes_of(module: Path) -> list[int]:
         except OSError:
             continue
     return [pid for pid in found if pid != os.getpid()]
+
+
+async def encoded(agent: AgentParts, portal: FakePortal, serial: str, *keys: KeyOrder) -> dict[str, bytes]:
+    """A first order has come to its end; what the token has from it."""
+    encode(portal, serial, *keys)
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal, code_number(0)) == "finished"
+    return await certificates()

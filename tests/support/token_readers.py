@@ -25,6 +25,7 @@ ATR = bytes.fromhex("3B021450")
 SO_PIN, PIN = b"87654321", b"246810"
 _SHIM = r"""
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,31 @@ static const char *planned(int n)
     if (read != 2 || number != n) return "";
     unlink(FOLDER "/plan");
     return word;
+}
+
+/* Where "calls" is, each call is counted there, three bytes each; "at" is the number of one, and what happens to it. */
+static const char *at(int n)
+{
+    static char word[32];
+    int wanted, calls = open(FOLDER "/calls", O_WRONLY | O_APPEND);
+    if (calls < 0) return "";
+    dprintf(calls, "%02d\n", n);
+    int number = lseek(calls, 0, SEEK_END) / 3;
+    close(calls);
+    FILE *f = fopen(FOLDER "/at", "r");
+    if (!f) return "";
+    int read = fscanf(f, "%d %31s", &wanted, word);
+    fclose(f);
+    return read == 2 && wanted == number ? word : "";
+}
+
+/* Each PIN or PUK that was wrong leaves a byte. */
+static void noted(W answer)
+{
+    int wrong = answer == 0xA0 ? open(FOLDER "/wrong", O_WRONLY | O_APPEND) : -1;
+    if (wrong < 0) return;
+    dprintf(wrong, ".");
+    close(wrong);
 }
 
 static int there(void) { return access(FOLDER "/present", F_OK) == 0; }
@@ -111,6 +137,7 @@ static W typed(int n, W *pin, W *length)
 static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
 {
     const char *what = planned(n);
+    if (!*what) what = at(n);
     if (!strcmp(what, "crash")) abort();
     if (!strcmp(what, "hang")) for (;;) pause();
     if (!strcmp(what, "full")) return 0x31;
@@ -126,6 +153,8 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
     if (n == 11 && answer == 0) answer = typed(n, &d, &e);
     if (answer == 0) answer = refuses(n, b, c);
     if (answer == 0) answer = real->of[n](a, b, c, d, e, f, g, h);
+    noted(answer);
+    if (!strcmp(what, "late")) for (;;) pause();
     if (n == 9 && answer == 0) unlink(FOLDER "/unused");
     if (!strcmp(what, "after")) abort();
     if (!strcmp(what, "lost")) { unlink(FOLDER "/present"); return 0x32; }
@@ -212,7 +241,7 @@ class TokenReaders:
     def with_a_store(cls, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
         """A reader whose token is in a store of this test's own; nothing is planned."""
         monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
-        for left in ("plan", "flags", "told", "pad", "blind", "takes", "unused"):
+        for left in ("plan", "flags", "told", "pad", "blind", "takes", "unused", "calls", "at", "wrong"):
             (folder / left).unlink(missing_ok=True)
         return cls(folder, monkeypatch)
 
@@ -246,6 +275,25 @@ class TokenReaders:
     def never_initialised(self) -> None:
         """The token says so until it is initialised, which takes its maker's PUK (CKF_TOKEN_INITIALIZED is unset)."""
         (self.folder / "unused").touch()
+
+    def count_calls(self, number: int = 0, what: str = "") -> None:
+        """Count the module's calls from now on, and have something happen to one of them, as in `plan`.
+
+        ``late``: it was carried out, and its answer never comes.
+        """
+        (self.folder / "at").write_text(f"{number} {what}")
+        for name in ("calls", "wrong"):
+            (self.folder / name).write_bytes(b"")
+
+    @property
+    def calls(self) -> list[int]:
+        """Numbers of the functions that were called, see `FUNCTIONS`."""
+        return [int(line) for line in (self.folder / "calls").read_text().split()]
+
+    @property
+    def wrong(self) -> int:
+        """How many wrong PINs and PUKs the module was told."""
+        return (self.folder / "wrong").stat().st_size
 
     def blind(self, processes: int) -> None:
         """The next so many processes of the module don't see the card, as if it had come later."""

@@ -17,19 +17,22 @@ from portal.processes import (
     cards,
     expiry_mails,
     management_keys,
+    order_rows,
     puks,
     tasks,
 )
+from portal.processes.operations import prepared_card
 from portal.store.tables import Process
 from portal.store.transitions import StateChange, change_state
 from protocol.errors import DecodeError
+from protocol.messages import EncodeCard, KeySource
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
     from portal.store.tables import Card, Order
-    from protocol.messages import EncodeCard, Receipt
+    from protocol.messages import Receipt
 
 _FAILED: Final = {
     (ObjectKind.CARD.value, CardState.APPROVED.value): (CardState.FAILED, Why.PRODUCTION_FAILED),
@@ -67,6 +70,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     managed = await management_keys.managed_card(context, tx, card.id)
     await expiry_mails.forget(context, tx, card.id)
     managed.encoded_for, managed.pending_guid, managed.changed_at = card.owner_id, None, now
+    managed.prepared_at = None
     card_proof.settle(managed, order)
     if card.driver != "pkcs11":
         card.guid = order.parameters["guid"]
@@ -84,11 +88,25 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     await card_mails.tell(context, tx, card, process)
 
 
+def may_be_unchanged(order: Order) -> bool:
+    """Whether a card can be as it was though it was to be changed: an order that gives certificates and nothing else.
+
+    A device says so (``Undone.unchanged``); of any other order it isn't believed.
+    """
+    ordered = order_rows.parameters(order)
+    if not isinstance(ordered, EncodeCard) or ordered.driver == "virtual":
+        return False
+    gives_more = ordered.steps or ordered.identity or ordered.clear or ordered.clear_retired or ordered.reset
+    return not gives_more and all(key.optional or key.source is KeySource.KEEP for key in ordered.keys)
+
+
 async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str) -> None:
     """The card is Failed, unless it was taken from its holder meanwhile; what its keys had before is revoked."""
     now = context.clock()
     card.attested = False  # nobody knows which keys it has
     managed = await management_keys.managed_card(context, tx, card.id)
+    if not order.parameters["keys"]:
+        await prepared_card.half_done(tx, card, managed, order)
     if order.parameters.get("new_puk"):
         puks.may_be_unsure(managed, order)
     if order.parameters["guid"] != card_orders.guid_of(card):
@@ -96,6 +114,8 @@ async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order
     slots = {item.slot for item in tasks.plan_of(order).certificates}
     await card_certificates.supersede(tx, card, order, slots, actor, now)
     failed = _FAILED.get((card.kind, card.state))
+    if not order.parameters["keys"] and card.state in prepared_card.STATES - {TemporaryCardState.FAILED}:
+        failed = (TemporaryCardState.FAILED, Why.PRODUCTION_FAILED)
     if failed is not None:
         state, why = failed
         await change_state(tx, card, state, StateChange(actor, now, why), order=order.jti)

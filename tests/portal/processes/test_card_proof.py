@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from portal.processes import card_proved
 from portal.processes.change_puk import ChangeCardPuk
 from portal.store.tables import Order
 from protocol.messages import (
@@ -155,10 +156,14 @@ async def test_the_puk_comes_when_the_card_has_proved_itself_and_once(
     assert isinstance(agent.order.parameters, ChangePuk)
     assert agent.order.parameters.management is not None
     assert proceed.puk is None
-    await agent.say(await challenged(agent, own(1), key))
+    answer = await challenged(agent, own(1), key)
+    await agent.say(answer)
     given = await agent.hear()
     assert isinstance(given, CardSecrets)
     assert given.puk is not None
+    await card_proved.take(
+        kit.portal.context, agent.order.jti, answer
+    )  # the portal was stopped before it noted that
     assert bytes(agent.ephemeral.decrypt(given.puk)) == b"12345678"
     await agent.say(await challenged(agent, own(2), key))  # it was away meanwhile
     await carried_out(kit, agent)

@@ -9,15 +9,13 @@ import pytest
 from sqlalchemy import select
 
 from portal.model.states import Role
-from portal.processes.archive_recovery import ArchiveRecovery
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.store.tables import Order
-from portal.views import ObjectRef
 from protocol.messages import Changing, Finished, KeySource
 from tests.support import issued_cards as cards
 from tests.support.issued_cards import Begun, begun, receipt, staff
 from tests.support.portal_kit import running_portal
-from tests.support.token_cards import EXAMPLES, approved, assigned, described, temporary
+from tests.support.token_cards import EXAMPLES, approved, assigned, described, recovery_agreed, temporary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,15 +64,6 @@ async def ada(kit: Kit) -> Session:
     return await kit.person()
 
 
-async def agree(kit: Kit, people: Staff, person: Session) -> None:
-    """Two persons agree that this person's keys may leave the archive."""
-    ref = ObjectRef("user", person.user.id)
-    view = await kit.services.start_process(people.olga, ArchiveRecovery.name, ref)
-    await kit.services.next(people.olga, view.id, view.version, {"Reason": ["old mail"]})
-    seen = await kit.services.process(people.paul, view.id)
-    await kit.services.next(people.paul, view.id, seen.version, {"Decision": ["agree"]})
-
-
 async def begun_for(kit: Kit, people: Staff, person: Session, serial: str) -> Begun:
     return await begun(kit, people.olga, await approved(kit, people, person), serial=serial)
 
@@ -109,7 +98,7 @@ async def test_a_description_that_recovers_none_says_nothing_of_them(
     kit: Kit, people: Staff, ada: Session
 ) -> None:
     await completed(await begun_for(kit, people, ada, OLDER), OLDER)
-    await agree(kit, people, ada)
+    await recovery_agreed(kit, people, ada)
     work = await begun_for(kit, people, ada, NEWER)
     assert (optional(work), await fact(kit, people, work)) == ([], None)
 
@@ -118,7 +107,7 @@ async def test_they_are_ordered_beside_the_current_ones_and_counted_when_the_car
     kit: Kit, people: Staff, ada: Session
 ) -> None:
     await completed(await begun_for(kit, people, ada, OLDER), OLDER)
-    await agree(kit, people, ada)
+    await recovery_agreed(kit, people, ada)
     work = await begun_for(kit, people, ada, NEWER)
     assert [key.slot for key in work.ordered.keys] == ["9A", "9D", "82"]
     assert optional(work) == [("82", KeySource.IMPORT)]

@@ -1,0 +1,33 @@
+"""A sample of `make token-tears`, spread over jobs and modes; the whole is ``python -m tests.faults.token_tears``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent import keys_system
+from tests.faults.token_tears import JOBS, MODES, Position, positions, summary, tear
+
+
+def test_what_changes_is_disturbed_each_time_and_what_asks_once() -> None:
+    calls = [4, 6, 18, 26, 20, 26, 20]
+    found = positions("encode", calls, ["crash"], every_call=False)
+    assert [at.call for at in found] == [1, 2, 3, 4, 5, 7]
+    assert len(positions("encode", calls, list(MODES), every_call=True)) == 28
+    assert found[0] == Position("encode", 1, "crash", 4)
+
+
+@pytest.mark.timeout(240)
+async def test_nothing_is_lost_at_a_sample_of_positions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> object:
+        raise keys_system.KeystoreMissing
+
+    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+    monkeypatch.setenv("SOFTHSM2_CONF", "")  # set back in the end
+    said: list[str] = []
+    rows = await tear(list(JOBS), list(MODES), 47, said.append, tmp_path, whole=False)
+    assert {row.position.job for row in rows} == set(JOBS)
+    assert [str(row) for row in rows if row.faults] == [], summary(rows)

@@ -1,0 +1,380 @@
+"""Has a token's module die, or give no answer, at each PKCS#11 call of every job, before and after it is carried out.
+
+``python -m tests.faults.token_tears [--jobs …] [--modes …] [--every N] [--all]``
+
+First each job runs undisturbed on a token of SoftHSM 2, and the calls of its module are counted. Then the module is
+disturbed at each of them that changes or uses something, and at the first of each that only asks; with ``--all`` at
+every call. A position is lost when the order doesn't end as finished or undone, when one that was undone before it
+began to change the card has changed it, when a wrong PIN or PUK was told that no person has agreed to, when a finished
+one hasn't the certificates that were proved, or when a fresh order can't finish the card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import pytest
+
+from agent.pcsc.pkcs11 import Driver
+from agent.pcsc.pkcs11_process import Process
+from agent.ports import OrderPrompt
+from protocol.errors import InlayError
+from protocol.messages import ChangePin, ChangePuk, OrderState, PinPolicy, UnblockPin
+from protocol.tokens import token_guid
+from tests.faults.tears import prepare, say
+from tests.support import softhsm, token_readers
+from tests.support.agent_parts import AgentParts
+from tests.support.certificates import ThrowAwayCA
+from tests.support.fake_order import AUTHENTICATION
+from tests.support.fake_portal import FakePortal
+from tests.support.fake_windows import Answer, FakeWindow
+from tests.support.physical_orders import ENCRYPTION, order
+from tests.support.token_orders import NEW, encode, encode_anew, token_agent, token_serial
+from tests.support.token_readers import PIN, SO_PIN, TokenReaders
+
+NEW_PUK: Final = b"24681357"
+MODES: Final = ("crash", "after", "hang", "late")
+"""The module dies before the call and after it; it hangs before and after."""
+HANG_SECONDS: Final = 3.0
+"""In place of all deadlines; a module's process has to start within it."""
+_ONLY_ASK: Final = frozenset({*range(4, 9), 12, 13, 14, 15, 19, 24, *range(26, 29)})
+"""Slots, tokens, mechanisms, sessions, C_Logout, attributes, objects (function list of v2.40)."""
+_EARLIER: Final = msgspec.structs.replace(ENCRYPTION, slot="82", optional=True)
+
+
+class Job(NamedTuple):
+    """What is disturbed.
+
+    Attributes:
+        ordered: has the portal order it, for the token with a serial number.
+        slots: keys that the token has in the end.
+        pin: what is its PIN then.
+        puk: what is its PUK then.
+    """
+
+    ordered: Callable[[FakePortal, str], None]
+    slots: frozenset[str]
+    pin: bytes
+    puk: bytes = SO_PIN
+
+
+def _encode(portal: FakePortal, serial: str) -> None:
+    encode(portal, serial, AUTHENTICATION, ENCRYPTION, _EARLIER)
+
+
+def _issue(portal: FakePortal, serial: str) -> None:
+    encode_anew(portal, serial, AUTHENTICATION, ENCRYPTION, new_puk=True)
+
+
+def _change_pin(portal: FakePortal, serial: str) -> None:
+    portal.operation = ChangePin(**_named(serial), pin_policy=PinPolicy())
+
+
+def _unblock(portal: FakePortal, serial: str) -> None:
+    portal.operation = UnblockPin(**_named(serial), pin_policy=PinPolicy(), puk="escrow")
+
+
+def _change_puk(portal: FakePortal, serial: str) -> None:
+    portal.operation = ChangePuk(**_named(serial))
+
+
+def _named(serial: str) -> dict[str, Any]:
+    return {"card": "card-1", "driver": "pkcs11", "guid": token_guid(serial), "label": "Card 7"}
+
+
+_KEYS: Final = frozenset({"9A"})
+JOBS: Final = {
+    "encode": Job(_encode, frozenset({"9A", "9D", "82"}), PIN),
+    "issue": Job(_issue, frozenset({"9A", "9D"}), NEW, NEW_PUK),
+    "change PIN": Job(_change_pin, _KEYS, NEW),
+    "unblock": Job(_unblock, _KEYS, NEW),
+    "change PUK": Job(_change_puk, _KEYS, PIN, NEW_PUK),
+}
+
+
+class Position(NamedTuple):
+    """Where a job is disturbed: at which of the module's calls, how, and which function that is."""
+
+    job: str
+    call: int
+    mode: str
+    function: int
+
+
+class Row(NamedTuple):
+    """What a position came to."""
+
+    position: Position
+    end: str
+    faults: list[str]
+
+
+class Person:
+    """Types what is asked for, and knows which PIN the card had, and which it is to get.
+
+    Attributes:
+        agreed: how often a try was agreed to that may be lost.
+    """
+
+    def __init__(self, pin: bytes) -> None:
+        self._pin, self.agreed = pin, 0
+
+    def sits_at(self, agent: AgentParts) -> None:
+        """Answer whatever this agent's windows ask."""
+        windows = agent.windows
+        open_one = type(windows).open
+
+        async def opened(*asked: Any) -> FakeWindow:
+            window = await open_one(windows, *asked)
+            window.asking = lambda: window.answers.append(self._answer(window.asked[-1]))
+            return window
+
+        windows.open = opened  # type: ignore[method-assign,assignment]
+
+    def _answer(self, prompt: OrderPrompt) -> Answer:
+        if prompt.confirm_label == "Try":
+            self.agreed += 1
+            return NEW, None
+        if "find out" in (prompt.warning or ""):
+            self.agreed += 1
+        return (None if prompt.known is None else self._pin, None if prompt.pin_policy is None else NEW)
+
+
+class State(NamedTuple):
+    """What a token has."""
+
+    pin: bytes | None
+    puk: bytes | None
+    keys: frozenset[tuple[bytes, str]]
+    certificates: frozenset[bytes]
+    slots: tuple[str, ...]
+
+
+async def state_of(store: Path) -> State:
+    """What is on the token of a store, seen on a copy of it: no try is spent."""
+    with tempfile.TemporaryDirectory(dir=store.parent) as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(store, copy)
+        before = _use(copy)
+        try:
+            pin = await _right(False, PIN, NEW)
+            puk = await _right(True, SO_PIN, NEW_PUK)
+            keys, certificates = await _objects(pin) if pin else ([], [])
+        finally:
+            os.environ["SOFTHSM2_CONF"] = before
+    whole = sorted(key[:1].hex().upper() for key, kind in keys if kind == "certificate")
+    return State(pin, puk, frozenset(keys), frozenset(certificates), tuple(whole))
+
+
+def _use(store: Path) -> str:
+    """Make a store the one of this process and its children; the configuration of before."""
+    before = os.environ["SOFTHSM2_CONF"]
+    config = store.with_suffix(".conf")
+    config.write_text(f"directories.tokendir = {store}\nobjectstore.backend = file\nlog.level = ERROR\n")
+    os.environ["SOFTHSM2_CONF"] = str(config)
+    return before
+
+
+@asynccontextmanager
+async def _opened() -> AsyncIterator[Driver]:
+    driver = Driver(softhsm.MODULE)
+    try:
+        (token,) = [token for token in await driver.tokens() if token.initialised]
+        await driver.open(token)
+        yield driver
+    finally:
+        await driver.close()
+
+
+async def _right(officer: bool, *pins: bytes) -> bytes | None:
+    async with _opened() as driver:
+        for pin in pins:
+            try:
+                await (driver.verify_officer if officer else driver.verify)(bytearray(pin))
+            except InlayError:
+                continue
+            return pin
+    return None
+
+
+async def _objects(pin: bytes) -> tuple[list[tuple[bytes, str]], list[bytes]]:
+    async with _opened() as driver:
+        await driver.verify(bytearray(pin))
+        found: list[tuple[bytes, str]] = [(item.key, item.kind) for item in await driver.objects()]
+        ids = {key for key, kind in found if kind == "certificate"}
+        return found, [der for key in ids for der in await driver.certificates(key)]
+
+
+class TokenTears:
+    """Runs positions, one after the other, with one portal and one agent."""
+
+    def __init__(self, portal: FakePortal, agent: AgentParts, readers: TokenReaders, folder: Path) -> None:
+        self._portal, self._agent, self._readers, self._folder = portal, agent, readers, folder
+        self._number, self._serial = 0, ""
+
+    async def prepare(self) -> None:
+        """Make the token that each job finds: with a PIN, and a key that an order has brought."""
+        token_readers.initialise()
+        self._serial = await token_serial()
+        encode(self._portal, self._serial, AUTHENTICATION)
+        assert await self._order(Person(PIN)) == "finished"
+
+    async def count(self, name: str) -> list[int]:
+        """The functions that a job calls, undisturbed."""
+        self._store()
+        self._knows(unsure=False)
+        self._readers.count_calls()
+        JOBS[name].ordered(self._portal, self._serial)
+        assert await self._order(Person(PIN)) == "finished"
+        return self._readers.calls
+
+    async def run(self, at: Position) -> Row:
+        """Disturb a job at a position, and judge."""
+        job, store = JOBS[at.job], self._store()
+        before = await state_of(store)
+        self._knows(unsure=False)
+        person = Person(PIN)
+        self._readers.count_calls(at.call, at.mode)
+        job.ordered(self._portal, self._serial)
+        await self._order(person)
+        self._readers.put()
+        found, after = self._portal.orders[self._code], await state_of(store)
+        faults = [] if self._readers.wrong <= person.agreed else ["a try was spent that nobody has agreed to"]
+        if len(self._readers.calls) < at.call:
+            faults.append("it never came to this call")
+        end = str(found.state.value)
+        if found.state is OrderState.UNDONE:
+            unknown = found.undone is not None and found.undone.error == "card_pin_unknown"
+            if not (found.changing or unknown) and after != before:
+                faults.append("undone, and changed")
+            faults += await self._finished_afresh(job, after, unsure=found.changing > 0)
+            end = f"undone, {'PIN unknown' if unknown else 'half done' if found.changing else 'as it was'}"
+        elif found.state is not OrderState.FINISHED:
+            faults.append(f"the order is {end}")
+        return Row(at, end, faults + self._incomplete(job, await state_of(store)))
+
+    async def _finished_afresh(self, job: Job, now: State, *, unsure: bool) -> list[str]:
+        """A fresh order, with what the portal knows of its PUK, by a person who has found out the PIN."""
+        self._readers.count_calls()
+        if now.pin == job.pin == NEW and job.puk == SO_PIN:
+            return []  # the PIN is what the order was to bring
+        self._knows(unsure=unsure and job.puk == NEW_PUK)
+        job.ordered(self._portal, self._serial)
+        ended = await self._order(Person(now.pin or PIN))
+        return [] if ended == "finished" else [f"a fresh order ended by {ended}"]
+
+    def _incomplete(self, job: Job, now: State) -> list[str]:
+        """What isn't as it has to be in the end."""
+        found = []
+        if (now.pin, now.puk) != (job.pin, job.puk):
+            found.append("PIN or PUK is another one")
+        if set(now.slots) != job.slots or len(now.slots) != len(job.slots):
+            found.append(f"it has certificates for {now.slots}")
+        receipt = self._portal.orders[self._code].receipt
+        hashes = {hashlib.sha256(der).digest() for der in now.certificates}
+        if receipt is not None and not {proof.certificate_sha256 for proof in receipt.proofs} <= hashes:
+            found.append("a certificate that was proved isn't on it")
+        return found
+
+    def _knows(self, *, unsure: bool) -> None:
+        """What the portal knows of the PUK."""
+        self._portal.puk, self._portal.new_puk, self._portal.puk_unsure = SO_PIN, NEW_PUK, unsure
+
+    def _store(self) -> Path:
+        """A token of its own for the next job."""
+        self._number += 1
+        store = self._folder / f"store-{self._number}"
+        shutil.rmtree(self._folder / f"store-{self._number - 1}", ignore_errors=True)
+        shutil.copytree(self._folder / "tokens", store)
+        _use(store)
+        return store
+
+    async def _order(self, person: Person) -> str:
+        self._number += 1
+        self._code = f"{self._number:022d}"
+        person.sits_at(self._agent)
+        return await order(self._agent, self._portal, self._code)
+
+
+def positions(job: str, calls: list[int], modes: list[str], *, every_call: bool) -> list[Position]:
+    """All positions of a job: each call that changes or uses something, and the first of each that only asks."""
+    seen: set[int] = set()
+    found = []
+    for number, function in enumerate(calls, 1):
+        if every_call or function not in _ONLY_ASK or function not in seen:
+            found += [Position(job, number, mode, function) for mode in modes]
+        seen.add(function)
+    return found
+
+
+async def tear(
+    jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path, *, whole: bool
+) -> list[Row]:
+    """Run; what each position came to."""
+    patch, call = pytest.MonkeyPatch(), Process.call
+    for part in ("shim", "store", "ca"):
+        (folder / part).mkdir()
+
+    async def in_time(self: Process, operation: str, **arguments: Any) -> Any:
+        return await call(self, operation, **{**arguments, "seconds": HANG_SECONDS})
+
+    rows: list[Row] = []
+    token_readers.build(folder / "shim")
+    try:
+        patch.setattr(Process, "call", in_time)
+        readers = TokenReaders.with_a_store(folder / "store", folder / "shim", patch)
+        async with (
+            FakePortal(ThrowAwayCA(folder / "ca")) as portal,
+            token_agent(folder / "home", readers, portal) as agent,
+        ):
+            tears = TokenTears(portal, agent, readers, folder / "store")
+            await tears.prepare()
+            for name in jobs:
+                calls = await tears.count(name)
+                found = positions(name, calls, modes, every_call=whole)[::every]
+                tell(f"{name}: {len(calls)} calls, {len(found)} positions")
+                for number, at in enumerate(found):
+                    rows.append(await tears.run(at))
+                    if rows[-1].faults or number % 50 == 0:
+                        tell(str(rows[-1]))
+    finally:
+        patch.undo()
+    return rows
+
+
+def summary(rows: list[Row]) -> str:
+    """The last line."""
+    return f"token tears: {len(rows)} positions, {sum(bool(row.faults) for row in rows)} lost"
+
+
+def main() -> int:
+    """Run; 1 when a position was lost."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.token_tears")
+    parser.add_argument("--jobs", nargs="+", choices=sorted(JOBS), default=list(JOBS))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth position")
+    parser.add_argument("--all", action="store_true", help="each call, those that only ask, too")
+    options = parser.parse_args()
+    prepare()
+    with tempfile.TemporaryDirectory(prefix="token-tears-") as folder:
+        rows = asyncio.run(
+            tear(options.jobs, options.modes, options.every, say, Path(folder), whole=options.all)
+        )
+    for end in sorted({row.end for row in rows}):
+        say(f"{sum(row.end == end for row in rows):5} {end}")
+    say(summary(rows))
+    return any(row.faults for row in rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
