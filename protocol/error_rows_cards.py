@@ -296,6 +296,9 @@ ROWS: Final = (
           "Leave the one card that is to be read in its reader, and take the others out.", page=False),
     Cause("pkcs11_token_missing", 1656, "The card is not there.", "The module {module} sees no card {serial}.",
           "Put the right card into the reader.", page=False),
+    Cause("card_traffic_logged", 1810, "Inlay writes down what is said to cards.",
+          "Its agent was started with --traffic. PINs, PUKs and keys are left out.",
+          "To end it, run: inlay agent --stop", page=False),
     Cause("agent_starting", 1616, "The virtual card is out of its reader.", "Inlay has just been started.",
           "Wait a moment: the card comes by itself.", page=False),
 )  # fmt: skip
