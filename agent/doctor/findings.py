@@ -45,6 +45,13 @@ TABLE: Final[dict[str, Row]] = {
         "It starts with the first link or command.",
         "Nothing to do; inlay cards starts it, and puts virtual cards into their readers.",
     ),
+    "agent_traffic": Row(
+        "agent",
+        "note",
+        "Inlay writes down what is said to cards.",
+        "Its agent was started with --traffic. PINs, PUKs and keys are left out.",
+        "To end it, run: inlay agent --stop",
+    ),
     "agent_unwell": Row("agent", "problem", "Inlay's agent does not do its work.", "{why}", "{next_step}"),
     "service_answers": Row(
         "service", "ok", "The PC/SC service answers.", "It lists {count} readers.", _NOTHING

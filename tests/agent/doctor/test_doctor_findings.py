@@ -190,6 +190,8 @@ def test_the_agent() -> None:
     assert (told[-1].level, told[-1].happened, told[-1].next_step) == ("note", "They stay.", "End the agent.")
     found = agent_side.judge_agent(Answered({"version": "1", "cards": cards}))
     assert codes(found) == ["agent_runs", "virtual_card_hidden"]
+    logs = agent_side.judge_agent(Answered({"version": "1", "traffic": True}))
+    assert [(each.code, each.level) for each in logs] == [("agent_runs", "ok"), ("agent_traffic", "note")]
     assert found[1].why == "All readers are taken."
 
 
