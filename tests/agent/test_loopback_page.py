@@ -168,7 +168,7 @@ async def test_checking_the_computer_needs_a_ticket(
     socket_ = await page(loopback, portal)
     await ask(socket_, "hello", HELLO)
     answer = await ask(socket_, "check_computer", {"ticket": "a.b.c"}, 2)
-    assert answer["error"]["data"]["error"] == "not_authenticated"
+    assert answer["error"]["data"]["error"] == "not_authenticated"  # type: ignore[index]
     assert await closed(socket_) == []
 
 
