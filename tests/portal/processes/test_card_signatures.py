@@ -287,14 +287,12 @@ async def verify(ca: Path, arguments: list[str], given: CardSignature) -> tuple[
         "algorithm": given.algorithm,
         "signature": base64.b64encode(given.signature).decode(),
     }
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-I", VERIFIER, ca, *arguments],
-        input=json.dumps(sent),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    argv = [sys.executable, "-I", str(VERIFIER), str(ca), *arguments]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, input=json.dumps(sent), capture_output=True, text=True, timeout=60)
+
+    done = await asyncio.to_thread(run)
     return done.returncode, done.stderr
 
 
