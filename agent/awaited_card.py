@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from agent.card_search import WantedAgain
+from agent.card_search import WantedAgain, mark_of
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import KeyAlgorithm
 from agent.pcsc.take_up import take_up
@@ -21,7 +21,7 @@ from protocol.messages import Step
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.card_search import Criterion, FoundCard
+    from agent.card_search import CardMark, Criterion, FoundCard
     from agent.card_session import CardSession
     from agent.management_proof import PortalKey
     from agent.order_ports import OrderContext
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from protocol.messages import Algorithm
 
 T = TypeVar("T")
-Confirm = Callable[["FoundCard"], Awaitable[None]]
+Confirm = Callable[["FoundCard"], Awaitable[str | None]]
+"""Says of what card of the portal's it is that was found, where it is another; raises where the order is over."""
 GONE: Final = frozenset(
     {
         "pcsc_card_removed",
@@ -89,6 +90,7 @@ class AwaitedCard:
         self._session: CardSession | None = None
         self._taken: WantedAgain | None = None
         self._waited = self._picked = False
+        self._others: dict[CardMark, str] = {}
         self.serial: str | None = None
         """what the card says its serial number is, decimal"""
         self.changed = False
@@ -101,6 +103,8 @@ class AwaitedCard:
         """its PIN was blocked when it was looked at"""
         self.may_reset = False
         """it has commands beyond the standard, of which RESET may be one: asking for that one would be doing it"""
+        self.came_blank = False
+        """it had no identity when it was taken first: nobody has had it"""
         self._resetting = False
         self._named: frozenset[int] = frozenset()
         self._there: FoundCard | None = None
@@ -233,9 +237,19 @@ class AwaitedCard:
         return self._session
 
     async def _found(self) -> FoundCard:
-        """Wait for the card, no longer than the order lasts."""
+        """Wait for the card, past those that are others of the portal's."""
+        while True:
+            found = await self._waited_for()
+            told = self._taken is not None and self._taken.serial is not None
+            named = told or (found.shown is not None and self._ordered.wanted().is_named_by(found.shown))
+            asked = self._ordered.unnamed or (self._ordered.by_number and not named)
+            if not asked or await self._have_confirmed(found):
+                return found
+
+    async def _waited_for(self) -> FoundCard:
+        """Wait for a card that may be it, no longer than the order lasts."""
         ordered, seconds = self._ordered, self._context.order.resume_within
-        wanted: Criterion = self._taken or ordered.wanted
+        wanted: Criterion = self._taken or ordered.wanted(self._others)
         window, back = self._context.window, self._taken is not None
         ask = self._picked and not self.told_apart  # it may be another one: who has picked it says so again
         waiting = self._readers.wait(
@@ -255,23 +269,26 @@ class AwaitedCard:
             raise InlayError("timeout", seconds=seconds) from None
         self._picked = self._picked or found.picked
         self._waited = self._waited or found.picked
-        told = self._taken is not None and self._taken.serial is not None
-        named = told or (found.shown is not None and ordered.wanted.is_named_by(found.shown))
-        if ordered.by_number and not named:
-            await self._have_confirmed(found)
         return found
 
-    async def _have_confirmed(self, found: FoundCard) -> None:
-        """Have the person say that this card is the one; from then on none with another GUID is.
+    async def _have_confirmed(self, found: FoundCard) -> bool:
+        """Have it said that this card is the one; from then on none with another GUID is.
+
+        Returns:
+            False: it is another card of the portal's, and isn't taken again.
 
         Raises:
             InlayError: it isn't: ``user_cancelled``, ``card_of_other_object``; why the order ended.
         """
         if self._confirm is None:
             raise InlayError("card_other")
-        await self._confirm(found)
+        label = await self._confirm(found)
         self._waited = True
+        if label is not None and found.shown is not None:
+            self._others[mark_of(found.shown)] = label
+            return False
         self._take(found.shown)
+        return True
 
     async def _open(self, found: FoundCard) -> InlayError | None:
         """Take the card up; why it went again, or None."""
@@ -311,6 +328,7 @@ class AwaitedCard:
         self.may_reset = able is not None and able.version is not None
         self.pin_blocked = _is_blocked(seen)
         guids = frozenset({guid}) if has == guid else frozenset({guid, has})
+        self.came_blank = self.came_blank if self._taken is not None else seen is not None and has is None
         if self._taken is not None and not self._resetting:
             guids &= self._taken.guids
         self._taken = WantedAgain(guids, serial, self._ordered.driver, any_guid=self._resetting)

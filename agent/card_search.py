@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from agent.pcsc.deadline import look_at
 from agent.pcsc.piv_select import FEATURES
@@ -32,6 +32,18 @@ AGAIN_SECONDS: Final = 2.0
 _Told = tuple[object, ...]
 _Mark = tuple[object, ...]
 """What tells that a card is still the one that was looked at."""
+
+
+class CardMark(NamedTuple):
+    """What a card tells of itself.
+
+    Attributes:
+        guid: of its CHUID, 32 hexadecimal digits; None: it has none.
+        serial: what it says to GET SERIAL, decimal; None: it tells none.
+    """
+
+    guid: str | None
+    serial: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,10 @@ class Wanted:
         """Whether a card that meets it can't be another one."""
         return self.guid is not None or self.serial is not None
 
+    def why_not(self, shown: Evidence) -> InlayError:
+        """Why a card that doesn't meet it is not the one."""
+        return InlayError("card_other")
+
 
 @dataclass(frozen=True, slots=True)
 class WantedIdentity:
@@ -70,15 +86,24 @@ class WantedIdentity:
         guid: the order's, 32 hexadecimal digits.
         identity: which card is to get it; None: it has it.
         driver: who speaks to it.
+        others: cards that the portal has said are others of its own, with their names.
     """
 
     guid: str
     identity: CardIdentity | None
     driver: str
+    others: Mapping[CardMark, str] = field(default_factory=dict, hash=False)
 
     def is_met_by(self, shown: Evidence, kind: CardKind) -> bool:
         """Whether a card is the one."""
+        if mark_of(shown) in self.others:
+            return False
         return kind.driver == self.driver and (shown.guid == self.guid or self._is_to_get_it(shown))
+
+    def why_not(self, shown: Evidence) -> InlayError:
+        """Why a card that doesn't meet it is not the one."""
+        label = self.others.get(mark_of(shown))
+        return InlayError("card_other") if label is None else InlayError("card_in_use", label=label)
 
     def is_named_by(self, shown: Evidence) -> bool:
         """Whether a card that meets it can't be another one: by its GUID, or by the serial number printed on it."""
@@ -97,8 +122,10 @@ class WantedIdentity:
             return serial == wanted.serial  # it is printed on the card: nothing else tells more
         if wanted.previous is not None and shown.guid == wanted.previous:
             return True
-        # where a person reads the number that is printed on it, it may be any card that doesn't say otherwise
-        return wanted.printed is not None or (wanted.blank and shown.guid is None)
+        # where a person reads the number that is printed on it, or the portal is asked, it may be any card that doesn't
+        # say otherwise
+        anyone = wanted.printed is not None or wanted.unnamed
+        return anyone or (wanted.blank and shown.guid is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +157,27 @@ class WantedAgain:
         """Whether a card that meets it can't be another one."""
         return self.serial is not None or (shown.guid is not None and not self.any_guid)
 
+    def why_not(self, shown: Evidence) -> InlayError:
+        """Why a card that doesn't meet it is not the one."""
+        return InlayError("card_other")
+
 
 class Criterion(Protocol):
     """Which card it has to be."""
+
+    def why_not(self, shown: Evidence) -> InlayError:
+        """Why a card that doesn't meet it is not the one."""
 
     def is_met_by(self, shown: Evidence, kind: CardKind) -> bool:
         """Whether a card is the one."""
 
     def is_named_by(self, shown: Evidence) -> bool:
         """Whether a card that meets it can't be another one, so that nobody has to say which."""
+
+
+def mark_of(shown: Evidence) -> CardMark:
+    """What a card tells of itself, for the portal to say whether it knows it."""
+    return CardMark(shown.guid, _serial(shown))
 
 
 def _serial(shown: Evidence) -> str | None:
@@ -336,7 +375,7 @@ class CardSearch:
             shown = shown.without_serial()
         fits = self._wanted.is_met_by(shown, chosen[0])
         named = fits and self._wanted.is_named_by(shown)
-        return FoundCard(reader.name, shown, chosen[0], None if fits else InlayError("card_other"), named)
+        return FoundCard(reader.name, shown, chosen[0], None if fits else self._wanted.why_not(shown), named)
 
     def _begin_to_look(self, reader: str) -> asyncio.Future[Evidence]:
         """Look in a thread that nobody has to wait for: another program may keep the card for hours."""

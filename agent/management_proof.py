@@ -109,20 +109,26 @@ class PortalKey:
             else:
                 return
 
-    async def may_be(self, guid: str) -> None:
-        """Have the portal say that a card which the person has picked is no other card of its own.
+    async def may_be(self, guid: str | None, serial: str | None = None) -> str | None:
+        """Have the portal say whether a card is another one of its own.
 
         Args:
-            guid: of its CHUID, 32 hexadecimal digits.
+            guid: of its CHUID, 32 hexadecimal digits; None: it has none.
+            serial: what it says to GET SERIAL, decimal, where the order leaves it to the portal which card it is.
+
+        Returns:
+            The name of the portal's card that it is; None: it is none.
 
         Raises:
-            InlayError: ``card_of_other_object``: it is; why the order ended.
+            InlayError: ``card_of_other_object``: the person has picked another card of the portal's; why the order
+                ended.
         """
         self._number += 1
-        await self._context.send(IdentityQuestion(number=self._number, guid=guid))
+        await self._context.send(IdentityQuestion(number=self._number, guid=guid, serial=serial))
         answer = await self._context.receive(IdentityAnswer)
         if answer.number != self._number:
             raise DecodeError("params_invalid", "$.number")
+        return answer.label
 
     async def _algorithm(self, session: CardSession, known: Sequence[CardAlgorithm] | None) -> CardAlgorithm:
         wanted = None if self._key.algorithm is None else ALGORITHMS[self._key.algorithm]

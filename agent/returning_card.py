@@ -7,12 +7,13 @@ one whose answer never came is for the person to type again. A PUK goes again on
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.awaited_card import GONE, AwaitedCard
-from agent.card_search import WantedIdentity
+from agent.card_search import CardMark, WantedIdentity
 from agent.pad_entry import PadEntry
 from agent.pcsc import piv_objects, piv_pin, piv_reset
 from agent.pcsc.connection import CardConnection
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from protocol.messages import Algorithm, CardIdentity, CertificateRequest, Challenge
 
 T = TypeVar("T")
+NO_OTHERS: Final[Mapping[CardMark, str]] = MappingProxyType({})
 _PUK_SENT: Final = 2
 """So often a PUK goes to a card that doesn't tell how many tries of it are left."""
 
@@ -46,10 +48,14 @@ class PhysicalCard:
     label: str
     identity: CardIdentity | None = None
 
+    def wanted(self, others: Mapping[CardMark, str] = NO_OTHERS) -> WantedIdentity:
+        """Which card it may be before one was taken, but for those that the portal has said are others."""
+        return WantedIdentity(self.guid, self.identity, self.driver, others)
+
     @property
-    def wanted(self) -> WantedIdentity:
-        """Which card it may be before one was taken."""
-        return WantedIdentity(self.guid, self.identity, self.driver)
+    def unnamed(self) -> bool:
+        """Whether it is for the portal to say if a card may be it, whatever the card tells."""
+        return self.identity is not None and self.identity.unnamed
 
     @property
     def by_number(self) -> bool:
@@ -96,11 +102,8 @@ class ReturningCard(AwaitedCard):
             await self.let_go()  # nobody is waited for with a card that something was proved to
             raise
 
-    async def verify_at_pad(self, warn: Callable[[int], str | None]) -> None:
+    async def verify_at_pad(self) -> None:
         """VERIFY the PIN, typed at the keys of the reader, now and whenever the card wants it again.
-
-        Args:
-            warn: what has to be read before the next try, by how many are left.
 
         Raises:
             InlayError: ``pad_…``: the reader can't ask, or nobody types; ``card_pin_blocked``.
@@ -109,7 +112,7 @@ class ReturningCard(AwaitedCard):
         async def show(text: str) -> None:
             await self._show(text, can_cancel=not self.changed)
 
-        self._pad, self._card = PadEntry(show, warn), None
+        self._pad, self._card = PadEntry(show), None
         try:
             await self._piv(lambda card: card.verify(bytearray()))
         except InlayError:

@@ -38,6 +38,10 @@ class HasModule:
         """Only its module knows which card it is."""
         return False
 
+    def why_not(self, shown: Evidence) -> InlayError:
+        """Why a card that doesn't meet it is not the one."""
+        return InlayError("card_other")
+
 
 class _Asked(NamedTuple):
     """What the modules of the cards that are there have told.

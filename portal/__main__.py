@@ -158,7 +158,7 @@ def _serve(config: Config, _options: argparse.Namespace) -> int:
     portal_ = Portal(config, _keys(config))
     app = portal_.application()
     portal.web.setup(app, portal_.services)
-    portal.web.setup_staff(app, portal_.operator, portal_.administrator)
+    portal.web.setup_staff(app, portal_.operator, portal_.administrator, portal_.batches)
     context = None
     if config.tls is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -33,6 +33,7 @@ from portal.processes.reconcile import Reconciler
 from portal.processes.revocations import Revocations
 from portal.self_service import SelfService
 from portal.staff.administrator import Administrator
+from portal.staff.batches import Batches
 from portal.staff.operator import Operator
 from portal.store import migrate
 from portal.store.database import Database
@@ -91,6 +92,7 @@ class Portal:
         self.channel = ChannelParts(self.context, Claims(self.context), self.incoming, self.key_sets)
         self.engine = Engine(self.context, registry.definitions(self.context))
         self.operator = Operator(self.context, self.engine)
+        self.batches = Batches(self.context, self.engine)
         self.administrator = Administrator(self.context, self.accounts)
         fingerprint = jose.fingerprint(keys.root().public)
         info = PortalInfo(config.portal_id, config.name, config.origin, fingerprint)

@@ -9,7 +9,7 @@ from portal import card_views, option_store
 from portal.errors import WrongState
 from portal.events import order_topic, process_topic
 from portal.model.states import OrderState, ProcessState, Role
-from portal.processes import binding, codes, order_rows, parties
+from portal.processes import binding, card_batches, codes, order_rows, parties
 from portal.processes.codes import LINK_SECONDS, TYPED_SECONDS
 from portal.processes.definition import OPEN
 from portal.rate_limits import RateLimit
@@ -31,6 +31,7 @@ from portal.views import (
 from protocol import jose, link
 from protocol.errors import InlayError
 from protocol.messages import Ticket
+from protocol.page_messages import TICKET_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from portal.views import CardView, LetterView, Login, ObjectRef
     from protocol.messages import PageEvent
 
-TICKET_SECONDS: Final = 300
 _CODES: Final = (30, 300)
 _ENDED: Final = ("finished", "undone")
 _CANCELLABLE: Final = frozenset({OrderState.WAITING, OrderState.RUNNING, OrderState.FINISHED})
@@ -288,7 +288,7 @@ class SelfService:
             started_by = await tx.get_one(User, process.user_id)
             own = session.user.id == process.user_id
             letters = await definition.letters(tx, process) if own else ()
-        step = instance.step
+        step, run = instance.step, process.variables.get(card_batches.RUN)
         running = process.state == ProcessState.RUNNING
         acts = (session.user.id != process.user_id) == step.other_person
         return ProcessView(
@@ -315,6 +315,9 @@ class SelfService:
             error=order_rows.page_error(order_rows.from_json(process.error), order),
             progress=definition.progress,
             letters=letters,
+            batch=process.variables.get(card_batches.BATCH, "") if run is None else run["batch"],
+            in_run=own and run is not None,
+            goes_on=run is not None and run["goes_on"],
         )
 
 

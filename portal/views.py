@@ -238,6 +238,9 @@ class ProcessView:
         secret: what this one answer shows and no other ever again.
         letters: what can be printed now, by who started it.
         progress: steps of its order, each with its title and what happens then; None: those of a new card.
+        batch: id of the batch that it has ordered, or that its card is produced with; empty: none.
+        in_run: its card is one of several that are produced one after the other.
+        goes_on: it isn't the first of them.
     """
 
     id: str
@@ -262,6 +265,9 @@ class ProcessView:
     progress: Mapping[Step, tuple[str, str]] | None = None
     secret: Secret | None = None
     letters: Sequence[LetterView] = ()
+    batch: str = ""
+    in_run: bool = False
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)

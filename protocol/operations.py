@@ -170,6 +170,8 @@ class VerifyPin(Message, frozen=True, tag="verify_pin", tag_field="operation"):
     guid: CardGuid
     """which card: GUID of its CHUID"""
     label: ShortText
+    where: Literal["window", "pad", "auto"] = "window"
+    """where the PIN is typed, as in `PinEntry`"""
 
     @property
     def certifies(self) -> bool:
@@ -240,10 +242,17 @@ class CardIdentity(Message, frozen=True):
     printed: Annotated[str, Meta(pattern=whole(r"[!-~]([ -~]{0,38}[!-~])?"))] | None = None
     """the number printed on it: a card that none of the above names is the one where the person says so
     (`IdentityQuestion`); with it, that is asked of a ``blank`` one, too"""
+    unnamed: bool = False
+    """it is any card that doesn't say by its serial number that it is another one, and that the portal says is none of
+    its own: that is asked of every card (`IdentityQuestion`), and of one that has a CHUID the person, too"""
 
 
 class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation"):
     """Parameters of the operation *encode card*: a card that is there gets keys and certificates.
+
+    Without keys (by the driver ``piv``, with ``identity``, ``new_puk`` and a PIN that is given) the card is made ready
+    for whoever gets it later: it gets its GUID, PUK, PIN and management key, nothing is certified, and the receipt
+    follows ``proceed``.
 
     Keys are worked on in their order. Keys that aren't named stay as they are, but for those that `clear`,
     `clear_retired`, `reset` or ``initialise`` take away.
@@ -259,7 +268,7 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     valid_until: UnixTime
     """end of the validity of its new certificates"""
     pin: PinEntry
-    keys: Annotated[list[KeyOrder], Meta(min_length=1, max_length=24)]
+    keys: Annotated[list[KeyOrder], Meta(max_length=24)]
     steps: Annotated[list[CardStep], Meta(max_length=8)] = field(default_factory=list)
     """what is done with the card as a whole, before its keys but ``block``, which is done last"""
     identity: CardIdentity | None = None
@@ -283,8 +292,8 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
 
     @property
     def certifies(self) -> bool:
-        """It gets certificates."""
-        return True
+        """It gets certificates, where it gets keys."""
+        return bool(self.keys)
 
 
 class ReadCard(Message, frozen=True, tag="read_card", tag_field="operation"):
@@ -317,6 +326,8 @@ class Authenticate(Message, frozen=True, tag="authenticate", tag_field="operatio
     label: ShortText
     challenge: Nonce
     """drawn for this order"""
+    where: Literal["window", "pad", "auto"] = "window"
+    """where the PIN is typed, as in `PinEntry`; ``pad`` not of the driver ``virtual``"""
 
     @property
     def certifies(self) -> bool:
@@ -338,6 +349,8 @@ class Sign(Message, frozen=True, tag="sign", tag_field="operation"):
     """what is signed, as consent shows it"""
     digest: Sha256
     """of the document"""
+    where: Literal["window", "pad", "auto"] = "window"
+    """where the PIN is typed, as in `PinEntry`; ``pad`` not of the driver ``virtual``"""
 
     @property
     def certifies(self) -> bool:

@@ -165,22 +165,27 @@ class CardSecrets(Message, frozen=True):
 
 
 class IdentityQuestion(Message, frozen=True):
-    """Agent: the person says that this card is the one to encode (`CardIdentity.printed`), nothing was done to it yet.
+    """Agent: this card is there to be encoded, nothing was done to it yet.
 
-    The portal undoes the order where another card of its own has this GUID.
+    With `CardIdentity.printed` the person has said that it is the one, and the portal undoes the order where another
+    card of its own has this GUID. With `CardIdentity.unnamed` the answer tells which of its cards it is (``label``).
     """
 
     number: Annotated[int, Meta(ge=1, le=100)]
     """counts the order's questions, those of the management key with it; the answer carries it"""
-    guid: CardGuid
-    """GUID of the CHUID that the card has now"""
+    guid: CardGuid | None = None
+    """GUID of the CHUID that the card has now; None, with ``unnamed`` alone: it has none"""
+    serial: Annotated[str, Meta(pattern=whole(r"[0-9]{1,20}"))] | None = None
+    """what it says when it is asked for its serial number, decimal; with ``unnamed``"""
 
 
 class IdentityAnswer(Message, frozen=True):
-    """Portal: no other card of this portal has that GUID: the card may be encoded."""
+    """Portal: no other card of this portal is meant by that: the card may be encoded, unless ``label`` says more."""
 
     number: Annotated[int, Meta(ge=1, le=100)]
     """of the question"""
+    label: ShortText | None = None
+    """name of the card of this portal that it is: it stays as it is, and another one is waited for"""
 
 
 class Changing(Message, frozen=True):

@@ -61,11 +61,13 @@ def check_keys(keys: Sequence[KeyOrder], sources: frozenset[KeySource], *, optio
     Args:
         keys: the order's.
         sources: from where they can come.
-        optional: whether there may be keys that a card goes on without.
+        optional: whether there may be keys that a card goes on without, or none at all.
 
     Raises:
         DecodeError: ``order_malformed``.
     """
+    if not keys and not optional:
+        raise DecodeError("order_malformed", "$.parameters.keys")
     slots = [key.slot for key in keys]
     left_out = [key for key in keys if key.optional]
     if len(set(slots)) != len(slots) or not {key.source for key in keys} <= sources:

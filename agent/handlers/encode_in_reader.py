@@ -113,6 +113,11 @@ class EncodeInReader(ABC):
     async def finish(self, context: OrderContext) -> None:
         """The portal has confirmed; nothing is left to be done to the card."""
         details = self._done.pop(context.order.jti, None)
+        if not ordered_of(context.order).keys:
+            await (
+                context.window.close()
+            )  # one of many: the page says so, and the next one's window comes in its place
+            return
         with contextlib.suppress(InteractionError):  # the card is encoded, with or without a window
             if details is None:
                 await context.window.show_done("The card is encoded", ("It can be used now.",))
@@ -203,6 +208,17 @@ def check_pin_entry(ordered: EncodeCard, new: frozenset[str] = frozenset({"new"}
         plain_rules(entry.policy)
 
 
+def check_prepared(ordered: EncodeCard) -> None:
+    """See that an order without keys makes a card ready, in everything that its next order counts on.
+
+    Raises:
+        InlayError: ``encoding_unsupported``.
+    """
+    entry_fits = ordered.pin.kind == "given" and CardStep.SET_PIN in ordered.steps
+    if ordered.identity is None or not ordered.new_puk or not entry_fits:
+        raise InlayError("encoding_unsupported", what="no keys, and not all that a card without any needs")
+
+
 def ordered_of(order: Order) -> EncodeCard:
     """What is ordered.
 
@@ -250,7 +266,12 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
         )
     if ordered.clear_retired or ordered.clear:
         lines.append("Keys of whoever had the card before are removed.")
-    lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
+    if ordered.keys:
+        lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
+    else:
+        lines.append(
+            "The card is made ready for whoever gets it: nobody's keys and certificates are on it then."
+        )
     if ordered.pin.kind == "given":
         lines.append("The portal sets its first PIN: nobody types one here.")
     elif CardStep.SET_PIN in ordered.steps:

@@ -34,12 +34,13 @@ from agent.handlers.encode_in_reader import (
     Encoding,
     HalfDone,
     check_pin_entry,
+    check_prepared,
     earlier_notes,
 )
 from agent.handlers.new_puk import replace_puk
 from agent.handlers.order_steps import secret
 from agent.handlers.physical_card_pin import portals_puk, right_pin
-from agent.handlers.picked_card import PickedCard
+from agent.handlers.picked_card import PickedCard, UnnamedCard
 from agent.management_proof import ALGORITHMS, PortalKey
 from agent.pcsc import piv_authenticate, piv_objects
 from agent.pcsc.piv_names import CCC
@@ -77,6 +78,8 @@ class EncodePhysicalCardHandler(EncodeInReader):
         check_pin_entry(ordered, frozenset({"new", "given"}))
         if ordered.new_puk and CardStep.SET_PIN not in ordered.steps:
             raise InlayError("encoding_unsupported", what="a new PUK without a new PIN")
+        if not ordered.keys:
+            check_prepared(ordered)
         printed = None if ordered.identity is None else ordered.identity.printed
         if ordered.reset and not (ordered.new_puk and printed is not None):
             raise InlayError(
@@ -89,7 +92,9 @@ class EncodePhysicalCardHandler(EncodeInReader):
         key = PortalKey(context, _management(ordered))
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label, ordered.identity)
         printed = None if ordered.identity is None else ordered.identity.printed
-        picked = PickedCard(context, key, printed)
+        picked: PickedCard | UnnamedCard = PickedCard(context, key, printed)
+        if which.unnamed:
+            picked = UnnamedCard(context, key, ordered.guid)
         card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
         try:
             return await _Encoding(context, ordered, card, agreed, key).carry_out(answer)
@@ -199,6 +204,20 @@ class _Encoding(Encoding):
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
         await retired_keys.clear(context, card, ordered)
+        issued = await self._certified(attesting, pin) if ordered.keys else []
+        replaced = await self._replace_key()
+        found = await prove(context, card, issued, pin, self.steps)
+        await card.close()  # reset, before anything else: what was proved to it is worth nothing any more
+        receipt = Receipt(
+            guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
+        )
+        await context.send(receipt)
+        notes = [*_made_instead(self._wanted, ordered), *earlier_notes(self._wanted, issued)]
+        return self.summary(issued, card.serial, *notes)
+
+    async def _certified(self, attesting: Attesting, pin: bytearray) -> list[IssuedCertificate]:
+        """The certificates of the card's keys, asked for and written."""
+        context, card = self.context, self._card
         ordered = await self._settle_by_trial()
         attesting.settle(ordered)
         asked = await requests(context, card, ordered.keys, pin, self.steps)
@@ -209,16 +228,7 @@ class _Encoding(Encoding):
         issued = await certificates(context, ordered.keys, card.awaiting)
         self._only_certifies = not self.half_done and all(item.key is None for item in issued)
         await self.change()
-        issued = await self._write(issued)
-        replaced = await self._replace_key()
-        found = await prove(context, card, issued, pin, self.steps)
-        await card.close()  # reset, before anything else: what was proved to it is worth nothing any more
-        receipt = Receipt(
-            guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
-        )
-        await context.send(receipt)
-        notes = [*_made_instead(self._wanted, ordered), *earlier_notes(self._wanted, issued)]
-        return self.summary(issued, card.serial, *notes)
+        return await self._write(issued)
 
     async def _write(self, issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
         """Write what has to be on the card, then as much as it takes of what may be; what is on it in the end.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from agent.card_search import mark_of
 from agent.handlers.order_steps import ask
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from agent.card_search import FoundCard
+    from agent.card_search import CardMark, FoundCard
     from agent.management_proof import PortalKey
     from agent.order_ports import OrderContext
 
@@ -35,8 +36,11 @@ class PickedCard:
         self._free: str | None = None
         self._asked = False
 
-    async def confirm(self, found: FoundCard) -> None:
+    async def confirm(self, found: FoundCard) -> str | None:
         """Ask about a card; of one that went and came back the portal isn't asked a second time.
+
+        Returns:
+            None: it is the one.
 
         Raises:
             InlayError: ``card_other``, ``user_cancelled``, ``user_timeout``; ``card_of_other_object``.
@@ -59,9 +63,65 @@ class PickedCard:
         if guid is not None and guid != self._free:
             await self._context.guard(self._key.may_be(guid))
             self._free = guid
+        return None
 
 
-def _told(found: FoundCard, printed: str) -> tuple[str, ...]:
+class UnnamedCard:
+    """Has the portal say that a card is none of its own, then the person that one which isn't blank is the one.
+
+    The order names no card: whatever is put in may be it. The card that was made before it may still be in the reader.
+    """
+
+    def __init__(self, context: OrderContext, key: PortalKey, guid: str) -> None:
+        """Ask nothing yet.
+
+        Args:
+            context: the order, in whose window the person is asked.
+            key: by which the portal is asked.
+            guid: the one that the order gives its card.
+        """
+        self._context, self._key, self._guid = context, key, guid
+        self._free: set[CardMark] = set()
+
+    async def confirm(self, found: FoundCard) -> str | None:
+        """Ask about a card, once about each.
+
+        Returns:
+            The name of the portal's card that it is; None: it is the one.
+
+        Raises:
+            InlayError: ``card_other``, ``user_cancelled``, ``user_timeout``; why the order ended.
+        """
+        if found.shown is None:
+            raise InlayError("card_other")
+        mark = mark_of(found.shown)
+        if mark in self._free or (self._free and mark.guid == self._guid):
+            return None
+        label = await self._context.guard(self._key.may_be(mark.guid, mark.serial))
+        if label is not None:
+            return label
+        if mark.guid not in (None, self._guid):
+            await self._ask(found)
+        self._free.add(mark)
+        return None
+
+    async def _ask(self, found: FoundCard) -> None:
+        prompt = dataclasses.replace(
+            self._context.prompt,
+            title=TITLE,
+            consequences=(
+                *_told(found, None),
+                "The portal doesn't know it. Is it one that nobody uses any more?",
+            ),
+            warning="Everything on this card is replaced. Nothing was written to it yet.",
+            pin_policy=None,
+            known=None,
+            confirm_label="It is the card",
+        )
+        (await ask(self._context, prompt)).wipe()
+
+
+def _told(found: FoundCard, printed: str | None) -> tuple[str, ...]:
     """What the card tells of itself, and what has to be compared."""
     seen = found.shown
     able = None if seen is None else seen.capabilities
@@ -73,6 +133,14 @@ def _told(found: FoundCard, printed: str) -> tuple[str, ...]:
         if serial is None
         else f"It tells the serial number {serial}, which the portal doesn't know it by.",
         "It has no identity yet." if guid is None else f"Its identity is {_grouped(guid)}.",
+        *_compared(printed),
+    )
+
+
+def _compared(printed: str | None) -> tuple[str, ...]:
+    if printed is None:
+        return ()
+    return (
         f"Is it the card with the number {printed} printed on it? Take it out and look, if you are not sure.",
     )
 

@@ -63,6 +63,10 @@ class _AnyCard(NamedTuple):
         """Any will do: with several the person says which."""
         return False
 
+    def why_not(self, shown: Evidence) -> InlayError:
+        """Why a card that doesn't meet it is not the one."""
+        return InlayError("card_other")
+
 
 class ReadCardHandler:
     """The operation *read card*; see ``agent.order_ports.OrderHandler``."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agent.returning_card import ReturningCard
     from protocol.messages import EncodeCard, IssuedCertificate
 
+_CANT_DELETE: Final = frozenset({"card_slot_missing", "card_feature_missing"})
 _NOT_TAKEN: Final = frozenset(
     {
         "card_slot_missing",
@@ -40,13 +41,17 @@ _NOT_TAKEN: Final = frozenset(
 
 
 async def clear(context: OrderContext, card: ReturningCard, ordered: EncodeCard) -> None:
-    """Remove the keys of whoever had the card before: with its new PIN they would be the next one's."""
+    """Remove the keys of whoever had the card before: with its new PIN they would be the next one's.
+
+    A blank card that deletes no keys is left as it is: nobody has had it.
+    """
     if ordered.clear_retired:
         await context.guard(context.record("clear retired", card.run(_clear)))
     coming = {key.slot for key in ordered.keys}
+    forgetting = _forget_if_it_can if card.came_blank else _forget
     for slot in ordered.clear:
         if slot not in coming:
-            await context.guard(context.record(f"clear {slot}", card.run(_forget, int(slot, 16))))
+            await context.guard(context.record(f"clear {slot}", card.run(forgetting, int(slot, 16))))
 
 
 async def put_on(
@@ -154,6 +159,17 @@ def _forget(card: CardConnection, slot: int) -> None:
         if error.code == "card_feature_missing":
             _overwrite(card, slot)
         elif error.code != "card_key_missing":
+            raise
+    piv_objects.delete(card, CERTIFICATES[slot])
+
+
+def _forget_if_it_can(card: CardConnection, slot: int) -> None:
+    try:
+        piv_keys.delete(card, slot)
+    except InlayError as error:
+        if error.code in _CANT_DELETE:
+            return
+        if error.code != "card_key_missing":
             raise
     piv_objects.delete(card, CERTIFICATES[slot])
 

@@ -169,7 +169,12 @@ TEMPORARY_CARD: Final = StateGraph(
             _T.ABORTED: (Why.ABORTED,),
         },
         _T.FAILED: {_T.UNASSIGNED: (Why.PRODUCED,), _T.ASSIGNED: (Why.EXTENDED,), _T.LOCKED: (Why.LOCKED,)},
-        _T.UNASSIGNED: {_T.ASSIGNED: (Why.ASSIGNED,), _T.LOCKED: (Why.LOCKED,)},
+        _T.UNASSIGNED: {
+            _T.ASSIGNED: (Why.ASSIGNED,),
+            _T.UNASSIGNED: (Why.PRODUCED,),
+            _T.FAILED: (Why.PRODUCTION_FAILED,),
+            _T.LOCKED: (Why.LOCKED,),
+        },
         _T.ASSIGNED: {
             _T.UNASSIGNED: (Why.WITHDRAWN,),
             _T.EXPIRED: (Why.EXPIRED,),

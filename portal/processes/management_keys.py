@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation,
 from sqlalchemy.exc import IntegrityError
 
 from portal.model.states import OrderState
-from portal.processes import card_proof, order_rows, outgoing
+from portal.processes import card_pieces, card_proof, order_rows, outgoing
 from portal.store import audit
 from portal.store.tables import Card, ManagedCard, SealedSecret
 from protocol import codec, jose
@@ -108,7 +108,11 @@ async def new_keys(context: Context, tx: AsyncSession, order: Order) -> list[str
     wanted = ordered.management.replace
     if not wanted:
         return []
-    if managed.pending_generation is None:
+    if await card_pieces.takes_another(tx, order):
+        # never again a key that the card may have which this one takes the place of
+        managed.pending_generation = max(managed.key_generation, managed.pending_generation or 0) + 1
+        managed.pending_algorithm = None
+    elif managed.pending_generation is None:
         managed.pending_generation = managed.key_generation + 1
     managed.pending_algorithm = _joined(managed.pending_algorithm, wanted)
     managed.changed_at = context.clock()
@@ -154,7 +158,7 @@ async def answer(context: Context, jti: str, question: ManagementQuestion) -> No
         order.questions = question.number
         await order_rows.check_person(tx, order)
         managed = await managed_card(context, tx, ordered.card)
-        candidate = _candidate(managed, question)
+        candidate = _candidate(managed, question, other=await card_pieces.takes_another(tx, order))
         if card_proof.is_missing(order) and (question.witness is None or candidate.generation == 0):
             raise InlayError("card_not_proved")
         key = await _key(context, tx, ordered.card, candidate, question.algorithm)
@@ -172,13 +176,16 @@ def settle(managed: ManagedCard, algorithm: ManagementAlgorithm, now: int) -> No
         managed.changed_at = now
 
 
-def _candidate(managed: ManagedCard, question: ManagementQuestion) -> _Candidate:
-    """The key that is tried after so many were refused: the one in use, the one that was sent, the factory's."""
-    known = [_Candidate(managed.key_generation, managed.key_algorithm)]
+def _candidate(managed: ManagedCard, question: ManagementQuestion, *, other: bool) -> _Candidate:
+    """The key that is tried after so many were refused: the one in use, the one that was sent, the factory's.
+
+    ``other``: it is another card than the one that had a key of the portal's.
+    """
+    known = [_Candidate(0, None) if other else _Candidate(managed.key_generation, managed.key_algorithm)]
     if managed.pending_generation is not None:
         sent = (managed.pending_algorithm or "").split()
         known += [_Candidate(managed.pending_generation, each) for each in sent]
-    if managed.key_generation > 0:
+    if managed.key_generation > 0 and not other:
         known.append(_Candidate(0, None))  # the card may have been reset by its maker's tool
     fitting = [item for item in known if item.algorithm in (None, question.algorithm.value)]
     if question.refused >= len(fitting):

@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from portal.model.objects import CoreObject
 from portal.model.states import OrderState
-from portal.processes import card_descriptions, management_keys, order_rows, tasks
+from portal.processes import card_descriptions, card_pieces, management_keys, order_rows, tasks
 from portal.store import audit
 from portal.store.tables import Card, ManagedCard, Order, Process
 from protocol import codec, jose
@@ -107,7 +107,8 @@ async def _of_task(context: Context, tx: AsyncSession, order: Order) -> str | No
     held = process.variables.get(reference)
     card = await tx.get(Card, held.id) if isinstance(held, CoreObject) else None
     ordered = order_rows.parameters(order)
-    if card is not None and isinstance(ordered, EncodeCard) and ordered.reset:
+    makers = isinstance(ordered, EncodeCard) and (ordered.reset or await card_pieces.takes_another(tx, order))
+    if card is not None and makers:
         return _encrypted(bytearray(context.factory.puk), order)
     if card is not None and card.sealed_puk is None and card.kind in tasks.PHYSICAL:
         return _encrypted(await _before_its_own(context, tx, card), order)
@@ -183,6 +184,8 @@ async def new_puk(context: Context, tx: AsyncSession, order: Order) -> NewPuk:
         return NewPuk()
     managed = await management_keys.managed_card(context, tx, ordered.card)
     label = tasks.puk_label(ordered.card)
+    if await card_pieces.takes_another(tx, order):
+        managed.pending_puk, managed.puk_unsure = None, False
     if managed.pending_puk is None:
         await _inherit(context, tx, managed)
     if managed.pending_puk is None:

@@ -18,10 +18,12 @@ from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.get_virtual_smart_card import GetVirtualSmartCard
 from portal.processes.handle_issued import HandleIssued
 from portal.processes.issue_card import IssueCard
+from portal.processes.issue_multiple_temporary_cards import IssueMultipleTemporaryCards
 from portal.processes.issue_temporary_card import IssueTemporaryCard
 from portal.processes.lock_card import LockCard
 from portal.processes.lock_for_operator import LockForOperator
 from portal.processes.lock_temporary_card import LockTemporaryCard
+from portal.processes.produce_temporary_card import ProduceTemporaryCard
 from portal.processes.reactivate_card import ReactivateCard
 from portal.processes.read_card import ReadCardInReader
 from portal.processes.renew_virtual_smart_card import RenewVirtualSmartCard
@@ -66,6 +68,8 @@ def definitions(context: Context) -> list[Definition]:
         ReactivateCard(context),
         LockCard(context),
         RequestTemporaryCard(context),
+        IssueMultipleTemporaryCards(context),
+        ProduceTemporaryCard(context),
         IssueTemporaryCard(context),
         AssignTemporaryCard(context),
         ExtendTemporaryCard(context),

@@ -59,8 +59,8 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options, now: int) 
     """The process variables of an encoding.
 
     A card that nobody's keys are on, or somebody else's (an order of theirs may have ended half done), is encoded from
-    the beginning: a new PIN, new keys, and a GUID
-    by which no program takes it for what it was. So is one whose PIN and PUK are blocked, which is reset for it.
+    the beginning: a new PIN, new keys, and a GUID by which no program takes it for what it was. So is one whose PIN and
+    PUK are blocked, which is reset for it.
     """
     managed = await tx.get(ManagedCard, card.id)
     blocked = card.driver != "pkcs11" and await blocked_cards.is_blocked(tx, card)
@@ -128,7 +128,7 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
     return {
         "guid": _guid(card, managed),
         "identity": identity(card, managed, blocked=blocked) if fresh else None,
-        "management": plain(_management(managed, blocked=blocked)),
+        "management": plain(management_of(managed, blocked=blocked)),
         "new_puk": blocked or (fresh and card.sealed_puk is None),
         # what an order knows of a card that is reset is its maker's: so it is for one that was never encoded
         "reset": blocked or makers,
@@ -137,13 +137,20 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
 
 def _is_from_maker(card: Card, managed: ManagedCard | None) -> bool:
     """Whether this card object has brought nothing to its card so far; another one, which ended, may have."""
-    return card.sealed_puk is None and (managed is None or managed.encoded_for is None)
+    never = managed is None or (managed.encoded_for is None and managed.prepared_at is None)
+    return card.sealed_puk is None and never
 
 
 def _guid(card: Card, managed: ManagedCard | None) -> str:
     """The GUID that the card has in the end: its own, or a fresh one when it goes to somebody else."""
-    if managed is None or managed.encoded_for in (None, card.owner_id):
-        return card.guid if managed is None else managed.pending_guid or card.guid
+    if managed is None:
+        return card.guid
+    if (
+        managed.pending_guid is None
+        and managed.encoded_for in (None, card.owner_id)
+        and managed.prepared_at is None
+    ):
+        return card.guid
     return managed.pending_guid or secrets.token_hex(16)
 
 
@@ -153,7 +160,7 @@ def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) 
     So it is for one that is reset: an order that ended half done may have left it without any identity.
     """
     serial = card.serial if card.serial.isdecimal() and len(card.serial) <= 20 else None
-    never = managed is None or managed.encoded_for is None
+    never = managed is None or (managed.encoded_for is None and managed.prepared_at is None)
     wanted = CardIdentity(
         previous=None if never else card.guid,
         serial=None if serial is None else str(int(serial)),
@@ -163,7 +170,7 @@ def identity(card: Card, managed: ManagedCard | None, *, blocked: bool = False) 
     return plain(wanted)
 
 
-def _management(managed: ManagedCard | None, *, blocked: bool) -> ManagementKey:
+def management_of(managed: ManagedCard | None, *, blocked: bool = False) -> ManagementKey:
     """By which key the card is opened; one that is reset has its maker's afterwards, and gets another one."""
     proves = managed is not None and managed.mutual
     if managed is None or managed.key_generation == 0 or blocked:

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.store.base import Base as Base
 from portal.store.base import Hash, Id, Word
+from portal.store.batch_tables import CardBatch as CardBatch
+from portal.store.batch_tables import CardBatchPosition as CardBatchPosition
 from portal.store.ca_tables import CaCertificate as CaCertificate
 from portal.store.ca_tables import CaCrl as CaCrl
 from portal.store.ca_tables import CaIntent as CaIntent
@@ -122,6 +124,8 @@ class ManagedCard(Base):
     """when it did last"""
     encoded_for: Mapped[str | None] = mapped_column(ForeignKey("users.id"))
     """whose keys are on it; None before its first encoding has ended"""
+    prepared_at: Mapped[int | None]
+    """when it was made ready for whoever gets it, with an identity and nobody's keys; None once it was encoded"""
     changed_at: Mapped[int]
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from portal.services import Services
     from portal.staff.administrator import Administrator
+    from portal.staff.batches import Batches
     from portal.staff.operator import Operator
     from portal.web.codes import CodeShelf
     from portal.web.events import Streams
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from portal.web.templating import Templates
 
 ADMINISTRATOR: Final[web.AppKey[Administrator]] = web.AppKey("administrator")
+BATCHES: Final[web.AppKey[Batches]] = web.AppKey("batches")
 OPERATOR: Final[web.AppKey[Operator]] = web.AppKey("operator")
 SERVICES: Final[web.AppKey[Services]] = web.AppKey("services")
 TEMPLATES: Final[web.AppKey[Templates]] = web.AppKey("templates")

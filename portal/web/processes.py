@@ -84,6 +84,7 @@ def _show(
         progress=[(step.value, *texts) for step, texts in _progress(view).items()],
         reached=_reached(view),
         making=_making(view),
+        in_reader=Step.CARD in _progress(view),
         possibilities=POSSIBILITIES,
         said=next((text for name, text in _NOTICES.items() if name in request.query), None),
         wrong="wrong" in request.query,
@@ -109,6 +110,8 @@ async def post_next(request: web.Request) -> web.Response:
         return _show(
             request, session, view, None
         )  # in this answer alone: a page that is loaded again hasn't it
+    if view.state is ProcessState.FINISHED and view.batch and not view.in_run:
+        raise web.HTTPSeeOther(f"/operator/batches/{view.batch}")
     made = view.state is ProcessState.FINISHED and view.target is None and view.card is not None
     own = made and Role.SELF_SERVICE in session.user.roles  # who has cards sees the new one among them
     raise web.HTTPSeeOther("/cards" if own else f"/processes/{process_id}")

@@ -8,7 +8,9 @@ from aiohttp import web
 
 from portal.web import (
     administrator,
+    batches,
     cards,
+    computer,
     events,
     login,
     mails,
@@ -22,13 +24,14 @@ from portal.web import (
 from portal.web.codes import CodeShelf
 from portal.web.guard import session_of
 from portal.web.headers import add_headers
-from portal.web.keys import ADMINISTRATOR, CODES, OPERATOR, SERVICES, STATIC, STREAMS, TEMPLATES
+from portal.web.keys import ADMINISTRATOR, BATCHES, CODES, OPERATOR, SERVICES, STATIC, STREAMS, TEMPLATES
 from portal.web.templating import Templates
 from portal.web.troubles import troubles
 
 if TYPE_CHECKING:
     from portal.services import Services
     from portal.staff.administrator import Administrator
+    from portal.staff.batches import Batches
     from portal.staff.operator import Operator
 
 
@@ -56,6 +59,8 @@ def setup(app: web.Application, services: Services) -> None:
             web.get("/start", start.get_start),
             web.get("/help", start.get_help),
             web.get("/cards", cards.get_cards),
+            web.get("/computer", computer.get_computer),
+            web.post("/ticket", computer.post_ticket),
             web.post("/processes", processes.post_start),
             web.get("/processes/{id}", processes.get_process),
             web.post("/processes/{id}/next", processes.post_next),
@@ -74,21 +79,31 @@ def setup(app: web.Application, services: Services) -> None:
     )
 
 
-def setup_staff(app: web.Application, for_operators: Operator, for_administrators: Administrator) -> None:
+def setup_staff(
+    app: web.Application, for_operators: Operator, for_administrators: Administrator, of_batches: Batches
+) -> None:
     """Add the pages of operators and administrators, after ``setup``.
 
     Args:
         app: the application.
         for_operators: what the operator's pages ask.
         for_administrators: what the administrator's pages ask.
+        of_batches: what the pages of batches ask.
     """
     app[OPERATOR] = for_operators
     app[ADMINISTRATOR] = for_administrators
+    app[BATCHES] = of_batches
     app.add_routes(
         [
             web.get("/operator/search", operator.get_search),
             web.post("/operator/search.csv", operator.post_export),
             web.get("/operator/objects/{kind}/{id}", operator.get_object),
+            web.get("/operator/batches", batches.get_batches),
+            web.post("/operator/batches/next", batches.post_next),
+            web.get("/operator/batches/{id}", batches.get_batch),
+            web.post("/operator/batches/{id}/complete", batches.post_complete),
+            web.post("/operator/batches/{id}/repeat", batches.post_repeat),
+            web.post("/operator/batches/{id}/close", batches.post_close),
             web.get("/admin", administrator.get_home),
             web.get("/admin/options/{script}/history", administrator.get_option_history),
             web.get("/admin/graphs", administrator.get_graphs),

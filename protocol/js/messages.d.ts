@@ -22,6 +22,7 @@ export interface Authenticate {
   guid: string;
   label: string;
   challenge: string;
+  where?: "auto" | "pad" | "window";
 }
 
 /**
@@ -48,6 +49,7 @@ export interface CardIdentity {
   serial?: string | null;
   blank?: boolean;
   printed?: string | null;
+  unnamed?: boolean;
 }
 
 /**
@@ -106,6 +108,10 @@ export interface DeleteVirtualCard {
 
 /**
  * Parameters of the operation *encode card*: a card that is there gets keys and certificates.
+ *
+ * Without keys (by the driver ``piv``, with ``identity``, ``new_puk`` and a PIN that is given) the card is made ready
+ * for whoever gets it later: it gets its GUID, PUK, PIN and management key, nothing is certified, and the receipt
+ * follows ``proceed``.
  *
  * Keys are worked on in their order. Keys that aren't named stay as they are, but for those that `clear`,
  * `clear_retired`, `reset` or ``initialise`` take away.
@@ -170,6 +176,7 @@ export interface Sign {
   label: string;
   document: string;
   digest: string;
+  where?: "auto" | "pad" | "window";
 }
 
 /**
@@ -196,6 +203,14 @@ export interface VerifyPin {
   driver: "piv" | "pkcs11";
   guid: string;
   label: string;
+  where?: "auto" | "pad" | "window";
+}
+
+/**
+ * Answer to ``check_computer``: service, readers and cards, and what is the matter with them.
+ */
+export interface CheckComputerResult {
+  findings: ComputerFinding[];
 }
 
 /**
@@ -203,6 +218,16 @@ export interface VerifyPin {
  */
 export interface CompletionParams {
   completion: string;
+}
+
+/**
+ * One of the doctor's findings that a page may know: a code, for which the page has the words.
+ */
+export interface ComputerFinding {
+  code: "card_bare" | "card_blocked" | "card_busy" | "card_driver" | "card_last_try" | "card_module_missing" | "card_unmapped" | "card_unread" | "reader_none" | "reader_undriven" | "service_answers" | "service_dead" | "service_failing" | "service_missing" | "service_refused" | "service_silent" | "service_stopped";
+  reader?: string | null;
+  kind?: string | null;
+  driver?: "piv" | "pkcs11" | null;
 }
 
 /**
@@ -295,7 +320,7 @@ export interface ReadersParams {
 }
 
 /**
- * Signed by an order key (``typ`` inlay-ticket+jwt).
+ * Signed by an order key (``typ`` inlay-ticket+jwt); good for five minutes at the most.
  */
 export interface Ticket {
   iss: string;
@@ -628,20 +653,23 @@ export interface CardSecrets {
 }
 
 /**
- * Agent: the person says that this card is the one to encode (`CardIdentity.printed`), nothing was done to it yet.
+ * Agent: this card is there to be encoded, nothing was done to it yet.
  *
- * The portal undoes the order where another card of its own has this GUID.
+ * With `CardIdentity.printed` the person has said that it is the one, and the portal undoes the order where another
+ * card of its own has this GUID. With `CardIdentity.unnamed` the answer tells which of its cards it is (``label``).
  */
 export interface IdentityQuestion {
   number: number;
-  guid: string;
+  guid?: string | null;
+  serial?: string | null;
 }
 
 /**
- * Portal: no other card of this portal has that GUID: the card may be encoded.
+ * Portal: no other card of this portal is meant by that: the card may be encoded, unless ``label`` says more.
  */
 export interface IdentityAnswer {
   number: number;
+  label?: string | null;
 }
 
 /**
@@ -853,6 +881,7 @@ export interface LoopbackMethods {
   open: { params: OpenParams; result: OpenResult };
   list_readers: { params: TicketParams; result: ListReadersResult };
   watch_readers: { params: TicketParams; result: ReadersParams };
+  check_computer: { params: TicketParams; result: CheckComputerResult };
 }
 
 export interface LoopbackNotifications {

@@ -135,6 +135,7 @@ class Profile:
         )
 
 
+REPEATING = Profile("a random generator that is none", repeats=True)
 PROFILES = (
     Profile("standard card, nothing beyond SP 800-73", template="ac", log_out=False),
     Profile(
@@ -251,7 +252,7 @@ PROFILES = (
         warns=True,
         chuid=False,
     ),
+    REPEATING,
 )
 BARE = Profile("a JavaCard with nothing but its card manager", bare=True)
-REPEATING = Profile("a random generator that is none", repeats=True)
-"""No profiles of cards that do their work, so not among the others."""
+"""No profile of a card that does its work, so not among the others."""

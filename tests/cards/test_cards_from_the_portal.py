@@ -67,7 +67,10 @@ class Desk(NamedTuple):
     async def ordered(self, process: str, card: str, answers: Sequence[Answer]) -> str:
         """Have something done to the card in the reader; how it ended."""
         self.stage.kit.clock.now += 1
-        view = await self.step(process, card, {})
+        return await self.carried_out(await self.step(process, card, {}), answers)
+
+    async def carried_out(self, view: ProcessView, answers: Sequence[Answer]) -> str:
+        """Have a process's order carried out; how it ended."""
         code = await self.stage.kit.services.new_code(self.olga, view.id)
         windows = self.stage.victim.windows
         windows.answers, before = answers, len(windows.opened)

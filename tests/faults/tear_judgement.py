@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gzip
 from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.cards.simulated import SimulatedCard
+from tests.cards.simulated import SimulatedCard, Status, read
 from tests.faults.tear_jobs import Job
 from tests.faults.tear_processes import Ended
 from tests.support.fake_portal import FakePortal
@@ -22,6 +23,7 @@ CERTIFICATES: Final = {
     **{0x82 + number: 0x5FC10D + number for number in range(20)},
 }
 """Slot of a key to the tag of its certificate (SP 800-73pt1-5, table 3)."""
+_CERTIFICATE, _CERT_INFO, _PACKED = 0x70, 0x71, b"\x01"
 
 
 @dataclass
@@ -137,8 +139,13 @@ def without_card(card: SimulatedCard, ledger: Ledger) -> list[str]:
 
 
 def holds(card: SimulatedCard, slot: str, certificate: x509.Certificate) -> bool:
-    """Whether a certificate is where a card has those of a slot."""
-    return certificate.public_bytes(Encoding.DER) in card.objects.get(CERTIFICATES[int(slot, 16)], b"")
+    """Whether a certificate is where a card has those of a slot, as it is or packed (SP 800-73pt1-5, table 11)."""
+    try:
+        content = dict(read(card.objects.get(CERTIFICATES[int(slot, 16)], b"")))
+    except (Status, IndexError):
+        return False
+    found, info = content.get(_CERTIFICATE, b""), content.get(_CERT_INFO, b"")
+    return certificate.public_bytes(Encoding.DER) == (gzip.decompress(found) if info == _PACKED else found)
 
 
 def _named(issued: Issued) -> str:

@@ -18,6 +18,7 @@ from tests.cards.simulated import SimulatedCard
 from tests.faults.tear_jobs import CUT, JOBS, KILLED, MODES, POWER, PROFILE, TORN, Position
 from tests.faults.tear_processes import AgentForks
 from tests.faults.tear_run import header
+from tests.faults.tear_workers import Task, Workers
 from tests.faults.tears import Tears, positions
 from tests.support import forks
 from tests.support.card_server import CardServer
@@ -228,6 +229,20 @@ async def test_an_agent_of_its_own_is_killed_and_the_next_one_ends_what_it_left(
         last = await tears.count("verify PIN")
         row = await tears.run(Position("verify PIN", last, "after", KILLED))
     assert (row.end, row.faults) == ("undone, card as it was", [])
+
+
+def test_workers_share_what_there_is_and_one_that_fails_ends_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Workers(2, tmp_path, over_pcscd=False) as workers:
+        told: list[int] = []
+        tasks = [Task("count", (job,)) for job in ("verify PIN", "unblock", "change PUK")]
+        counted = workers.all(tasks, lambda at, _found: told.append(at))
+        assert counted == [5, 5, 6]
+        assert sorted(told) == [0, 1, 2]
+        with pytest.raises(RuntimeError):
+            workers.all([Task("count", ("no such job",))] * 3)
+    assert "KeyError: 'no such job'" in capfd.readouterr().err
 
 
 def test_every_job_has_a_way_on() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -17,9 +19,9 @@ from protocol.messages import (
     Requests,
 )
 from tests.cards.profiles import P_256
-from tests.cards.simulated import SimulatedCard
+from tests.cards.simulated import SimulatedCard, tlv
 from tests.faults.tear_jobs import JOBS, PROFILE
-from tests.faults.tear_judgement import CERTIFICATES, Card, left_behind, without_card
+from tests.faults.tear_judgement import CERTIFICATES, Card, holds, left_behind, without_card
 from tests.support.fake_issuing import FakeCA
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.issued_ledger import Standing
@@ -63,7 +65,12 @@ def certified(ca: FakeCA, card: SimulatedCard, order: Order, *, running: bool = 
         made[key.slot] = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     requests = [CertificateRequest(slot, public_key=public) for slot, public in made.items()]
     ca.answer(order, Requests(guid="0f" * 16, serial=None, requests=requests), None, running=running)
-    card.objects[CERTIFICATE_OF_9A] = ca.issued["9A"].public_bytes(Encoding.DER)
+    card.objects[CERTIFICATE_OF_9A] = certificate_object(ca.issued["9A"].public_bytes(Encoding.DER))
+
+
+def certificate_object(der: bytes, *, packed: bool = False) -> bytes:
+    """As a card has it: SP 800-73pt1-5, table 11."""
+    return tlv("70", gzip.compress(der) if packed else der) + bytes((0x71, 1, packed, 0xFE, 0))
 
 
 def standings(ca: FakeCA) -> list[Standing]:
@@ -79,6 +86,16 @@ def test_a_valid_certificate_that_isnt_on_the_card_is_seen(ca: FakeCA, card: Sim
     assert without_card(card, ca.ledger) == [
         "the certificate of 9A by order-1 is valid, and isn't on the card"
     ]
+
+
+def test_a_certificate_that_is_packed_on_the_card_is_on_it(ca: FakeCA, card: SimulatedCard) -> None:
+    order = ordered(1, AUTHENTICATION)
+    certified(ca, card, order)
+    der = ca.issued["9A"].public_bytes(Encoding.DER)
+    card.objects[CERTIFICATE_OF_9A] = certificate_object(der[:-1] + bytes((der[-1] ^ 1,)), packed=True)
+    assert not holds(card, "9A", ca.issued["9A"])
+    card.objects[CERTIFICATE_OF_9A] = certificate_object(der, packed=True)
+    assert holds(card, "9A", ca.issued["9A"])
 
 
 @pytest.mark.parametrize(

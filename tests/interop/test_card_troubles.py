@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -77,11 +76,7 @@ def test_answers_without_end_end_and_name_the_command(pcscd: PrivatePcscd) -> No
 @pytest.mark.parametrize("answer", [b"\x90", b"\x00"])
 def test_an_answer_of_one_byte_is_an_error(pcscd: PrivatePcscd, answer: bytes) -> None:
     with WiredCard(pcscd.vpcd_ports[5], lambda _apdu: answer), connected(pcscd.readers[5]) as card:
-        assert code_of(piv_select.select, card) in (
-            "card_answer_malformed",
-            "pcsc_failed",
-            "pcsc_card_removed",
-        )
+        assert code_of(piv_select.select, card) == "card_answer_malformed"
 
 
 def test_a_card_held_by_another_program_is_said_and_seen(pcscd: PrivatePcscd) -> None:
@@ -123,29 +118,9 @@ def test_a_card_that_says_nothing_at_its_reset_is_mute(pcscd: PrivatePcscd) -> N
             shown = _shown(looks.get(timeout=20), reader)
             if shown.present:
                 break
-        assert shown.mute or not shown.atr
+        assert (shown.mute, shown.atr) == (True, b"")
         with scard.Context() as context:
-            assert code_of(context.connect, reader) in ("pcsc_card_mute", "pcsc_card_removed", "pcsc_failed")
-
-
-def test_two_programs_take_turns_and_the_pin_of_one_is_not_the_others(pcscd: PrivatePcscd) -> None:
-    simulated = SimulatedCard(PROFILES[0])
-    with (
-        WiredCard.simulated(pcscd.vpcd_ports[5], simulated),
-        connected(pcscd.readers[5]) as one,
-        connected(pcscd.readers[5]) as other,
-    ):
-        piv_select.select(one)
-        piv_select.select(other)
-        piv_pin.verify(one, b"123456")
-        waiting = threading.Thread(target=piv_pin.tries_left, args=(other,))
-        waiting.start()
-        assert simulated.pin_ok
-        one.release()
-        waiting.join(20)
-        assert not waiting.is_alive()
-        assert not simulated.pin_ok
-        assert piv_pin.tries_left(other) == 3
+            assert code_of(context.connect, reader) == "pcsc_card_mute"
 
 
 def _shown(look: Look, reader: str) -> ReaderLook:

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent import card_map
@@ -16,6 +17,7 @@ from agent.pcsc.pkcs11 import Driver
 from agent.vsc.card import VirtualCard
 from protocol import proofs
 from protocol.messages import (
+    Algorithm,
     Authenticate,
     Binding,
     BlockCard,
@@ -38,6 +40,7 @@ from tests.support.virtual_cards import EC_KEYS, PIN, PUK, RSA_KEYS, InReader, f
 pytestmark = pytest.mark.interop
 
 MODULE = Path("/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so")
+RSA_AUTHENTICATION = msgspec.structs.replace(AUTHENTICATION, algorithm=Algorithm.RSA_2048)
 NEW, WRONG = b"135790", b"999999"
 _KIND = CardKind("PIV", "pkcs11", MODULE, None, b"", bytes.fromhex("A000000308"), frozenset(), "test")
 
@@ -68,8 +71,12 @@ async def agent(
 
 @pytest.mark.parametrize(
     ("key", "code"),
-    [(AUTHENTICATION, "pkcs11_makes_no_keys"), (kept(AUTHENTICATION), "card_feature_missing")],
-    ids=["a new key", "a certificate for the key that is there"],
+    [
+        (AUTHENTICATION, "pkcs11_makes_no_keys"),
+        (RSA_AUTHENTICATION, "pkcs11_makes_no_keys"),
+        (kept(AUTHENTICATION), "card_feature_missing"),
+    ],
+    ids=["a new key", "a new RSA key", "a certificate for the key that is there"],
 )
 async def test_what_the_module_can_not_do_leaves_the_card_as_it_is(
     agent: AgentParts, portal: FakePortal, inserted: tuple[VirtualCard, str], key: KeyOrder, code: str
@@ -178,3 +185,23 @@ async def test_a_blocked_pin_is_6983_and_another_card_is_told_nothing(
     assert "CKR_PIN_LOCKED" in told.stderr
     unblock = [*tool, "unblock-pin", "-P", PUK.decode(), "-N", "135790"]
     assert (await asyncio.to_thread(pcscd.run, unblock)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("login", "key"),
+    [
+        (["--pin", PIN.decode()], "rsa:2048"),
+        (["--login-type", "so", "--so-pin", PUK.decode()], "EC:prime256v1"),
+    ],
+)
+async def test_nor_can_opensc_s_own_tool_make_a_key_by_its_module(
+    inserted: tuple[VirtualCard, str], pcscd: PrivatePcscd, login: list[str], key: str
+) -> None:
+    card, _ = inserted
+    before = dataclasses.replace(card.details(), generation=0)
+    making = ["--keypairgen", "--key-type", key, "--id", "01"]
+    tool = ["pkcs11-tool", "--module", str(MODULE), "--login", *login, *making]
+    told = await asyncio.to_thread(pcscd.run, tool)
+    assert told.returncode != 0
+    assert "not supported" in told.stderr or "CKR_GENERAL_ERROR" in told.stderr
+    assert dataclasses.replace(card.details(), generation=0) == before

@@ -120,7 +120,7 @@ class AgentParts:
         return Services(
             self.desk,
             self.cards,
-            PcscReaders(ReaderWatch()),
+            PcscReaders(ReaderWatch(), self.folders.machine),
             trust,
             self.care,
             self.windows,
@@ -180,19 +180,24 @@ def cheap_cards(monkeypatch: pytest.MonkeyPatch) -> None:
 async def running_agent(home: Path, readers: HasReaders | None = None) -> AsyncIterator[AgentParts]:
     """A core on these folders, and these readers (none by default); may be started on them again after it ended."""
     folders = folders_in(home)
-    in_readers = (readers or SimulatedReaders()).card_readers(folders.machine)
+    readers = readers or SimulatedReaders()
+    in_readers = readers.card_readers(folders.machine)
     device = Device(folders.state, allow_file=True)
     journal = JournalAccess(folders.journal, device)
     trust = TrustStore(folders)
     places = NoPlaces()
     cards = VirtualCards(folders.state, device, journal, places)
     windows, notifier = FakeWindows(), FakeNotifier()
+    if isinstance(readers, SimulatedReaders):
+        windows.person = readers.person_waited_for
     care = CardCare(cards, places, journal, device)
     handlers = order_handlers(cards, care, in_readers)
     here = UserEnvironment({"DISPLAY": ":9"})
     desk = OrderDesk(Tools(trust, device, journal, cards, windows, notifier, handlers, lambda: here))
     try:
         yield AgentParts(folders, trust, device, journal, cards, places, windows, notifier, desk, care)
+        if isinstance(readers, SimulatedReaders):
+            assert readers.held_for_person == [], "a person was waited for inside a transaction"
     finally:
         await desk.close()
         await cards.close()

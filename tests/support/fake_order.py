@@ -98,7 +98,7 @@ class OrderAtPortal:
     questions: list[ManagementQuestion] = field(default_factory=list)
     proved: list[CardProved] = field(default_factory=list)
     changing: int = 0
-    identities: list[str] = field(default_factory=list)
+    identities: list[str | None] = field(default_factory=list)
     """GUIDs of cards that a person has picked"""
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 

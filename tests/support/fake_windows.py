@@ -65,6 +65,8 @@ class FakeWindow:
     action: str | None = None
     done: tuple[str, tuple[str, ...]] | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    person: Callable[[], object] = lambda: None
+    """called whenever a person is waited for"""
 
     async def consent(self) -> Consented:
         await self._show("consent")
@@ -77,6 +79,7 @@ class FakeWindow:
         return Consented(self.pin)
 
     async def ask(self, prompt: OrderPrompt) -> Consented:
+        self.person()
         if prompt.title == picked_card.TITLE:
             return await self._confirm(prompt)
         self.asked.append(prompt)
@@ -107,6 +110,7 @@ class FakeWindow:
         self.choices.append(tuple(cards))
         if note is not None:
             self.texts.append(note)
+        self.person()
         await self._show("choose")
         if self.picks is None:
             usable = [card for card in cards if card.usable]
@@ -189,6 +193,8 @@ class FakeWindows:
     action: str | None = None
     this_card: InteractionError | None = None
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    person: Callable[[], object] = lambda: None
+    """called whenever a window waits for a person"""
 
     async def open(self, request: OrderPrompt, environment: UserEnvironment) -> FakeWindow:
         if self.refuse is not None:
@@ -218,6 +224,7 @@ class FakeWindows:
         return self.opened[0]
 
     async def _add(self, window: FakeWindow, environment: UserEnvironment) -> FakeWindow:
+        window.person = self.person
         async with self.changed:
             self.opened.append(window)
             self.environments.append(environment)

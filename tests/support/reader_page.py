@@ -14,10 +14,10 @@ from websockets.typing import Origin, Subprotocol
 from protocol import jose
 from protocol.loopback_ports import PATH, PORTS, SUBPROTOCOL
 from protocol.messages import PROTOCOL_VERSIONS, HelloParams, Message, ReadersParams, Ticket, TicketParams
+from protocol.page_messages import TICKET_SECONDS
 from protocol.session import Notification, Response, Role, Session
 from tests.support.fake_portal import FakePortal
 
-TICKET_SECONDS: Final = 3600
 TELLING_SECONDS: Final = 60.0
 
 

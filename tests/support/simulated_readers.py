@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +87,16 @@ class _Link(SimulatedLink):
         assert data[19:] == bytes.fromhex("0020008008FFFFFFFFFFFFFFFF")
         return self.transmit(data[19:24] + typed.ljust(8, b"\xff"))
 
+    @property
+    def reader(self) -> str:
+        """The reader's name."""
+        return self._reader
+
+    @property
+    def holds(self) -> bool:
+        """Whether its transaction keeps others off a card that is there."""
+        return self.held and self._readers.insertions.get(self._reader) == self._insertion
+
     def begin(self) -> None:
         self._check()
         super().begin()
@@ -120,6 +131,7 @@ class SimulatedReaders:
         refusal: code of what connections are refused with; None: they aren't.
         refused: how often.
         insertions: reader to how often its state has changed, for those with a card.
+        held_for_person: readers whose card was held while a person was waited for: none ever may be.
     """
 
     def __init__(self) -> None:
@@ -133,6 +145,8 @@ class SimulatedReaders:
         self.refused = 0
         self.readers = ["One", "Two"]
         self.insertions: dict[str, int] = {}
+        self.held_for_person: list[str] = []
+        self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
         self._cards: dict[str, SimulatedCard] = {}
         self._count = 0
         self._tell: Callable[[Look], None] = lambda _look: None
@@ -215,7 +229,13 @@ class SimulatedReaders:
         if not looking and self.refusal is not None:
             self.refused += 1
             raise InlayError(self.refusal)
-        return _Link(self, reader, looking=looking)
+        made = _Link(self, reader, looking=looking)
+        self._links.add(made)
+        return made
+
+    def person_waited_for(self) -> None:
+        """A window waits for a person now."""
+        self.held_for_person += [link.reader for link in self._links if link.holds]
 
     def _look_at(self, reader: str, aids: frozenset[bytes], features: frozenset[str]) -> Evidence:
         with CardConnection(self.link(reader, looking=True), reader) as card:

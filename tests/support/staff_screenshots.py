@@ -17,6 +17,7 @@ from portal.model.objects import CoreObject, ObjectKind
 from portal.model.states import Role, VirtualSmartCardState
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
+from portal.processes.issue_multiple_temporary_cards import IssueMultipleTemporaryCards
 from portal.processes.issue_temporary_card import IssueTemporaryCard
 from portal.processes.lock_for_operator import LockForOperator
 from portal.processes.request_temporary_card import RequestTemporaryCard
@@ -25,6 +26,7 @@ from portal.store.tables import Card, Certificate, Mail, User
 from portal.views import ObjectRef
 from portal.web import setup, setup_staff
 from tests.support import isolation
+from tests.support.batch_orders import batch_of, begun, torn, written
 from tests.support.browser import Policies, Portal, chromium
 from tests.support.card_scenes import card_scenes
 from tests.support.certificates import ThrowAwayCA
@@ -46,7 +48,7 @@ _TALLEST = 1700
 """A long history goes on as it begins."""
 _KINDS = ((WIDE, "light"), (NARROW, "dark"))
 _ALL_KINDS = ((WIDE, "light"), (WIDE, "dark"), (NARROW, "light"), (NARROW, "dark"))
-_IN_ALL_KINDS = frozenset({"search", "object"})
+_IN_ALL_KINDS = frozenset({"search", "object", "batch"})
 STAFF = (Role.SELF_SERVICE, Role.OPERATOR, Role.ADMINISTRATOR, Role.APPROVER)
 _OPTIONS = "/admin/options/TempCardsScriptOptions"
 
@@ -61,6 +63,7 @@ class Stage:
     locking: str
     locked: str
     extending: str
+    batches: Mapping[str, str]
     cards: Mapping[str, str]
 
 
@@ -100,7 +103,8 @@ async def set_stage(kit: Kit, staff: Session) -> Stage:
     await _mails(kit, holder.user.id)
     locking, locked, extends = await _processes(kit, staff, card.id, others[0])
     about_cards = await card_scenes(kit, staff)
-    return Stage(holder.user.id, card.id, pending, locking, locked, extends, about_cards)
+    batches = await batch_scenes(kit, staff)
+    return Stage(holder.user.id, card.id, pending, locking, locked, extends, batches, about_cards)
 
 
 async def _mails(kit: Kit, person: str) -> None:
@@ -149,6 +153,28 @@ async def extending(kit: Kit, staff: Session, holder: Session) -> str:
     return (await kit.services.start_process(staff, ExtendTemporaryCard.name, ref)).id
 
 
+async def batch_scenes(kit: Kit, staff: Session) -> dict[str, str]:
+    """A batch whose first card is made, whose second one was pulled out, and whose third one is asked for."""
+    batch = await batch_of(kit, staff, 5)
+    process = await kit.portal.batches.complete(staff, batch)
+    assert process is not None
+    agent, _ = await begun(kit, staff, process)
+    await written(agent, "70031442")
+    _, second = await kit.portal.batches.go_on(staff, process)
+    assert second is not None
+    agent, _ = await begun(kit, staff, second, agent)
+    await torn(kit, agent, "70031443")
+    _, third = await kit.portal.batches.go_on(staff, second)
+    start = await kit.services.start_process(staff, IssueMultipleTemporaryCards.name)
+    return {
+        "batches": "/operator/batches",
+        "batch": f"/operator/batches/{batch}",
+        "batch-order": f"/processes/{start.id}",
+        "batch-failed": f"/processes/{second}",
+        "batch-card": f"/processes/{third}",
+    }
+
+
 async def save_options(kit: Kit, staff: Session) -> None:
     """Two versions, for the history."""
     script = _OPTIONS.rpartition("/")[2]
@@ -188,6 +214,7 @@ def scenes(stage: Stage) -> dict[str, str]:
         "user": f"/admin/users/{stage.person}",
         "user-new": "/admin/users/new",
         "options-cards": "/admin/options/CardsScriptOptions",
+        **stage.batches,
         **stage.cards,
     }
 
@@ -204,7 +231,7 @@ async def shoot(folder: Path, work: Path, display: VirtualDisplay) -> list[str]:
     async with running_portal(work, origin=portal.origin) as kit:
         app = web.Application()
         setup(app, kit.services)
-        setup_staff(app, kit.portal.operator, kit.portal.administrator)
+        setup_staff(app, kit.portal.operator, kit.portal.administrator, kit.portal.batches)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 8443, ssl_context=ca.server_context()).start()

@@ -22,7 +22,7 @@ from portal.processes import (
     tasks,
     temporary_cards,
 )
-from portal.processes.operations import physical_card
+from portal.processes.operations import physical_card, prepared_card
 from portal.store import audit
 from portal.store.tables import Card
 from portal.store.transitions import is_final
@@ -63,7 +63,7 @@ class EncodeCardOperation:
             raise DecodeError("params_invalid", "$.token")
         if not _is_that_serial(card, requests.serial):
             raise DecodeError("params_invalid", "$.serial")
-        _check_state(card)
+        _check_state(card, order)
         card_proof.check(order)
         order.card_id = card.id
         await audit.record(
@@ -84,14 +84,16 @@ class EncodeCardOperation:
             raise DecodeError("params_invalid", "$.guid")
         if receipt.signature is not None:
             raise DecodeError("params_invalid", "$.signature")
-        _check_state(card)  # locked, replaced or withdrawn meanwhile: nothing of it becomes valid
+        _check_state(card, order)  # locked, replaced or withdrawn meanwhile: nothing of it becomes valid
         await order_rows.check_holder(tx, order)
         if card.kind == ObjectKind.TEMPORARY_CARD.value and card.state == TemporaryCardState.FAILED:
             await temporary_cards.check_only_one(tx, card)
-        if _is_physical(order):
+        if _is_physical(order) and _ordered(order).keys:
             await key_sources.settle_taken(tx, order, receipt)
         await proofs.verify_receipt(context, tx, order, receipt)
         card.generation = max(card.generation, receipt.generation)
+        if not _ordered(order).keys:
+            await prepared_card.check_receipt(context, tx, card, order)
         if _is_physical(order):
             await physical_card.check_receipt(context, tx, card, _ordered(order), receipt)
 
@@ -103,8 +105,11 @@ class EncodeCardOperation:
         """
         actor, now = f"device:{order.device_jkt}", context.clock()
         card = await _card(tx, order)
-        if is_final(tx, card) or (_is_physical(order) and card.state not in _MAY_BE_ENCODED[card.kind]):
+        if is_final(tx, card) or (_is_physical(order) and not _may_be_encoded(card, order)):
             await tasks.fail(context, tx, order, actor)
+            return
+        if not _ordered(order).keys:
+            await prepared_card.finish(context, tx, card, order, actor, now)
             return
         await tasks.succeed(context, tx, order, actor)
         slots = {item.slot for item in tasks.plan_of(order).certificates}
@@ -147,8 +152,13 @@ def _is_that_serial(card: Card, told: str | None) -> bool:
     return told is None or not card.serial.isdecimal() or int(told) == int(card.serial)
 
 
-def _check_state(card: Card) -> None:
-    if card.state not in _MAY_BE_ENCODED[card.kind]:
+def _may_be_encoded(card: Card, order: Order) -> bool:
+    states = _MAY_BE_ENCODED[card.kind] if _ordered(order).keys else prepared_card.STATES
+    return card.state in states
+
+
+def _check_state(card: Card, order: Order) -> None:
+    if not _may_be_encoded(card, order):
         raise InlayError("card_ended", state=card.state.lower())
 
 

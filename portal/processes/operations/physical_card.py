@@ -21,6 +21,7 @@ from portal.processes import (
     puks,
     tasks,
 )
+from portal.processes.operations import prepared_card
 from portal.store.tables import Process
 from portal.store.transitions import StateChange, change_state
 from protocol.errors import DecodeError
@@ -69,6 +70,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     managed = await management_keys.managed_card(context, tx, card.id)
     await expiry_mails.forget(context, tx, card.id)
     managed.encoded_for, managed.pending_guid, managed.changed_at = card.owner_id, None, now
+    managed.prepared_at = None
     card_proof.settle(managed, order)
     if card.driver != "pkcs11":
         card.guid = order.parameters["guid"]
@@ -103,6 +105,8 @@ async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order
     now = context.clock()
     card.attested = False  # nobody knows which keys it has
     managed = await management_keys.managed_card(context, tx, card.id)
+    if not order.parameters["keys"]:
+        await prepared_card.half_done(tx, card, managed, order)
     if order.parameters.get("new_puk"):
         puks.may_be_unsure(managed, order)
     if order.parameters["guid"] != card_orders.guid_of(card):
@@ -110,6 +114,8 @@ async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order
     slots = {item.slot for item in tasks.plan_of(order).certificates}
     await card_certificates.supersede(tx, card, order, slots, actor, now)
     failed = _FAILED.get((card.kind, card.state))
+    if not order.parameters["keys"] and card.state in prepared_card.STATES - {TemporaryCardState.FAILED}:
+        failed = (TemporaryCardState.FAILED, Why.PRODUCTION_FAILED)
     if failed is not None:
         state, why = failed
         await change_state(tx, card, state, StateChange(actor, now, why), order=order.jti)

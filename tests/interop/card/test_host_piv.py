@@ -280,11 +280,3 @@ def test_another_programs_reset_is_lived_with(card: CardConnection, reader: str)
         other = context.connect(reader)
         other.close(reset=True)
     assert piv_objects.read_chuid(card) is not None
-
-
-def test_a_transaction_keeps_others_waiting(card: CardConnection, reader: str) -> None:
-    with scard.Context() as context, CardConnection(context.connect(reader), reader) as other:
-        with card.held():
-            piv_pin.verify(card, PIN)
-        piv_select.select(other)
-        assert piv_objects.read_chuid(other) is not None

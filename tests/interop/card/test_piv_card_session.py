@@ -130,7 +130,7 @@ async def test_a_service_that_is_killed_in_the_middle_ends_the_work_and_spends_n
         await loop.run_in_executor(LASTING, pcscd.kill)
         with pytest.raises(InlayError) as caught:
             await session.run(piv_pin.verify, bytearray(PIN))
-        assert caught.value.code in ("pcsc_no_service", "pcsc_card_removed", "pcsc_failed")
+        assert caught.value.code == "pcsc_no_service"
     finally:
         await session.close()
         await loop.run_in_executor(LASTING, pcscd.start)

@@ -24,7 +24,7 @@ _TABLES: dict[str, tuple[StateGraph[Any], str]] = {
         states.TEMPORARY_CARD,
         "Requested>Unassigned Requested>Failed Requested>Aborted Failed>Unassigned Unassigned>Assigned "
         "Assigned>Unassigned Assigned>Expired Assigned>Assigned Expired>Unassigned Assigned>Locked "
-        "Unassigned>Locked Assigned>Failed Failed>Assigned Failed>Locked",
+        "Unassigned>Unassigned Unassigned>Failed Unassigned>Locked Assigned>Failed Failed>Assigned Failed>Locked",
     ),
     "virtual smart card": (
         states.VIRTUAL_SMART_CARD,

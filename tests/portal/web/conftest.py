@@ -53,5 +53,5 @@ async def desk(
     """Staff's pages over a real portal."""
     app = web.Application()
     setup(app, kit.services)
-    setup_staff(app, kit.portal.operator, kit.portal.administrator)
+    setup_staff(app, kit.portal.operator, kit.portal.administrator, kit.portal.batches)
     return Desk(kit, await aiohttp_client(app))

@@ -71,7 +71,7 @@ async def office(xvfb: VirtualDisplay, ca: ThrowAwayCA, work: Path) -> AsyncIter
     portal = Portal(_PORT)
     async with running_portal(work, origin=portal.origin) as kit:
         setup(app, kit.services)
-        setup_staff(app, kit.portal.operator, kit.portal.administrator)
+        setup_staff(app, kit.portal.operator, kit.portal.administrator, kit.portal.batches)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", _PORT, ssl_context=ca.server_context()).start()

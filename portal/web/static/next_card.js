@@ -1,0 +1,3 @@
+// A card of several is ready: the page goes on to the next one by itself, as its button does.
+
+document.getElementById('next-card').requestSubmit();
