@@ -59,8 +59,8 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options, now: int) 
     """The process variables of an encoding.
 
     A card that nobody's keys are on, or somebody else's (an order of theirs may have ended half done), is encoded from
-    the beginning: a new PIN, new keys, and a GUID
-    by which no program takes it for what it was. So is one whose PIN and PUK are blocked, which is reset for it.
+    the beginning: a new PIN, new keys, and a GUID by which no program takes it for what it was. So is one whose PIN and
+    PUK are blocked, which is reset for it.
     """
     managed = await tx.get(ManagedCard, card.id)
     blocked = card.driver != "pkcs11" and await blocked_cards.is_blocked(tx, card)
