@@ -84,7 +84,8 @@ class Agent:
         tools = Tools(self._trust, device, self._journal, self._cards, windows, notifier, handlers, here)
         self._desk = OrderDesk(tools)
         self._shutdown = Shutdown(self._desk.under_way)
-        seen, trusted = PcscReaders(self._reader_watch), TrustStoreDesk(self._trust)
+        seen = PcscReaders(self._reader_watch, folders.machine)
+        trusted = TrustStoreDesk(self._trust)
         self._services = Services(self._desk, self._cards, seen, trusted, care, windows, self._shutdown)
         self._socket = PrivateSocket(self._services, PRIVATE, self._environment)
         self._loopback: LoopbackServer | None = None

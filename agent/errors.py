@@ -22,6 +22,13 @@ _LOG_BYTES: Final = 1_000_000
 _LOG_FILES: Final = 3
 
 
+class CardAsItWas(InlayError):
+    """Ended after the point of no return by a card that has refused the first thing: nothing of it is changed."""
+
+    def __init__(self, error: InlayError) -> None:
+        super().__init__(error.code, **error.fields)
+
+
 def as_inlay_error(error: BaseException) -> InlayError:
     """The row of the table for any exception; what isn't foreseen is ``internal``, and logged.
 

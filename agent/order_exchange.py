@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from agent.channel import Channel, ChannelClosedError
-from agent.errors import error_data
+from agent.errors import CardAsItWas, error_data
 from protocol import jose
 from protocol.errors import InlayError, from_wire
 from protocol.messages import (
@@ -148,7 +148,8 @@ class OrderExchange:
         """Write the ``undone`` that the portal gets at the next contact; once."""
         if self.stage in FINAL_STAGES:
             return
-        await asyncio.shield(asyncio.ensure_future(self._send(Undone(error=error_data(error)))))
+        undone = Undone(error=error_data(error), unchanged=isinstance(error, CardAsItWas))
+        await asyncio.shield(asyncio.ensure_future(self._send(undone)))
 
     # --- its begin and end
 

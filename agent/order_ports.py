@@ -15,6 +15,7 @@ from protocol.messages import (
     Algorithm,
     CertificateRequest,
     Challenge,
+    ComputerFinding,
     KeyCount,
     Message,
     Order,
@@ -264,6 +265,9 @@ class Readers(Protocol):
         Raises:
             InlayError: ``pcsc_no_service``.
         """
+
+    async def check(self) -> list[ComputerFinding]:
+        """What the doctor finds about service, readers and cards, as a page may know it."""
 
 
 class TrustDesk(Protocol):

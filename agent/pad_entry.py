@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent.pcsc import piv_pad, piv_pin
+from agent.tries import Tries
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -29,14 +30,13 @@ _TORN: Final = "The card went away while its PIN was typed: a try may have been 
 class PadEntry:
     """Asks for the PIN of one order's card at its reader."""
 
-    def __init__(self, show: Callable[[str], Awaitable[None]], warn: Callable[[int], str | None]) -> None:
+    def __init__(self, show: Callable[[str], Awaitable[None]]) -> None:
         """Prepare, in the agent's event loop.
 
         Args:
             show: shows in the window what there is to do.
-            warn: what has to be read before the next try, by how many are left.
         """
-        self._show, self._warn = show, warn
+        self._show, self._left = show, Tries("PIN")
         self._loop = asyncio.get_running_loop()
         self._under_way = False
         self._before = ""
@@ -53,9 +53,11 @@ class PadEntry:
         tries = piv_pin.tries_left(card)
         if tries == 0:
             raise InlayError("card_pin_blocked")
-        before = _TORN if self._under_way else self._before
-        few = None if tries is None else self._warn(tries)
-        self._say(" ".join(text for text in (before, few, _QUESTION) if text))
+        before = self._before
+        if self._under_way:
+            before = _TORN
+            self._left.unsure()
+        self._say(" ".join(text for text in (self._left.warning(tries, before), _QUESTION) if text))
         self._under_way, self._before = True, ""
         try:
             piv_pad.verify(card, pad)
@@ -79,8 +81,11 @@ class PadEntry:
                 in_vain = 0 if error.code == "card_pin_wrong" else in_vain + 1
                 if error.code not in _ASKED_AGAIN or in_vain == _IN_VAIN:
                     raise
-                told_with_tries = error.code == "card_pin_wrong"
-                self._before = error.happened if told_with_tries else f"{error.happened} {error.why}"
+                if error.code == "card_pin_wrong":
+                    self._before = error.happened
+                    self._left.refused(error)
+                else:
+                    self._before = f"{error.happened} {error.why}"
 
     def _say(self, text: str) -> None:
         async def show() -> None:

@@ -76,6 +76,7 @@ class PivCard:
         self._verified = self._fresh = self._signed = self._forgets = False
         self._salt = os.urandom(16)
         self._refused: dict[bytes, InlayError] = {}
+        self._displaced: dict[int, bytes] = {}
 
     def move_to(self, session: CardSession) -> None:
         """Go on in another session of the same card, in which no PIN was verified yet."""
@@ -165,7 +166,8 @@ class PivCard:
         """Write a certificate, read it back, and check that the slot's key is the certificate's.
 
         Raises:
-            InlayError: ``card_check_failed``; ``card_object_too_large``, ``card_management_needed``, ``pcsc_…``.
+            InlayError: ``card_check_failed``; ``card_object_too_large``, ``card_object_lost``,
+                ``card_management_needed``, ``pcsc_…``.
         """
         await self._session.run(self._write, slot, der)
 
@@ -293,7 +295,7 @@ class PivCard:
         certified = key_in(der)
         if certified is None or _spki(certified) != _spki(self._key(card, reference)):
             raise InlayError("card_check_failed", slot=slot)
-        piv_objects.write_certificate(card, reference, der)
+        piv_objects.write_certificate(card, reference, der, self._displaced)
         if piv_objects.read_certificate(card, reference) != der:
             raise InlayError("card_check_failed", slot=slot)
 

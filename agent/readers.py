@@ -9,7 +9,10 @@ from agent.pcsc import scard
 from protocol.messages import Reader, ReadersParams
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.reader_watch import ReaderWatch, Seen, Watcher
+    from protocol.messages import ComputerFinding
 
 _MAX_NAME: Final = 200
 _MAX_READERS: Final = 64
@@ -18,9 +21,11 @@ _MAX_READERS: Final = 64
 class PcscReaders:
     """See ``agent.order_ports.Readers``."""
 
-    def __init__(self, watch: ReaderWatch) -> None:
-        """Use the agent's one watch."""
+    def __init__(self, watch: ReaderWatch, machine: Path) -> None:
+        """Use the agent's one watch, and the administrator's folder."""
         self._watch = watch
+        self._machine = machine
+        self._checking = asyncio.Lock()
 
     async def list_readers(self) -> list[Reader]:
         """All readers.
@@ -33,6 +38,13 @@ class PcscReaders:
             Reader(name=item.name[:_MAX_NAME], card_present=item.present, atr=item.atr.hex().upper())
             for item in found
         ]
+
+    async def check(self) -> list[ComputerFinding]:
+        """What the doctor finds; one look at a time, however many pages ask."""
+        from agent.doctor import page_view  # an agent that nobody asks doesn't carry the doctor
+
+        async with self._checking:
+            return await asyncio.to_thread(page_view.examine, self._machine)
 
     async def watch(self) -> Feed:
         """Begin to watch; close the feed in the end."""

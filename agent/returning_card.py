@@ -70,6 +70,8 @@ class ReturningCard(AwaitedCard):
     """what is known of its keys"""
     _pad: PadEntry | None = None
     """asks for the PIN at the reader's keys"""
+    has_written: bool = False
+    """whether it has taken a certificate"""
 
     # --- what is proved to it, and what becomes of its GUID
 
@@ -100,11 +102,8 @@ class ReturningCard(AwaitedCard):
             await self.let_go()  # nobody is waited for with a card that something was proved to
             raise
 
-    async def verify_at_pad(self, warn: Callable[[int], str | None]) -> None:
+    async def verify_at_pad(self) -> None:
         """VERIFY the PIN, typed at the keys of the reader, now and whenever the card wants it again.
-
-        Args:
-            warn: what has to be read before the next try, by how many are left.
 
         Raises:
             InlayError: ``pad_…``: the reader can't ask, or nobody types; ``card_pin_blocked``.
@@ -113,7 +112,7 @@ class ReturningCard(AwaitedCard):
         async def show(text: str) -> None:
             await self._show(text, can_cancel=not self.changed)
 
-        self._pad, self._card = PadEntry(show, warn), None
+        self._pad, self._card = PadEntry(show), None
         try:
             await self._piv(lambda card: card.verify(bytearray()))
         except InlayError:
@@ -207,6 +206,7 @@ class ReturningCard(AwaitedCard):
     async def write_certificate(self, slot: str, der: bytes) -> None:
         """Write a certificate, and read it back."""
         await self._piv(lambda card: card.write_certificate(slot, der))
+        self.has_written = True
 
     async def certificate(self, slot: str) -> bytes | None:
         """A slot's certificate, DER."""

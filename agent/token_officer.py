@@ -117,7 +117,7 @@ class TokenOfficer(TokenPresence):
 def _as_puk(error: InlayError) -> InlayError:
     """What a module answers to a wrong PIN, when it was the PUK."""
     if error.code == "pkcs11_pin_wrong":
-        return InlayError("pkcs11_puk_wrong", left=error.fields.get("left", ""))
+        return InlayError("pkcs11_puk_wrong", **error.fields)
     if (
         error.code == "pkcs11_failed"
         and (error.fields.get("call"), error.fields.get("number")) in _NO_OFFICER

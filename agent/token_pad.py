@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+from agent.tries import NOT_TOLD
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -22,14 +23,19 @@ _FEW: Final = {
 }
 
 
-def warning_of(token: Token) -> str | None:
-    """What has to be read before a try of the PIN; None while there are plenty, as far as the card tells."""
-    return _FEW.get(token.pin)
+def warning_of(token: Token, *, again: bool = False) -> str | None:
+    """What has to be read before a try of the PIN; None while there are plenty, as far as the card tells.
+
+    Args:
+        token: the token as it is now.
+        again: one was spent already.
+    """
+    return _FEW.get(token.pin, NOT_TOLD if again else None)
 
 
 def question(token: Token, wrong: str = "") -> str:
     """What is to be done, with what has to be read before."""
-    return " ".join(text for text in (wrong, warning_of(token), _QUESTION) if text)
+    return " ".join(text for text in (wrong, warning_of(token, again=bool(wrong)), _QUESTION) if text)
 
 
 async def until_typed(

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from agent.trust_fetch import Candidate, fetch, portal_id
 from protocol import jose
 from protocol.errors import InlayError
 from protocol.messages import Ticket
 from protocol.orders import CLOCK_WARNING
+from protocol.page_messages import TICKET_SECONDS
 
 if TYPE_CHECKING:
     from agent.trust import TrustEntry, TrustStore
-
-_MAX_TICKET_SECONDS: Final = 3600
 
 
 class TrustStoreDesk:
@@ -77,7 +76,7 @@ class TrustStoreDesk:
         except jose.TokenError:
             raise InlayError("not_authenticated") from None
         now = time.time()
-        until = min(ticket.exp, ticket.iat + _MAX_TICKET_SECONDS)
+        until = min(ticket.exp, ticket.iat + TICKET_SECONDS)
         timely = ticket.iat - CLOCK_WARNING <= now < until
         if ticket.iss != entry.portal or ticket.origin != origin or not timely:
             raise InlayError("not_authenticated")

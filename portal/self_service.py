@@ -31,6 +31,7 @@ from portal.views import (
 from protocol import jose, link
 from protocol.errors import InlayError
 from protocol.messages import Ticket
+from protocol.page_messages import TICKET_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from portal.views import CardView, LetterView, Login, ObjectRef
     from protocol.messages import PageEvent
 
-TICKET_SECONDS: Final = 300
 _CODES: Final = (30, 300)
 _ENDED: Final = ("finished", "undone")
 _CANCELLABLE: Final = frozenset({OrderState.WAITING, OrderState.RUNNING, OrderState.FINISHED})

@@ -181,7 +181,7 @@ class Services(Protocol):
         """The user's virtual smart cards, newest first."""
 
     async def ticket(self, session: Session) -> str:
-        """A session ticket for reading (compact JWS), five minutes long."""
+        """A session ticket for reading (compact JWS), at most five minutes and the session's end."""
 
     async def options(self, session: Session, script: str) -> OptionsView:
         """The options of a script.

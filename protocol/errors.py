@@ -76,6 +76,7 @@ FIELD_FORMS: Final = {
     "status": "[0-9A-F]{4}",
     "algorithm": "[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
     "guid": "[0-9a-f]{32}",
+    "left": "few|one",
     "level": "tpm|keystore|file|none",
     "method": "[a-z_]{1,24}",
     "path": r"\$([.\[]\w{1,24}\]?){0,8}",
@@ -88,13 +89,15 @@ FIELD_FORMS: Final = {
 """Text that a peer may put into our sentences, by the field's name (whole match; the page's client has them, too):
 words of a closed kind, never a phrase."""
 MAX_FIELD_NUMBER: Final = 1_000_000_000
+UNTOLD: Final = dict.fromkeys(("left", "tries"), "the card doesn't tell how many")
+"""What stands in a sentence for a field that isn't known, by the field's name; ``?`` for any other."""
 
 
 def from_wire(code: str, fields: dict[str, str | int]) -> InlayError:
     """Build the error that a peer names; an unknown code becomes ``internal``.
 
-    Numbers are kept, and texts of the form that their field has; any other text is dropped and shown as ``?``: a
-    peer selects our sentences, and writes none.
+    Numbers are kept, and texts of the form that their field has; any other text is dropped, and shown as one that isn't
+    known (`UNTOLD`): a peer selects our sentences, and writes none.
     """
     if code not in TABLE:
         return InlayError("internal")
@@ -119,4 +122,4 @@ def _named(text: str) -> set[str]:
 
 
 def _fill(text: str, fields: dict[str, str | int]) -> str:
-    return text.format_map({name: fields.get(name, "?") for name in _named(text)})
+    return text.format_map({name: fields.get(name, UNTOLD.get(name, "?")) for name in _named(text)})

@@ -34,7 +34,9 @@ from protocol.operations import (
     VerifyPin as VerifyPin,
 )
 from protocol.page_messages import (
+    CheckComputerResult as CheckComputerResult,
     CompletionParams as CompletionParams,
+    ComputerFinding as ComputerFinding,
     EndedParams as EndedParams,
     ListReadersResult as ListReadersResult,
     LoopbackHelloResult as LoopbackHelloResult,
@@ -201,6 +203,7 @@ LOOPBACK_METHODS: Final[dict[str, tuple[type[Message], type[Message]]]] = {
     "open": (OpenParams, OpenResult),
     "list_readers": (TicketParams, ListReadersResult),
     "watch_readers": (TicketParams, ReadersParams),
+    "check_computer": (TicketParams, CheckComputerResult),
 }
 LOOPBACK_NOTIFICATIONS: Final[dict[str, type[Message]]] = {
     "progress": ProgressParams,

@@ -170,6 +170,8 @@ class VerifyPin(Message, frozen=True, tag="verify_pin", tag_field="operation"):
     guid: CardGuid
     """which card: GUID of its CHUID"""
     label: ShortText
+    where: Literal["window", "pad", "auto"] = "window"
+    """where the PIN is typed, as in `PinEntry`"""
 
     @property
     def certifies(self) -> bool:
@@ -324,6 +326,8 @@ class Authenticate(Message, frozen=True, tag="authenticate", tag_field="operatio
     label: ShortText
     challenge: Nonce
     """drawn for this order"""
+    where: Literal["window", "pad", "auto"] = "window"
+    """where the PIN is typed, as in `PinEntry`; ``pad`` not of the driver ``virtual``"""
 
     @property
     def certifies(self) -> bool:
@@ -345,6 +349,8 @@ class Sign(Message, frozen=True, tag="sign", tag_field="operation"):
     """what is signed, as consent shows it"""
     digest: Sha256
     """of the document"""
+    where: Literal["window", "pad", "auto"] = "window"
+    """where the PIN is typed, as in `PinEntry`; ``pad`` not of the driver ``virtual``"""
 
     @property
     def certifies(self) -> bool:

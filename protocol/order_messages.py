@@ -349,3 +349,5 @@ class Undone(Message, frozen=True):
     """Agent: what was made is removed; asked to, or because of ``error``."""
 
     error: ErrorData
+    unchanged: bool = False
+    """after ``changing``: the card refused the first certificate and is as it was; where the order keeps all keys"""

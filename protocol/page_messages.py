@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from protocol.page_findings import FindingCode
 from protocol.words import (
     Code,
     CompactJws,
@@ -21,6 +22,9 @@ from protocol.words import (
     UnixTime,
     whole,
 )
+
+TICKET_SECONDS: Final = 300
+"""How long a ticket is good for at the most: the portal gives none longer, the agent takes none for longer."""
 
 
 class LoopbackHelloResult(Message, frozen=True):
@@ -71,7 +75,7 @@ class TicketParams(Message, frozen=True):
 
 
 class Ticket(Message, frozen=True):
-    """Signed by an order key (``typ`` inlay-ticket+jwt)."""
+    """Signed by an order key (``typ`` inlay-ticket+jwt); good for five minutes at the most."""
 
     iss: PortalId
     aud: Literal["inlay"]
@@ -109,6 +113,23 @@ class ListReadersResult(Message, frozen=True):
     """All readers of the machine."""
 
     readers: Annotated[list[Reader], Meta(max_length=64)]
+
+
+class ComputerFinding(Message, frozen=True):
+    """One of the doctor's findings that a page may know: a code, for which the page has the words."""
+
+    code: FindingCode
+    reader: ShortText | None = None
+    """the reader it is about, as PC/SC names it"""
+    kind: ShortText | None = None
+    """what the card map calls the card"""
+    driver: Literal["piv", "pkcs11"] | None = None
+
+
+class CheckComputerResult(Message, frozen=True):
+    """Answer to ``check_computer``: service, readers and cards, and what is the matter with them."""
+
+    findings: Annotated[list[ComputerFinding], Meta(max_length=128)]
 
 
 class PageEvent(Message, frozen=True):

@@ -82,9 +82,11 @@ _LOOPBACK: Final = _Rules(
         (State.NEW, "hello"): State.GREETED,
         (State.GREETED, "list_readers"): State.GREETED,
         (State.GREETED, "watch_readers"): State.GREETED,
+        (State.GREETED, "check_computer"): State.GREETED,
         (State.GREETED, "open"): State.OPEN,
         (State.OPEN, "list_readers"): State.OPEN,
         (State.OPEN, "watch_readers"): State.OPEN,
+        (State.OPEN, "check_computer"): State.OPEN,
     },
     frozenset(),
 )

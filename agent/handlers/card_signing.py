@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, Literal, NamedTuple, TypeVar
 
 from agent.card_ports import ordered_card
 from agent.card_signature import card_signature, certificate_in
@@ -16,12 +16,13 @@ from agent.handlers.card_dialogue import card_name
 from agent.handlers.card_writing import wipe
 from agent.handlers.order_steps import account_line, agree, ask
 from agent.handlers.physical_card_pin import right_pin
-from agent.handlers.pin_questions import known_pin, tries_warning
+from agent.handlers.pin_questions import known_pin
 from agent.handlers.token_pin_entry import right_token_pin
 from agent.pin_rules import LONGEST_PIN, PIV_PIN_MINIMUM
 from agent.ports import InteractionError, KnownSecret, OrderPrompt, WindowFailed
 from agent.returning_card import PhysicalCard, ReturningCard
 from agent.returning_token import ReturningToken
+from agent.tries import tries_warning
 from protocol.errors import InlayError
 from protocol.messages import Authenticate, Receipt, Sign, Step
 
@@ -75,9 +76,11 @@ class UseKeyHandler(ABC, Generic[Ordered]):
         """The consent page, with a field for the PIN of a virtual card.
 
         Raises:
-            InlayError: ``order_malformed``.
+            InlayError: ``order_malformed``; ``encoding_unsupported``: no reader asks for the PIN of a virtual card.
         """
         ordered = self._ordered(order)
+        if ordered.driver == "virtual" and ordered.where == "pad":
+            raise InlayError("encoding_unsupported", what="the PIN entry verify pad")
         told = self._told(order, ordered)
         return OrderPrompt(
             portal_name=portal_name,
@@ -131,13 +134,8 @@ async def carry_out(
     await agree(context, total=_STEPS)
     await context.progress(Step.CARD)
     which = PhysicalCard(ordered.driver, ordered.guid, ordered.label)
-    by_piv = ordered.driver == "piv"
-    work = (
-        _by_piv(context, readers, which, slot, digest)
-        if by_piv
-        else _by_module(context, readers, which, slot, digest)
-    )
-    signature = await work
+    sign = _by_piv if ordered.driver == "piv" else _by_module
+    signature = await sign(context, readers, which, _Use(slot, digest, ordered.where))
     with contextlib.suppress(InteractionError):
         await context.window.show_progress(
             Step.FINISHED, "Waiting for the portal to confirm", 2, _STEPS, can_cancel=False
@@ -145,13 +143,22 @@ async def carry_out(
     await context.send(Receipt(guid=ordered.guid, signature=signature))
 
 
+class _Use(NamedTuple):
+    """What is signed by which key, and where its PIN is typed."""
+
+    slot: str
+    digest: bytes
+    where: Literal["window", "pad", "auto"]
+
+
 async def _by_piv(
-    context: OrderContext, readers: CardReaders, which: PhysicalCard, slot: str, digest: bytes
+    context: OrderContext, readers: CardReaders, which: PhysicalCard, use: _Use
 ) -> CardSignature:
+    slot, digest, where = use
     card = ReturningCard(context, readers, which, (1, _STEPS))
     pin = None
     try:
-        pin = await right_pin(context, card, lambda: _show_signing(context))
+        pin = await right_pin(context, card, lambda: _show_signing(context), where)
         await context.progress(Step.PROVING)
         der = await context.guard(card.certificate(slot))
         certificate = certificate_in({} if der is None else {slot: der}, slot)
@@ -162,12 +169,13 @@ async def _by_piv(
 
 
 async def _by_module(
-    context: OrderContext, readers: CardReaders, which: PhysicalCard, slot: str, digest: bytes
+    context: OrderContext, readers: CardReaders, which: PhysicalCard, use: _Use
 ) -> CardSignature:
+    slot, digest, where = use
     card = ReturningToken(context, readers, which, (1, _STEPS))
     pin = None
     try:
-        pin = await right_token_pin(context, card, lambda: _show_signing(context))
+        pin = await right_token_pin(context, card, lambda: _show_signing(context), where)
         await context.progress(Step.PROVING)
         certificate = certificate_in({slot: await context.guard(card.certificate(slot))}, slot)
         return card_signature(certificate, await context.guard(card.sign_digest(slot, digest)))

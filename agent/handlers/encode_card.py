@@ -28,9 +28,10 @@ from agent.handlers.card_writing import (
     wipe,
 )
 from agent.handlers.order_steps import account_line, agree, ask
-from agent.handlers.pin_questions import known_pin, tries_warning
+from agent.handlers.pin_questions import known_pin
 from agent.pin_rules import PinRules, keeps_rules, plain_rules
 from agent.ports import InteractionError, KnownSecret, OrderPrompt, WindowFailed
+from agent.tries import tries_warning
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardStep, EncodeCard, KeySource, Receipt, Requests, Step
 

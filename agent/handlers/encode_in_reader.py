@@ -40,15 +40,17 @@ AT_CARD: Final = (list(_TEXTS).index(Step.CARD), len(_TEXTS))
 
 
 class HalfDone(InlayError):
-    """What ended an order after its point of no return: the person is told that the card needs another one."""
+    """What ended an order after its point of no return: the person is told that the card needs another order."""
 
     def __init__(self, error: InlayError) -> None:
         super().__init__(error.code, **error.fields)
 
+        self._error = error
+
     @property
     def next_step(self) -> str:
         """What to do now."""
-        return half_done.next_step()
+        return half_done.next_step(self._error)
 
 
 class EncodeInReader(ABC):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from agent.errors import CardAsItWas
 from agent.handlers import retired_keys, trial_import
 from agent.handlers.blocked_card import reset_if_blocked, see_that_puk_helps
 from agent.handlers.card_attesting import Attesting, check_attested
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from protocol.messages import EncodeCard, IssuedCertificate, ManagementKey, Proceed
     from protocol.messages import ManagementAlgorithm as Algorithm
 
+_NOT_WRITTEN: Final = frozenset({"card_object_too_large", "card_slot_missing"})
+"""By these causes a certificate isn't written, and the one that was there is there."""
 _CANT_TAKE_KEY: Final = frozenset({"card_feature_missing", "card_algorithm_missing"})
 
 
@@ -112,12 +115,14 @@ class _Encoding(Encoding):
     ) -> None:
         super().__init__(context, ordered, card, agreed)
         self._card, self._wanted, self._key = card, ordered, key
+        self._only_certifies = False
 
     async def carry_out(self, answer: Consented) -> CardSummary:
         """Up to the receipt; what the window shows in the end.
 
         Raises:
             HalfDone: it ended after the point of no return.
+            CardAsItWas: it did, and the card has refused the first thing.
             InlayError: it ended before.
         """
         try:
@@ -133,9 +138,14 @@ class _Encoding(Encoding):
             finally:
                 wipe(pin)
         except InlayError as raised:
-            error = self._told(raised)
-            changed = self.half_done and error.code not in AS_IT_WAS
-            raise (HalfDone(error) if changed else error) from None
+            raise self._end(self._told(raised)) from None
+
+    def _end(self, error: InlayError) -> InlayError:
+        """What the order ends by, with what it leaves of the card."""
+        if not self.half_done or error.code in AS_IT_WAS:
+            return error
+        untouched = self._only_certifies and not self._card.has_written
+        return CardAsItWas(error) if untouched and error.code in _NOT_WRITTEN else HalfDone(error)
 
     async def _prove_key(self) -> None:
         """The portal's key to the card and, where it has to, the card itself to the portal."""
@@ -216,14 +226,21 @@ class _Encoding(Encoding):
         await context.send(await attesting.attested(asking))
         await begin(context, Step.CERTIFICATES, self.steps)
         issued = await certificates(context, ordered.keys, card.awaiting)
+        self._only_certifies = not self.half_done and all(item.key is None for item in issued)
         await self.change()
         return await self._write(issued)
 
     async def _write(self, issued: Sequence[IssuedCertificate]) -> list[IssuedCertificate]:
-        """Write what has to be on the card, then as much as it takes of what may be; what is on it in the end."""
+        """Write what has to be on the card, then as much as it takes of what may be; what is on it in the end.
+
+        Where keys stay the largest certificate is the first: a card that has no place for it is as it was.
+        """
         optional = {key.slot for key in self.ordered.keys if key.optional}
         needed = [item for item in issued if item.slot not in optional]
-        await write(self.context, self._card, needed, self.steps)
+        if self._only_certifies:
+            await write(self.context, self._card, sorted(needed, key=_size, reverse=True), self.steps)
+        else:
+            await write(self.context, self._card, needed, self.steps)
         others = [item for item in issued if item.slot in optional]
         return needed + await retired_keys.put_on(self.context, self._card, others)
 
@@ -333,6 +350,10 @@ def _check_card(card: ReturningCard, ordered: EncodeCard) -> None:
             raise InlayError("card_import_missing")
         if key.source is not KeySource.KEEP and not card.knows(key.algorithm):
             raise InlayError("card_algorithm_missing", algorithm=key.algorithm.value)
+
+
+def _size(issued: IssuedCertificate) -> int:
+    return len(issued.certificate)
 
 
 def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:

@@ -19,6 +19,7 @@ from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from agent.order_ports import OrderContext
+    from agent.pcsc.connection import CardConnection
     from agent.returning_card import ReturningCard
     from protocol.messages import Proceed
 
@@ -94,8 +95,8 @@ class _Replacing:
                 return True
 
     async def _change(self, old: bytearray) -> None:
-        """Send it, to a card that has just told its tries: so it is there."""
-        self._before = await self._card.run(piv_pin.tries_left, PUK)
+        """Send it, to a card that has just told its tries: so it is there, and this is all that can be torn."""
+        self._before = await self._card.run(_tries_of_held)
         self._sent += 1
         await self._card.change_puk(old, self._new)
 
@@ -149,6 +150,15 @@ class _Replacing:
             context.prompt, known=None, pin_policy=None, warning=warning, confirm_label="Go on"
         )
         (await ask(context, asked)).wipe()
+
+
+def _tries_of_held(card: CardConnection) -> int | None:
+    """How many tries the PUK has, in the card's thread; other programs are kept off the card from then on.
+
+    Keeping them off takes a SELECT. With the next command it would be torn in its place.
+    """
+    card.begin()
+    return piv_pin.tries_left(card, PUK)
 
 
 def _is_refusal_to_change(error: InlayError) -> bool:

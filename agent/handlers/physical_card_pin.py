@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from agent.awaited_card import GONE
 from agent.handlers.order_steps import ask
-from agent.handlers.pin_questions import tries_warning
 from agent.pad_entry import has_pad
 from agent.pcsc import piv_pin
 from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM
 from agent.ports import KnownSecret, WindowFailed
+from agent.tries import Tries
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ async def right_pin(
     """
     if where != "window" and await _right_at_pad(context, card, where):
         return bytearray()
-    wrong = ""
+    wrong, said = "", Tries("PIN")
     while True:
         tries = await context.guard(card.run(piv_pin.tries_left))
         if tries == 0:
             raise InlayError("card_pin_blocked")
-        few = None if tries is None else tries_warning("PIN", tries)
-        warning = " ".join(text for text in (wrong, few) if text) or None
-        prompt = dataclasses.replace(context.prompt, known=KNOWN, warning=warning, confirm_label="Go on")
+        prompt = dataclasses.replace(
+            context.prompt, known=KNOWN, warning=said.warning(tries, wrong), confirm_label="Go on"
+        )
         answer = await ask(context, prompt)
         try:
             if answer.known is None:
@@ -65,8 +65,10 @@ async def right_pin(
         except InlayError as error:
             if error.code == "card_pin_wrong":
                 wrong = error.happened
+                said.refused(error)
             elif error.code in GONE:
                 wrong = _TORN
+                said.unsure()
             else:
                 raise
         finally:
@@ -78,7 +80,7 @@ async def _right_at_pad(context: OrderContext, card: ReturningCard, where: Liter
     if where == "auto" and not await context.guard(card.run(has_pad)):
         return False
     try:
-        await context.guard(card.verify_at_pad(lambda tries: tries_warning("PIN", tries)))
+        await context.guard(card.verify_at_pad())
     except InlayError as error:
         if where == "pad" or error.code not in CANT_ASK:
             raise

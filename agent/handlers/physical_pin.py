@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 from agent.awaited_card import GONE
 from agent.handlers.physical_card_pin import KNOWN, portals_puk
 from agent.handlers.pin_at_pad import PinAtPad
-from agent.handlers.pin_questions import known_puk, tries_warning
+from agent.handlers.pin_questions import known_puk
 from agent.handlers.pin_setting import AT_CARD, PinSetting
 from agent.management_proof import key_of
 from agent.pcsc import piv_pin
 from agent.pcsc.piv_names import PIN, PUK
 from agent.returning_card import PhysicalCard, ReturningCard
+from agent.tries import Tries
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class PinWork(PinSetting):
         super().__init__(context, ordered, rules, by)
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label)
         self._key = key_of(context, ordered)
+        self._left = Tries(by)
         self._card = ReturningCard(context, readers, which, AT_CARD, self._key)
 
     async def _prepared(self, agreed: Proceed) -> Proceed:
@@ -72,7 +74,7 @@ class PinWork(PinSetting):
         if not self._typed:
             return None, None
         known = KNOWN if self._by == "PIN" else known_puk()
-        return known, None if tries is None else tries_warning(self._by, tries)
+        return known, self._left.warning(tries)
 
     async def _tries(self, reference: int) -> int | None:
         """Tries left; None: the card doesn't tell."""
@@ -86,12 +88,14 @@ class PinWork(PinSetting):
         await self._context.record(self._step, setting)
 
     def _said(self, error: InlayError) -> str:
+        self._left.refused(error)
         return error.happened  # how many tries are left is said beside it
 
     def _as_raised(self, error: InlayError) -> InlayError:
         return portals_puk(error)
 
     async def _trial(self) -> tuple[KnownSecret, str] | None:
+        self._left.unsure()
         try:
             tries = await self._context.guard(self._card.run(piv_pin.tries_left, PIN))
         except InlayError:  # given up, undone, or waited for in vain: nobody found out

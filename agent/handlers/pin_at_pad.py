@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from agent.handlers.order_steps import to_its_end
 from agent.handlers.physical_card_pin import CANT_ASK
-from agent.handlers.pin_questions import tries_warning
 from agent.pcsc import piv_pad, piv_pin
 from agent.pcsc.piv_names import PIN, PUK
 from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM
+from agent.tries import Tries
 from protocol.errors import InlayError
 from protocol.words import Presence
 
@@ -82,6 +82,7 @@ class PinAtPad:
         """
         self._context, self._card, self._ordered, self._step = context, card, ordered, step
         self._reference = PIN if _kind(ordered) == "change" else PUK
+        self._left = Tries("PIN" if self._reference == PIN else "PUK")
 
     async def sets_it(self) -> bool:
         """Have it set as often as the person types; False: this reader can't ask, and the window may.
@@ -111,8 +112,12 @@ class PinAtPad:
                 if not _is_the_cards(error):
                     await self._see_that_it_is_blocked()
                     before = _NEVER_CAME
+                    self._left.unsure()
+                elif error.code in _WRONG:
+                    before = error.happened
+                    self._left.refused(error)
                 else:
-                    before = error.happened if error.code in _WRONG else f"{error.happened} {error.why}"
+                    before = f"{error.happened} {error.why}"
                 await self._context.record(REFUSED, nothing())
                 in_vain = 0 if error.code in _WRONG else in_vain + 1
                 if (_is_the_cards(error) and error.code not in _ASKED_AGAIN) or in_vain == IN_VAIN:
@@ -129,14 +134,13 @@ class PinAtPad:
         by_pin = self._reference == PIN
         if tries == 0:
             raise InlayError("card_pin_blocked" if by_pin else "card_puk_blocked")
-        few = None if tries is None else tries_warning("PIN" if by_pin else "PUK", tries)
         shortest, longest = _lengths(self._ordered.pin_policy)
         known = "the old PIN" if by_pin else "the PUK"
         question = (
             f"Type {known}, then the new PIN twice, at the keys of the reader. "
             f"The new PIN has {shortest} to {longest} digits. To stop, press Cancel at the reader."
         )
-        text = " ".join(part for part in (before, few, question) if part)
+        text = " ".join(part for part in (self._left.warning(tries, before), question) if part)
         await context.window.show_progress("pin", text, 2, 4, can_cancel=False)
 
     def _set(self, card: CardConnection) -> None:

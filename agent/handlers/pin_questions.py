@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM, keeps_rules
 from agent.ports import KnownSecret, WindowFailed
+from agent.tries import tries_warning
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -46,25 +47,6 @@ def known_pin(standing: CardStanding) -> KnownSecret:
 def known_puk() -> KnownSecret:
     """The field for a PUK."""
     return KnownSecret("PUK (unblocking code)", PIV_PIN_MINIMUM, PIV_PIN_BYTES)
-
-
-def tries_warning(what: Literal["PIN", "PUK"], tries: int, wrong: InlayError | None = None) -> str | None:
-    """What has to be read before the next try; None while there are plenty.
-
-    Args:
-        what: what is asked for.
-        tries: tries left, at least 1.
-        wrong: why it is asked again.
-    """
-    said = [] if wrong is None else [wrong.happened]
-    if tries == 1:
-        rest = "the card, and only its PUK helps then" if what == "PIN" else "it for good"
-        said.append(f"This is the last try: one more wrong {what} blocks {rest}.")
-    elif tries == 2:
-        said.append(f"2 tries are left: after one more wrong {what} there is only the last one.")
-    elif wrong is not None:
-        said.append(f"{tries} tries are left.")
-    return " ".join(said) or None
 
 
 async def set_new_pin(

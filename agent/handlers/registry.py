@@ -9,6 +9,7 @@ from agent.card_ports import CardKeeping
 from agent.conversation import Conversation
 from agent.handlers import (
     change_card_pin,
+    check_computer,
     delete_card,
     diagnose,
     enter_code,
@@ -88,6 +89,7 @@ PAGE: Final[dict[str, PageHandler]] = {
     "open": open_link.handle_page,
     "list_readers": list_readers.handle_page,
     "watch_readers": watch_readers.handle_page,
+    "check_computer": check_computer.handle_page,
 }
 """Methods of the loopback socket: all of ``protocol.messages.LOOPBACK_METHODS``."""
 

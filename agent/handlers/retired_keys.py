@@ -32,6 +32,7 @@ _NOT_TAKEN: Final = frozenset(
         "card_slot_missing",
         "card_algorithm_missing",
         "card_full",
+        "card_object_lost",
         "card_object_too_large",
         "card_refused",
         "card_feature_missing",

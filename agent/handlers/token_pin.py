@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from agent.handlers.pin_setting import AT_CARD, PinSetting
 from agent.handlers.token_pin_at_pad import TokenPinAtPad
 from agent.handlers.token_pin_entry import (
-    LAST_PUK,
     known_pin,
     known_puk,
+    puk_warning,
     see_that_pin_can_be_tried,
     see_that_puk_can_be_tried,
 )
@@ -50,6 +50,7 @@ class TokenPinWork(PinSetting):
         """Prepare: `readers` is where the card is, the rest as for `PinSetting`."""
         super().__init__(context, ordered, rules, by)
         which = PhysicalCard(ordered.driver, ordered.guid, ordered.label)
+        self._again = False
         self._card = ReturningToken(context, readers, which, AT_CARD)
 
     async def _at_reader(self) -> bool:
@@ -60,9 +61,9 @@ class TokenPinWork(PinSetting):
         self._lengths = token.pin_length
         if self._by == "PIN":
             see_that_pin_can_be_tried(token)
-            return known_pin(token), warning_of(token)
+            return known_pin(token), warning_of(token, again=self._again)
         see_that_puk_can_be_tried(token)
-        return known_puk(token) if self._typed else None, LAST_PUK if token.puk == "last" else None
+        return (known_puk(token), puk_warning(token)) if self._typed else (None, None)
 
     async def _set(self, known: bytearray, new: bytearray) -> None:
         if self._by == "PIN":
@@ -72,7 +73,8 @@ class TokenPinWork(PinSetting):
             await self._context.record(self._step, self._card.set_pin(known, new))
 
     def _said(self, error: InlayError) -> str:
-        return f"{error.happened} {error.why}"
+        self._again = True
+        return error.happened  # what the card says of its tries is said beside it
 
     async def _trial(self) -> tuple[KnownSecret, str] | None:
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from agent.handlers.order_steps import to_its_end
 from agent.handlers.pin_at_pad import IN_VAIN, REFUSED, fits_a_pad, nothing
 from agent.handlers.token_pin_entry import (
-    LAST_PUK,
+    puk_warning,
     see_that_pin_can_be_tried,
     see_that_puk_can_be_tried,
 )
@@ -104,13 +104,12 @@ class TokenPinAtPad:
             return _TORN  # who has the PUK may set a PIN as often as they like
         if error.code not in _WRONG | {"card_pin_form"}:
             raise _given_up(error)
-        return f"{error.happened} {error.why}"
+        return error.happened if error.code in _WRONG else f"{error.happened} {error.why}"
 
     async def _ask(self, before: str) -> None:
         """Say what is typed now; what the token tells of its tries stands before it."""
         token = await self._usable()
-        last_puk = LAST_PUK if token.puk == "last" else None
-        few = last_puk if self._unblocks else warning_of(token)
+        few = puk_warning(token) if self._unblocks else warning_of(token, again=bool(before))
         known = "the PUK" if self._unblocks else "the old PIN"
         question = (
             f"Type {known}, then the new PIN twice, at the keys of the reader. "

@@ -10,6 +10,7 @@ from agent.handlers.order_steps import ask
 from agent.ports import KnownSecret, WindowFailed
 from agent.token_pad import question, warning_of
 from agent.token_presence import UNKNOWN
+from agent.tries import NOT_TOLD
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 LONGEST: Final = 64
 """Bytes that a field takes where a module names no sensible end."""
 _TORN: Final = "The card went away while its PIN was checked: a try may have been spent."
-LAST_PUK: Final = (
-    "This is the last try: one more wrong PUK blocks the card, and nothing helps then but a new card."
-)
+_FEW_PUK: Final = {
+    "few": "The card says that few tries of the PUK are left.",
+    "last": "This is the last try: one more wrong PUK blocks the card, and nothing helps then but a new card.",
+}
 
 
 def known_pin(token: Token) -> KnownSecret:
@@ -34,6 +36,11 @@ def known_pin(token: Token) -> KnownSecret:
 def known_puk(token: Token) -> KnownSecret:
     """The field for the PUK that a card has: its security officer's PIN, for which modules name no other length."""
     return dataclasses.replace(known_pin(token), caption="PUK (unblocking code)")
+
+
+def puk_warning(token: Token) -> str:
+    """What has to be read before a try of the PUK: nothing brings a blocked one back."""
+    return _FEW_PUK.get(token.puk, NOT_TOLD)
 
 
 def see_that_pin_can_be_tried(token: Token) -> None:
@@ -113,7 +120,7 @@ async def _in_window(
     typed: Callable[[], Awaitable[None]],
     wrong: str,
 ) -> bytearray:
-    warning = " ".join(part for part in (wrong, warning_of(token)) if part) or None
+    warning = " ".join(part for part in (wrong, warning_of(token, again=bool(wrong))) if part) or None
     prompt = dataclasses.replace(
         context.prompt, known=known_pin(token), warning=warning, confirm_label="Go on", pin_policy=None
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from agent.handlers.card_in_reader import STEPS
 from agent.handlers.new_puk import STEP
 from agent.handlers.order_steps import ask, secret
-from agent.handlers.token_pin_entry import known_puk
+from agent.handlers.token_pin_entry import known_puk, puk_warning
 from agent.handlers.typed_puk import GIVEN_UP, Refused
 from agent.ports import WindowFailed
 from agent.token_presence import UNKNOWN
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 
 _CANT: Final = frozenset({"card_feature_missing", "card_pin_form"})
 """What cards say whose PUK can't be changed to this one."""
-_LEFT: Final = {
-    "few": "The card says that few tries of the PUK are left.",
-    "last": "This is the last try: one more wrong PUK blocks the card, and nothing helps then but a new card.",
-}
 _TORN: Final = (
     "The card went away while its PUK was changed: nobody knows whether it has the old one or the new one. "
     "Go on to find out: that may cost one of the PUK's tries; the card doesn't tell how many there are."
@@ -104,7 +100,7 @@ class TokenPuk:
         while True:
             token = await self._context.guard(self._card.look())
             self._see_that_it_can_be_tried(token)
-            said = (None if wrong is None else f"{wrong.happened} {wrong.why}", _LEFT.get(token.puk))
+            said = (None if wrong is None else wrong.happened, puk_warning(token))
             warning = " ".join(text for text in said if text) or None
             prompt = dataclasses.replace(
                 self._context.prompt, known=known_puk(token), warning=warning, confirm_label="Go on"

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 from agent.handlers.card_in_reader import STEPS
 from agent.handlers.new_puk import replace
 from agent.handlers.order_steps import ask, secret
-from agent.handlers.pin_questions import known_puk, tries_warning
+from agent.handlers.pin_questions import known_puk
 from agent.pcsc import piv_pin
 from agent.pcsc.piv_names import PUK
 from agent.ports import WindowFailed
+from agent.tries import Tries
 from protocol.errors import InlayError
 from protocol.messages import Changing
 
@@ -69,6 +70,7 @@ class _Typing:
     def __init__(self, context: OrderContext, card: ReturningCard, agreed: Proceed) -> None:
         self._context, self._card, self._agreed = context, card, agreed
         self._wrong: InlayError | None = None
+        self._tries = Tries("PUK")
         self._refused = Refused()
         self._said = False
 
@@ -87,6 +89,7 @@ class _Typing:
                     if error.code != "card_puk_wrong" or answer.known is None:
                         raise
                     self._wrong = error
+                    self._tries.refused(error)
                     self._refused.add(answer.known)
                 finally:
                     answer.wipe()
@@ -106,7 +109,7 @@ class _Typing:
                 dataclasses.replace(
                     self._context.prompt,
                     known=known_puk(),
-                    warning=self._warning(tries),
+                    warning=self._tries.warning(tries, "" if self._wrong is None else self._wrong.happened),
                     confirm_label="Go on",
                 ),
             )
@@ -114,16 +117,6 @@ class _Typing:
             if self._wrong is None or error.code not in GIVEN_UP:
                 raise
             raise self._wrong from None
-
-    def _warning(self, tries: int | None) -> str | None:
-        if tries is None and self._wrong is not None:
-            told = self._wrong.fields.get("tries")
-            tries = told if isinstance(told, int) else None
-        if tries is not None:
-            return tries_warning("PUK", tries, self._wrong)
-        if self._wrong is None:
-            return None
-        return f"{self._wrong.happened} The card doesn't tell how many tries are left."
 
     async def _replaced(self, old: bytearray, new: bytearray) -> bool:
         if not self._said:

@@ -38,7 +38,7 @@ class VerifyPhysicalPinHandler(CardInReaderHandler[VerifyPin]):
         """From consent to the receipt.
 
         Raises:
-            InlayError: ``card_pin_blocked``, ``pkcs11_pin_not_set``, ``user_cancelled`` …
+            InlayError: ``card_pin_blocked``, ``pkcs11_pin_not_set``, ``pad_missing``, ``user_cancelled`` …
         """
         ordered = self._ordered(context.order)
         await begin(context)
@@ -51,13 +51,13 @@ class VerifyPhysicalPinHandler(CardInReaderHandler[VerifyPin]):
             if ordered.driver == "piv":
                 card = ReturningCard(context, self._readers, card_of(ordered), AT_CARD)
                 try:
-                    pin = await right_pin(context, card, typed, "auto")
+                    pin = await right_pin(context, card, typed, ordered.where)
                 finally:
                     await card.close()
             else:
                 token = ReturningToken(context, self._readers, card_of(ordered), AT_CARD)
                 try:
-                    pin = await right_token_pin(context, token, typed, "auto")
+                    pin = await right_token_pin(context, token, typed, ordered.where)
                 finally:
                     await token.close()
         finally:

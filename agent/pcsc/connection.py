@@ -191,6 +191,14 @@ class CardConnection:
             self.keep_alive()
         self._begin()
 
+    def begin(self) -> None:
+        """Keep other programs off the card until `release`; nothing is sent where they are kept off already.
+
+        Raises:
+            InlayError: ``pcsc_…``.
+        """
+        self._begin()
+
     @contextlib.contextmanager
     def held(self) -> Iterator[Self]:
         """Keep other programs off the card; afterwards it is reset if anything was proved to it.

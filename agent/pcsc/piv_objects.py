@@ -33,6 +33,8 @@ _PACKED: Final = 0x81
 """CertInfo of a packed certificate: 01; before SP 800-73-3 some have written 80."""
 _ZLIB_MARK: Final = bytes.fromhex("0100")
 """Some minidrivers pack with zlib behind this mark and the length, two bytes, the lower one first."""
+_SAID_BY_CARD: Final = frozenset({"card_feature_missing", "card_management_needed", "card_refused"})
+"""Causes by which a card that is there has not written an object."""
 _NO_PLACE: Final = frozenset({"6A81", "6A82", "6A86", "6A88", "6B00"})
 MAX_CERTIFICATE: Final = 16_384
 """What a compressed certificate may grow to: a bomb is refused before it grows."""
@@ -106,9 +108,9 @@ def write(card: Card, tag: int, content: bytes) -> None:
     room even then.
 
     Raises:
-        InlayError: ``card_management_needed``, ``card_full``, ``card_refused``, ``pcsc_…``.
+        InlayError: ``card_management_needed``, ``card_full``, ``card_object_lost``, ``card_refused``, ``pcsc_…``.
     """
-    if not _write_one_of(card, tag, [content]):
+    if not _write_one_of(card, tag, [content], {}):
         raise InlayError("card_full", command="PUT DATA")
 
 
@@ -175,16 +177,23 @@ def certificate_object(der: bytes, *, packed: bool = False) -> bytes:
     )
 
 
-def write_certificate(card: Card, slot: int, der: bytes) -> None:
+def write_certificate(card: Card, slot: int, der: bytes, displaced: dict[int, bytes] | None = None) -> None:
     """Write a slot's certificate: as it is, packed when there is no room; over what was there as `write`.
 
+    Args:
+        card: a selected card.
+        slot: the key's reference.
+        der: the certificate.
+        displaced: objects that were deleted for others, by their tags: the same one again for a card that was torn
+            out in between, so that what it had is put back even then.
+
     Raises:
-        InlayError: ``card_slot_missing``, ``card_object_too_large``, ``card_management_needed``, ``card_refused``,
-            ``pcsc_…``.
+        InlayError: ``card_slot_missing``, ``card_object_too_large``: what was there is there; ``card_object_lost``: it
+            isn't; ``card_management_needed``, ``card_refused``, ``pcsc_…``.
     """
     forms = [certificate_object(der), certificate_object(der, packed=True)]
     try:
-        written = _write_one_of(card, CERTIFICATES[slot], forms)
+        written = _write_one_of(card, CERTIFICATES[slot], forms, {} if displaced is None else displaced)
     except InlayError as error:
         if has_no_place(error):
             raise InlayError("card_slot_missing", slot=slot_name(slot)) from None
@@ -193,20 +202,46 @@ def write_certificate(card: Card, slot: int, der: bytes) -> None:
         raise InlayError("card_object_too_large", size=len(der))
 
 
-def _write_one_of(card: Card, tag: int, forms: list[bytes]) -> bool:
-    """Write the first form that fits; False when none does, and then what was there before is there."""
+def _write_one_of(card: Card, tag: int, forms: list[bytes], displaced: dict[int, bytes]) -> bool:
+    """Write the first form that fits; False when none does, and then what was there before is there.
+
+    Deleting comes last, and with what is deleted at hand: cards that take a longer object only where there is none
+    want it, and others (many applets on JavaCards) free nothing by it.
+    """
     if _fits(card, tag, forms):
+        displaced.pop(tag, None)
         return True
     before = read(card, tag)
-    if before is None:
+    if before is not None:
+        displaced[tag] = before
+        delete(card, tag)
+    elif tag not in displaced:
         return False
-    delete(card, tag)
-    if _fits(card, tag, forms):
-        return True
-    command, status = _put(card, tag, before)
-    if status != OK:
-        raise refusal(command, status)
-    return False
+    try:
+        fits = before is not None and _fits(card, tag, forms)
+    except InlayError as error:
+        if error.code in _SAID_BY_CARD:
+            _put_back(card, tag, displaced)
+        raise
+    if fits:
+        displaced.pop(tag)
+    else:
+        _put_back(card, tag, displaced)
+    return fits
+
+
+def _put_back(card: Card, tag: int, displaced: dict[int, bytes]) -> None:
+    """Write what was deleted, packed where it fits only so.
+
+    Raises:
+        InlayError: ``card_object_lost``.
+    """
+    content = displaced[tag]
+    der = certificate_in(content)
+    forms = [content] if der is None else [content, certificate_object(der, packed=True)]
+    if not any(_put(card, tag, form)[1] == OK for form in forms):
+        raise InlayError("card_object_lost", command="PUT DATA", size=len(content))
+    displaced.pop(tag)
 
 
 def _fits(card: Card, tag: int, forms: list[bytes]) -> bool:

@@ -48,7 +48,9 @@ def verify(card: CardConnection, pad: Pad, shortest: int = 6, longest: int = 8) 
     lengths = _lengths(card, pad, shortest, longest)
     command = Command(_VERIFY, 0, PIN, _EMPTY, answer=False)
     structure = pin_pad.verify_structure(_apdu(command), *lengths)
-    _judge(command, card.enter(code, structure), PIN)
+    answer = card.enter(code, structure)
+    _see_that_pad_agrees(answer)
+    piv_pin.judge(card, command, answer, PIN)
 
 
 def change(card: CardConnection, pad: Pad, reference: int, shortest: int = 6, longest: int = 8) -> None:
@@ -75,14 +77,15 @@ def _modify(
     code = _required(pad.modify)
     lengths = _lengths(card, pad, shortest, longest)
     structure = pin_pad.modify_structure(_apdu(command), *lengths)
-    _judge(command, card.enter(code, structure), reference)
+    answer = card.enter(code, structure)
+    _see_that_pad_agrees(answer)
+    piv_pin.judge_new(card, command, answer, reference)
 
 
-def _judge(command: Command, answer: Answer, reference: int) -> None:
+def _see_that_pad_agrees(answer: Answer) -> None:
     said = pin_pad.refusal(answer.status)
     if said is not None:
         raise said
-    piv_pin.judge(command, answer, reference)
 
 
 def _lengths(card: CardConnection, pad: Pad, shortest: int, longest: int) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def verify(card: Card, pin: Secret) -> None:
             ``card_contacts_needed``: it takes no PIN by this reader, and none was compared.
     """
     command = Command(_VERIFY, 0, PIN, _padded(pin), answer=False)
-    _judge(card, command, card.send(command), PIN)
+    judge(card, command, card.send(command), PIN)
 
 
 def _pin_state(card: Card) -> int:
@@ -92,7 +92,7 @@ def change(card: Card, reference: int, old: Secret, new: Secret) -> None:
             ``card_pin_form``, ``card_refused``.
     """
     command = Command(_CHANGE, 0, reference, _padded(old) + _padded(new), answer=False)
-    _judge_new(card, command, card.send(command), reference)
+    judge_new(card, command, card.send(command), reference)
 
 
 def unblock(card: Card, puk: Secret, new_pin: Secret) -> None:
@@ -102,7 +102,7 @@ def unblock(card: Card, puk: Secret, new_pin: Secret) -> None:
         InlayError: ``card_puk_wrong`` with ``tries``, ``card_puk_blocked``, ``card_pin_form``, ``card_refused``.
     """
     command = Command(_RESET_RETRY, 0, PIN, _padded(puk) + _padded(new_pin), answer=False)
-    _judge_new(card, command, card.send(command), PUK)
+    judge_new(card, command, card.send(command), PUK)
 
 
 def _padded(value: Secret) -> bytes:
@@ -112,26 +112,32 @@ def _padded(value: Secret) -> bytes:
     return raw.ljust(REFERENCE_BYTES, _PADDING)
 
 
-def _judge_new(card: Card, command: Command, answer: Answer, reference: int) -> None:
-    """As `_judge`, of a command that brings a new value: cards with rules of their own say 6985 of one against them."""
+def judge_new(card: Card, command: Command, answer: Answer, reference: int) -> None:
+    """As `judge`, of a command that brings a new value: cards with rules of their own say 6985 of one against them.
+
+    Raises:
+        InlayError: as `judge`; ``card_pin_form``.
+    """
     if answer.status == CONDITIONS:
         raise InlayError("card_pin_form")
-    _judge(card, command, answer, reference)
+    judge(card, command, answer, reference)
 
 
-def _judge(card: Card, command: Command, answer: Answer, reference: int) -> None:
-    """As `judge`; where the card says no more than that a value was wrong it is asked how many tries are left."""
+def judge(card: Card, command: Command, answer: Answer, reference: int) -> None:
+    """Read a card's answer to a command with a PIN or PUK, wherever it was typed.
+
+    Where the card says no more than that a value was wrong it is asked how many tries are left. That it was wrong is
+    known then, whatever comes of the question.
+
+    Raises:
+        InlayError: as `verify` and its neighbours, named for the reference whose value was typed.
+    """
     try:
-        judge(command, answer, reference)
+        _plain(command, answer, reference)
     except InlayError as error:
         if not error.code.endswith("_wrong") or "tries" in error.fields:
             raise
-        left = tries_left(card, reference)
-        state = _pin_state(card) if left is None else None
-        if state == answer.status == NOT_AUTHORISED:  # nobody has typed anything wrong for that one
-            raise InlayError("card_contacts_needed") from None
-        if state is not None and answer.status == FAILED and state & 0xFFF0 == FAILED:
-            left = 0  # it tells tries as 630x: so this has told them
+        left = _left_after(card, answer, reference)
         if left is None:
             raise
         what = "pin" if reference == PIN else "puk"
@@ -140,12 +146,26 @@ def _judge(card: Card, command: Command, answer: Answer, reference: int) -> None
         ) from None
 
 
-def judge(command: Command, answer: Answer, reference: int) -> None:
-    """Read a card's answer to a command with a PIN or PUK.
+def _left_after(card: Card, answer: Answer, reference: int) -> int | None:
+    """Tries left, asked after an answer that doesn't tell them; None where nobody learns it.
 
     Raises:
-        InlayError: as `verify` and its neighbours, named for the reference whose value was typed.
+        InlayError: ``card_contacts_needed``: the card says the same to whoever types nothing, so none was compared.
     """
+    try:
+        left = tries_left(card, reference)
+        state = _pin_state(card) if left is None else None
+    except InlayError:
+        return None
+    if state == answer.status == NOT_AUTHORISED:
+        raise InlayError("card_contacts_needed")
+    if state is not None and answer.status == FAILED and state & 0xFFF0 == FAILED:
+        return 0  # it tells tries as 630x: so this has told them
+    return left
+
+
+def _plain(command: Command, answer: Answer, reference: int) -> None:
+    """What the answer says by itself."""
     if answer.ok:
         return
     what = "pin" if reference == PIN else "puk"

@@ -218,14 +218,11 @@ class Sessions:
                 left = token.puk if officer else token.pin
         if left == "blocked":
             return InlayError("card_puk_blocked" if officer else "card_pin_blocked")
-        return InlayError("pkcs11_pin_wrong", left=_LEFT[left])
+        return InlayError("pkcs11_pin_wrong", **_LEFT[left])
 
 
-_LEFT: Final[dict[str, str]] = {
-    "enough": "How many tries are left, it does not say.",
-    "few": "It says that few tries are left.",
-    "last": "The next try is the last one.",
-}
+_LEFT: Final[dict[str, dict[str, str]]] = {"enough": {}, "few": {"left": "few"}, "last": {"left": "one"}}
+"""What its flags say of the tries that are left: never how many there are (PKCS#11 v3.1, section 3.3)."""
 
 
 def _token(found: dict[str, Any]) -> Token:

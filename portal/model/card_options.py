@@ -49,8 +49,8 @@ def _pin_entry(name: str) -> Option:
     return Option(
         name,
         "PIN: where it is typed",
-        "When its holder changes the PIN, or sets one by a PUK that they know. "
-        "A PUK that the portal keeps needs the window.",
+        "Whenever its holder types the PIN that it has, or a PUK that they know. "
+        "A new PIN by a PUK that the portal keeps needs the window.",
         "choice",
         "window",
         choices=("window", "pad", "auto"),

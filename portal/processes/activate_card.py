@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from portal.errors import WrongState
 from portal.model.states import CardState, OrderState, ProcessState, Role
-from portal.processes import activation, card_orders, cards, temporary_cards
+from portal.processes import activation, card_orders, cards, pin_entry, temporary_cards
 from portal.processes.days import date_text
 from portal.processes.definition import BINDING, OPEN, Definition, Step, finish
 from portal.processes.endings import DETAILS
@@ -41,7 +41,7 @@ class ActivateCard(Definition):
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen."),
         OrderStep.BINDING: BINDING,
-        OrderStep.CARD: ("Card", "Put the card in the reader, and type its PIN in Inlay's window."),
+        OrderStep.CARD: ("Card", "Put the card in the reader, and type its PIN where Inlay's window says."),
         OrderStep.PROVING: ("Check", "The card signs for this portal."),
         OrderStep.FINISHED: ("Done", "The card is active."),
     }
@@ -66,6 +66,7 @@ class ActivateCard(Definition):
         told = await activation.told(tx, card)
         return {
             **await card_orders.variables(self._context, tx, parties),
+            **await pin_entry.variables(tx, card),
             "serial": card.serial,
             "valid_until": card.valid_until,
             "pin_told": told.pin,
@@ -82,6 +83,7 @@ class ActivateCard(Definition):
                 wanted = Authenticate(
                     **card_orders.named(card),
                     challenge=secrets.token_urlsafe(32),
+                    where=pin_entry.of(turn.process),
                 )
                 await card_orders.order(self._context, turn, wanted)
             case "information":

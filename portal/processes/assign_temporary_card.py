@@ -15,7 +15,7 @@ from portal.processes import temporary_cards
 from portal.processes.definition import Definition, Step, finish
 from portal.store import objects
 from portal.store.database import notify
-from portal.store.tables import Card, User
+from portal.store.tables import User
 from portal.store.transitions import StateChange, change_state
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 _PERSON: Final = Option(
     "Person", "Person", "E-mail address of who gets the card.", "text", "", low=3, high=254
 )
+_FIRST: Final = {
+    TemporaryCardState.ASSIGNED.value: "This person has the temporary card {}: withdraw that first.",
+    TemporaryCardState.FAILED.value: "This person has the temporary card {}, which is half done: take that back with "
+    "Issue or lock it first, or finish it with Extend instead of assigning another.",
+}
+"""State of the temporary card that a person has already to what has to be done with it."""
 
 
 class AssignTemporaryCard(Definition):
@@ -85,15 +91,8 @@ class AssignTemporaryCard(Definition):
             raise FieldErrors({_PERSON.name: f"This account is {person.state}. It would have to be active."})
         if turn.process.variables["one_per_person"]:
             card = temporary_cards.card_of(turn.parties)
-            has = select(Card.label).where(
-                Card.owner_id == person.id,
-                Card.kind == card.kind,
-                Card.state == TemporaryCardState.ASSIGNED.value,
-            )
-            if (other := (await turn.tx.scalars(has.limit(1))).first()) is not None:
-                raise FieldErrors(
-                    {_PERSON.name: f"This person has the temporary card {other}: withdraw that first."}
-                )
+            if (other := await temporary_cards.other_of(turn.tx, person.id, card)) is not None:
+                raise FieldErrors({_PERSON.name: _FIRST[other.state].format(other.label)})
         return person
 
     def facts(self, process: Process) -> Mapping[str, str]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from portal.model.objects import CoreObject
 from portal.model.states import ProcessState, Role
-from portal.processes import card_orders
+from portal.processes import card_orders, pin_entry
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import BINDING
 from portal.processes.endings import DETAILS
 from portal.processes.operations.card_signing import SIGNATURE
+from portal.store.tables import Card
 from protocol.messages import Authenticate
 from protocol.messages import Step as OrderStep
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.definition import Parties, Turn
-    from portal.store.tables import Card, Order, Process
+    from portal.store.tables import Order, Process
 
 
 class CheckCard(CardProcess):
@@ -35,20 +36,25 @@ class CheckCard(CardProcess):
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen, and asks for the PIN."),
         OrderStep.BINDING: BINDING,
-        OrderStep.CARD: ("Card", "A card for a reader: put it in. Inlay's window asks for its PIN."),
+        OrderStep.CARD: (
+            "Card",
+            "A card for a reader: put it in. Inlay's window says where its PIN is typed.",
+        ),
         OrderStep.PROVING: ("Check", "The card signs for this portal."),
         OrderStep.FINISHED: ("Done", "The portal has checked the card's signature."),
     }
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
-        """The card and the account."""
-        return await card_orders.variables(self._context, tx, parties)
+        """The card, the account, and where PINs are typed."""
+        where = await pin_entry.variables(tx, cast(Card, parties.target))
+        return {**await card_orders.variables(self._context, tx, parties), **where}
 
     def wanted(self, turn: Turn, card: Card) -> Authenticate:
         """The order."""
         return Authenticate(
             **card_orders.named(card),
             challenge=secrets.token_urlsafe(32),
+            where=pin_entry.of(turn.process),
         )
 
     def facts(self, process: Process) -> Mapping[str, str]:

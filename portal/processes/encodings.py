@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -149,12 +149,18 @@ def key_orders(plan: Plan, name: str, user_id: str) -> list[KeyOrder]:
     ]
 
 
-def pin_entry(plan: Plan, policy: PinPolicy | None = None) -> PinEntry:
+def pin_entry(
+    plan: Plan,
+    policy: PinPolicy | None = None,
+    where: Literal["window", "pad", "auto"] = "window",
+) -> PinEntry:
     """How an order gets its PIN.
 
     Args:
         plan: the plan.
         policy: rules for a new PIN.
+        where: where a PIN is typed that the card has, where the plan says no more than that it is asked for. A new one
+            is set by a PUK that the portal brings, and so in the window (``protocol.operations``).
     """
     match plan.pin:
         case None:
@@ -164,6 +170,8 @@ def pin_entry(plan: Plan, policy: PinPolicy | None = None) -> PinEntry:
                 return PinEntry(kind="verify", where=plan.pin)
             fresh = plan.puk is not None or plan.initialise
             return PinEntry(kind="new" if fresh else "change", where=plan.pin, policy=policy)
+        case "verify":
+            return PinEntry(kind="verify", where=where, policy=policy)
         case kind:
             return PinEntry(kind=kind, policy=policy)
 

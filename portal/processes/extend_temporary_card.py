@@ -16,6 +16,7 @@ from portal.processes import (
     earlier_keys,
     encodings,
     expiry_mails,
+    pin_entry,
     temporary_cards,
 )
 from portal.processes.days import date_text
@@ -74,7 +75,10 @@ class ExtendTemporaryCard(Definition):
             "Inlay's window says what will happen; where a new PIN is set it is chosen there.",
         ),
         OrderStep.BINDING: BINDING,
-        OrderStep.CARD: ("Card", "Put the card in the reader. Its holder types the PIN in Inlay's window."),
+        OrderStep.CARD: (
+            "Card",
+            "Put the card in the reader. Its holder types the PIN where Inlay's window says.",
+        ),
         OrderStep.KEYS: ("Keys", "The card's keys are made, or asked to sign for new certificates."),
         OrderStep.CERTIFICATES: ("Certificates", "The portal has the certificates issued."),
         OrderStep.WRITING: ("Writing", "The certificates are written. Leave the card in the reader."),
@@ -90,7 +94,7 @@ class ExtendTemporaryCard(Definition):
 
         Raises:
             InlayError: ``attestation_no_roots``, ``attestation_no_serial``, ``card_description_missing``,
-                ``card_pkcs11_no_attestation``.
+                ``card_pkcs11_no_attestation``; ``temporary_card_other``: it failed, and its holder has another one.
             WrongState: it failed, and nothing is encoded here, or it was never begun to be.
         """
         card, options = temporary_cards.card_of(parties), await temporary_cards.options(tx)
@@ -98,6 +102,7 @@ class ExtendTemporaryCard(Definition):
             begun = await tx.get(ManagedCard, card.id)
             if begun is None or not options.encodes:
                 raise WrongState("temporary_card", card.state, (TemporaryCardState.ASSIGNED.value,))
+            await temporary_cards.check_only_one(tx, card)
         if options.encodes and card.described_by is not None:
             described = card_descriptions.of(self._context, card)
             card_descriptions.needed(described.encode, card)
@@ -116,6 +121,7 @@ class ExtendTemporaryCard(Definition):
             known |= await encoding_of(tx, card, options, self._context.clock())
             if card.described_by is not None:
                 known |= self._limits_of_description(card, fresh=known["first"])
+            known |= await pin_entry.variables(tx, card)
             known |= {"user_id": parties.user.email, "holder": parties.subject.email}
         return known
 
@@ -155,7 +161,7 @@ class ExtendTemporaryCard(Definition):
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=until,
-            pin=encodings.pin_entry(plan, PIN_POLICY if plan.set_pin else None),
+            pin=encodings.pin_entry(plan, PIN_POLICY if plan.set_pin else None, _where(turn.process, card)),
             keys=keys,
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
@@ -227,6 +233,11 @@ class ExtendTemporaryCard(Definition):
             "The card is being changed: it will be Failed, and its certificates are revoked. "
             "Extend it again to finish it."
         )
+
+
+def _where(process: Process, card: Card) -> pin_entry.Where:
+    """Where the PIN that stays is typed: a card's own description says so itself."""
+    return "window" if card.described_by is not None else pin_entry.of(process)
 
 
 def order_part(type_: type[M], stored: object) -> M | None:

@@ -27,6 +27,7 @@ from portal.processes import (
     management_keys,
     order_rows,
 )
+from portal.processes.operations import physical_card
 from portal.processes.operations.registry import operation_of
 from portal.store.tables import IncomingMessage
 from protocol import codec, jose
@@ -316,6 +317,8 @@ class Incoming:
             order = await order_rows.load(tx, jti)
             if order.state == OrderState.RUNNING:
                 error = from_wire(body.error.error, body.error.fields)
+                if body.unchanged and physical_card.may_be_unchanged(order):
+                    order.changing_at = None
                 await endings.undo(self._context, tx, order, error, f"device:{order.device_jkt}")
             if order.state == OrderState.UNDOING:
                 await endings.settle(self._context, tx, order, f"device:{order.device_jkt}")

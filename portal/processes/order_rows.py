@@ -281,7 +281,7 @@ def page_error(error: InlayError | None, order: Order | None) -> PageError | Non
     shown = error if error.cause.page else InlayError("internal")
     says_so = error.code in half_done.AS_IT_WAS or error.code == half_done.CODE
     changed = order is not None and not says_so and _leaves_half_done(order)
-    next_step = half_done.next_step() if changed else shown.next_step
+    next_step = half_done.next_step(shown) if changed else shown.next_step
     return PageError(error=shown.code, happened=shown.happened, why=shown.why, next_step=next_step)
 
 

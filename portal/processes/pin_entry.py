@@ -27,6 +27,11 @@ async def chosen(tx: AsyncSession, card: Card) -> Where:
     return cast(Where, (await option_store.current(tx, script)).values[option])
 
 
+async def variables(tx: AsyncSession, card: Card) -> dict[str, Where]:
+    """The process variable that says where; none for a virtual card, whose PIN no reader asks for."""
+    return {VARIABLE: await chosen(tx, card)} if card.kind in _OPTIONS else {}
+
+
 def of(process: Process) -> Where:
     """Where it is typed, by the options as they were when the process started; of an older one in the window."""
     return cast(Where, process.variables.get(VARIABLE, "window"))

@@ -38,14 +38,14 @@ OTHER: Final[Literal["another"]] = "another"
 PIECE: Final = Option(
     "Piece",
     "Which card is put in",
-    "A card that was begun and failed can be finished. Where it can't, or is to be replaced, another blank one takes "
-    "its place.",
+    "The first card of this name is any blank one. One that was begun and failed can be finished, and one that was "
+    "made be written again. Another blank one takes its place for good: throw the one before away.",
     "choice",
     SAME,
     choices=(SAME, OTHER),
     captions={
-        SAME: "The card that was begun, or the first one",
-        OTHER: "Another blank card; the one before is given up",
+        SAME: "The card that was begun",
+        OTHER: "Another blank card",
     },
 )
 NOTE: Final = "place"

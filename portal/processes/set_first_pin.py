@@ -60,7 +60,8 @@ class SetFirstPin(UnblockChangePin):
         told = (await activation.told(tx, card)).puk
         refused = not told and await puks.refused(tx, card)
         puk = "typed" if told or refused else "escrow"
-        return {**await super().variables(tx, parties), "puk": puk, _REFUSED: refused}
+        known = {**await super().variables(tx, parties), **await pin_entry.variables(tx, card)}
+        return {**known, "puk": puk, _REFUSED: refused}
 
     def wanted(self, turn: Turn, card: Card) -> UnblockPin:
         """The order."""

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from portal.model.objects import CoreObject
 from portal.model.options import Form, Option
 from portal.model.states import ProcessState, Role
-from portal.processes import card_orders
+from portal.processes import card_orders, pin_entry
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import BINDING, OPEN, Step
 from portal.processes.endings import DETAILS
 from portal.processes.operations.card_signing import SIGNATURE
+from portal.store.tables import Card
 from protocol.messages import Sign
 from protocol.messages import Step as OrderStep
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.definition import Parties, Turn
-    from portal.store.tables import Card, Order, Process
+    from portal.store.tables import Order, Process
 
 TEXT: Final = Option(
     "Text",
@@ -56,14 +57,18 @@ class SignText(CardProcess):
             "Inlay's window shows what you sign, and asks for the card's PIN.",
         ),
         OrderStep.BINDING: BINDING,
-        OrderStep.CARD: ("Card", "A card for a reader: put it in. Inlay's window asks for its PIN."),
+        OrderStep.CARD: (
+            "Card",
+            "A card for a reader: put it in. Inlay's window says where its PIN is typed.",
+        ),
         OrderStep.PROVING: ("Signature", "The card signs."),
         OrderStep.FINISHED: ("Done", "The portal has checked the signature."),
     }
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
-        """The card and the account."""
-        return await card_orders.variables(self._context, tx, parties)
+        """The card, the account, and where PINs are typed."""
+        where = await pin_entry.variables(tx, cast(Card, parties.target))
+        return {**await card_orders.variables(self._context, tx, parties), **where}
 
     def wanted(self, turn: Turn, card: Card) -> Sign:
         """The order."""
@@ -72,6 +77,7 @@ class SignText(CardProcess):
             **card_orders.named(card),
             document=text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…",
             digest=hashlib.sha256(text.encode()).digest(),
+            where=pin_entry.of(turn.process),
         )
 
     def facts(self, process: Process) -> Mapping[str, str]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
+from sqlalchemy import select
+
 from portal import option_store
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.objects import ObjectKind
 from portal.model.options import Form, Option
+from portal.model.states import OrderState, TemporaryCardState
 from portal.processes import certificates
 from portal.processes.definition import Target
 from portal.store import objects
-from portal.store.tables import Card, ManagedCard
+from portal.store.tables import Card, ManagedCard, Order, Process, User
 from portal.store.transitions import is_final
 from protocol.errors import InlayError
 from protocol.messages import Algorithm, Purpose
@@ -28,9 +31,7 @@ if TYPE_CHECKING:
 
     from portal.ca.authority import Reason
     from portal.model.objects import CoreObject
-    from portal.model.states import TemporaryCardState
     from portal.processes.definition import Parties
-    from portal.store.tables import Process
 
 DAY: Final = 86_400
 REASON: Final = Option(
@@ -101,8 +102,56 @@ async def check_encoded(tx: AsyncSession, card: Card) -> None:
         InlayError: ``card_not_encoded``.
     """
     managed = await tx.get(ManagedCard, card.id)
-    if managed is None or managed.encoded_for != card.owner_id:
+    if managed is None or managed.encoded_for != card.owner_id or await was_changed_for_another(tx, card):
         raise InlayError("card_not_encoded")
+
+
+async def was_changed_for_another(tx: AsyncSession, card: Card) -> bool:
+    """Whether the last order that changed a card was for another person than the one who has it now.
+
+    One that ended half done has left that person's PIN and keys there, also where the card was its holder's before.
+    """
+    query = select(Process.subject_id).join(Order, Order.process_id == Process.id)
+    query = query.where(
+        Order.card_id == card.id, Order.operation == "encode_card", Order.changing_at.is_not(None)
+    )
+    last = (await tx.scalars(query.order_by(Order.ended.desc().nulls_last()).limit(1))).first()
+    return last is not None and last != card.owner_id
+
+
+async def other_of(tx: AsyncSession, person_id: str, card: Card) -> Card | None:
+    """Another temporary card that a person has: assigned, or half done and still theirs.
+
+    The caller has locked the person: of two cards at once the second one finds the first.
+    """
+    held = (TemporaryCardState.ASSIGNED.value, TemporaryCardState.FAILED.value)
+    query = select(Card).where(
+        Card.owner_id == person_id, Card.kind == card.kind, Card.state.in_(held), Card.id != card.id
+    )
+    return (await tx.scalars(query.order_by(Card.state, Card.label).limit(1))).first()
+
+
+async def check_only_one(tx: AsyncSession, card: Card) -> None:
+    """See that a person who may have one temporary card has no other before one that is half done is finished.
+
+    Of two that are half done neither stands in the other's way, unless it is about to be assigned.
+
+    Raises:
+        InlayError: ``temporary_card_other``.
+    """
+    if not (await options(tx)).one_per_person:
+        return
+    await tx.execute(select(User.id).where(User.id == card.owner_id).with_for_update(key_share=True))
+    won = select(Order.jti).where(Order.card_id == Card.id, Order.state == OrderState.FINISHING.value)
+    query = select(Card.label).where(
+        Card.owner_id == card.owner_id,
+        Card.kind == card.kind,
+        Card.id != card.id,
+        (Card.state == TemporaryCardState.ASSIGNED.value)
+        | ((Card.state == TemporaryCardState.FAILED.value) & won.exists()),
+    )
+    if (other := (await tx.scalars(query.order_by(Card.label).limit(1))).first()) is not None:
+        raise InlayError("temporary_card_other", label=other)
 
 
 async def described(tx: AsyncSession, parties: Parties) -> dict[str, Any]:

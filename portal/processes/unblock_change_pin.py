@@ -65,14 +65,14 @@ class UnblockChangePin(CardProcess):
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Your consent", "Inlay's window says what will happen."),
         OrderStep.BINDING: BINDING,
-        OrderStep.CARD: ("Card", "Put the card in the reader, and type in Inlay's window."),
+        OrderStep.CARD: ("Card", "Put the card in the reader, and type where Inlay's window says."),
         OrderStep.FINISHED: ("Done", "The card has its new PIN."),
     }
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card, the account, and where PINs are typed."""
-        where = await pin_entry.chosen(tx, cast(Card, parties.target))
-        return {**await super().variables(tx, parties), pin_entry.VARIABLE: where}
+        where = await pin_entry.variables(tx, cast(Card, parties.target))
+        return {**await super().variables(tx, parties), **where}
 
     def wanted(self, turn: Turn, card: Card) -> ChangePin | UnblockPin:
         """The order. A PUK that the portal brings is known to nobody who could type it at a reader."""

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from portal.model.objects import ObjectKind
 from portal.model.states import CardState, Role, TemporaryCardState
-from portal.processes import card_orders
+from portal.processes import card_orders, pin_entry
 from portal.processes.card_process import CardProcess
 from portal.processes.definition import BINDING, Target
 from portal.processes.endings import DETAILS
+from portal.store.tables import Card
 from protocol.messages import Step as OrderStep
 from protocol.messages import VerifyPin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from portal.processes.definition import Turn
-    from portal.store.tables import Card, Order, Process
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from portal.processes.definition import Parties, Turn
+    from portal.store.tables import Order, Process
 
 
 class VerifyCardPin(CardProcess):
@@ -37,13 +40,18 @@ class VerifyCardPin(CardProcess):
     progress = {  # noqa: RUF012  # read only
         OrderStep.CONSENT: ("Consent", "Inlay's window says what will happen."),
         OrderStep.BINDING: BINDING,
-        OrderStep.CARD: ("Card", "Put the card in the reader, and type its PIN in Inlay's window."),
+        OrderStep.CARD: ("Card", "Put the card in the reader, and type its PIN where Inlay's window says."),
         OrderStep.FINISHED: ("Done", "The PIN is right."),
     }
 
+    async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
+        """The card, the account, and where PINs are typed."""
+        where = await pin_entry.variables(tx, cast(Card, parties.target))
+        return {**await super().variables(tx, parties), **where}
+
     def wanted(self, turn: Turn, card: Card) -> VerifyPin:
         """The order."""
-        return VerifyPin(**card_orders.named(card))
+        return VerifyPin(**card_orders.named(card), where=pin_entry.of(turn.process))
 
     def facts(self, process: Process) -> Mapping[str, str]:
         """Which card, and what became of it."""

@@ -164,8 +164,8 @@ class Batches:
             NotFound: no such process, or it belongs to no run.
             Forbidden, WrongState, InlayError: as `complete`; ``WrongState``: its order is still being carried out.
         """
-        instance = await self._engine.find(session, process_id)
-        process = instance.process
+        require(session, Role.OPERATOR)
+        process = (await self._engine.find(session, process_id)).process
         run: Run | None = process.variables.get(card_batches.RUN)
         card = process.target_id
         if run is None or card is None or process.user_id != session.user.id:

@@ -84,6 +84,7 @@ def _show(
         progress=[(step.value, *texts) for step, texts in _progress(view).items()],
         reached=_reached(view),
         making=_making(view),
+        in_reader=Step.CARD in _progress(view),
         possibilities=POSSIBILITIES,
         said=next((text for name, text in _NOTICES.items() if name in request.query), None),
         wrong="wrong" in request.query,

@@ -1,6 +1,6 @@
 // One connection to an agent on this machine: greeted within a deadline, or not there.
 
-import { checkHello, checkOpen, checkReaders, FrameError, readFrame } from './frames.js';
+import { checkFindings, checkHello, checkOpen, checkReaders, FrameError, readFrame } from './frames.js';
 import { PATH, SUBPROTOCOL, VERSIONS } from './tables.js';
 
 /** The agent refused a request, and named the cause. */
@@ -67,6 +67,20 @@ class Connection {
   async watchReaders(ticket, milliseconds) {
     const result = await this.call('watch_readers', { ticket }, milliseconds);
     this.#verify(() => checkReaders(result, '$.result'));
+    return result;
+  }
+
+  /**
+   * Have the agent look at service, readers and cards.
+   *
+   * @param {string} ticket
+   * @param {number} milliseconds deadline
+   * @returns {Promise<import('./messages.d.ts').CheckComputerResult>}
+   * @throws {Refused | Lost}
+   */
+  async checkComputer(ticket, milliseconds) {
+    const result = await this.call('check_computer', { ticket }, milliseconds);
+    this.#verify(() => checkFindings(result));
     return result;
   }
 

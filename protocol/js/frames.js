@@ -1,7 +1,7 @@
 // The page's end of the loopback socket, as strict as the agent's: what is not a frame of this protocol ends the
 // connection. The process at the other end may not be an agent at all.
 
-import { CAUSES, FIELD_FORMS, MAX_FIELD_NUMBER, MAX_FRAME_BYTES, STEPS } from './tables.js';
+import { CAUSES, FIELD_FORMS, FINDINGS, MAX_FIELD_NUMBER, MAX_FRAME_BYTES, STEPS, UNTOLD } from './tables.js';
 
 /**
  * @typedef {{kind: 'result', id: number, result: unknown}
@@ -14,6 +14,7 @@ const NONCE = /^[A-Za-z0-9_-]{43}$/;
 const IDENTIFIER = /^[A-Za-z0-9_.:-]{1,64}$/;
 const ATR = /^([0-9A-F]{2}){0,33}$/;
 const MAX_READERS = 64;
+const MAX_FINDINGS = 128;
 const MAX_KEYS = 24;
 const MAX_FIELD_CHARACTERS = 200;
 
@@ -142,6 +143,23 @@ export function checkReaders(value, path) {
 }
 
 /**
+ * Check the answer to `check_computer`.
+ *
+ * @param {any} value
+ * @throws {FrameError}
+ */
+export function checkFindings(value) {
+  const list = (findings) => Array.isArray(findings) && findings.length <= MAX_FINDINGS;
+  members(value, '$.result', { findings: list });
+  for (const [index, finding] of value.findings.entries()) {
+    const code = (text) => typeof text === 'string' && Object.hasOwn(FINDINGS, text);
+    const name = (text) => text === null || (isText(200)(text) && text.length > 0);
+    const driver = (text) => text === null || text === 'piv' || text === 'pkcs11';
+    members(finding, `$.result.findings[${index}]`, { code }, { reader: name, kind: name, driver });
+  }
+}
+
+/**
  * Check the answer to `hello`.
  *
  * @param {any} result
@@ -172,7 +190,7 @@ export function checkOpen(result) {
  */
 export function causeOf(error) {
   const code = Object.hasOwn(CAUSES, error.error) ? error.error : 'internal';
-  const fields = new Map(Object.entries(error.fields ?? {}));
+  const fields = new Map(Object.entries({ ...UNTOLD, ...error.fields }));
   const fill = (text) =>
     text.replace(/\{([a-z_]+)\}/g, (_, name) => String(fields.get(name) ?? '?').slice(0, MAX_FIELD_CHARACTERS));
   const { happened, why, next_step } = CAUSES[code];

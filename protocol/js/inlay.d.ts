@@ -3,7 +3,7 @@
 import type { KeyCount, Reader, Step } from './messages.js';
 import type { Possibility } from './tables.js';
 
-export { CAUSES, PORTS, POSSIBILITIES, STEPS } from './tables.js';
+export { CAUSES, FINDINGS, PORTS, POSSIBILITIES, STEPS } from './tables.js';
 
 /** A cause with its texts filled in. Show them as text, never as HTML. */
 export interface Cause {
@@ -89,12 +89,31 @@ export interface ReaderWatchOptions {
   /** The watch has ended by itself: `permission_…`, `no_agent`, `no_ticket`, `refused` (with its cause), `agent_…`. */
   onEnded?(event: { reason: string; cause: Cause | null }): void;
   ports?: readonly number[];
+  /** The person has clicked for it: the browser may ask them whether this page may reach the agent. */
+  ask?: boolean;
   environment?: Environment;
 }
 
 export interface ReaderWatch {
   /** End it; nothing is told afterwards. */
   close(): void;
+}
+
+/** A finding with its words. Show them as text, never as HTML. */
+export interface FindingText {
+  code: string;
+  /** The reader it is about, as PC/SC names it. */
+  reader: string | null;
+  level: 'ok' | 'note' | 'problem';
+  happened: string;
+  /** Empty when there is nothing to do. */
+  nextStep: string;
+}
+
+export interface CheckOptions {
+  ticket(): Promise<string>;
+  ports?: readonly number[];
+  environment?: Environment;
 }
 
 export interface SilenceWatch {
@@ -108,6 +127,9 @@ export const ACCEPT_MILLISECONDS: number;
 export const GREET_MILLISECONDS: number;
 export const SILENCE_MILLISECONDS: number;
 export function createOpener(options: OpenerOptions): Opener;
+export const CHECK_MILLISECONDS: number;
+/** Null when the agent can't be asked; `watchReaders` says why. */
+export function checkComputer(options: CheckOptions): Promise<FindingText[] | null>;
 export function watchReaders(options: ReaderWatchOptions): ReaderWatch;
 export function createSilenceWatch(options: {
   onSilence(possibilities: readonly Possibility[]): void;

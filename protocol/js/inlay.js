@@ -11,12 +11,13 @@ import { causeOf } from './frames.js';
 import { parseLink } from './link.js';
 import { PORTS } from './tables.js';
 
+export { checkComputer } from './computer.js';
 export { browserEnvironment } from './environment.js';
 export { causeOf } from './frames.js';
 export { LinkError, parseLink } from './link.js';
 export { watchReaders } from './readers.js';
 export { createSilenceWatch, SILENCE_MILLISECONDS } from './silence.js';
-export { CAUSES, PORTS, POSSIBILITIES, STEPS } from './tables.js';
+export { CAUSES, FINDINGS, PORTS, POSSIBILITIES, STEPS } from './tables.js';
 
 /** How long an agent that was found may take to greet anew at the click, in milliseconds: a busy machine is no reason
  * to make the browser ask. With the answer's time it stays within the five seconds for which a click opens a link. */

@@ -22,6 +22,7 @@ export interface Authenticate {
   guid: string;
   label: string;
   challenge: string;
+  where?: "auto" | "pad" | "window";
 }
 
 /**
@@ -175,6 +176,7 @@ export interface Sign {
   label: string;
   document: string;
   digest: string;
+  where?: "auto" | "pad" | "window";
 }
 
 /**
@@ -201,6 +203,14 @@ export interface VerifyPin {
   driver: "piv" | "pkcs11";
   guid: string;
   label: string;
+  where?: "auto" | "pad" | "window";
+}
+
+/**
+ * Answer to ``check_computer``: service, readers and cards, and what is the matter with them.
+ */
+export interface CheckComputerResult {
+  findings: ComputerFinding[];
 }
 
 /**
@@ -208,6 +218,16 @@ export interface VerifyPin {
  */
 export interface CompletionParams {
   completion: string;
+}
+
+/**
+ * One of the doctor's findings that a page may know: a code, for which the page has the words.
+ */
+export interface ComputerFinding {
+  code: "card_bare" | "card_blocked" | "card_busy" | "card_driver" | "card_last_try" | "card_module_missing" | "card_unmapped" | "card_unread" | "reader_none" | "reader_undriven" | "service_answers" | "service_dead" | "service_failing" | "service_missing" | "service_refused" | "service_silent" | "service_stopped";
+  reader?: string | null;
+  kind?: string | null;
+  driver?: "piv" | "pkcs11" | null;
 }
 
 /**
@@ -300,7 +320,7 @@ export interface ReadersParams {
 }
 
 /**
- * Signed by an order key (``typ`` inlay-ticket+jwt).
+ * Signed by an order key (``typ`` inlay-ticket+jwt); good for five minutes at the most.
  */
 export interface Ticket {
   iss: string;
@@ -790,6 +810,7 @@ export interface Undo {
  */
 export interface Undone {
   error: ErrorData;
+  unchanged?: boolean;
 }
 
 /**
@@ -860,6 +881,7 @@ export interface LoopbackMethods {
   open: { params: OpenParams; result: OpenResult };
   list_readers: { params: TicketParams; result: ListReadersResult };
   watch_readers: { params: TicketParams; result: ReadersParams };
+  check_computer: { params: TicketParams; result: CheckComputerResult };
 }
 
 export interface LoopbackNotifications {

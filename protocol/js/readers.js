@@ -9,6 +9,9 @@ import { PORTS } from './tables.js';
 /** How long the agent may take to say how the readers stand, in milliseconds. */
 export const LOOK_MILLISECONDS = 5000;
 
+/** How long the person may take to answer the browser's question, in milliseconds. */
+export const ASK_MILLISECONDS = 60_000;
+
 class ReaderWatch {
   #options;
   #environment;
@@ -22,8 +25,11 @@ class ReaderWatch {
 
   async run() {
     const permission = await loopbackPermission(this.#environment);
-    if (permission === 'prompt' || permission === 'denied') return this.#end(`permission_${permission}`);
-    const port = await findAgent(this.#environment, this.#options.ports, SEARCH_MILLISECONDS);
+    const asks = permission === 'prompt' && this.#options.ask === true;
+    if (permission === 'denied' || (permission === 'prompt' && !asks)) return this.#end(`permission_${permission}`);
+    const milliseconds = asks ? ASK_MILLISECONDS : SEARCH_MILLISECONDS;
+    const port = await findAgent(this.#environment, this.#options.ports, milliseconds);
+    if (this.#over) return;
     if (port === null) return this.#end('no_agent');
     await this.#follow(port);
   }
@@ -80,7 +86,8 @@ class ReaderWatch {
 }
 
 /**
- * Watch the readers. Nothing asks the person; where the agent can't be reached directly it is told at once.
+ * Watch the readers. Nothing asks the person unless `ask` says so; where the agent can't be reached directly it is told
+ * at once.
  *
  * @param {import('./inlay.d.ts').ReaderWatchOptions} options
  * @returns {import('./inlay.d.ts').ReaderWatch}

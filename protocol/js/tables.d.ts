@@ -10,6 +10,11 @@ export interface Possibility {
   what: string;
   next_step: string;
 }
+export interface FindingWords {
+  level: 'ok' | 'note' | 'problem';
+  happened: string;
+  next_step: string;
+}
 export const PORTS: readonly number[];
 export const PATH: string;
 export const SUBPROTOCOL: string;
@@ -18,5 +23,7 @@ export const MAX_FRAME_BYTES: number;
 export const STEPS: readonly string[];
 export const CAUSES: Readonly<Record<string, CauseText>>;
 export const FIELD_FORMS: Readonly<Record<string, string>>;
+export const UNTOLD: Readonly<Record<string, string>>;
 export const MAX_FIELD_NUMBER: number;
 export const POSSIBILITIES: readonly Possibility[];
+export const FINDINGS: Readonly<Record<string, FindingWords>>;

@@ -453,6 +453,11 @@ export const CAUSES = Object.freeze({
     "why": "Another one is active ({label}), and one is possible at a time (option CardsMultipleActive).",
     "next_step": "Have that card locked or deactivated first."
   },
+  "temporary_card_other": {
+    "happened": "The card was not finished.",
+    "why": "It is half done, and its holder has the temporary card {label}; one is possible at a time (option TempCardsOnePerUser).",
+    "next_step": "Withdraw that one first. Or take this one back with Issue, or lock it."
+  },
   "card_mail_missing": {
     "happened": "The card can't be issued.",
     "why": "The option {option} says Mail, and this portal has no mail server.",
@@ -601,12 +606,17 @@ export const CAUSES = Object.freeze({
   "card_full": {
     "happened": "The card is full.",
     "why": "There is no room for what was to be written by {command}.",
-    "next_step": "Ask your support; what was there before is there again."
+    "next_step": "Use a card with more room, or ask your support. What was there before is there again."
   },
   "card_object_too_large": {
     "happened": "The card can't hold this certificate.",
     "why": "It has {size} bytes.",
-    "next_step": "Ask your support for a smaller certificate. Nothing was changed."
+    "next_step": "Ask your support for a smaller certificate, or use a card with more room. Nothing was changed."
+  },
+  "card_object_lost": {
+    "happened": "The card has lost something that was on it.",
+    "why": "It had to let go of {size} bytes before it could tell that it has no room for what was to come by {command}, and it takes them back no more.",
+    "next_step": "Ask your support for a smaller certificate, or use a card with more room: this one frees nothing by deleting."
   },
   "card_slot_missing": {
     "happened": "The card can't do what was ordered.",
@@ -725,12 +735,12 @@ export const CAUSES = Object.freeze({
   },
   "pkcs11_pin_wrong": {
     "happened": "The PIN is wrong.",
-    "why": "The card did not accept it. {left}",
+    "why": "The card did not accept it; tries left: {left}.",
     "next_step": "Type it again with care. If you don't know it, ask your support to unblock the card."
   },
   "pkcs11_puk_wrong": {
     "happened": "The PUK is wrong.",
-    "why": "The card did not accept the one that it was told. {left}",
+    "why": "The card did not accept the one that it was told; tries left: {left}.",
     "next_step": "Don't start again before the right one is known: after the last try the card has to be replaced. Ask your support."
   },
   "pkcs11_not_initialised": {
@@ -971,6 +981,7 @@ export const FIELD_FORMS = Object.freeze({
   "status": "[0-9A-F]{4}",
   "algorithm": "[A-Z0-9-]{1,12}(, [A-Z0-9-]{1,12}){0,3}",
   "guid": "[0-9a-f]{32}",
+  "left": "few|one",
   "level": "tpm|keystore|file|none",
   "method": "[a-z_]{1,24}",
   "path": "\\$([.\\[]\\w{1,24}\\]?){0,8}",
@@ -982,6 +993,11 @@ export const FIELD_FORMS = Object.freeze({
 });
 
 export const MAX_FIELD_NUMBER = 1000000000;
+
+export const UNTOLD = Object.freeze({
+  "left": "the card doesn't tell how many",
+  "tries": "the card doesn't tell how many"
+});
 
 export const POSSIBILITIES = Object.freeze([
   {
@@ -1010,3 +1026,91 @@ export const POSSIBILITIES = Object.freeze([
     "next_step": "Choose Inlay: enter a code in your programs, and type the code shown below."
   }
 ]);
+
+export const FINDINGS = Object.freeze({
+  "service_answers": {
+    "level": "ok",
+    "happened": "The PC/SC service answers.",
+    "next_step": ""
+  },
+  "service_missing": {
+    "level": "problem",
+    "happened": "The PC/SC service is not installed, so no program can see cards.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_stopped": {
+    "level": "problem",
+    "happened": "The PC/SC service does not run, so no program can see cards.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_dead": {
+    "level": "problem",
+    "happened": "The PC/SC service has broken down, so no program can see cards.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_silent": {
+    "level": "problem",
+    "happened": "The PC/SC service does not answer.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_failing": {
+    "level": "problem",
+    "happened": "The PC/SC service does not do its work.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "service_refused": {
+    "level": "problem",
+    "happened": "You may not use card readers in this session.",
+    "next_step": "Ask your support; inlay doctor, typed at this computer, says what to do."
+  },
+  "reader_undriven": {
+    "level": "problem",
+    "happened": "A reader is plugged in that no program sees: its driver is missing.",
+    "next_step": "Have your support install the driver, then plug the reader in again."
+  },
+  "reader_none": {
+    "level": "note",
+    "happened": "There is no card reader.",
+    "next_step": "Plug one in."
+  },
+  "card_driver": {
+    "level": "ok",
+    "happened": "{kind}, used by the driver {driver}.",
+    "next_step": ""
+  },
+  "card_unmapped": {
+    "level": "problem",
+    "happened": "Inlay does not know this card.",
+    "next_step": "Have your support add it to the card map; inlay doctor shows the entry."
+  },
+  "card_bare": {
+    "level": "problem",
+    "happened": "The card holds no application that Inlay could use.",
+    "next_step": "Ask who supplied it for a card with a PIV application."
+  },
+  "card_module_missing": {
+    "level": "problem",
+    "happened": "{kind}: the program of the card's maker is not installed.",
+    "next_step": "Have your support install it; inlay doctor names its file."
+  },
+  "card_unread": {
+    "level": "problem",
+    "happened": "The card can't be read.",
+    "next_step": "Take it out, see that it is clean, and put it in again."
+  },
+  "card_busy": {
+    "level": "problem",
+    "happened": "The card does not answer, or another program keeps it for itself.",
+    "next_step": "Close other programs that use cards, or take the card out and put it in again."
+  },
+  "card_last_try": {
+    "level": "note",
+    "happened": "The card has one PIN try left.",
+    "next_step": "Type the PIN with care: after one more wrong one it is blocked."
+  },
+  "card_blocked": {
+    "level": "problem",
+    "happened": "The card's PIN is blocked.",
+    "next_step": "Unblock it on this portal, or ask your support."
+  }
+});

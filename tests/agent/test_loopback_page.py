@@ -157,9 +157,19 @@ class Shelf:
 @pytest.fixture
 async def shelf(loopback: server.LoopbackServer, agent: AgentParts) -> Shelf:
     shelf = Shelf()
-    readers = PcscReaders(ReaderWatch(shelf))
+    readers = PcscReaders(ReaderWatch(shelf), agent.folders.machine)
     loopback._services = dataclasses.replace(agent.services(), readers=readers)
     return shelf
+
+
+async def test_checking_the_computer_needs_a_ticket(
+    loopback: server.LoopbackServer, portal: FakePortal
+) -> None:
+    socket_ = await page(loopback, portal)
+    await ask(socket_, "hello", HELLO)
+    answer = await ask(socket_, "check_computer", {"ticket": "a.b.c"}, 2)
+    assert answer["error"]["data"]["error"] == "not_authenticated"  # type: ignore[index]
+    assert await closed(socket_) == []
 
 
 def ticket_for(portal: FakePortal, seconds: int) -> str:

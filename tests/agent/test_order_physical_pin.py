@@ -20,6 +20,12 @@ from tests.support.physical_orders import GUID, personalised
 from tests.support.simulated_readers import SimulatedReaders
 
 NEW, WRONG = b"135790", b"000000"
+STANDARD = PROFILES[0]
+"""Tells the tries of its PIN when it is asked, those of its PUK in the answer to a wrong one alone."""
+TELLING = next(each for each in PROFILES if METADATA in each.yubico)
+"""Tells those of its PUK when it is asked, too."""
+NO_TRIES = next(each for each in PROFILES if each.wrong_old)
+"""Says no more of a wrong old value than that it is wrong, and never tells the tries of its PUK."""
 CONSENT: Answer = (None, None)
 
 
@@ -83,11 +89,25 @@ def sent(readers: SimulatedReaders, instruction: int) -> int:
 # --- wrong, blocked, cancelled
 
 
-@pytest.mark.parametrize("way", ["change", "unblock"])
+@pytest.mark.parametrize(
+    ("way", "profile", "told"),
+    [
+        ("change", STANDARD, ("", "2 tries", "last try")),
+        ("change", NO_TRIES, ("", "2 tries", "last try")),
+        ("unblock", STANDARD, ("doesn't tell", "2 tries", "last try")),
+        ("unblock", TELLING, ("3 tries", "2 tries", "last try")),
+        ("unblock", NO_TRIES, ("doesn't tell",) * 3),
+    ],
+)
 async def test_what_is_wrong_is_asked_again_and_costs_the_try_that_it_is(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, way: str
+    agent: AgentParts,
+    portal: FakePortal,
+    readers: SimulatedReaders,
+    way: str,
+    profile: Profile,
+    told: tuple[str, str, str],
 ) -> None:
-    card = personalised(next(each for each in PROFILES if METADATA in each.yubico))
+    card = personalised(profile)
     readers.put(card)
     right = begin(portal, way)
     wrong = (
@@ -96,9 +116,8 @@ async def test_what_is_wrong_is_asked_again_and_costs_the_try_that_it_is(
     agent.windows.answers = [CONSENT, *wrong, right]
     assert await order(agent, portal) == "finished"
     _, *warnings = [prompt.warning or "" for prompt in window_of(agent).asked]
-    assert [word in text for word, text in zip(("", "2 tries", "last try"), warnings, strict=True)] == [
-        True
-    ] * 3
+    assert [word in text for word, text in zip(told, warnings, strict=True)] == [True] * 3, warnings
+    assert ["is wrong" in text for text in warnings] == [False, True, True]
     assert card.pin == padded(NEW)
     assert (card.pin_left, card.puk_left) == (card.profile.pin_tries, card.profile.puk_tries)
 

@@ -12,7 +12,7 @@ from agent.handlers.pin_setting import receipt_after
 from protocol.errors import InlayError
 from protocol.messages import ChangePin, PinPolicy, UnblockPin
 from protocol.words import Presence
-from tests.cards.profiles import METADATA, PROFILES
+from tests.cards.profiles import METADATA, PROFILES, Profile
 from tests.cards.simulated import PIN, PUK, SimulatedCard
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
 from tests.support.fake_portal import FakePortal
@@ -30,6 +30,7 @@ from tests.support.simulated_readers import SimulatedReaders, Typed
 
 NEW, OTHER = b"135790", b"975310"
 TIMED_OUT, CANCELLED, TOO_SHORT, REFUSED = b"\x64\x00", b"\x64\x01", b"\x64\x03", b"\x6b\x80"
+TELLING = next(each for each in PROFILES if METADATA in each.yubico)
 WAYS = pytest.mark.parametrize("way", ["change", "unblock"])
 
 
@@ -64,7 +65,7 @@ def wrong(way: str) -> bytes:
 
 def telling() -> SimulatedCard:
     """A card that tells how many tries are left of its PUK, too."""
-    return personalised(next(each for each in PROFILES if METADATA in each.yubico))
+    return personalised(TELLING)
 
 
 def has(card: SimulatedCard, pin: bytes) -> bool:
@@ -141,20 +142,27 @@ async def test_blocked_at_the_pad_ends_it_and_is_not_asked_for_again(
     assert has(card, PIN)
 
 
-@WAYS
+@pytest.mark.parametrize(
+    ("way", "profile", "first"),
+    [
+        ("change", PROFILES[0], "Type the old PIN"),
+        ("unblock", PROFILES[0], "The card doesn't tell how many tries are left. Type the PUK"),
+        ("unblock", TELLING, "3 tries are left. Type the PUK"),
+    ],
+)
 async def test_wrong_too_short_or_not_repeated_it_is_asked_again_with_a_warning_before_the_last_tries(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, way: str
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, way: str, profile: Profile, first: str
 ) -> None:
-    card = telling()
+    card = personalised(profile)
     readers.put(card)
     differs = right(way).removesuffix(NEW) + OTHER
     readers.pads["One"] = [wrong(way), TOO_SHORT, differs, wrong(way), right(way)]
     begin(portal, way)
     assert await order(agent, portal) == "finished"
     questions = [text for text in window_of(agent).texts if "at the keys" in text]
-    for words, text in zip(("", "is wrong", "too short", "differ", "last try"), questions, strict=True):
+    for words, text in zip((first, "is wrong", "too short", "differ", "last try"), questions, strict=True):
         assert words in text
-    assert "2 tries" in questions[1]
+    assert all("2 tries are left" in text for text in questions[1:4])
     assert has(card, NEW)
     assert (card.pin_left, card.puk_left) == (card.profile.pin_tries, card.profile.puk_tries)
     assert [given.known or given.pin for given in window_of(agent).given] == [None]

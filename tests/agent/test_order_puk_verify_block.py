@@ -227,6 +227,24 @@ async def test_a_blocked_or_other_puk_is_said(
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("number", range(1, 6))
+async def test_torn_out_before_the_change_itself_nobody_is_asked_for_a_try(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, number: int, side: str
+) -> None:
+    card = personalised(TELLING)
+    card.puk = portal.puk = b"97531864"  # of one that isn't its maker's no metadata tells
+    readers.put(card)
+    put_back(readers, card)
+    readers.tear = lambda at, _apdu: side if at == number else None
+    change_puk(portal)
+    agent.windows.answers = [CONSENT]
+    assert await order(agent, portal) == "finished"
+    assert [apdu[1] for apdu in readers.trace].index(CHANGE) >= number
+    assert instructions(readers).count(CHANGE) == 1
+    assert (card.puk, card.puk_left) == (NEW_PUK, card.profile.puk_tries)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
 async def test_a_change_without_an_answer_is_found_out_with_the_person(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, side: str
 ) -> None:

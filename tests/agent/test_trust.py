@@ -15,7 +15,8 @@ from agent.trust_desk import TrustStoreDesk
 from agent.trust_fetch import portal_id
 from protocol import jose, keyset
 from protocol.errors import InlayError
-from protocol.messages import KeySet, PublicJwk, Ticket
+from protocol.messages import KeySet, Message, PublicJwk, Ticket
+from protocol.page_messages import TICKET_SECONDS
 from tests.support.agent_parts import AgentParts, folders_in
 from tests.support.fake_portal import FakePortal
 
@@ -253,6 +254,17 @@ async def test_the_confirmed_fingerprint_adds_the_portal(agent: AgentParts, port
 # --- tickets
 
 
+class WritingTicket(Message, frozen=True):
+    """A ticket of a level that there is none of."""
+
+    iss: str
+    origin: str
+    iat: int
+    exp: int
+    aud: str = "inlay"
+    level: str = "write"
+
+
 def ticket(portal: FakePortal, key: jose.SigningKey | None = None, **changes: object) -> str:
     now = int(time.time())
     value = Ticket(iss=portal.portal, aud="inlay", origin=portal.origin, level="read", iat=now, exp=now + 60)
@@ -272,8 +284,9 @@ async def test_tickets(agent: AgentParts, portal: FakePortal) -> None:
         ticket(portal, iss="other.test"),
         ticket(portal, origin="https://other.test"),
         ticket(portal, iat=now - 100, exp=now - 1),
-        ticket(portal, iat=now - 7200, exp=now + 7200),
+        ticket(portal, iat=now - TICKET_SECONDS - 1, exp=now + 7200),
         ticket(portal, iat=now + 600, exp=now + 700),
+        portal.key.sign(jose.TICKET, WritingTicket(portal.portal, portal.origin, now, now + 60)),
         "a.b.c",
     ):
         with pytest.raises(InlayError) as caught:
@@ -281,3 +294,4 @@ async def test_tickets(agent: AgentParts, portal: FakePortal) -> None:
         assert code_of(caught) == "not_authenticated"
     with pytest.raises(InlayError):
         desk.check_ticket(good, "https://other.test")
+    assert desk.check_ticket(ticket(portal, exp=now + 7200), portal.origin) <= TICKET_SECONDS

@@ -94,8 +94,7 @@ async def agree(person: Person, title: str = TITLE) -> None:
 
 async def picks(person: Person, row: int) -> None:
     """By keyboard the card in that row, counted from 1: it tells no serial number, so it is confirmed by its number."""
-    window = await person.window(PICK)
-    await person.mouse_aside()
+    window = await person.list_of_cards(PICK)
     await person.press(*["Down"] * row)
     await person.sees(window, goes_on, "the card chosen")
     await person.press("Return")

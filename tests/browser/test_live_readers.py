@@ -98,7 +98,9 @@ class PortalWithReaders:
         return web.Response(text=self.key.sign(jose.TICKET, ticket))
 
     def server(self) -> LoopbackServer:
-        services = SimpleNamespace(trust=TrustStoreDesk(self.store), readers=PcscReaders(self.watch))
+        services = SimpleNamespace(
+            trust=TrustStoreDesk(self.store), readers=PcscReaders(self.watch, Path("/none"))
+        )
         origins = [self.portal.origin]
         return LoopbackServer(cast(Services, services), PAGE, lambda: origins, LastEnvironment())
 

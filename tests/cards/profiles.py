@@ -29,6 +29,7 @@ class Profile:
         discovery: it has a discovery object.
         grows: an object may be written over by a longer one; else 6A84.
         capacity: bytes for all objects.
+        frees: an object that is deleted, or written over by a longer one, gives its bytes back.
         select: lengths of the AID that it takes.
         template: what SELECT answers: ``ac`` (with algorithms), ``acs`` (each in a template of its own), ``plain``,
             ``file`` (as of a file), ``nothing``.
@@ -82,6 +83,7 @@ class Profile:
     discovery: bool = True
     grows: bool = True
     capacity: int = 60_000
+    frees: bool = True
     select: tuple[int, ...] = (5, 9, 11)
     template: str = "plain"
     piece: int = 256

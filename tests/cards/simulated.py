@@ -148,6 +148,7 @@ class SimulatedCard:
         self.management = profile.management[-1]
         self.keys_by_algorithm = {each: factory_key(each) for each in profile.management}
         self.objects: dict[int, bytes] = {}
+        self.never_freed = 0
         if profile.chuid:
             self.objects[0x5FC102] = bytes.fromhex(_STANDARD_CHUID)
             self.objects[0x5FC107] = bytes.fromhex("F000FE00")
@@ -327,17 +328,26 @@ class SimulatedCard:
         if not self.profile.has_place(tag):
             raise Status(self.profile.no_place)
         if not content:
-            if self.objects.pop(tag, None) is None and self.profile.delete_absent != 0x9000:
+            gone = self.objects.pop(tag, None)
+            if gone is None and self.profile.delete_absent != 0x9000:
                 raise Status(self.profile.delete_absent)
+            self._keep(len(gone or b""))
             return b""
         old = len(self.objects.get(tag, b""))
-        used = sum(map(len, self.objects.values())) - old
+        kept = old if len(content) > old and not self.profile.frees else 0
+        used = sum(map(len, self.objects.values())) - old + kept + self.never_freed
         if used + len(content) > self.profile.capacity or (
             old and len(content) > old and not self.profile.grows
         ):
             raise Status(0x6A84)
+        self._keep(kept)
         self.objects[tag] = content
         return b""
+
+    def _keep(self, size: int) -> None:
+        """Bytes that nothing is in any more."""
+        if not self.profile.frees:
+            self.never_freed += size
 
     # --- PIN and PUK
 

@@ -107,8 +107,9 @@ class Desk:
             "driver": "piv",
             "guid": self.card.guid.hex(),
             "label": "Card 7",
+            "where": "pad",
         }
-        sets: dict[str, Any] = {"pin_policy": PinPolicy(), "where": "pad"}
+        sets: dict[str, Any] = {"pin_policy": PinPolicy()}
         if way == "verify":
             self.portal.operation = VerifyPin(**known | changes)
         elif way == "change":
@@ -369,14 +370,14 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize(("way", "where"), [("change", "pad"), ("unblock", "auto"), ("verify", None)])
+@pytest.mark.parametrize(("way", "where"), [("change", "pad"), ("unblock", "auto"), ("verify", "pad")])
 async def test_typed_at_the_pad_alone_by_the_structure_of_the_standard(
-    desk: Desk, way: str, where: str | None
+    desk: Desk, way: str, where: str
 ) -> None:
     """PC/SC part 10 v2.02.09, 2.5.2 and 2.5.3; the agent has none of the digits, in its memory or anywhere."""
     if way == "unblock":
         desk.block()
-    await desk.begin(way, desk.right(way), **({} if where is None else {"where": where}))
+    await desk.begin(way, desk.right(way), where=where)
     assert await desk.end() == "finished"
     structure = STRUCTURES["verify" if way == "verify" else "change"]
     assert desk.pad.asked == [structure(COMMANDS[way])]

@@ -18,6 +18,7 @@ from portal.store.tables import LoginSession, User
 from protocol import jose
 from protocol.errors import InlayError
 from protocol.messages import Ticket
+from protocol.page_messages import TICKET_SECONDS
 from tests.support.portal_kit import PASSWORD, PROCESS
 
 if TYPE_CHECKING:
@@ -180,4 +181,8 @@ async def test_tickets_are_for_reading_on_this_portal_s_pages(kit: Kit) -> None:
     session = await kit.person()
     keys = [key.public for key in kit.portal.keys.order_keys()]
     ticket = jose.verify(await kit.services.ticket(session), jose.TICKET, keys, Ticket)
-    assert (ticket.level, ticket.origin, ticket.exp - ticket.iat) == ("read", "https://portal.test", 300)
+    assert (ticket.level, ticket.origin, ticket.exp - ticket.iat) == (
+        "read",
+        "https://portal.test",
+        TICKET_SECONDS,
+    )

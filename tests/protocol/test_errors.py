@@ -41,6 +41,18 @@ def test_fields_fill_the_text_and_missing_ones_break_nothing() -> None:
     assert "?" in errors.InlayError("portal_unknown").why
 
 
+@pytest.mark.parametrize(
+    "code",
+    ["card_pin_wrong", "card_puk_wrong", "card_puk_other", "pkcs11_pin_wrong", "pkcs11_puk_wrong"],
+)
+def test_of_tries_that_the_card_does_not_tell_that_is_said(code: str) -> None:
+    field = "left" if code.startswith("pkcs11") else "tries"
+    assert "tries left: the card doesn't tell how many." in errors.InlayError(code).why
+    assert "tries left: the card doesn't tell how many." in errors.from_wire(code, {field: "<b>"}).why
+    told = errors.from_wire(code, {field: "few" if field == "left" else 2}).why
+    assert f"tries left: {'few' if field == 'left' else 2}." in told
+
+
 def test_every_code_raised_in_the_source_is_in_the_table() -> None:
     pattern = re.compile(r"(?:InlayError|DecodeError)\(\s*\"([a-z_]+)\"")
     used = {

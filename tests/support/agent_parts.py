@@ -120,7 +120,7 @@ class AgentParts:
         return Services(
             self.desk,
             self.cards,
-            PcscReaders(ReaderWatch()),
+            PcscReaders(ReaderWatch(), self.folders.machine),
             trust,
             self.care,
             self.windows,

@@ -27,7 +27,7 @@ class CardSlot:
     """A slot of vpcd while the ``with`` block runs; whatever is in it in the end is taken out.
 
     Attributes:
-        torn: set once the card was torn out.
+        torn: set once the card that is in it was torn out.
     """
 
     def __init__(self, port: int, reader: str) -> None:
@@ -38,18 +38,19 @@ class CardSlot:
         self._tears: Callable[[bytes], bool] | None = None
 
     def put(self, card: Card) -> None:
-        """Put a card in, and see it there."""
+        """Put a card in, and see it there, unless it is torn out before that."""
         self.pull()
+        self.torn.clear()
         self._wired = WiredCard(self._port, self._through(card), reset=card.reset)
         self._wired.__enter__()
-        wait_until(lambda: self._present(), "the card in its reader")
+        wait_until(lambda: self.torn.is_set() or self._present(), "the card in its reader", seconds=30)
 
     def pull(self) -> None:
         """Take the card out, and see the slot empty; it may have been torn out before."""
         if self._wired is not None:
             self._wired.__exit__()
             self._wired = None
-            wait_until(lambda: not self._present(), "the reader empty")
+            wait_until(lambda: not self._present(), "the reader empty", seconds=30)
 
     def tear_at(self, wanted: Callable[[bytes], bool]) -> None:
         """Tear the card out at the next such command: before the card has it."""

@@ -72,13 +72,15 @@ async def step(
     return await kit.services.next(session, view.id, view.version, form)
 
 
-async def assigned(kit: Kit, olga: Session, person: Session, serial: str = "00 42") -> str:
+async def assigned(
+    kit: Kit, olga: Session, person: Session, serial: str = "00 42", label: str = "Visitor 7"
+) -> str:
     """A card that a person has."""
     view = await kit.services.start_process(olga, RequestTemporaryCard.name)
-    form = {"Label": ["Visitor 7"], "Serial": [serial]}
+    form = {"Label": [label], "Serial": [serial]}
     await kit.services.next(olga, view.id, view.version, form)
     async with kit.database.read() as tx:
-        card = (await tx.scalars(select(Card.id).where(Card.label == "Visitor 7"))).one()
+        card = (await tx.scalars(select(Card.id).where(Card.label == label))).one()
     await step(kit, olga, IssueTemporaryCard.name, card, {})
     await step(kit, olga, AssignTemporaryCard.name, card, {"Person": [person.user.email]})
     return card

@@ -102,7 +102,7 @@ class FakeAnswers:
     def _nothing_valid(self, at: OrderAtPortal) -> None:
         """From here on nothing of an order becomes valid, unless it has won."""
         if at.order.parameters.certifies and at.state is not OrderState.FINISHED:
-            self.ca.ledger.undone(at.order, changing=at.changing > 0)
+            self.ca.ledger.undone(at.order, changing=at.changing > 0 and not at.unchanged)
 
     def _changing(self, at: OrderAtPortal) -> None:
         at.changing += 1
@@ -147,8 +147,8 @@ class FakeAnswers:
                 at.state = OrderState.FINISHED
                 return Finished()
             case Undone():
+                at.undone, at.unchanged = body.error, body.unchanged
                 self._nothing_valid(at)
-                at.undone = body.error
                 at.state = OrderState.UNDONE
             case _:
                 pass

@@ -94,6 +94,7 @@ class OrderAtPortal:
     requests: Requests | None = None
     receipt: Receipt | None = None
     undone: ErrorData | None = None
+    unchanged: bool = False
     questions: list[ManagementQuestion] = field(default_factory=list)
     proved: list[CardProved] = field(default_factory=list)
     changing: int = 0

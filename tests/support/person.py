@@ -37,6 +37,8 @@ ACCENTS = ("005fb8", "57c8ff")  # of the theme: light, dark
 FIELD_PIXELS = 200
 GOES_ON = ("0560b6", "57c8ff")
 """Of the button that goes on, once it can be pressed: light, dark."""
+TEXTS = bytes.fromhex("1b1b1b")
+"""Of the texts on a page of the window, light: a page without any is still to be drawn."""
 BUTTON_INSIDE = 30
 """Pixels from the window's lower right corner to the inside of that button."""
 
@@ -229,6 +231,13 @@ class Person:
     async def mouse_aside(self) -> None:
         """Take the mouse off Inlay's window: a button under it has another colour."""
         await self._act("mousemove", "0", "0")
+
+    async def list_of_cards(self, title: str) -> str:
+        """The window with that title, once its list can be gone through by the keyboard; nothing in it is chosen."""
+        window = await self.window(title)
+        await self.mouse_aside()
+        await self.sees(window, lambda seen: TEXTS in seen.pixels and not goes_on(seen), "a list of cards")
+        return window
 
     async def sees(self, window: str, shown: Callable[[Picture], bool], what: str) -> Picture:
         """Inlay's window, as soon as it shows something and has been drawn to the end: two looks are the same."""

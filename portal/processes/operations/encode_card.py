@@ -20,6 +20,7 @@ from portal.processes import (
     order_rows,
     proofs,
     tasks,
+    temporary_cards,
 )
 from portal.processes.operations import physical_card, prepared_card
 from portal.store import audit
@@ -85,6 +86,8 @@ class EncodeCardOperation:
             raise DecodeError("params_invalid", "$.signature")
         _check_state(card, order)  # locked, replaced or withdrawn meanwhile: nothing of it becomes valid
         await order_rows.check_holder(tx, order)
+        if card.kind == ObjectKind.TEMPORARY_CARD.value and card.state == TemporaryCardState.FAILED:
+            await temporary_cards.check_only_one(tx, card)
         if _is_physical(order) and _ordered(order).keys:
             await key_sources.settle_taken(tx, order, receipt)
         await proofs.verify_receipt(context, tx, order, receipt)

@@ -17,6 +17,7 @@ from portal.processes import (
     cards,
     expiry_mails,
     management_keys,
+    order_rows,
     puks,
     tasks,
 )
@@ -24,13 +25,14 @@ from portal.processes.operations import prepared_card
 from portal.store.tables import Process
 from portal.store.transitions import StateChange, change_state
 from protocol.errors import DecodeError
+from protocol.messages import EncodeCard, KeySource
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.context import Context
     from portal.store.tables import Card, Order
-    from protocol.messages import EncodeCard, Receipt
+    from protocol.messages import Receipt
 
 _FAILED: Final = {
     (ObjectKind.CARD.value, CardState.APPROVED.value): (CardState.FAILED, Why.PRODUCTION_FAILED),
@@ -84,6 +86,18 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     if process.variables["puk_delivery"] == cards.PRINT and card.sealed_puk is not None:
         await card_letters.keep_puk(context, tx, card.id, process)
     await card_mails.tell(context, tx, card, process)
+
+
+def may_be_unchanged(order: Order) -> bool:
+    """Whether a card can be as it was though it was to be changed: an order that gives certificates and nothing else.
+
+    A device says so (``Undone.unchanged``); of any other order it isn't believed.
+    """
+    ordered = order_rows.parameters(order)
+    if not isinstance(ordered, EncodeCard) or ordered.driver == "virtual":
+        return False
+    gives_more = ordered.steps or ordered.identity or ordered.clear or ordered.clear_retired or ordered.reset
+    return not gives_more and all(key.optional or key.source is KeySource.KEEP for key in ordered.keys)
 
 
 async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str) -> None:

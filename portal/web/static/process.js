@@ -85,6 +85,7 @@ function showOrder(event) {
     silence?.claimed();
     for (const id of ['hero', 'silence', 'last-way']) if (at(id)) at(id).hidden = true;
     say('Inlay has the order.');
+    document.dispatchEvent(new Event('inlay-runs')); // for the page's list of readers
   }
   if (event.step) showStep(event.step, event.key);
   showNumber(event);

@@ -57,7 +57,8 @@ def test_no_code_is_one_of_another_table() -> None:
 
 
 def test_every_row_is_used_and_every_used_code_is_a_row() -> None:
-    judges = [path for path in (ROOT / "agent" / "doctor").glob("*.py") if path.name != "findings.py"]
+    beside = ("findings.py", "page_view.py")  # the table itself, and what has a table of its own
+    judges = [path for path in (ROOT / "agent" / "doctor").glob("*.py") if path.name not in beside]
     source = "".join(path.read_text("utf-8") for path in judges)
     used = {
         code

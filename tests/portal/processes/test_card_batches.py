@@ -130,8 +130,10 @@ async def test_only_active_operators_see_order_produce_and_close_batches(
         (await tx.get_one(User, otto.user.id)).state = UserState.INACTIVE
     with refused("user_not_active"):
         await kit.services.new_code(otto, process)
-    with pytest.raises(NotFound):
+    with pytest.raises(Forbidden):
         await batches.go_on(ada, process)
+    with pytest.raises(NotFound):
+        await batches.go_on(olga, process)
     assert await states(kit, olga, batch) == ["Requested"] * 3
 
 

@@ -13,6 +13,7 @@ from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 from portal.store.tables import AuditEntry, Card
 from portal.views import ObjectRef
 from protocol import jose
+from protocol.errors import InlayError
 from protocol.messages import (
     Certificates,
     Changing,
@@ -35,6 +36,7 @@ from tests.support.extended_cards import (
     done,
     encoded,
     olga,
+    options,
     ordered,
     revoked,
     row,
@@ -46,6 +48,7 @@ from tests.support.stored_objects import state_of_card
 if TYPE_CHECKING:
     from portal.views import Session
     from tests.support.portal_kit import Kit
+    from tests.support.software_agent import SoftwareAgent
 
 __all__ = ["ada", "olga"]
 pytestmark = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
@@ -187,6 +190,80 @@ async def test_undone_when_the_card_was_changed_it_is_failed_and_a_fresh_order_f
     await complete(agent)
     await done(kit, olga, view)
     assert await state_of_card(kit, card) == TemporaryCardState.ASSIGNED
+
+
+async def left_half_done(kit: Kit, olga: Session, card: str) -> SoftwareAgent:
+    """A card whose encoding broke off."""
+    _, agent, _ = await begun(kit, olga, card)
+    await agent.say(Changing())
+    await agent.say(Undone(error=ErrorData(error="pcsc_card_removed")))
+    await carried_out(kit, agent)
+    assert await state_of_card(kit, card) == TemporaryCardState.FAILED
+    return agent
+
+
+async def set_state(kit: Kit, card: str, state: TemporaryCardState) -> None:
+    async with kit.database.write() as tx:
+        (await tx.get_one(Card, card)).state = state.value
+
+
+async def test_who_has_another_card_by_now_gets_a_half_done_one_finished_no_more(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    """Neither begun nor, where the other one has come while it was encoded, ended well."""
+    card = await assigned(kit, olga, ada)
+    agent = await left_half_done(kit, olga, card)
+    other = await assigned_too(kit, olga, ada)
+    with pytest.raises(InlayError) as caught:
+        await step(kit, olga, EXTEND, card, {})
+    assert (caught.value.code, caught.value.fields) == ("temporary_card_other", {"label": "Visitor 9"})
+    await set_state(kit, other, TemporaryCardState.UNASSIGNED)
+    _, agent, _ = await begun(kit, olga, card, agent)
+    answer = await certified(agent)
+    await set_state(kit, other, TemporaryCardState.ASSIGNED)
+    assert agent.order is not None
+    proofs = [agent.card.prove(agent.order, item, agent.ephemeral) for item in answer.certificates]
+    await agent.say(Receipt(guid=agent.card.guid, proofs=proofs))
+    assert await undone(agent) == "temporary_card_other"
+    await carried_out(kit, agent)
+    assert await state_of_card(kit, card) == TemporaryCardState.FAILED
+    assert await revoked(kit) == {item.id for item in await certificates(kit)}
+
+
+async def assigned_too(kit: Kit, olga: Session, person: Session) -> str:
+    """Another card of the same person, as an option that was off has let it be."""
+    root = await kit.login("root@example.org")
+    await options(kit, root, TempCardsOnePerUser=[])
+    other = await assigned(kit, olga, person, serial="00 77", label="Visitor 9")
+    await options(kit, root, TempCardsOnePerUser=["true"])
+    return other
+
+
+@pytest.mark.parametrize(("purpose", "stays"), [("kept", True), ("new", False)])
+async def test_a_card_that_refused_the_certificate_is_as_it_was_only_where_it_keeps_its_keys(
+    kit: Kit, olga: Session, ada: Session, purpose: str, stays: bool
+) -> None:
+    """Only of such an order the device is believed; the page says what helps, and whether the card is half done."""
+    card = await assigned(kit, olga, ada)
+    agent = await encoded(kit, olga, card)
+    before = {item.id for item in await certificates(kit)}
+    if purpose == "new":
+        root = await kit.login("root@example.org")
+        await options(kit, root, TempCardsNewKeys=["true"])
+    view, agent, _ = await begun(kit, olga, card, agent)
+    await certified(agent)
+    error = ErrorData(error="card_object_too_large", fields={"size": 2_000})
+    await agent.say(Undone(error=error, unchanged=True))
+    await carried_out(kit, agent)
+    issued = {item.id for item in await certificates(kit)} - before
+    state = TemporaryCardState.ASSIGNED if stays else TemporaryCardState.FAILED
+    assert await state_of_card(kit, card) == state
+    assert await revoked(kit) == (issued if stays else issued | before)
+    told = (await kit.services.process(olga, view.id)).error
+    assert told is not None
+    assert "smaller certificate" in told.next_step
+    assert ("half done" in told.next_step) is not stays
+    assert ("Nothing was changed" in told.next_step) is stays
 
 
 async def test_a_device_that_never_comes_back_leaves_the_card_failed_when_its_time_is_over(

@@ -219,6 +219,21 @@ async def test_several_cards_where_the_option_says_so(kit: Kit, olga: Session, a
     assert [await state_of_card(kit, card) for card in cards] == [TemporaryCardState.ASSIGNED] * 2
 
 
+async def test_a_card_that_is_half_done_is_its_holders_still(kit: Kit, olga: Session, ada: Session) -> None:
+    """Nobody gets a second one beside it; taken back, it is nobody's any more."""
+    first = await _assigned(kit, olga, ada, {"Label": ["V1"], "Serial": ["01"]})
+    async with kit.database.write() as tx:
+        (await tx.get_one(Card, first)).state = TemporaryCardState.FAILED.value
+    second = await _unassigned(kit, olga, {"Label": ["V2"], "Serial": ["02"]})
+    with pytest.raises(FieldErrors) as caught:
+        await _do(kit, olga, AssignTemporaryCard.name, second, {"Person": [ada.user.email]})
+    assert "V1, which is half done: take that back with Issue or lock it" in caught.value.errors["Person"]
+    assert await state_of_card(kit, second) == TemporaryCardState.UNASSIGNED
+    await _do(kit, olga, IssueTemporaryCard.name, first, {})
+    await _do(kit, olga, AssignTemporaryCard.name, second, {"Person": [ada.user.email]})
+    assert await state_of_card(kit, second) == TemporaryCardState.ASSIGNED
+
+
 async def test_a_failed_card_is_extended_by_encoding_alone(kit: Kit, olga: Session, ada: Session) -> None:
     card = await _assigned(kit, olga, ada)
     async with kit.database.write() as tx:

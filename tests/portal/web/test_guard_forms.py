@@ -25,9 +25,16 @@ POSTS = {
     "/processes/process-1/number": {"number": "042"},
     "/processes/process-1/completion": {"completion": "n" * 43},
     "/admin/options/VirtualSmartCardScriptOptions": {"expected_version": "0"},
+    "/ticket": {},
     "/logout": {},
 }
-PAGES = ("/start", "/cards", "/processes/process-1", "/admin/options/VirtualSmartCardScriptOptions")
+PAGES = (
+    "/start",
+    "/cards",
+    "/computer",
+    "/processes/process-1",
+    "/admin/options/VirtualSmartCardScriptOptions",
+)
 
 
 @pytest.mark.parametrize("path", POSTS)

@@ -36,6 +36,23 @@ test('the browser is not made to ask', async () => {
   assert.equal(setting.sockets.length, 0);
 });
 
+test('the browser asks when the person has clicked for it', async () => {
+  const states = { 'loopback-network': 'prompt' };
+  const setting = world({ states, agents: { [PORT]: agent({ watch_readers: now(EMPTY) }) } });
+  const { shown, ended } = watching(setting, { ask: true });
+  await settled();
+  assert.equal(shown.length, 1);
+  assert.deepEqual(ended, []);
+});
+
+test('a browser that was told no is not asked again', async () => {
+  const setting = world({ states: { 'loopback-network': 'denied' }, agents: { [PORT]: agent() } });
+  const { ended } = watching(setting, { ask: true });
+  await settled();
+  assert.equal(ended[0].reason, 'permission_denied');
+  assert.equal(setting.sockets.length, 0);
+});
+
 test('no agent is told', async () => {
   const setting = world();
   const { ended } = watching(setting);
