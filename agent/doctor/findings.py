@@ -138,6 +138,13 @@ TABLE: Final[dict[str, Row]] = {
         "Another program keeps it for itself, or it has not answered for {seconds} seconds.",
         "Close other programs that use cards, or take the card out and put it in again.",
     ),
+    "card_programs": Row(
+        "cards",
+        "note",
+        "One of these programs may have it: {programs}.",
+        "They are yours and connected to the PC/SC service, which does not tell what each has open.",
+        "Close them, or have them let the card go. GnuPG: gpgconf --kill scdaemon",
+    ),
     "card_last_try": Row(
         "cards",
         "note",
