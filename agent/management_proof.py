@@ -65,6 +65,7 @@ class PortalKey:
         self._refused = 0
         self._mutual = True
         self._believed = key.algorithm is not None
+        self._completed = False
         self.secrets: CardSecrets | None = None
         """what the portal has given once the card had proved itself, where that has to come first"""
 
@@ -74,9 +75,18 @@ class PortalKey:
         return self._key.proves
 
     def completed(self, agreed: Proceed) -> Proceed:
-        """What ``proceed`` brought, with what waited until the card had proved itself."""
-        given = None if self.secrets is None else self.secrets.puk
-        return agreed if given is None else msgspec.structs.replace(agreed, puk=given)
+        """What ``proceed`` brought, with what waited until the card had proved itself; that is added once."""
+        given = self.secrets
+        if given is None or self._completed:
+            return agreed
+        self._completed = True  # what has become of the card since then isn't said anew
+        return msgspec.structs.replace(
+            agreed,
+            puk=given.puk if given.puk is not None else agreed.puk,
+            management_keys=given.management_keys,
+            new_puk=given.new_puk,
+            puk_unsure=given.puk_unsure,
+        )
 
     @property
     def asks_for_algorithm(self) -> bool:

@@ -107,8 +107,8 @@ class ManagementKey(Message, frozen=True):
     replace: Annotated[list[ManagementAlgorithm], Meta(max_length=4)] = field(default_factory=list)
     """it gets a key of its own, of the first of these that it takes; ``proceed`` brings one of each, in this order"""
     proves: bool = False
-    """the card has to prove that it has this key, by mutual authentication, before it is told or given anything; the
-    ``puk`` of ``proceed`` comes in ``card_secrets`` then"""
+    """the card has to prove that it has this key, by mutual authentication, before it is told or given anything; PUKs
+    and keys of ``proceed`` come in ``card_secrets`` then"""
 
 
 class UnblockPin(Message, frozen=True, tag="unblock_pin", tag_field="operation"):

@@ -161,7 +161,10 @@ class CardSecrets(Message, frozen=True):
     """Portal: what waited until the card had proved itself, once in an order (`ManagementKey.proves`)."""
 
     puk: CompactJwe | None = None
-    """as of ``proceed``"""
+    """as of ``proceed``, and so are the others"""
+    management_keys: Annotated[list[CompactJwe], Meta(max_length=4)] = msgspec.field(default_factory=list)
+    new_puk: CompactJwe | None = None
+    puk_unsure: bool = False
 
 
 class IdentityQuestion(Message, frozen=True):

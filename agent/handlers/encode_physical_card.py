@@ -163,7 +163,7 @@ class _Encoding(Encoding):
             self.context, self._card, allowed=allowed, proves=proves, change=self.change
         ):
             # whatever an earlier order has given it, now it has its maker's PUK
-            self.agreed = msgspec.structs.replace(self.agreed, puk_unsure=False)
+            self.agreed = msgspec.structs.replace(self._key.completed(self.agreed), puk_unsure=False)
 
     async def _see_that_puk_helps(self) -> None:
         """A card that nothing will bring back is left as it is, as far as that can be known."""

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 from portal.errors import WrongState
 from portal.model.states import OrderState
-from portal.processes import card_letters, card_pins, endings, management_keys, order_rows, outgoing, puks
+from portal.processes import (
+    card_letters,
+    card_pins,
+    card_proof,
+    endings,
+    management_keys,
+    order_rows,
+    outgoing,
+    puks,
+)
 from portal.processes.codes import digest
 from portal.store import audit
 from portal.views import NumberResult
@@ -77,9 +86,11 @@ async def proceed_if_bound(context: Context, tx: AsyncSession, order: Order) -> 
         try:
             await order_rows.check_person(tx, order)
             await order_rows.check_card(tx, order)
+            # what the card gets waits with the PUK that it has: else who has no card knew what the next one is given
+            waits = card_proof.is_missing(order)
             puk = await puks.known_puk(context, tx, order)
-            keys = await management_keys.new_keys(context, tx, order)
-            own = await puks.new_puk(context, tx, order)
+            keys = [] if waits else await management_keys.new_keys(context, tx, order)
+            own = puks.NewPuk() if waits else await puks.new_puk(context, tx, order)
             pin = await card_pins.given(context, tx, order)
             await card_letters.before_new_pin(context, tx, order)
         except InlayError as error:

@@ -7,7 +7,7 @@ import hmac
 from typing import TYPE_CHECKING
 
 from portal.model.states import OrderState
-from portal.processes import card_proof, order_rows, outgoing, puks
+from portal.processes import card_proof, management_keys, order_rows, outgoing, puks
 from portal.store import audit
 from portal.store.tables import Card, ManagedCard
 from protocol.errors import InlayError
@@ -43,7 +43,10 @@ async def take(context: Context, jti: str, told: CardProved) -> None:
         if first:
             await order_rows.check_person(tx, order)
             puk = await puks.after_proof(context, tx, order)
-            await outgoing.send(context, tx, order, CardSecrets(puk=puk))
+            keys = await management_keys.new_keys(context, tx, order)
+            own = await puks.new_puk(context, tx, order)
+            waited = CardSecrets(puk=puk, management_keys=keys, new_puk=own.token, puk_unsure=own.unsure)
+            await outgoing.send(context, tx, order, waited)
 
 
 def _is_right(expected: str, response: bytes) -> bool:

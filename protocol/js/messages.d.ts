@@ -650,6 +650,9 @@ export interface CardProved {
  */
 export interface CardSecrets {
   puk?: string | null;
+  management_keys?: string[];
+  new_puk?: string | null;
+  puk_unsure?: boolean;
 }
 
 /**

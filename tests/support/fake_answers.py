@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable
 
-import msgspec
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -77,10 +76,10 @@ class FakeAnswers:
         return Proceed(puk=puk, management_keys=keys, pin=pin, new_puk=new_puk, puk_unsure=self.puk_unsure)
 
     def _first(self, operation: Operation, key: PublicJwk) -> Proceed:
-        """What it is told at once: no PUK that waits until the card has proved itself."""
+        """What it is told at once: no PUK and no key that waits until the card has proved itself."""
         proceed, management = self._proceed(operation, key), getattr(operation, "management", None)
         waits = management is not None and management.proves
-        return msgspec.structs.replace(proceed, puk=None) if waits else proceed
+        return Proceed(pin=proceed.pin) if waits else proceed
 
     def _proved(self, at: OrderAtPortal, body: CardProved) -> CardSecrets | None:
         """Note it; what waited for it is sent the first time."""
@@ -90,7 +89,12 @@ class FakeAnswers:
             return None
         assert at.consented is not None
         agreed = self._proceed(at.order.parameters, at.consented.encryption_key)
-        return CardSecrets(puk=agreed.puk)
+        return CardSecrets(
+            puk=agreed.puk,
+            management_keys=agreed.management_keys,
+            new_puk=agreed.new_puk,
+            puk_unsure=agreed.puk_unsure,
+        )
 
     def _identified(self, at: OrderAtPortal, question: IdentityQuestion) -> Message:
         at.identities.append(question.guid)

@@ -10,18 +10,22 @@ import pytest
 
 from portal.processes import card_proved
 from portal.processes.change_puk import ChangeCardPuk
+from portal.processes.temporary_card_encoding import OWN_KEY
 from portal.store.tables import Order
 from protocol.messages import (
     CardProved,
     CardSecrets,
     ChangePuk,
     Changing,
+    ErrorData,
     Finished,
     ManagementAlgorithm,
     ManagementProof,
     ManagementQuestion,
     Receipt,
+    Undone,
 )
+from tests.portal.processes.test_blocked_cards import ended
 from tests.portal.processes.test_puk_verify_block import begun as begun_with_puk
 from tests.portal.processes.test_puk_verify_block import closed
 from tests.portal.processes.test_unblock_change_pin import actions
@@ -134,13 +138,51 @@ async def test_a_puk_was_told_to_no_card_that_hasnt_proved_itself(
     card = await assigned(kit, olga, ada)
     await mutual(kit, olga, card)
     _, agent, proceed = await begun_with_puk(kit, olga, ChangeCardPuk.name, card)
-    assert proceed.puk is None
-    assert proceed.new_puk is not None
+    assert (proceed.puk, proceed.new_puk) == (None, None)
+    assert (await managed(kit, card)).pending_puk is None
     assert "card.puk_delivered" not in await actions(kit, card)
     await agent.say(Changing())
     await agent.say(Receipt(guid=agent.card.guid, puk_replaced=True))
     assert await undone(agent) == "card_not_proved"
     assert (await row(kit, card)).sealed_puk is None
+
+
+async def test_who_has_no_card_learns_nothing_that_it_gets_next(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    first, _ = await mutual(kit, olga, card)
+    said = await ended(kit, olga, card, first, "card_both_blocked")
+    _, agent, proceed = await begun(kit, olga, card, said)
+    wanted = ordered(agent)
+    assert wanted.management is not None
+    assert (wanted.reset, wanted.new_puk, wanted.management.proves) == (True, True, True)
+    assert wanted.management.replace
+    assert (proceed.new_puk, proceed.management_keys) == (None, [])
+    await agent.say(own(1, refused=1))
+    assert await undone(agent) == "card_not_proved"
+    known = await managed(kit, card)
+    assert (known.pending_puk, known.pending_generation, known.proved_at) == (None, None, None)
+
+
+async def test_a_key_that_was_only_sent_proves_no_card_in_the_next_order(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card = await assigned(kit, olga, ada)
+    first, key = await mutual(kit, olga, card)
+    said = await ended(kit, olga, card, first, "card_both_blocked")
+    view, agent, _ = await begun(kit, olga, card, said)
+    await agent.say(await challenged(agent, own(1), key))
+    given = await agent.hear()
+    assert isinstance(given, CardSecrets)
+    assert given.new_puk is not None
+    assert len(given.management_keys) == len(OWN_KEY)
+    await agent.say(Undone(error=ErrorData(error="user_cancelled")))
+    await kit.ended(olga, view.id)
+    await carried_out(kit, agent)
+    _, agent, _ = await begun(kit, olga, card, agent)
+    await agent.say(own(1, refused=1))
+    assert await undone(agent) == "card_not_proved"
 
 
 # --- what is
@@ -161,6 +203,7 @@ async def test_the_puk_comes_when_the_card_has_proved_itself_and_once(
     given = await agent.hear()
     assert isinstance(given, CardSecrets)
     assert given.puk is not None
+    assert given.new_puk is not None
     await card_proved.take(
         kit.portal.context, agent.order.jti, answer
     )  # the portal was stopped before it noted that
