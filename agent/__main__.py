@@ -21,12 +21,13 @@ from agent.desktop.hardening import forbid_dumps
 from agent.desktop.notify import DesktopNotifier
 from agent.desktop.paths import UnsafePath
 from agent.device import Device, version
-from agent.environment import LastEnvironment
+from agent.environment import LastEnvironment, allowed
 from agent.errors import as_inlay_error, set_up_logging
 from agent.handlers.registry import PAGE, PRIVATE, order_handlers
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
 from agent.order_ports import Services
+from agent.ports import UserEnvironment
 from agent.private_socket import AlreadyRunningError, PrivateSocket
 from agent.shutdown import Shutdown
 from agent.trust import TrustStore
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("agent")
 
+_TRAFFIC: Final = "--traffic"
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -78,6 +80,7 @@ class Agent:
         handlers = order_handlers(self._cards, care, readers)
         windows = Windows()
         here, notifier = self._environment.current, DesktopNotifier()
+        self._notifier = notifier
         tools = Tools(self._trust, device, self._journal, self._cards, windows, notifier, handlers, here)
         self._desk = OrderDesk(tools)
         self._shutdown = Shutdown(self._desk.under_way)
@@ -117,7 +120,15 @@ class Agent:
 
     async def _start(self) -> None:
         """What may come after the first commands: each part starts, or says why it doesn't."""
-        await asyncio.gather(self._start_pages(), self._start_cards())
+        await asyncio.gather(self._start_pages(), self._start_cards(), self._say_traffic())
+
+    async def _say_traffic(self) -> None:
+        """A notification, where a person's session is there to show it: nobody is to log traffic unawares."""
+        from agent.pcsc import traffic
+
+        if traffic.is_on():
+            here = UserEnvironment(allowed(os.environ))
+            await self._try("traffic", self._notifier.notify(InlayError("card_traffic_logged"), here))
 
     async def _start_pages(self) -> None:
         await self._try("pages can't reach this agent directly", self._listen_to_pages())
@@ -183,20 +194,23 @@ def run(arguments: list[str]) -> int:
     """Run the daemon.
 
     Args:
-        arguments: nothing, or ``--ready-fd NUMBER``.
+        arguments: nothing, or ``--ready-fd NUMBER``; ``--traffic`` before it logs what is said to cards.
 
     Returns:
         The exit status.
     """
     try:
-        ready = _ready_descriptor(arguments)
+        traffic = arguments[:1] == [_TRAFFIC]
+        ready = _ready_descriptor(arguments[traffic:])
     except ValueError:
-        sys.stderr.write("usage: inlay agent\n")
+        sys.stderr.write("usage: inlay agent [--traffic]\n")
         return EXIT_USAGE
     try:
         forbid_dumps()
         folders = user_folders()
         set_up_logging(folders.log, to_terminal=sys.stderr is not None and sys.stderr.isatty())
+        if traffic:
+            _log_traffic()
         asyncio.run(Agent(folders).run(ready))
     except AlreadyRunningError:
         sys.stderr.write("inlay: the agent is running already.\n")
@@ -209,6 +223,13 @@ def run(arguments: list[str]) -> int:
         sys.stderr.write(f"inlay: the agent can't run: {as_inlay_error(error).why}\n")
         return EXIT_FAILED
     return EXIT_OK
+
+
+def _log_traffic() -> None:
+    from agent.pcsc import traffic
+
+    traffic.turn_on()
+    sys.stderr.write("inlay: what is said to cards is logged until this agent ends.\n")
 
 
 def _ready_descriptor(arguments: list[str]) -> int | None:

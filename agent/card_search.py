@@ -1,7 +1,8 @@
 """Waits for the card that something is about, says what it sees meanwhile, and never takes another for it.
 
-Cards are looked at when they come, and not again until they went or another came; only one that another program keeps
-for itself is tried again every two seconds. Nothing is written to a card here.
+Cards are looked at when they come, and not again until they went or another came. One that another program keeps for
+itself is looked at again when the watch tells that it is free; where the watch never told that it was kept, after
+growing pauses. Nothing is written to a card here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 8.0
 """How long a card, or another program's transaction with it, may take until it is said to be in use."""
 
-AGAIN_SECONDS: Final = 2.0
-"""When a card that another program keeps for itself is looked at again, while somebody waits for it."""
+AGAIN_SECONDS, LONGEST_AGAIN_SECONDS = 2.0, 32.0
+"""When a card that can't be shared, and that no watch has shown as kept, is looked at again; doubled each time."""
 _Told = tuple[object, ...]
 _Mark = tuple[object, ...]
 """What tells that a card is still the one that was looked at."""
@@ -279,6 +281,7 @@ class CardSearch:
         self._watcher: Watcher | None = None
         self._seen: Seen | None = None
         self._known: dict[str, tuple[_Mark, FoundCard]] = {}
+        self._refusals = Counter[_Mark]()
         self._late = asyncio.Event()
         self._last: _Told | None = None
 
@@ -341,7 +344,14 @@ class CardSearch:
 
     async def _examined(self, reader: ReaderLook, seen: Seen) -> FoundCard:
         """A card as it was looked at when it came; one that was mute or held is looked at again when that changes."""
-        mark = (seen.insertions.get(reader.name), reader.count, reader.atr, reader.mute, reader.exclusive)
+        mark = (
+            reader.name,
+            seen.insertions.get(reader.name),
+            reader.count,
+            reader.atr,
+            reader.mute,
+            reader.exclusive,
+        )
         known = self._known.get(reader.name)
         if known is not None and known[0] == mark:
             return known[1]
@@ -363,8 +373,8 @@ class CardSearch:
         try:
             shown = looking.result()
         except InlayError as error:
-            if error.code == "pcsc_sharing":  # PC/SC tells nobody when that ends
-                asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._look_anew, reader.name, mark)
+            if error.code == "pcsc_sharing" and not reader.exclusive:  # else the watch tells when that ends
+                asyncio.get_running_loop().call_later(self._pause(mark), self._look_anew, reader.name, mark)
             return FoundCard(reader.name, None, None, error)
         chosen = self._map.choose(shown)
         if chosen is None:
@@ -376,6 +386,11 @@ class CardSearch:
         fits = self._wanted.is_met_by(shown, chosen[0])
         named = fits and self._wanted.is_named_by(shown)
         return FoundCard(reader.name, shown, chosen[0], None if fits else self._wanted.why_not(shown), named)
+
+    def _pause(self, mark: _Mark) -> float:
+        """Seconds until a card that can't be shared is looked at again."""
+        self._refusals[mark] += 1
+        return min(AGAIN_SECONDS * 2.0 ** (self._refusals[mark] - 1), LONGEST_AGAIN_SECONDS)
 
     def _begin_to_look(self, reader: str) -> asyncio.Future[Evidence]:
         """Look in a thread that nobody has to wait for: another program may keep the card for hours."""

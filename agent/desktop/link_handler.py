@@ -36,6 +36,7 @@ usage: inlay COMMAND …
   doctor                                what is wrong on this machine, and what to do
   start-over [--yes]                    a new secret for this device, where the old one is lost
   agent                                 run the agent itself (started by itself when needed)
+  agent --traffic                       the same, and log what is said to cards, without PINs and keys
   agent --stop [--now]                  end the agent; --now: even if something is under way
   autostart on|off|status               whether the agent starts when you log in
 

@@ -42,6 +42,8 @@ def judge_agent(answered: Answered) -> list[Finding]:
     if answered.facts is None:
         return [finding("agent_rests")]
     found = [finding("agent_runs", version=str(answered.facts.get("version", "?")))]
+    if answered.facts.get("traffic"):
+        found.append(finding("agent_traffic"))
     for card in answered.facts.get("cards", []):
         problem = card.get("problem")
         if problem:

@@ -8,7 +8,7 @@ import platformdirs
 
 from agent import card_map
 from agent.config import APPLICATION, Folders
-from agent.doctor import agent_side, readers
+from agent.doctor import agent_side, pcsc_clients, readers
 from agent.doctor.agent_side import Answered
 from agent.doctor.findings import Finding
 
@@ -28,13 +28,15 @@ def examine(where: Folders, answered: Answered) -> list[Finding]:
         answered: what a running agent said.
     """
     seen, ports, kinds = readers.see(), readers.see_ports(), card_map.load(where.machine)
+    cards = readers.look_at_cards(seen, kinds)
     virtual = sum(any(slot.is_reader(reader.name) for slot in ports.slots) for reader in seen.readers or ())
     running = answered.facts is not None or answered.problem is not None
     return [
         *agent_side.judge_agent(answered),
         *readers.judge_service(seen),
         *readers.judge_readers(seen, virtual),
-        *readers.judge_cards(readers.look_at_cards(seen, kinds), kinds, where.machine),
+        *readers.judge_cards(cards, kinds, where.machine),
+        *readers.judge_clients(cards, pcsc_clients.clients_of(readers.SOCKET)),
         *readers.judge_ports(ports),
         *agent_side.judge_links(),
         *agent_side.judge_pages(running=running),

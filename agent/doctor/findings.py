@@ -45,6 +45,13 @@ TABLE: Final[dict[str, Row]] = {
         "It starts with the first link or command.",
         "Nothing to do; inlay cards starts it, and puts virtual cards into their readers.",
     ),
+    "agent_traffic": Row(
+        "agent",
+        "note",
+        "Inlay writes down what is said to cards.",
+        "Its agent was started with --traffic. PINs, PUKs and keys are left out.",
+        "To end it, run: inlay agent --stop",
+    ),
     "agent_unwell": Row("agent", "problem", "Inlay's agent does not do its work.", "{why}", "{next_step}"),
     "service_answers": Row(
         "service", "ok", "The PC/SC service answers.", "It lists {count} readers.", _NOTHING
@@ -130,6 +137,13 @@ TABLE: Final[dict[str, Row]] = {
         "The card in {reader} can't be looked at.",
         "Another program keeps it for itself, or it has not answered for {seconds} seconds.",
         "Close other programs that use cards, or take the card out and put it in again.",
+    ),
+    "card_programs": Row(
+        "cards",
+        "note",
+        "One of these programs may have it: {programs}.",
+        "They are yours and connected to the PC/SC service, which does not tell what each has open.",
+        "Close them, or have them let the card go. GnuPG: gpgconf --kill scdaemon",
     ),
     "card_last_try": Row(
         "cards",

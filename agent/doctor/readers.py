@@ -22,7 +22,7 @@ from protocol.errors import InlayError
 
 _SECONDS: Final = 8.0
 """How long service and card may take to answer."""
-_SOCKET: Final = SOCKET_FOLDER / "pcscd.comm"
+SOCKET: Final = SOCKET_FOLDER / "pcscd.comm"
 _USB: Final = Path("/sys/bus/usb/devices")
 _CCID_CLASS: Final = "0b"
 _DROP_INS: Final = Path("/etc/systemd/system/pcscd.service.d")
@@ -84,7 +84,7 @@ def see() -> Seen:
         return Seen(None, None if readers is None else tuple(readers), usb=usb)
     except InlayError as error:
         installed = shutil.which("pcscd", path="/usr/sbin:/usr/bin:/usr/local/sbin") is not None
-        return Seen(error, (), installed, _SOCKET.is_socket(), usb)
+        return Seen(error, (), installed, SOCKET.is_socket(), usb)
 
 
 def judge_service(seen: Seen) -> list[Finding]:
@@ -97,7 +97,20 @@ def judge_service(seen: Seen) -> list[Finding]:
         return [from_error("service", seen.problem)]
     if not seen.installed:
         return [finding("service_missing")]
-    return [finding("service_dead", path=str(_SOCKET)) if seen.socket else finding("service_stopped")]
+    return [finding("service_dead", path=str(SOCKET)) if seen.socket else finding("service_stopped")]
+
+
+def judge_clients(cards: list[Card], clients: list[str]) -> list[Finding]:
+    """Which programs may have a card that can't be looked at.
+
+    Args:
+        cards: what was seen of them.
+        clients: programs that are connected to the service.
+    """
+    kept = any(
+        card.shown is None and (card.problem is None or card.problem.code == "pcsc_sharing") for card in cards
+    )
+    return [finding("card_programs", programs=", ".join(clients))] if kept and clients else []
 
 
 def judge_readers(seen: Seen, virtual: int) -> list[Finding]:

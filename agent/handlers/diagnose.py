@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.device import version
 from agent.handlers import list_cards
+from agent.pcsc import traffic
 
 if TYPE_CHECKING:
     from typing import Any
@@ -14,5 +15,5 @@ if TYPE_CHECKING:
 
 
 async def handle(services: Services, request: PrivateRequest) -> dict[str, Any]:
-    """Its version, its cards with what keeps them out of their readers, and what concerns them all."""
-    return {"version": version()} | await list_cards.handle(services, request)
+    """Its version, whether it logs traffic, its cards with what keeps them out of readers, what concerns them all."""
+    return {"version": version(), "traffic": traffic.is_on()} | await list_cards.handle(services, request)

@@ -212,7 +212,7 @@ class _Encoding(Encoding):
             guid=ordered.guid, proofs=found, management_replaced=replaced, puk_replaced=puk_replaced
         )
         await context.send(receipt)
-        notes = [*_made_instead(self._wanted, ordered), *earlier_notes(self._wanted, issued)]
+        notes = [*_made_instead(self._wanted, self.ordered), *earlier_notes(self._wanted, issued)]
         return self.summary(issued, card.serial, *notes)
 
     async def _certified(self, attesting: Attesting, pin: bytearray) -> list[IssuedCertificate]:

@@ -84,6 +84,7 @@ async def _right_at_pad(context: OrderContext, card: ReturningCard, where: Liter
     except InlayError as error:
         if where == "pad" or error.code not in CANT_ASK:
             raise
+        await card.let_go()  # the window asks, and nobody is waited for with a card that is held
         return False
     return True
 

@@ -28,6 +28,7 @@ _HEADER: Final = 4
 
 _NAMES: Final = {
     0xA4: "SELECT",
+    0xC0: "GET RESPONSE",
     0xCB: "GET DATA",
     0xDB: "PUT DATA",
     0x20: "VERIFY",
@@ -47,8 +48,13 @@ _NAMES: Final = {
 }
 _SECRET: Final = frozenset({0x20, 0x24, 0x2C, 0x87, 0xFE, 0xFF})
 """Instructions whose data may be a PIN, a PUK, a key, or the proof of one."""
-_QUESTIONS: Final = frozenset({bytes.fromhex("7C028000"), bytes.fromhex("7C028100")})
+QUESTIONS: Final = frozenset({bytes.fromhex("7C028000"), bytes.fromhex("7C028100")})
 """GENERAL AUTHENTICATE that asks for a witness or a challenge, and proves nothing yet."""
+
+
+def name_of(instruction: int) -> str:
+    """An instruction's name, for errors and people."""
+    return _NAMES.get(instruction, f"INS {instruction:02X}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +78,17 @@ class Command:
     @property
     def name(self) -> str:
         """Its name, for errors and people."""
-        return _NAMES.get(self.instruction, f"INS {self.instruction:02X}")
+        return name_of(self.instruction)
 
     @property
     def secret(self) -> bool:
         """Whether its data is never shown, and proves something to the card, or tries to."""
-        return self.instruction in _SECRET and bool(self.data) and self.data not in _QUESTIONS
+        return self.instruction in _SECRET and bool(self.data) and self.data not in QUESTIONS
 
     @property
     def begins(self) -> bool:
         """Whether nothing of other programs may come after it: a secret, or a question that waits for one."""
-        return self.secret or (self.instruction == _AUTHENTICATE and self.data in _QUESTIONS)
+        return self.secret or (self.instruction == _AUTHENTICATE and self.data in QUESTIONS)
 
     def __str__(self) -> str:
         shown = "…" if self.secret else self.data.hex().upper()

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from agent.pcsc import traffic
 from agent.pcsc.apdu import MAX_PIECE, Answer, Command, exchange
 from agent.pcsc.selected import NO_COMMAND, PIN_STATE, SAID_UNSELECTED, SELECT, STANDARD, Sign, Signs, tells
 from protocol.errors import InlayError
@@ -68,7 +69,7 @@ class CardConnection:
         """Take over a connection that PC/SC has made."""
         self.reader = reader
         self.extended = False
-        self._link = link
+        self._link = traffic.watched(link, reader)
         self._held = False
         self._proved = False
         self._selected: Command | None = None

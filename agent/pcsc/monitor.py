@@ -1,8 +1,9 @@
 """Follows readers and cards for as long as the agent wants, whatever becomes of the PC/SC service.
 
-One thread waits in SCardGetStatusChange (with the plug-and-play entry for readers) until something changes;
-nothing is polled. On any error the context is dropped and a new one opened; a service that isn't there is waited
-for by `agent.pcsc.service_wait`. pyscard's own monitors end for good when the service stops: they aren't used.
+One thread waits in SCardGetStatusChange (with the plug-and-play entry for readers) until something changes; nothing
+is polled but whether another program still keeps a card for itself. On any error the context is dropped and a new one
+opened; a service that isn't there is waited for by `agent.pcsc.service_wait`. pyscard's own monitors end for good when
+the service stops: they aren't used.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _FOR_EVER: Final = scard.INFINITE
 _AGAIN_MILLISECONDS: Final = 1000
 """A reader that came between the listing and the wait isn't told of (pcsc-lite counts readers when the wait
 begins): after each change one wait is this short, then they are listed once more."""
+_KEPT_MILLISECONDS: Final = 2000
+"""pcsc-lite wakes nobody when a program that has kept a card for itself lets it go: the state is asked for again, which
+the card doesn't notice, for as long as one is kept and somebody watches."""
 _FIRST_PAUSE, _LAST_PAUSE = 0.02, 20.0
 """Seconds before a service that failed is tried again; doubled each time."""
 _SETTLING_TRIES: Final = 8
@@ -148,7 +152,10 @@ class Monitor:
             known = {name: known.get(name, scard.SCARD_STATE_UNAWARE) for name in names}
             if not names:
                 self._show(Look())
-            milliseconds = _AGAIN_MILLISECONDS if recently_changed else _FOR_EVER
+            kept = any(event & scard.SCARD_STATE_EXCLUSIVE for event in known.values())
+            milliseconds = (
+                _AGAIN_MILLISECONDS if recently_changed else _KEPT_MILLISECONDS if kept else _FOR_EVER
+            )
             code, states = self._wait(milliseconds, known)
             recently_changed = code == scard.SCARD_S_SUCCESS
             if code in _PASSING and recently_changed:

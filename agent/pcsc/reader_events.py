@@ -20,7 +20,7 @@ class ReaderLook:
             card that comes or goes, also when nobody looked meanwhile.
         mute: the card doesn't answer.
         exclusive: another program kept the card for itself at the moment of the look; pcsc-lite wakes nobody when that
-            alone changes.
+            begins.
     """
 
     name: str

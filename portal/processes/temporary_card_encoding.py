@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import select
 
 from portal.model.states import CaState
-from portal.processes import blocked_cards, card_certificates, card_orders, certificates, earlier_keys
+from portal.processes import (
+    blocked_cards,
+    card_certificates,
+    card_orders,
+    certificates,
+    earlier_keys,
+    temporary_cards,
+)
 from portal.store.database import model_of
 from portal.store.tables import ManagedCard, Order, Process
 from protocol.messages import CardIdentity, KeySource, ManagementAlgorithm, ManagementKey, Purpose, plain
@@ -51,12 +58,14 @@ _ENCRYPTION_KEY: Final = {
 async def encoding_of(tx: AsyncSession, card: Card, options: Options, now: int) -> dict[str, Any]:
     """The process variables of an encoding.
 
-    A card that nobody's keys are on, or somebody else's, is encoded from the beginning: a new PIN, new keys, and a GUID
-    by which no program takes it for what it was. So is one whose PIN and PUK are blocked, which is reset for it.
+    A card that nobody's keys are on, or somebody else's (an order of theirs may have ended half done), is encoded from
+    the beginning: a new PIN, new keys, and a GUID by which no program takes it for what it was. So is one whose PIN and
+    PUK are blocked, which is reset for it.
     """
     managed = await tx.get(ManagedCard, card.id)
     blocked = card.driver != "pkcs11" and await blocked_cards.is_blocked(tx, card)
-    fresh = managed is None or managed.encoded_for != card.owner_id or blocked
+    others = managed is None or managed.encoded_for != card.owner_id
+    fresh = others or blocked or await temporary_cards.was_changed_for_another(tx, card)
     sources = {purpose: KeySource.GENERATE for purpose in Purpose}
     unproved = options.attest == "required" and not card.attested
     if not fresh and not options.new_keys and not unproved:
@@ -134,8 +143,10 @@ def _is_from_maker(card: Card, managed: ManagedCard | None) -> bool:
 
 def _guid(card: Card, managed: ManagedCard | None) -> str:
     """The GUID that the card has in the end: its own, or a fresh one when it goes to somebody else."""
-    if managed is None or (managed.encoded_for in (None, card.owner_id) and managed.prepared_at is None):
+    if managed is None:
         return card.guid
+    if managed.encoded_for in (None, card.owner_id) and managed.prepared_at is None:
+        return managed.pending_guid or card.guid
     return managed.pending_guid or secrets.token_hex(16)
 
 

@@ -18,7 +18,7 @@ from portal.model.states import OrderState, TemporaryCardState
 from portal.processes import certificates
 from portal.processes.definition import Target
 from portal.store import objects
-from portal.store.tables import Card, ManagedCard, Order, User
+from portal.store.tables import Card, ManagedCard, Order, Process, User
 from portal.store.transitions import is_final
 from protocol.errors import InlayError
 from protocol.messages import Algorithm, Purpose
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from portal.ca.authority import Reason
     from portal.model.objects import CoreObject
     from portal.processes.definition import Parties
-    from portal.store.tables import Process
 
 DAY: Final = 86_400
 REASON: Final = Option(
@@ -103,8 +102,21 @@ async def check_encoded(tx: AsyncSession, card: Card) -> None:
         InlayError: ``card_not_encoded``.
     """
     managed = await tx.get(ManagedCard, card.id)
-    if managed is None or managed.encoded_for != card.owner_id:
+    if managed is None or managed.encoded_for != card.owner_id or await was_changed_for_another(tx, card):
         raise InlayError("card_not_encoded")
+
+
+async def was_changed_for_another(tx: AsyncSession, card: Card) -> bool:
+    """Whether the last order that changed a card was for another person than the one who has it now.
+
+    One that ended half done has left that person's PIN and keys there, also where the card was its holder's before.
+    """
+    query = select(Process.subject_id).join(Order, Order.process_id == Process.id)
+    query = query.where(
+        Order.card_id == card.id, Order.operation == "encode_card", Order.changing_at.is_not(None)
+    )
+    last = (await tx.scalars(query.order_by(Order.ended.desc().nulls_last()).limit(1))).first()
+    return last is not None and last != card.owner_id
 
 
 async def other_of(tx: AsyncSession, person_id: str, card: Card) -> Card | None:

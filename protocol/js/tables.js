@@ -500,8 +500,8 @@ export const CAUSES = Object.freeze({
   },
   "pcsc_sharing": {
     "happened": "The card is in use.",
-    "why": "Another program keeps it for itself.",
-    "next_step": "Close the other program that uses the card, then try again."
+    "why": "Another program keeps it for itself; the system does not tell which.",
+    "next_step": "Close programs that use cards, then try again. Often it is GnuPG: gpgconf --kill scdaemon"
   },
   "pcsc_card_mute": {
     "happened": "The card does not answer.",

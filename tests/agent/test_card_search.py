@@ -35,6 +35,7 @@ class Desk:
         self.cards: dict[str, Evidence | InlayError | None] = {}
         self.counts: dict[str, int] = {}
         self.mute: set[str] = set()
+        self.kept: set[str] = set()
         self.looks: list[str] = []
         self.readers = ["A", "B", "Inlay 00 00"]
         self.problem: str | None = None
@@ -62,7 +63,14 @@ class Desk:
 
     def show(self) -> None:
         rows = [
-            ReaderLook(name, name in self.cards, b"\x3b\x80", self.counts.get(name, 0), name in self.mute)
+            ReaderLook(
+                name,
+                name in self.cards,
+                b"\x3b\x80",
+                self.counts.get(name, 0),
+                name in self.mute,
+                name in self.kept,
+            )
             for name in self.readers
         ]
         self.tell(Look(self.problem, () if self.problem else tuple(rows)))
@@ -253,3 +261,37 @@ async def test_a_card_held_for_itself_is_tried_again_and_told_once(desk: Desk, b
     assert sights.empty()
     desk.cards["A"] = card(ONE)  # let go, and nobody tells
     assert (await asyncio.wait_for(waiting, 5)).reader == "A"
+
+
+async def test_a_card_that_is_shown_as_kept_is_looked_at_again_when_it_is_shown_as_free(
+    desk: Desk, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = begin(Wanted(guid=ONE))
+    await sight(search)
+    pauses: list[object] = []
+
+    def pause(_self: CardSearch, mark: object) -> float:
+        pauses.append(mark)
+        return 0.01
+
+    monkeypatch.setattr(CardSearch, "_pause", pause)
+    desk.kept.add("A")
+    desk.put("A", InlayError("pcsc_sharing"))
+    [held] = (await sight(search)).cards
+    assert held.problem is not None
+    desk.cards["A"] = card(ONE)  # let go: that is seen by the watch, and by nothing else
+    following = asyncio.create_task(search.next())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(following), 0.2)
+    assert (desk.looks, pauses) == (["A"], [])
+    desk.kept.clear()
+    desk.show()
+    assert [each.reader for each in (await asyncio.wait_for(following, 5)).fitting] == ["A"]
+    assert desk.looks == ["A", "A"]
+
+
+async def test_pauses_grow_and_have_an_end(desk: Desk, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_search, "AGAIN_SECONDS", 2.0)
+    search = begin(Wanted(guid=ONE))
+    assert [search._pause(("A",)) for _ in range(7)] == [2, 4, 8, 16, 32, 32, 32]
+    assert search._pause(("B",)) == 2

@@ -315,3 +315,25 @@ def test_a_descriptor_that_is_no_terminal_is_closed(daemon: DaemonProcess, tmp_p
         if number == 0:  # what the first request opened stays open
             before = len(os.listdir(f"/proc/{daemon.pid}/fd"))
     assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= before + 1
+
+
+def test_an_agent_that_logs_what_is_said_to_cards_says_so_everywhere(tmp_path: Path) -> None:
+    usual = DaemonProcess(tmp_path / "usual").start()
+    logging = DaemonProcess(tmp_path / "logging", ("-m", "agent", "--traffic")).start()
+    try:
+        assert logging.ask_now("diagnose", {})["result"]["traffic"] is True
+        assert "WHAT IS SAID TO CARDS IS LOGGED" in logging.log()
+        assert "what is said to cards is logged" in logging.output()
+        assert usual.ask_now("diagnose", {})["result"]["traffic"] is False
+        assert "LOGGED" not in usual.log()
+    finally:
+        logging.stop()
+        usual.stop()
+
+
+@pytest.mark.parametrize("arguments", [["--traffic", "--traffic"], ["--traffic=on"], ["--traffic", "x"]])
+def test_other_words_start_no_agent(arguments: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-I", "-m", "agent", *arguments], capture_output=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (2, b"usage: inlay agent [--traffic]\n")

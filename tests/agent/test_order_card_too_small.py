@@ -98,8 +98,8 @@ async def test_with_kept_keys_of_which_one_certificate_is_written_it_is_half_don
     assert ended == "card_object_too_large"
     at = await undone(portal, OTHER_CODE)
     assert (at.changing, at.unchanged) == (1, False)
-    assert card.objects[_9A] != before[_9A]
-    assert card.objects[_9C] == before[_9C]
+    # a signature's length varies, and with it which of the two is the larger one
+    assert sorted(card.objects[tag] == before[tag] for tag in (_9A, _9C)) == [False, True]
     error = window_of(agent).error
     assert error is not None
     assert SMALLER in error.next_step

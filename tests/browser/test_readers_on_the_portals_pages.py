@@ -37,14 +37,15 @@ def roles() -> tuple[str, ...]:
     return ("operator",)
 
 
-async def pictures(person: Person) -> None:
-    """The page is as wide as a telephone's screen, light and dark, and nothing sticks out; for whoever looks at it."""
+async def pictures(person: Person, name: str) -> None:
+    """The page fits a telephone's screen, light and dark. The last that is done: the window stays so."""
     for scheme in ("light", "dark"):
         await person.page.emulate_media(color_scheme=scheme)
         for width in (1280, 360):
             await person.page.set_viewport_size({"width": width, "height": 900})
-            assert await person.page.evaluate("document.documentElement.scrollWidth") <= width
-            picture = person.display.folder / f"readers-{width}-{scheme}.png"
+            inside = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+            assert await person.page.evaluate(inside)
+            picture = person.display.folder / f"{name}-{width}-{scheme}.png"
             await person.page.screenshot(path=picture, full_page=True)
 
 
@@ -68,7 +69,6 @@ async def test_what_comes_and_goes_is_seen_without_a_reload(
             await expect(said).to_contain_text("A card is in one of 8 readers.")
             driver = row(person, reader).locator("[data-code=card_driver]")
             await expect(driver).to_contain_text("used by the driver piv")
-            await pictures(person)
         await expect(row(person, reader)).to_contain_text("Empty")
         await loop.run_in_executor(LASTING, pcscd.stop)
         try:
@@ -93,7 +93,12 @@ async def test_what_comes_and_goes_is_seen_without_a_reload(
         await expect(said).to_contain_text("No card is in 8 readers.")
         with WiredCard.simulated(pcscd.vpcd_ports[6], SimulatedCard(PROFILES[0])):
             await expect(row(person, reader).locator(".state")).to_have_text("Card")
+            await pictures(person, "order")
+            await page.goto(f"{use_case.address.origin}/computer")
+            await expect(driver).to_contain_text("used by the driver piv")
+            await pictures(person, "computer")
         await expect(row(person, reader).locator(".state")).to_have_text("Empty")
+        await expect(driver).to_have_count(0)
 
 
 async def test_a_browser_that_keeps_the_page_from_inlay_breaks_nothing(

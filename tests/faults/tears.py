@@ -66,6 +66,8 @@ from tests.support.issued_ledger import Issued, Standing
 from tests.support.simulated_readers import SimulatedReaders
 
 _RSA_KEYS: Final = 3
+_GROWTH: Final = 200
+"""What a job sends to a card depends on the lengths of certificates: they are the same in every run."""
 
 _UNDONE: Final = {
     "before": "undone, card as it was",
@@ -109,6 +111,7 @@ class Tears:
         self._number = 0
         self._spent = Spent()
         self._encoded: dict[Profile, tuple[SimulatedCard, list[Issued]]] = {}
+        portal.ca.growth = _GROWTH
         portal.binding = Binding.NONE
         portal.management_keys = [FACTORY_KEY, NEW_KEY]
 

@@ -184,9 +184,10 @@ def test_cards_come_and_go_live(readers: SimulatedReaders) -> None:
     with CardServer(readers) as server:
         monitor = DistantMonitor(server.path, tell)
         monitor.start()
+        assert news.acquire(timeout=20)  # how it stands when the watching begins
         card = readers.take()
         readers.put(card, "Two")
-        for _ in range(3):
+        for _ in range(2):
             assert news.acquire(timeout=20)
         monitor.stop()
     assert [[row.present for row in look.readers] for look in seen] == [

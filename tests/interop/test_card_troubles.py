@@ -79,7 +79,7 @@ def test_an_answer_of_one_byte_is_an_error(pcscd: PrivatePcscd, answer: bytes) -
         assert code_of(piv_select.select, card) == "card_answer_malformed"
 
 
-def test_a_card_held_by_another_program_is_said_and_seen(pcscd: PrivatePcscd) -> None:
+def test_a_card_held_by_another_program_is_said_and_seen_until_it_is_let_go(pcscd: PrivatePcscd) -> None:
     looks: queue.Queue[Look] = queue.Queue()
     reader = pcscd.readers[5]
     exclusive, protocols = (
@@ -95,7 +95,6 @@ def test_a_card_held_by_another_program_is_said_and_seen(pcscd: PrivatePcscd) ->
         stack.callback(pyscard.SCardReleaseContext, context)
         code, handle, _ = pyscard.SCardConnect(context, reader, exclusive, protocols)
         assert code == 0
-        stack.callback(pyscard.SCardDisconnect, handle, pyscard.SCARD_LEAVE_CARD)
         with scard.Context() as own:
             assert code_of(own.connect, reader) == "pcsc_sharing"
         monitor = Monitor(looks.put)
@@ -103,6 +102,10 @@ def test_a_card_held_by_another_program_is_said_and_seen(pcscd: PrivatePcscd) ->
         stack.callback(monitor.stop)
         while not _shown(looks.get(timeout=20), reader).exclusive:
             pass
+        pyscard.SCardDisconnect(handle, pyscard.SCARD_LEAVE_CARD)
+        while (shown := _shown(looks.get(timeout=20), reader)).exclusive:
+            pass
+        assert shown.present
 
 
 def test_a_card_that_says_nothing_at_its_reset_is_mute(pcscd: PrivatePcscd) -> None:

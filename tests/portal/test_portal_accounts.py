@@ -12,6 +12,7 @@ from portal.errors import FieldErrors, Forbidden, LoginRefused, NotFound, StaleP
 from portal.model.states import Role, UserState
 from portal.model.virtual_card_options import NAME as CARD_OPTIONS
 from portal.model.virtual_card_options import SCRIPT
+from portal.processes.issue_multiple_temporary_cards import IssueMultipleTemporaryCards
 from portal.processes.read_card import ReadCardInReader
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store.tables import LoginSession, User
@@ -138,7 +139,7 @@ async def test_the_start_page_says_why_not(kit: Kit) -> None:
     assert offer.refused == "Your account is inactive; it must be active."
     operator = await kit.person("op@example.org", [Role.OPERATOR])
     offers = [offer.name for offer in await kit.services.dashboard(operator)]
-    assert offers == [ReadCardInReader.name, RequestTemporaryCard.name]
+    assert offers == [ReadCardInReader.name, RequestTemporaryCard.name, IssueMultipleTemporaryCards.name]
     approver = await kit.person("ap@example.org", [Role.APPROVER])
     assert await kit.services.dashboard(approver) == []
     with pytest.raises(Forbidden):

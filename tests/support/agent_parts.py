@@ -198,6 +198,7 @@ async def running_agent(home: Path, readers: HasReaders | None = None) -> AsyncI
         yield AgentParts(folders, trust, device, journal, cards, places, windows, notifier, desk, care)
         if isinstance(readers, SimulatedReaders):
             assert readers.held_for_person == [], "a person was waited for inside a transaction"
+            assert readers.secrets_shown() == [], "a log of the traffic would have shown a secret"
     finally:
         await desk.close()
         await cards.close()

@@ -30,6 +30,10 @@ from protocol.messages import (
 from tests.support.issued_ledger import Ledger
 from tests.support.order_messages import certified
 
+_SIGNATURE, _SERIAL = 71, 151
+"""Bytes of the most common signature with P-256, and bits of a serial number that has fewer bytes than most."""
+_OF_NOBODY = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
+"""An extension with bytes that nothing packs."""
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
@@ -40,12 +44,15 @@ class FakeCA:
     Attributes:
         issued: certificates by slot, of the last order.
         ledger: all that it ever issued, and what they count as.
+        growth: bytes by which each certificate of a slot is longer than the one before, so that a card that takes
+            nothing longer over anything shorter has to make room; all others are of one length then.
     """
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.issued: dict[str, x509.Certificate] = {}
         self.ledger = Ledger()
+        self.growth: int | None = None
         self._secrets: dict[str, bytes] = {}
 
     def answer(
@@ -67,7 +74,8 @@ class FakeCA:
             else:
                 item = by_slot[key.slot]
                 public = _proved(item.csr) if item.csr else _loaded(item.public_key)
-            certificate = self._issue(public, key.subject)
+            before = sum(entry.slot == key.slot for entry in self.ledger.entries)
+            certificate = self._issue(public, key.subject, before)
             self.issued[key.slot] = certificate
             self.ledger.add(order, key.slot, certificate, running=running)
             challenge = self._challenge(key, public) if key.purpose is Purpose.ENCRYPTION else None
@@ -117,9 +125,18 @@ class FakeCA:
         )
         return Challenge(ephemeral=point)
 
-    def _issue(self, public: PublicKey, subject: str) -> x509.Certificate:
+    def _issue(self, public: PublicKey, subject: str, before: int = 0) -> x509.Certificate:
+        while True:
+            made = self._signed(public, subject, (self.growth or 0) * before)
+            if self.growth is None or (len(made.signature), made.serial_number.bit_length() > 151) == (
+                71,
+                True,
+            ):
+                return made
+
+    def _signed(self, public: PublicKey, subject: str, more: int) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
-        return (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name.from_rfc4514_string(subject))
             .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")]))
@@ -127,8 +144,11 @@ class FakeCA:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(minutes=1))
             .not_valid_after(now + datetime.timedelta(days=30))
-            .sign(self._key, hashes.SHA256())
         )
+        if more:
+            filling = x509.UnrecognizedExtension(_OF_NOBODY, secrets.token_bytes(more))
+            builder = builder.add_extension(filling, critical=False)
+        return builder.sign(self._key, hashes.SHA256())
 
 
 def _make_key(key: KeyOrder) -> PrivateKey:

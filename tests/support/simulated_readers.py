@@ -6,14 +6,17 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
 from agent.ordered_card import CardReaders
 from agent.pcsc import pin_pad
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.look import Evidence, look
 from agent.pcsc.reader_events import Look, ReaderLook
+from agent.pcsc.traffic import Shown
 from agent.reader_watch import ReaderMonitor, ReaderWatch
 from protocol.errors import InlayError
-from tests.cards.simulated import ATR, SimulatedCard, SimulatedLink
+from tests.cards.simulated import ATR, PIN, PUK, SimulatedCard, SimulatedLink
 
 Tear = Callable[[int, bytes], str | None]
 """Asked at each APDU of a session, by its number from 1; what happens there, or None.
@@ -41,12 +44,14 @@ class _Link(SimulatedLink):
         super().__init__(readers.card_in(reader))
         self._readers, self._reader, self._looking = readers, reader, looking
         self._insertion = readers.insertions[reader]
+        self._shown = Shown()
         self._lost = False
 
     def transmit(self, apdu: bytes) -> bytes:
         self._check()
         if self._looking:
             return self.card.transmit(apdu)
+        self._readers.shown.append(self._shown.command(apdu))
         number, happens = self._readers.next_apdu(apdu)
         if happens == "power":
             self.card.reset()
@@ -58,6 +63,7 @@ class _Link(SimulatedLink):
             self._readers.stop_service(self._reader)
         self._check()
         answer = b"" if happens == "before" else self.card.transmit(apdu)
+        self._readers.shown.append(self._shown.answer(answer))
         if happens is None:
             self._readers.answered(number)
             return answer
@@ -131,6 +137,7 @@ class SimulatedReaders:
         refusal: code of what connections are refused with; None: they aren't.
         refused: how often.
         insertions: reader to how often its state has changed, for those with a card.
+        shown: what a log of the traffic would have shown of every session.
         held_for_person: readers whose card was held while a person was waited for: none ever may be.
     """
 
@@ -146,6 +153,8 @@ class SimulatedReaders:
         self.readers = ["One", "Two"]
         self.insertions: dict[str, int] = {}
         self.held_for_person: list[str] = []
+        self.shown: list[str] = []
+        self._seen: list[SimulatedCard] = []
         self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
         self._cards: dict[str, SimulatedCard] = {}
         self._count = 0
@@ -170,6 +179,7 @@ class SimulatedReaders:
     def put(self, card: SimulatedCard, reader: str = "One") -> None:
         """Put a card in."""
         self._cards[reader] = card
+        self._seen.append(card)
         self._changed(reader)
 
     def take(self, reader: str = "One") -> SimulatedCard:
@@ -233,6 +243,15 @@ class SimulatedReaders:
         self._links.add(made)
         return made
 
+    def secrets_shown(self) -> list[str]:
+        """Of what is secret on every card that was in a reader that which a log of the traffic would have shown."""
+        secrets = {PIN, PUK}
+        for card in self._seen:
+            secrets |= {card.pin.rstrip(b"\xff"), card.puk, *card.keys_by_algorithm.values()}
+            secrets |= {secret for _, key in card.keys.values() for secret in _secrets_of(key)}
+        text = "\n".join(self.shown)
+        return [secret.hex() for secret in secrets if secret.hex().upper() in text]
+
     def person_waited_for(self) -> None:
         """A window waits for a person now."""
         self.held_for_person += [link.reader for link in self._links if link.holds]
@@ -243,6 +262,13 @@ class SimulatedReaders:
 
     def _connect(self, reader: str) -> CardConnection:
         return CardConnection(self.link(reader, looking=False), reader)
+
+
+def _secrets_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> list[bytes]:
+    if isinstance(key, rsa.RSAPrivateKey):
+        numbers = key.private_numbers()
+        return [numbers.p.to_bytes(128, "big"), numbers.q.to_bytes(128, "big")]
+    return [key.private_numbers().private_value.to_bytes(key.key_size // 8, "big")]
 
 
 class _Monitor:

@@ -179,6 +179,17 @@ def test_usb_readers_are_what_the_kernel_says(tmp_path: Path, monkeypatch: pytes
 # --- the agent's side --------------------------------------------------------------------------
 
 
+def test_programs_are_named_where_one_of_them_may_have_a_card() -> None:
+    kept = [Card("A", problem=InlayError("pcsc_sharing"))]
+    assert readers.judge_clients([], ["gpg (process 7)"]) == []
+    assert readers.judge_clients([Card("A", problem=InlayError("pcsc_card_mute"))], ["gpg (process 7)"]) == []
+    assert readers.judge_clients(kept, []) == []
+    for cards in (kept, [Card("A")]):
+        [found] = readers.judge_clients(cards, ["gpg (process 7)", "ykman (process 8)"])
+        assert (found.code, found.level) == ("card_programs", "note")
+        assert "gpg (process 7), ykman (process 8)" in found.happened
+
+
 def test_the_agent() -> None:
     assert codes(agent_side.judge_agent(Answered(None))) == ["agent_rests"]
     assert codes(agent_side.judge_agent(Answered(None, ("It was silent.", "Restart it.")))) == [
@@ -190,6 +201,8 @@ def test_the_agent() -> None:
     assert (told[-1].level, told[-1].happened, told[-1].next_step) == ("note", "They stay.", "End the agent.")
     found = agent_side.judge_agent(Answered({"version": "1", "cards": cards}))
     assert codes(found) == ["agent_runs", "virtual_card_hidden"]
+    logs = agent_side.judge_agent(Answered({"version": "1", "traffic": True}))
+    assert [(each.code, each.level) for each in logs] == [("agent_runs", "ok"), ("agent_traffic", "note")]
     assert found[1].why == "All readers are taken."
 
 

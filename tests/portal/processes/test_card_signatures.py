@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import subprocess
@@ -271,26 +272,27 @@ async def test_the_signature_is_kept_with_the_process_and_a_foreign_verifier_tak
         if isinstance(operation, Authenticate)
         else ["sign", str(text)]
     )
-    assert verify(ca, right, given) == (0, "")
-    assert verify(ca, wrong_for(right, tmp_path), given)[1].startswith("The signature is not over this")
+    assert await verify(ca, right, given) == (0, "")
+    assert (await verify(ca, wrong_for(right, tmp_path), given))[1].startswith(
+        "The signature is not over this"
+    )
     crossed = ["sign", str(text)] if right[0] == "authenticate" else ["authenticate", "https://a.test", "c"]
-    assert verify(ca, crossed, given)[1].startswith("The certificate is not for this use")
+    assert (await verify(ca, crossed, given))[1].startswith("The certificate is not for this use")
 
 
-def verify(ca: Path, arguments: list[str], given: CardSignature) -> tuple[int, str]:
+async def verify(ca: Path, arguments: list[str], given: CardSignature) -> tuple[int, str]:
     """The documentation's example verifier: exit status and what it complains of."""
     sent = {
         "certificate": base64.b64encode(given.certificate).decode(),
         "algorithm": given.algorithm,
         "signature": base64.b64encode(given.signature).decode(),
     }
-    done = subprocess.run(
-        [sys.executable, "-I", VERIFIER, ca, *arguments],
-        input=json.dumps(sent),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    argv = [sys.executable, "-I", str(VERIFIER), str(ca), *arguments]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, input=json.dumps(sent), capture_output=True, text=True, timeout=60)
+
+    done = await asyncio.to_thread(run)
     return done.returncode, done.stderr
 
 
