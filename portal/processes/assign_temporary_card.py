@@ -45,6 +45,7 @@ class AssignTemporaryCard(Definition):
     title = "Assign"
     description = "Gives the card to a person for a while."
     role = Role.OPERATOR
+    of_holder = False  # staff have it, whoever of them
     target = temporary_cards.in_states((TemporaryCardState.UNASSIGNED,))
     steps = (Step("person", "Person", Form((_PERSON,))), Step("done", "Done", settled=True))
 

@@ -120,6 +120,7 @@ class Definition(abc.ABC):
         user_state: state that whoever acts needs, at the start and at every step.
         subject_states: states one of which the person it is about must be in, until the work is done; empty: any.
         target: what it works on; None for one that starts from the start page.
+        of_holder: it is about the holder of a card, too, and goes no further where that is another one by now.
         steps: all steps, in order; an instance begins at the first.
         progress: steps of its order as the page names them, with what happens at each; None: those of a new card.
     """
@@ -131,6 +132,7 @@ class Definition(abc.ABC):
     user_state: ClassVar[UserState] = UserState.ACTIVE
     subject_states: ClassVar[frozenset[UserState]] = frozenset()
     target: Target | None = None
+    of_holder: ClassVar[bool] = True
     steps: tuple[Step, ...]
     progress: ClassVar[Mapping[OrderStep, tuple[str, str]] | None] = None
 

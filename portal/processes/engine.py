@@ -12,7 +12,7 @@ from portal.events import process_topic
 from portal.model import states
 from portal.model.states import OrderState, ProcessState
 from portal.processes import endings, order_rows, parties
-from portal.processes.definition import Definition, Turn
+from portal.processes.definition import OPEN, Definition, Turn
 from portal.services import NO_FORM
 from portal.store import audit, objects
 from portal.store.database import notify
@@ -53,6 +53,8 @@ class Engine:
     async def start(self, session: Session, name: str, ref: ObjectRef | None = None) -> Instance:
         """Start a process; one of the same name and target that this user has running is taken up instead.
 
+        Unless that one can't go on, because its card has another holder by now.
+
         Args:
             session: who asks.
             name: the process's symbolic name.
@@ -72,7 +74,7 @@ class Engine:
             # who starts is locked: two starts at once are one process
             user = await parties.acting(tx, session, definition, definition.role, lock=True)
             process = await self.running(tx, user.id, name, ref)
-            if process is None:
+            if process is None or await _is_left(tx, definition, process, user):
                 found = await parties.at_start(tx, user, definition, ref, lock=True)
                 process = await self._begin(tx, definition, found)
             return Instance(definition, process, await _order_of(tx, process.id))
@@ -336,6 +338,14 @@ def _check_acts(session: Session, instance: Instance) -> None:
     """Who was the second person may look at what became of it, and does nothing more."""
     if session.user.id != instance.process.user_id and not instance.step.other_person:
         raise NotFound("process")
+
+
+async def _is_left(tx: AsyncSession, definition: Definition, process: Process, user: User) -> bool:
+    """Whether a process can't go on from where it stands, because its card has another holder by now."""
+    step = definition.step(process)
+    if step.settled or step.name == OPEN:
+        return False  # what was ordered ends by itself
+    return parties.has_other_holder(definition, await parties.of(tx, process, user))
 
 
 async def _order_of(tx: AsyncSession, process_id: str) -> Order | None:

@@ -10,7 +10,7 @@ from portal.errors import Forbidden, NotFound, SecondPerson, WrongState
 from portal.model import states
 from portal.processes.definition import Parties
 from portal.store import objects
-from portal.store.tables import User
+from portal.store.tables import Card, User
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -88,15 +88,24 @@ async def at_step(
         Forbidden: the step's role is missing.
         SecondPerson: the step is for somebody other than who started the process.
         WrongState: target or subject is in a state that won't do; names those that would.
-        PortalError, InlayError: the process's own causes; ``user_not_active``.
+        PortalError, InlayError: the process's own causes; ``user_not_active``; ``card_changed``: the card has another
+            holder by now.
     """
     user = await acting(tx, session, definition, step.role or definition.role)
     if step.other_person and user.id == process.user_id:
         raise SecondPerson
     found = await of(tx, process, user)
     if not step.settled:
+        if has_other_holder(definition, found):
+            raise InlayError("card_changed")
         await check(tx, definition, found)
     return found
+
+
+def has_other_holder(definition: Definition, found: Parties) -> bool:
+    """Whether a card isn't whose it was when its process was begun: a page may have waited since."""
+    card = found.target
+    return definition.of_holder and isinstance(card, Card) and card.owner_id != found.subject.id
 
 
 async def of(tx: AsyncSession, process: Process, user: User) -> Parties:

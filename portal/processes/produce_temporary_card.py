@@ -66,6 +66,7 @@ class ProduceTemporaryCard(Definition):
     title = "Produce temporary card"
     description = "Makes a blank card in your reader ready to be given out."
     role = Role.OPERATOR
+    of_holder = False  # staff have it, whoever of them
     target = temporary_cards.in_states(
         (TemporaryCardState.REQUESTED, TemporaryCardState.FAILED, TemporaryCardState.UNASSIGNED)
     )

@@ -14,12 +14,14 @@ from portal.processes.lock_temporary_card import LockTemporaryCard
 from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.processes.verify_pin import VerifyCardPin
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
-from portal.store.tables import Certificate
+from portal.store.tables import Certificate, Order
+from portal.views import ObjectRef
+from protocol.errors import InlayError
 from protocol.messages import Changing, Finished, Proceed, Receipt, Undo
 from tests.portal.processes.test_unblock_change_pin import actions
 from tests.support import extended_cards as extending
 from tests.support.databases import BACKENDS
-from tests.support.extended_cards import ada, assigned, encoded, olga, row, step
+from tests.support.extended_cards import EXTEND, ada, assigned, encoded, olga, row, step
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:
@@ -75,6 +77,30 @@ async def test_who_had_the_card_gets_its_puk_no_more(
     assert "card.puk_delivered" not in await actions(kit, card)
     shown = await kit.services.process(ada, view.id)
     assert shown.state is ProcessState.FAILED
+
+
+@pytest.mark.parametrize("name", [UnblockChangePin.name, VerifyCardPin.name, EXTEND])
+async def test_a_page_from_before_it_was_given_to_somebody_else_orders_nothing(
+    kit: Kit, olga: Session, ada: Session, name: str
+) -> None:
+    """A page that waits for its first *Next* has made no order that could be found to be about another's card."""
+    card = await assigned(kit, olga, ada)
+    await encoded(kit, olga, card)
+    who = olga if name == EXTEND else ada
+    view = await kit.services.start_process(who, name, ObjectRef("temporary_card", card))
+    await step(kit, olga, WithdrawTemporaryCard.name, card, {"Reason": ["left"]})
+    bob = await kit.person("bob@example.org")
+    await step(kit, olga, AssignTemporaryCard.name, card, {"Person": [bob.user.email]})
+    with pytest.raises(InlayError) as refused:
+        await kit.services.next(who, view.id, view.version, UNBLOCK if name == UnblockChangePin.name else {})
+    assert refused.value.code == "card_changed"
+    async with kit.database.read() as tx:
+        assert await tx.scalar(select(Order.jti).where(Order.process_id == view.id)) is None
+    if who is olga:
+        kit.clock.now += 1
+        fresh = await kit.services.start_process(who, name, ObjectRef("temporary_card", card))
+        assert fresh.id != view.id
+        assert (await kit.services.next(who, fresh.id, fresh.version, {})).step == "open"
 
 
 async def test_a_card_that_was_given_to_somebody_else_isnt_encoded_for_who_had_it(
