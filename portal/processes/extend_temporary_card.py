@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from portal.encoding.plan import Plan
     from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
+    from portal.processes.temporary_cards import Options
     from portal.store.tables import Card, Order, Process
 
 M = TypeVar("M", bound=Message)
@@ -118,11 +119,16 @@ class ExtendTemporaryCard(Definition):
         options = await temporary_cards.options(tx)
         known |= {"valid_until": card.valid_until, "validity": options.validity, "encodes": options.encodes}
         if options.encodes:
-            known |= await encoding_of(tx, card, options, self._context.clock())
-            if card.described_by is not None:
-                known |= self._limits_of_description(card, fresh=known["first"])
+            known |= await self._encoding(tx, card, options)
             known |= await pin_entry.variables(tx, card)
             known |= {"user_id": parties.user.email, "holder": parties.subject.email}
+        return known
+
+    async def _encoding(self, tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
+        """What is written, by what is on the card now."""
+        known = await encoding_of(tx, card, options, self._context.clock())
+        if card.described_by is not None:
+            known |= self._limits_of_description(card, fresh=known["first"])
         return known
 
     async def advance(self, turn: Turn) -> None:
@@ -152,7 +158,10 @@ class ExtendTemporaryCard(Definition):
     async def _order(self, turn: Turn) -> None:
         known, card = turn.process.variables, temporary_cards.card_of(turn.parties)
         await card_orders.refuse_while_ordered(turn.tx, card)
-        now = self._context.clock()
+        now, managed = self._context.clock(), await turn.tx.get(ManagedCard, card.id)
+        if known["first"] is not (managed is None or managed.encoded_for != card.owner_id):
+            # encoded since, for its holder or for another one in between
+            known.update(await self._encoding(turn.tx, card, await temporary_cards.options(turn.tx)))
         fresh = bool(known["first"])
         label = known["label"] = f"{card.label} for {turn.parties.subject.email}"[:200]
         plan = await self._plan(turn.tx, card, known, fresh=fresh)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select
 
-from portal.model.states import ProcessState
+from portal.model.states import ProcessState, Role
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.change_puk import ChangeCardPuk
 from portal.processes.lock_temporary_card import LockTemporaryCard
 from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.processes.verify_pin import VerifyCardPin
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
-from portal.store.tables import Certificate, Order
+from portal.store.tables import Certificate, ManagedCard, Order
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import Changing, Finished, Proceed, Receipt, Undo
@@ -50,6 +50,13 @@ async def claimed(kit: Kit, who: Session, view: ProcessView) -> SoftwareAgent:
     await agent.claim(code.code)
     await agent.consent(number=NUMBER)
     return agent
+
+
+async def parameter(kit: Kit, view: ProcessView, name: str) -> Any:
+    """What the order of a process says."""
+    async with kit.database.read() as tx:
+        found = (await tx.scalars(select(Order).where(Order.process_id == view.id))).one()
+        return found.parameters.get(name)
 
 
 async def refused(kit: Kit, who: Session, view: ProcessView, agent: SoftwareAgent) -> str:
@@ -101,6 +108,29 @@ async def test_a_page_from_before_it_was_given_to_somebody_else_orders_nothing(
         fresh = await kit.services.start_process(who, name, ObjectRef("temporary_card", card))
         assert fresh.id != view.id
         assert (await kit.services.next(who, fresh.id, fresh.version, {})).step == "open"
+
+
+async def test_what_is_written_is_told_by_what_is_on_the_card_when_it_is_ordered(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    card, otto = await assigned(kit, olga, ada), await kit.person("otto@example.org", [Role.OPERATOR])
+    bob = await kit.person("bob@example.org")
+    before = await kit.services.start_process(otto, EXTEND, ObjectRef("temporary_card", card))
+    await encoded(kit, olga, card)
+    view = await kit.services.next(otto, before.id, before.version, {})
+    assert [await parameter(kit, view, name) for name in ("reset", "identity", "new_puk")] == [None] * 3
+    await kit.services.cancel(otto, view.id)
+
+    between = await kit.services.start_process(otto, EXTEND, ObjectRef("temporary_card", card))
+    for who in (bob, ada):
+        await step(kit, olga, WithdrawTemporaryCard.name, card, {"Reason": ["left"]})
+        await step(kit, olga, AssignTemporaryCard.name, card, {"Person": [who.user.email]})
+        if who is bob:
+            async with kit.database.write() as tx:
+                (await tx.get_one(ManagedCard, card)).encoded_for = bob.user.id
+    view = await kit.services.next(otto, between.id, between.version, {})
+    assert "set_pin" in await parameter(kit, view, "steps")
+    assert await parameter(kit, view, "identity") is not None
 
 
 async def test_a_card_that_was_given_to_somebody_else_isnt_encoded_for_who_had_it(
