@@ -96,9 +96,9 @@ async def at_step(
         raise SecondPerson
     found = await of(tx, process, user)
     if not step.settled:
+        await check(tx, definition, found)
         if has_other_holder(definition, found):
             raise InlayError("card_changed")
-        await check(tx, definition, found)
     return found
 
 

@@ -93,17 +93,19 @@ async def test_a_page_from_before_it_was_given_to_somebody_else_orders_nothing(
     """A page that waits for its first *Next* has made no order that could be found to be about another's card."""
     card = await assigned(kit, olga, ada)
     await encoded(kit, olga, card)
-    who = olga if name == EXTEND else ada
+    otto = await kit.person("otto@example.org", [Role.OPERATOR])
+    who = otto if name == EXTEND else ada
     view = await kit.services.start_process(who, name, ObjectRef("temporary_card", card))
     await step(kit, olga, WithdrawTemporaryCard.name, card, {"Reason": ["left"]})
     bob = await kit.person("bob@example.org")
     await step(kit, olga, AssignTemporaryCard.name, card, {"Person": [bob.user.email]})
+    await extending.complete((await extending.begun(kit, olga, card))[1])
     with pytest.raises(InlayError) as refused:
         await kit.services.next(who, view.id, view.version, UNBLOCK if name == UnblockChangePin.name else {})
     assert refused.value.code == "card_changed"
     async with kit.database.read() as tx:
         assert await tx.scalar(select(Order.jti).where(Order.process_id == view.id)) is None
-    if who is olga:
+    if who is otto:
         kit.clock.now += 1
         fresh = await kit.services.start_process(who, name, ObjectRef("temporary_card", card))
         assert fresh.id != view.id
