@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -56,6 +57,7 @@ from protocol.messages import (
 )
 from protocol.orders import Exchange, Expected, Side
 from protocol.session import Failure, Request, Response, Role, Session
+from tests.cards.simulated import rsa_key
 from tests.support.order_messages import certified, sequence_of
 
 if TYPE_CHECKING:
@@ -64,13 +66,14 @@ if TYPE_CHECKING:
     from protocol.messages import IssuedCertificate, KeySet
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+_RSA_KEYS: Final = itertools.cycle(range(100, 124))
 _OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
 
 
 def make_key(algorithm: Algorithm) -> PrivateKey:
-    """A fresh key of an algorithm."""
+    """A key of an algorithm that no other card of a test has; RSA keys take long to make, so they come in turn."""
     if algorithm is Algorithm.RSA_2048:
-        return rsa.generate_private_key(65537, 2048)
+        return rsa_key(next(_RSA_KEYS))
     return ec.generate_private_key(ec.SECP256R1())
 
 
