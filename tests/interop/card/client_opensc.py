@@ -126,10 +126,22 @@ _USE: Final = {
 }
 
 
+def _certify(client: Client, slot: int, certificate: bytes) -> None:
+    """Write a certificate past pcscd, which may power the idle card down at any moment: what was proved is gone then."""
+    for tries_left in reversed(range(5)):
+        try:
+            personalise.write_certificate(client.card, slot, certificate)
+        except personalise.CardRefused:
+            if not tries_left:
+                raise
+        else:
+            return
+
+
 def _cannot_use(client: Client, algorithm: Algorithm, reason: str) -> None:
     """A key whose certificate OpenSC reads and whose kind it can't use: in vain, and nothing else suffers."""
     public = personalise.generate(client.card, 0x85, algorithm)
-    personalise.write_certificate(client.card, 0x85, client.root.issue(public, 0x9A))
+    _certify(client, 0x85, client.root.issue(public, 0x9A))
     message, result = client.write("message", b"used"), client.path("never")
     argv = ["pkcs11-tool", "--module", MODULE, "--login", "--pin", PIN_TEXT, "--id", _IDS[0x85]]
     files = ["--input-file", str(message), "--output-file", str(result)]

@@ -49,8 +49,8 @@ async def test_wrong_pin_costs_one_try_and_the_last_is_announced(
             await driver.verify(bytearray(b"999999"))
         assert caught.value.code == "pkcs11_pin_wrong"
         assert card.details().pin_tries == tries
-        said.append(str(caught.value.fields["left"]))
-    assert "last" in said[-1]
+        said.append(caught.value.fields.get("left"))
+    assert said == [None, "one"]  # OpenSC's module announces the last one alone
     await driver.verify(bytearray(PIN))
     assert card.details().pin_tries == 3
 
