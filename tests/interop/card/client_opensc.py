@@ -127,7 +127,7 @@ _USE: Final = {
 
 
 def _certify(client: Client, slot: int, certificate: bytes) -> None:
-    """Write a certificate past pcscd, which may power the idle card down at any moment: what was proved is gone then."""
+    """Write a certificate past pcscd, which may power the idle card down at any moment: a proof is gone then."""
     for tries_left in reversed(range(5)):
         try:
             personalise.write_certificate(client.card, slot, certificate)
