@@ -140,7 +140,7 @@ function ended({ reason, cause }) {
     list.hidden = true;
   }
   at('again').hidden = words === '';
-  button.textContent = words;
+  if (words) button.textContent = words;
   const comesBack = reason === 'no_agent' || (reason.startsWith('agent_') && reason !== 'agent_blocked');
   if (comesBack && tried < AGAIN_SECONDS.length) {
     timer = setTimeout(begin, 1000 * AGAIN_SECONDS[tried]);
