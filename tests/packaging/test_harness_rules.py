@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import select
 import signal
@@ -54,6 +55,29 @@ def test_blocked_loop_is_noticed() -> None:
 
     asyncio.run(asyncio.sleep(0.01))
     assert loop_watch.take() == []
+
+
+def test_a_collection_of_garbage_is_not_the_doing_of_the_step_it_comes_in() -> None:
+    """It goes through what every test before has left; what a step computes beside it still counts."""
+    slow = gc.callbacks
+    told = [lambda phase, _info: time.sleep(loop_watch.LIMIT_SECONDS + 0.05) if phase == "start" else None]
+
+    async def collect() -> None:
+        slow.extend(told)
+        try:
+            gc.collect(0)
+        finally:
+            slow.remove(told[0])
+
+    async def collect_and_block() -> None:
+        await collect()
+        time.sleep(loop_watch.LIMIT_SECONDS + 0.05)  # noqa: ASYNC251
+
+    asyncio.run(collect())
+    assert loop_watch.take() == []
+    asyncio.run(collect_and_block())
+    (blocked,) = loop_watch.take()
+    assert blocked.seconds < 2 * loop_watch.LIMIT_SECONDS
 
 
 def test_child_that_ends_early_is_reported_with_its_output(tmp_path: Path) -> None:

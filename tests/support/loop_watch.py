@@ -2,12 +2,14 @@
 
 A step's time is wall time less the time in which its thread was ready and had no processor, and less the time in which
 the whole machine stood still: what other programs of a busy machine take, or who runs a virtual one, is not the step's
-doing, what it computes or waits for itself is.
+doing, what it computes or waits for itself is. Nor is a collection of garbage, which goes through what all the tests of
+the process have left, and comes in whichever step it will.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -75,6 +77,21 @@ class _Standstill:
                 self.seconds += late
 
 
+class _Collections(threading.local):
+    """Seconds that this thread has spent on collecting garbage so far."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._begin = 0.0
+
+    def told(self, phase: str, _info: object) -> None:
+        """See ``gc.callbacks``."""
+        if phase == "start":
+            self._begin = time.perf_counter()
+        else:
+            self.seconds += time.perf_counter() - self._begin
+
+
 class _Sample(threading.local):
     """What was true of this thread at most ``AGE`` seconds before the step that begins now.
 
@@ -91,6 +108,7 @@ class _Sample(threading.local):
         """Anew."""
         self.taken, self.waited = now, self._thread.waited()
         self.computed, self.stood = time.thread_time(), _standstill.so_far()
+        self.collected = _collections.seconds
 
     def waited_since(self) -> float:
         """Seconds."""
@@ -98,6 +116,7 @@ class _Sample(threading.local):
 
 
 _standstill = _Standstill()
+_collections = _Collections()
 _sample = _Sample()
 _seen: list[Blocked] = []
 _run_handle = asyncio.Handle._run
@@ -113,8 +132,9 @@ def _timed_run(handle: asyncio.Handle) -> None:
 
 
 def _judge(handle: asyncio.Handle, seconds: float) -> None:
-    seconds -= _sample.waited_since()
-    computed = time.thread_time() - _sample.computed
+    collected = _collections.seconds - _sample.collected
+    seconds -= _sample.waited_since() + collected
+    computed = time.thread_time() - _sample.computed - collected
     seconds -= max(0.0, min(_standstill.so_far() - _sample.stood, seconds - computed))
     if seconds > LIMIT_SECONDS:
         _seen.append(Blocked(repr(handle), seconds, computed))
@@ -123,6 +143,7 @@ def _judge(handle: asyncio.Handle, seconds: float) -> None:
 def install() -> None:
     """Measure every step of every event loop of this process from now on."""
     _standstill.start()
+    gc.callbacks.append(_collections.told)
     asyncio.Handle._run = _timed_run  # type: ignore[method-assign, assignment]
 
 
