@@ -145,12 +145,12 @@ class _AgentHere:
         return Ended(end, tuple(prompt.warning or "" for prompt in asked))
 
     async def settle(self) -> bool:
-        """See `RunningAgent.settle`."""
-        raise NotImplementedError
+        """See `RunningAgent.settle`. A lie ends orders, never an agent: nothing is left for another one."""
+        raise AssertionError
 
     def kill(self) -> None:
-        """See `RunningAgent.kill`."""
-        raise NotImplementedError
+        """See `RunningAgent.kill`. A lie kills no agent."""
+        raise AssertionError
 
 
 class _AgentsHere:
