@@ -232,6 +232,7 @@ def main(arguments: list[str]) -> int:
         root = tk.Tk(className="Inlay")
     except tk.TclError:
         return messages.EXIT_NO_DISPLAY
+    _take_no_commands(root)
     root.withdraw()
     setattr(root, "report_callback_exception", _fail)  # noqa: B010 (tkinter's documented hook)
     dark, scale = settings.read()
@@ -245,6 +246,16 @@ def main(arguments: list[str]) -> int:
     Dialogs(root, theme, control, secret)
     root.mainloop()
     return 0
+
+
+def _take_no_commands(root: tk.Tk) -> None:
+    """Leave Tk's registry of programs that do what others on the display send them.
+
+    Each Tk program enters it by itself, and whoever may talk to the display could have this one run any command,
+    the one that reads the PIN's field among them. Without ``send`` it is neither named there nor listens
+    (send(n), "Security").
+    """
+    root.tk.call("rename", "send", "")
 
 
 def _report(kind: type[BaseException], _error: BaseException, trace: TracebackType | None) -> None:

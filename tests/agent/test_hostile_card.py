@@ -22,7 +22,7 @@ from tests.cards.simulated import FACTORY_KEY, PUK, Apdu, SimulatedCard, tlv
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
-from tests.support.physical_orders import FRESH, first_encoding, order, personalised
+from tests.support.physical_orders import FRESH, first_encoding, order, personalised, undone
 from tests.support.simulated_readers import SimulatedReaders
 from tests.support.strange_certificates import STRANGE, certificate, odd_name
 
@@ -114,9 +114,9 @@ async def test_whatever_it_answers_the_cause_is_named_and_the_pin_went_out_once(
     agent.windows.answers = [(None, None), (PIN, None)]
     ended = await order(agent, portal, OTHER_CODE)
     assert ended in {"card_answer_malformed", "card_key_missing"}
-    undone = portal.orders[OTHER_CODE].undone
-    assert undone is not None
-    assert undone.error == ended
+    told = (await undone(portal, OTHER_CODE)).undone
+    assert told is not None
+    assert told.error == ended
     assert sum(command[1] == _VERIFY and len(command) > 5 for command in card.commands) <= 1
     assert card.pin_left == card.profile.pin_tries
 
