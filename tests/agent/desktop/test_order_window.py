@@ -394,3 +394,31 @@ async def test_another_tk_program_of_the_display_can_have_no_command_run_in_the_
     await person.presses("Escape")
     with pytest.raises(UserCancelled):
         await asyncio.wait_for(consent, 20)
+
+
+async def test_what_is_selected_in_a_pin_that_is_shown_is_no_other_programs_to_paste(
+    opener: Opener, xvfb: VirtualDisplay
+) -> None:
+    person, consent = await start(opener)
+    await person.types(PIN)
+    await person.presses("Tab", "Tab", "space", "shift+Tab", "shift+Tab")
+    shown = await person.drawn()
+    await person.presses("Tab", "Tab", "space", "shift+Tab", "shift+Tab")
+    assert await person.drawn() != shown
+    await person.presses("Tab", "Tab", "space", "shift+Tab", "shift+Tab")
+    assert await person.drawn() == shown
+    argv = [sys.executable, "-c", "import tkinter; print(tkinter.Tk().selection_get())"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        argv,
+        env={**os.environ, **xvfb.env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == ""
+    assert "selection doesn't exist" in done.stderr
+    await person.presses("Escape")
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(consent, 20)
