@@ -52,9 +52,11 @@ class Dialogs:
         self._working = ""
         self._can_cancel = True
         self._progress: pages.ProgressPage | None = None
+        self._consent: pages.ConsentPage | None = None
         self._choice: card_pages.ChoosePage | None = None
         self._shell = Shell(root, theme)
         root.protocol("WM_DELETE_WINDOW", self._leave)
+        root.bind("<FocusIn>", self._focused, add=True)
         root.tk.createfilehandler(control, tk.READABLE, lambda _file, _mask: self._readable())
         self._tell({"event": "ready"})
 
@@ -103,7 +105,7 @@ class Dialogs:
             self._heading = message["title"]
             self._working = message["working"]
             self._shell.name_portal(message["portal_name"], message["origin"] or OWN_COMMAND)
-            pages.ConsentPage(self._shell, message, self._agreed, self._leave)
+            self._consent = pages.ConsentPage(self._shell, message, self._agreed, self._leave)
         elif kind == "number":
             pages.NumberPage(self._shell, message, self._leave)
         elif kind == "progress":
@@ -147,7 +149,13 @@ class Dialogs:
         self._root.update()
         self._tell({"event": "shown", "page": self._page})
 
+    def _focused(self, event: tk.Event[tk.Misc]) -> None:
+        if event.widget is self._root and self._consent is not None:  # the window itself, not a field of it
+            self._consent.wait()
+
     def _to_front(self) -> None:
+        if self._consent is not None:
+            self._consent.wait()
         self._root.deiconify()
         self._root.attributes("-topmost", True)
         self._root.lift()
