@@ -37,11 +37,13 @@ class IndependentCard:
         selected: whether the PIV application is.
         admin: whether 9B has been authenticated to.
         journal: instruction and status of each command since the card was made.
+        make: makes a private key; a test may have it made before.
     """
 
     def __init__(self, personality: Personality) -> None:
         self.personality = personality
         self.journal: list[tuple[int, int]] = []
+        self.make: Callable[[int], keys.Private] = keys.generate
         self.install()
         self.reset()
 
@@ -353,7 +355,7 @@ class IndependentCard:
         if len(algorithm) != 1 or algorithm[0] not in self.personality.algorithms:
             raise Refused(Status.WRONG_DATA)
         pin, touch = self.policies(command.p2, given)
-        made = keys.KeyPair(algorithm[0], keys.generate(algorithm[0]), False, pin, touch)
+        made = keys.KeyPair(algorithm[0], self.make(algorithm[0]), False, pin, touch)
         self.slots[command.p2] = made
         size = self.personality.length_size
         return tlv.build(0x7F49, made.public(size=size), size=size)
