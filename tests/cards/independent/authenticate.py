@@ -42,8 +42,8 @@ def general_authenticate(card: IndependentCard, command: Command, *, fresh: bool
         raise Refused(Status.WRONG_P1_P2)
     template = _template(command.data)
     _demand_pin(card, pair, fresh=fresh)
+    card.unused = False  # what a key was tried for counts, too
     answer = _used(card, command.p2, pair, template)
-    card.unused = False
     if card.personality.agreement_ends_pin and command.p2 == 0x9D:
         card.secrets[0x80].verified = False
     size = card.personality.length_size
@@ -73,7 +73,7 @@ def _used(card: IndependentCard, slot: int, pair: keys.KeyPair, template: dict[i
         if not (agreeing and curve):
             raise Refused(Status.WRONG_DATA)
         return pair.agree(template[_POINT])
-    if _CHALLENGE not in template or (agreeing and curve and not card.personality.policies):
+    if _CHALLENGE not in template or (agreeing and curve and card.personality.strict_use):
         raise Refused(Status.WRONG_DATA)
     return pair.respond(template[_CHALLENGE], exact=not card.personality.short_digest)
 

@@ -59,7 +59,7 @@ class IndependentCard:
         self.objects: dict[int, bytes] = {}
         if kind.precreated:
             self.objects = {tag: b"" for tag in kind.retained - {DISCOVERY, BIOMETRIC_GROUP}}
-        if DISCOVERY in kind.retained or kind.precreated:
+        if kind.discovery:
             usage = b"\x60\x10" if kind.global_pin else b"\x40\x00"
             self.objects[DISCOVERY] = tlv.build(0x4F, AID) + tlv.build(0x5F2F, usage)
         self.slots: dict[int, keys.KeyPair] = {}
@@ -114,10 +114,11 @@ class IndependentCard:
             return refused.data, refused.status
 
     def _check_form(self, command: Command) -> None:
-        if command.cla & 0x80 or command.cla & 0x60:
-            raise Refused(Status.NO_CLASS)
-        if command.cla & 0x03:
+        first, further = command.cla & 0xE0 == 0, command.cla & 0xC0 == 0x40
+        if further or (first and command.cla & 0x03):
             raise Refused(Status.NO_CHANNEL)
+        if not first:
+            raise Refused(Status.NO_CLASS)
         if command.cla & 0x0C:
             raise Refused(Status.NO_SECURE_MESSAGING)
         if command.extended and not self.personality.extended:
@@ -133,7 +134,9 @@ class IndependentCard:
         """
         begun, self._chain = self._chain, None
         if begun is not None and begun.header != command.header:
-            raise Refused(Status.CHAIN_BROKEN)
+            if self.personality.chain_told:
+                raise Refused(Status.CHAIN_BROKEN)
+            begun = None
         data = (b"" if begun is None else begun.data) + command.data
         if len(data) > _MOST_CHAINED:
             raise Refused(Status.WRONG_LENGTH)
@@ -264,7 +267,7 @@ class IndependentCard:
         if not command.data:
             if secret.verified:
                 return b""
-            raise Refused(0x63C0 | secret.left if secret.left else self.personality.blocked_status)
+            raise Refused(secret.told if secret.left else self.personality.blocked_status)
         if len(command.data) != _SECRET_SIZE:
             raise Refused(self.personality.pin_length)
         if self.personality.checks_verified:
@@ -283,10 +286,13 @@ class IndependentCard:
         old, new = self._two(command.data)
         if self.personality.checks_verified:
             self._demand_form(command.p2, new)
+        before = secret.verified
         self.compare(secret, old, wrong=self.personality.wrong_change)
+        secret.verified = before  # 6A80 leaves it as it was
         self._demand_form(command.p2, new)
         secret.replace(new)
         secret.verified = command.p2 != PUK
+        self.unused = self.unused or command.p2 != PUK
         return b""
 
     def unblock(self, command: Command) -> bytes:
@@ -298,10 +304,13 @@ class IndependentCard:
         puk, new = self._two(command.data)
         if self.personality.checks_verified:
             self._demand_form(PIN, new)
+        before, pin = self.secrets[PIN].verified, self.secrets[PIN]
+        pin.verified = False  # which stays so if the PUK is wrong
         self.compare(self.secrets[PUK], puk, wrong=self.personality.wrong_change)
-        self.secrets[PUK].verified = False
+        pin.verified, self.secrets[PUK].verified = before, False
         self._demand_form(PIN, new)
-        self.secrets[PIN].replace(new)
+        pin.replace(new)
+        pin.verified = before
         return b""
 
     def _two(self, data: bytes) -> tuple[bytes, bytes]:
@@ -336,11 +345,10 @@ class IndependentCard:
             raise Refused(wrong or Status.BLOCKED)
         if secret.compare(value):
             return
-        if secret is not self.secrets[PUK]:
-            self.unused = False
+        self.unused = False
         if wrong:
             raise Refused(wrong)
-        raise Refused(0x63C0 | secret.left if secret.left else self.personality.last_try)
+        raise Refused(secret.told if secret.left else self.personality.last_try)
 
     def generate(self, command: Command) -> bytes:
         """GENERATE ASYMMETRIC KEY PAIR: section 3.3.2."""
@@ -351,8 +359,11 @@ class IndependentCard:
         self.demand_admin()
         allowed = frozenset({0x80, 0x81, *((0xAA, 0xAB) if self.personality.policies else ())})
         given = tlv.fields(tlv.only(command.data, 0xAC), allowed)
-        algorithm = given.get(0x80, b"")
+        algorithm, exponent = given.get(0x80, b""), given.get(0x81)
         if len(algorithm) != 1 or algorithm[0] not in self.personality.algorithms:
+            raise Refused(Status.WRONG_DATA)
+        usual = algorithm[0] in keys.RSA_BITS and exponent == b"\x01\x00\x01"
+        if exponent is not None and not usual:
             raise Refused(Status.WRONG_DATA)
         pin, touch = self.policies(command.p2, given)
         made = keys.KeyPair(algorithm[0], self.make(algorithm[0]), False, pin, touch)

@@ -48,7 +48,7 @@ def profile_of(kind: Personality) -> IndependentProfile:
         management=(algorithm,),
         retired=len(kind.generates & RETIRED_SLOTS),
         chuid=False,
-        discovery=0x7E in kind.retained or kind.precreated,
+        discovery=kind.discovery,
         capacity=kind.largest_object,
         wrong_management=kind.wrong_management,
         algorithms=tuple(kind.algorithms),

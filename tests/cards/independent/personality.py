@@ -68,6 +68,8 @@ class Personality:
         wrong_change: what a wrong PIN or PUK gets in CHANGE REFERENCE DATA and RESET RETRY COUNTER; 0: 63Cx.
         pin_length: what a PIN of another size than eight bytes gets.
         fresh_pin: whether "always" means that VERIFY comes right before; else that it came since the last use.
+        strict_use: whether an EC key in 9D or a retired slot agrees, and does nothing else.
+        chain_told: whether a command that breaks a chain gets 6883; else the pieces are dropped, and it is carried out.
         agreement_ends_pin: whether each use of 9D logs out.
         asking_logs_out: whether asking for a challenge or a witness ends management authentication.
         management: algorithm and value of the key 9B.
@@ -79,6 +81,7 @@ class Personality:
         short_digest: whether ECDSA takes a digest shorter than the order.
         retained: names of objects that can be written; others are refused.
         precreated: whether these objects are there from the start, empty, and read as ``empty_object``.
+        discovery: whether it has a discovery object.
         empty_object: answer to GET DATA for an object without content, data and status.
         keeps_deleted: whether an object written with no content is then read as one.
         largest_object: bytes of an object's content.
@@ -118,6 +121,8 @@ class Personality:
     wrong_change: int = 0
     pin_length: int = 0x6A80
     fresh_pin: bool = False
+    strict_use: bool = True
+    chain_told: bool = False
     agreement_ends_pin: bool = False
     asking_logs_out: bool = False
     management: tuple[int, bytes] = (0x03, MAKERS_3DES)
@@ -129,6 +134,7 @@ class Personality:
     short_digest: bool = False
     retained: frozenset[int] = STANDARD_OBJECTS
     precreated: bool = False
+    discovery: bool = True
     empty_object: tuple[bytes, int] = (b"", 0x6A82)
     keeps_deleted: bool = False
     largest_object: int = 3052
@@ -181,6 +187,7 @@ PURE_T0: Final = replace(
     name="pure 73-4 over T=0",
     atr=bytes.fromhex("3BDB9600801F030031C06477E303008290 00C1"),
     t0=True,
+    chain_told=True,
     management=(0x03, bytes(range(0x50, 0x68))),
     pin_tries=5,
     puk_tries=5,
@@ -211,6 +218,7 @@ PIVAPPLET: Final = Personality(
     algorithms=frozenset({0x06, 0x07, 0x11}),
     short_digest=True,
     retained=STANDARD_OBJECTS - {0x7E, 0x7F61} | {0x5FFF00, 0x5FFF01},
+    discovery=False,
     no_key=0x6A86,
     no_metadata=0x6A86,
     wrong_management=0x6A80,
@@ -289,6 +297,7 @@ NITROKEY: Final = Personality(
     _template(tlv.build(0x50, b"Nitrokey PIV"), _algorithms(0x03, 0x0C, 0x11, 0x07)),
     partial_names=frozenset({5, 9}),
     extended=True,
+    strict_use=False,
     blocked_status=0x63C0,
     last_try=0x6983,
     wrong_change=0x6300,
@@ -315,6 +324,7 @@ YUBIKEY_4: Final = Personality(
     _template(),
     partial_names=frozenset({5, 9}),
     extended=True,
+    strict_use=False,
     short_digest=True,
     slots=STANDARD_SLOTS | RETIRED_SLOTS | {ATTESTATION},
     generates=STANDARD_SLOTS | RETIRED_SLOTS | {ATTESTATION},
@@ -341,6 +351,22 @@ YUBIKEY_5_7: Final = replace(
     other_management=frozenset({0x03, 0x08, 0x0A, 0x0C}),
     algorithms=frozenset({0x05, 0x06, 0x07, 0x16, 0x11, 0x14, 0xE0, 0xE1}),
 )
+
+INLAY: Final = replace(
+    YUBIKEY_5_7,
+    name="as docs/virtual-card.md has the virtual card",
+    atr=bytes.fromhex("3B8B800180F9A0000003080000100000C8"),
+    partial_names=frozenset(range(5, 11)),
+    pin_length=0x6700,
+    strict_use=True,
+    algorithms=YUBIKEY_5_7.algorithms - {0x06},
+    retained=YUBIKEY_5_7.retained - {0x5FC104},
+    largest_object=12_288,
+    no_object=0x6A82,
+    no_key=0x6A86,
+    empty_key=0x6A88,
+)
+"""No card of another's: what the product's own says of itself, for the two to be held side by side."""
 
 PERSONALITIES: Final = (
     PURE,

@@ -58,6 +58,11 @@ class Secret:
     def __post_init__(self) -> None:
         self.left = self.tries
 
+    @property
+    def told(self) -> int:
+        """The status that tells how many tries are left, which has four bits for it."""
+        return 0x63C0 | min(self.left, 15)
+
     def compare(self, value: bytes) -> bool:
         """Spend a try, and have it back if it is the value."""
         self.left -= 1

@@ -125,8 +125,10 @@ def reset(card: IndependentCard, command: Command) -> bytes:
 
 def set_tries(card: IndependentCard, command: Command) -> bytes:
     """FA: other tries, and PIN and PUK as the maker set them."""
-    if not (command.p1 and command.p2) or max(command.p1, command.p2) > 15:
+    if not (command.p1 and command.p2):
         raise Refused(Status.WRONG_P1_P2)
+    if command.data:
+        raise Refused(Status.WRONG_LENGTH)
     card.demand_admin()
     if not card.secrets[_PIN].verified:
         raise Refused(Status.NOT_ALLOWED)
