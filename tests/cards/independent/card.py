@@ -286,10 +286,11 @@ class IndependentCard:
         old, new = self._two(command.data)
         if self.personality.checks_verified:
             self._demand_form(command.p2, new)
-        before = secret.verified
+        before, left = secret.verified, secret.left
         self.compare(secret, old, wrong=self.personality.wrong_change)
-        secret.verified = before  # 6A80 leaves it as it was
+        tries, secret.verified, secret.left = secret.left, before, left  # 6A80 leaves both as they were
         self._demand_form(command.p2, new)
+        secret.left = tries
         secret.replace(new)
         secret.verified = command.p2 != PUK
         self.unused = self.unused or command.p2 != PUK
@@ -304,11 +305,13 @@ class IndependentCard:
         puk, new = self._two(command.data)
         if self.personality.checks_verified:
             self._demand_form(PIN, new)
-        before, pin = self.secrets[PIN].verified, self.secrets[PIN]
+        pin, by = self.secrets[PIN], self.secrets[PUK]
+        before, left = pin.verified, by.left
         pin.verified = False  # which stays so if the PUK is wrong
-        self.compare(self.secrets[PUK], puk, wrong=self.personality.wrong_change)
-        pin.verified, self.secrets[PUK].verified = before, False
+        self.compare(by, puk, wrong=self.personality.wrong_change)
+        tries, by.left, pin.verified = by.left, left, before
         self._demand_form(PIN, new)
+        by.left = tries
         pin.replace(new)
         pin.verified = before
         return b""
