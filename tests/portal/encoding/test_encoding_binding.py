@@ -7,7 +7,8 @@ from typing import Any, Literal
 import pytest
 
 from portal.encoding import plan as plans
-from portal.encoding.binding import RETIRED, Encoding, Recoverable, bind, plan
+from portal.encoding.binding import Encoding, Recoverable, bind, plan
+from portal.encoding.keywords import RETIRED
 from portal.encoding.parser import parse
 from portal.encoding.plan import PlannedCertificate, TaskKind
 from portal.encoding.problems import EncodingError

@@ -1,0 +1,30 @@
+"""The documents' example descriptions of PIV cards, and kinds of cards for a portal's configuration made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from portal.config_cards import CardDescriptionFiles
+from portal.encoding.piv_rules import Part
+
+EXAMPLES: Final = Path(__file__).parents[2] / "docs" / "examples"
+FILES: Final = {part: f"piv-{part.value.replace('_', '-')}.dsc" for part in Part}
+STAFF: Final = "Staff card"
+
+
+def example(part: Part) -> str:
+    """The text of an example."""
+    return (EXAMPLES / FILES[part]).read_text()
+
+
+def described(
+    folder: Path, *, name: str = STAFF, only: tuple[Part, ...] = tuple(Part), **texts: str
+) -> dict[str, CardDescriptionFiles]:
+    """A kind of card that is made by the examples, or by these texts in place of some."""
+    written: dict[str, Any] = {}
+    for part in only:
+        path = folder / FILES[part]
+        path.write_text(texts.get(part.value, example(part)))
+        written[part.value] = str(path)
+    return {name: CardDescriptionFiles(**written)}
