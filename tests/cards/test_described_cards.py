@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from portal.encoding.piv_rules import Part
+from portal.model import archive_options
 from portal.model.card_options import TEMPORARY_CARDS
 from portal.model.states import Role
 from portal.processes.assign_temporary_card import AssignTemporaryCard
@@ -135,3 +136,26 @@ async def test_encoded_extended_and_given_to_the_next_one_by_the_description(
     assert card.pin == LATER.ljust(8, b"\xff")
     third = await valid(desk)
     assert {row.key_hash for row in third.values()}.isdisjoint(row.key_hash for row in second.values())
+
+
+@pytest.mark.parametrize("place", ["82", "85", None])
+async def test_earlier_keys_go_where_the_description_says_or_nowhere(
+    desk: Desk, tmp_path: Path, place: str | None
+) -> None:
+    """The card gets new keys; the encryption key that it had comes back beside the new one."""
+    kit = desk.stage.kit
+    root = await kit.person("rita@example.org", [Role.ADMINISTRATOR])
+    await kit.save_options(root, archive_options.NAME, RecoverInReaderTwoPersons=[])
+    text = example(Part.EXTEND)
+    text = text[: text.index("# earlier")] if place is None else text.replace("=#82", f"=#{place}")
+    configure(kit, tmp_path, only=(Part.ENCODE, Part.EXTEND), extend=text)
+    desk.readers.put(card := SimulatedCard(TAKES_KEYS[0]))
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    had = (await valid(desk))["9D"]
+    await kit.save_options(root, TEMPORARY_CARDS, TempCardsNewKeys=["true"])
+    assert await desk.ordered(EXTEND, found, [(None, None), (NEW, None)]) == "finished"
+    assert (await valid(desk))["9D"].key_hash != had.key_hash
+    assert {slot for slot in card.keys if slot in range(0x82, 0x96)} == ({int(place, 16)} if place else set())
+    if place is not None:
+        assert had.der in card.objects[0x5FC10D + int(place, 16) - 0x82]
