@@ -93,6 +93,8 @@ async def test_a_card_that_takes_keys_gets_the_archives(desk: Desk, tmp_path: Pa
     desk.readers.put(SimulatedCard(profile))
     found = await desk.assigned("Visitor 7")
     assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    said = desk.window.asked[0].consequences
+    assert said[0] == "The card gets new keys and certificates for authentication; the old keys go."
     certificates = await valid(desk)
     assert {slot: (row.profile, row.algorithm, row.key_source) for slot, row in certificates.items()} == {
         "9A": ("authentication", "P-256", "generate"),

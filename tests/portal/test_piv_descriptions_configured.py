@@ -238,11 +238,20 @@ def test_a_description_without_applications_makes_nothing(tmp_path: Path) -> Non
         read(Part.ENCODE, path)
 
 
-@pytest.mark.parametrize("part", [Part.ENCODE, Part.UNBLOCK_PIN])
-def test_the_puk_is_that_of_the_card_and_of_no_other_variable(tmp_path: Path, part: Part) -> None:
-    path = changed(tmp_path, part, "InitialPUK=PUK", "InitialPUK=OTHER")
+@pytest.mark.parametrize(
+    ("part", "keyword", "old"),
+    [
+        (Part.ENCODE, "InitialPUK", "InitialPUK=PUK"),
+        (Part.UNBLOCK_PIN, "InitialPUK", "InitialPUK=PUK"),
+        (Part.ISSUE, "PIN", "\nPIN=PIN"),
+    ],
+)
+def test_puk_and_pin_are_those_of_the_card_and_of_no_other_variable(
+    tmp_path: Path, part: Part, keyword: str, old: str
+) -> None:
+    path = changed(tmp_path, part, old, f"{old.partition('=')[0]}=OTHER")
     path.write_text(path.read_text().replace("[Fields]\n", "[Fields]\nOTHER=\n"))
-    with pytest.raises(EncodingError, match=r"InitialPUK is that of the card, \$\{card\}"):
+    with pytest.raises(EncodingError, match=rf"{keyword} is that of the card, \$\{{card\}}"):
         read(part, path, {"OTHER": "${label}"})
     read(part, path, {"OTHER": "${card}"})
 
