@@ -20,7 +20,7 @@ from tests.support.wired_card import WiredCard
 pytestmark = pytest.mark.interop
 
 ROUNDS = int(os.environ.get("PCSC_ROUNDS", "300"))
-"""Without the lock in `agent.pcsc.scard` about every second run of 4000 ended by a signal."""
+"""Without the lock in `agent.pcsc.scard` one of two runs with 4000 ended by a signal."""
 PROGRAM = """
 import sys, threading
 from agent.pcsc import scard
