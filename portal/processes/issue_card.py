@@ -259,7 +259,7 @@ class IssueCard(Definition):
         if card.serial and serial != card.serial and fixed:
             began = f"The card that was begun has the number {card.serial}."
             raise FieldErrors({SERIAL.name: f"{began} Take that one, or abort it and request another."})
-        if (other := await card_serials.taken_by(turn.tx, serial, but=card.id)) is not None:
+        if (other := await card_serials.taken_before(turn.tx, serial, but=card.id)) is not None:
             raise FieldErrors({SERIAL.name: f"The card {other} has this serial number."})
         return serial
 
