@@ -259,5 +259,10 @@ async def test_the_head_of_a_page_is_one_line_for_who_has_every_role(
             )
             assert len(middles) == 9
             assert max(middles) - min(middles) <= 2, middles
+            said = head.locator(".brand span, .who > span")
+            heights = await said.evaluate_all("found => found.map(one => one.getBoundingClientRect().height)")
+            assert max(heights) < 1.3 * min(heights)
+            cut = await said.last.evaluate("one => one.scrollWidth > one.clientWidth")
+            assert cut == (len(name) > 20)
             wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert await at.page.evaluate(wide) == 0
