@@ -64,6 +64,11 @@ async def _use_case(person: Person, address: Portal, user: Account, picture: Cal
     await person.close_window(DETAILS_TITLE)
     await person.next()
     await person.page.wait_for_url("**/cards")
+    await person.page.get_by_role("heading", name="Cards", exact=True).wait_for(state="visible")
+    # what the page has by now is on the screen only when it was painted
+    await person.page.evaluate(
+        "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
     picture("6-cards")
 
 
