@@ -164,7 +164,7 @@ async def begins_issuing(desk: CardDesk, label: str, state: str) -> None:
 async def finishes_issuing(desk: CardDesk) -> None:
     """No letter is to be printed."""
     await desk.agree(ENCODE, READY)
-    await desk.finish(READY, "Letters")
+    await desk.finish(READY, "PIN and PUK")
     assert await desk.person.page.get_by_role("button", name="Print").count() == 0
     await desk.person.next()
     await desk.person.see("Finished.")

@@ -117,7 +117,7 @@ async def issued(decided: CardDesk) -> Issued:
     await desk.start("Issue card", desk.card.details().serial)
     await desk.open_inlay()
     await desk.agree(ENCODE, READY)
-    await desk.finish(READY, "Letters")
+    await desk.finish(READY, "PIN and PUK")
     await person.next()
     await person.see("A letter was not printed yet.")
     assert await person.page.get_by_role("link", name="Back to the process").is_visible()

@@ -14,6 +14,7 @@ let tried = 0;
 let timer = null;
 let watch = null;
 let ask = false; // the person has agreed that the browser asks
+let refusal = null; // what the portal said when it gave no ticket
 
 const REASONS = {
   permission_prompt: ['Your browser has not been asked yet whether this page may talk to Inlay.', 'Show readers'],
@@ -31,7 +32,11 @@ async function ticket() {
     headers: { Accept: 'application/json' },
     credentials: 'same-origin',
   });
-  if (!answer.ok) throw new Error('ticket');
+  if (!answer.ok) {
+    refusal = answer.status === 429 ? (await answer.json()).error : null;
+    throw new Error('ticket');
+  }
+  refusal = null;
   return (await answer.json()).ticket;
 }
 
@@ -133,7 +138,8 @@ function show({ readers, service }) {
 function ended({ reason, cause }) {
   watch = null;
   panel.dataset.readers = reason;
-  const [text, words] = REASONS[reason] ?? LOST;
+  const limited = reason === 'no_ticket' && refusal !== null;
+  const [text, words] = limited ? [`${refusal.happened} ${refusal.why} ${refusal.next_step}`, 'Look again'] : REASONS[reason] ?? LOST;
   say(`${cause ? `${cause.happened} ${cause.why} ${cause.nextStep}` : text} ${without}`);
   for (const list of [at('list'), at('findings')]) {
     list.replaceChildren();
