@@ -50,7 +50,7 @@ crash-matrix: ## kill the portal and cut its database at every step of issuing, 
 
 whole: ## every combination of what `make test` tries a sample of; WHOLE="tests/agent/test_order_physical_pin.py"
 	@packaging/setup test
-	@INLAY_WHOLE=1 .venv/bin/pytest -q $(or $(WHOLE),$(shell grep -rl --include='test_*.py' tests.support.samples tests))
+	@INLAY_WHOLE=1 .venv/bin/pytest -q $(or $(WHOLE),$(shell grep -rl --include='test_*.py' tests.support.samples tests) tests/portal/processes)
 
 soak: ## 10,000 signatures of each kind over pcscd + vpcd: leaks and speed
 	@packaging/setup test

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
-from tests.support.samples import combined, in_turn
+from tests.support.samples import combined, in_turn, repeated
 
 PROFILES = [f"card {number}" for number in range(5)]
 WAYS, SIDES = ["change", "unblock"], ["before", "after"]
@@ -28,3 +32,28 @@ def test_tests_that_take_positions_in_turn_leave_none_out() -> None:
     assert sorted(at for part in parts for at in part) == list(range(1, 8))
     assert all(parts)
     assert list(in_turn(range(1, 8), 1, 2, whole=True)) == list(range(1, 8))
+
+
+class _Test:
+    def __init__(self, name: str, backend: str | None) -> None:
+        self.path, self.nodeid = Path("test_one.py"), f"test_one.py::{name}"
+        if backend is not None:
+            self.callspec = SimpleNamespace(params={"backend": backend})
+
+
+def test_of_each_function_the_first_stays_with_the_value_and_all_others_too() -> None:
+    tests = cast(
+        "list[pytest.Item]",
+        [
+            *(
+                _Test(f"test_a[{kind}-{each}]", kind)
+                for kind in ("sqlite", "postgresql")
+                for each in range(3)
+            ),
+            _Test("test_b[postgresql]", "postgresql"),
+            _Test("test_c", None),
+        ],
+    )
+    left = repeated(tests, "backend", "postgresql", whole=False)
+    assert [test.nodeid for test in left] == [f"test_one.py::test_a[postgresql-{each}]" for each in (1, 2)]
+    assert repeated(tests, "backend", "postgresql", whole=True) == []

@@ -9,7 +9,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
 
 WHOLE: Final = os.environ.get("INLAY_WHOLE", "") == "1"
 """Everything is tried."""
@@ -40,3 +45,27 @@ def in_turn(positions: Sequence[int], turn: int, turns: int, *, whole: bool = WH
         whole: all of them instead.
     """
     return positions if whole else positions[turn % turns :: turns]
+
+
+def repeated(
+    tests: Sequence[pytest.Item], parameter: str, value: object, *, whole: bool = WHOLE
+) -> list[pytest.Item]:
+    """Those that a sample leaves out: of each function the tests with this value of a parameter, but for the first.
+
+    Args:
+        tests: collected ones; those without the parameter stay.
+        parameter: its name.
+        value: one that changes little in what the function's other parameters show, as a second kind of database does.
+        whole: none is left out.
+    """
+    seen: set[tuple[Path, str]] = set()
+    left: list[pytest.Item] = []
+    for test in tests if not whole else ():
+        spec = getattr(test, "callspec", None)
+        if spec is None or spec.params.get(parameter) != value:
+            continue
+        function = (test.path, test.nodeid.partition("[")[0])
+        if function in seen:
+            left.append(test)
+        seen.add(function)
+    return left

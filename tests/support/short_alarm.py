@@ -33,6 +33,16 @@ def build(folder: Path) -> Path:
     """
     source, library = folder / "short_alarm.c", folder / "short_alarm.so"
     source.write_text(_SOURCE)
-    command = ["gcc", "-Wall", "-shared", "-fPIC", f"-DSECONDS={SECONDS}u", "-o", library, source, "-ldl"]
+    command = [
+        "gcc",
+        "-Wall",
+        "-shared",
+        "-fPIC",
+        f"-DSECONDS={SECONDS}u",
+        "-o",
+        str(library),
+        str(source),
+        "-ldl",
+    ]
     subprocess.run(command, check=True, timeout=60)
     return library
