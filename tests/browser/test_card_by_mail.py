@@ -217,7 +217,9 @@ async def blocks_the_pin(desk: CardDesk) -> None:
         await person.reads(said, title=CHANGE)
         assert await desk.warned(CHANGE)
     await types(person, CHANGE, wrong(desk.pin), CHOSEN, CHOSEN)
-    await person.reads("A wrong PIN was typed too many times in a row.", "Unblock", title=PIN_BLOCKED)
+    await person.reads(
+        "It was wrong too often.", "Unblock it with the PUK, or ask your support.", title=PIN_BLOCKED
+    )
     await person.close_window(PIN_BLOCKED)
     await person.see("Unblock it with the PUK")
 
