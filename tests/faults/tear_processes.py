@@ -140,7 +140,7 @@ class AgentForks:
         self._number = 0
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="torn-", dir="/tmp"))
+        self._folder = Path(tempfile.mkdtemp(prefix="torn-"))
         self._path = self._folder / "forks"
         argv = [sys.executable, "-m", "tests.faults.tear_agent", str(self._path)]
         self._server = Child(argv, log=self._log)

@@ -248,7 +248,8 @@ class TokenTears:
         job.ordered(self._portal, self._serial)
         await self._order(person)
         self._readers.put()
-        found, after = self._portal.orders[self._code], await state_of(store)
+        found = await self._portal.orders[self._code].told()
+        after = await state_of(store)
         faults = [] if self._readers.wrong <= person.agreed else ["a try was spent that nobody has agreed to"]
         if len(self._readers.calls) < at.call:
             faults.append("it never came to this call")
