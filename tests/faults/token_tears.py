@@ -46,7 +46,7 @@ NEW_PUK: Final = b"24681357"
 MODES: Final = ("crash", "after", "hang", "late")
 """The module dies before the call and after it; it hangs before and after."""
 HANG_SECONDS: Final = 3.0
-"""In place of all deadlines; a module's process has to start within it."""
+"""In place of all deadlines of an order that is disturbed; a module's process has to start within it."""
 _ONLY_ASK: Final = frozenset({*range(4, 9), 12, 13, 14, 15, 19, 24, *range(26, 29)})
 """Slots, tokens, mechanisms, sessions, C_Logout, attributes, objects (function list of v2.40)."""
 _EARLIER: Final = msgspec.structs.replace(ENCRYPTION, slot="82", optional=True)
@@ -216,11 +216,16 @@ async def _objects(pin: bytes) -> tuple[list[tuple[bytes, str]], list[bytes]]:
 
 
 class TokenTears:
-    """Runs positions, one after the other, with one portal and one agent."""
+    """Runs positions, one after the other, with one portal and one agent.
+
+    Attributes:
+        disturbing: an order is being disturbed now.
+    """
 
     def __init__(self, portal: FakePortal, agent: AgentParts, readers: TokenReaders, folder: Path) -> None:
         self._portal, self._agent, self._readers, self._folder = portal, agent, readers, folder
         self._number, self._serial = 0, ""
+        self.disturbing = False
 
     async def prepare(self) -> None:
         """Make the token that each job finds: with a PIN, and a key that an order has brought."""
@@ -246,7 +251,9 @@ class TokenTears:
         person = Person(PIN)
         self._readers.count_calls(at.call, at.mode)
         job.ordered(self._portal, self._serial)
+        self.disturbing = True
         await self._order(person)
+        self.disturbing = False
         self._readers.put()
         found, after = self._portal.orders[self._code], await state_of(store)
         faults = [] if self._readers.wrong <= person.agreed else ["a try was spent that nobody has agreed to"]
@@ -325,8 +332,12 @@ async def tear(
     for part in ("shim", "store", "ca"):
         (folder / part).mkdir()
 
+    running: list[TokenTears] = []
+
     async def in_time(self: Process, operation: str, **arguments: Any) -> Any:
-        return await call(self, operation, **{**arguments, "seconds": HANG_SECONDS})
+        if any(each.disturbing for each in running):
+            arguments["seconds"] = HANG_SECONDS
+        return await call(self, operation, **arguments)
 
     rows: list[Row] = []
     token_readers.build(folder / "shim")
@@ -338,6 +349,7 @@ async def tear(
             token_agent(folder / "home", readers, portal) as agent,
         ):
             tears = TokenTears(portal, agent, readers, folder / "store")
+            running.append(tears)
             await tears.prepare()
             for name in jobs:
                 calls = await tears.count(name)
