@@ -9,7 +9,7 @@ import contextlib
 import html
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.pcsc import scard
 from bench.page import PortalPages
@@ -112,8 +112,8 @@ class BatchScene(Scene):
         query = "SELECT count(*) FROM orders WHERE card_id = ? AND state = 'finished'"
         return [int(self._ask(query, card)[0][0]) for card, _, _ in self.places()]
 
-    def _ask(self, query: str, *values: str) -> list[tuple[object, ...]]:
-        return ask(self.site.portal.database, query, *values)  # type: ignore[return-value]
+    def _ask(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        return ask(self.site.portal.database, query, *values)
 
 
 class BatchKills(Kills):
