@@ -149,7 +149,7 @@ class PortalDesk:
         finally:
             await disturbance.end()
         if at is not None and not disturbance.done:
-            faults.append("the APDU never came")
+            faults.append(f"the APDU never came, of {len(readers.trace)}")
         return await self._end(view, readers.trace, faults)
 
     async def _here(
@@ -228,6 +228,8 @@ class PortalDesk:
         async with self._stage.kit.database.read() as tx:
             order = (await tx.scalars(select(Order).where(Order.process_id == view.id))).one()
         error = "" if end.error is None else end.error.error
+        if faults and error:
+            faults.append(f"it was undone for {error}")
         return Carried(end.state, order.changing_at is not None, error, apdus, faults)
 
     async def _ended(self, view: ProcessView) -> PageEvent:

@@ -9,7 +9,20 @@ import pytest
 
 from agent import keys_system
 from tests.faults.tear_processes import AgentForks
-from tests.faults.token_tears import JOBS, KILLS, MODES, Position, positions, summary, tear
+from tests.faults.token_tears import (
+    JOBS,
+    KILLS,
+    MODES,
+    NEW_PUK,
+    Position,
+    State,
+    as_it_was,
+    positions,
+    summary,
+    tear,
+)
+from tests.support.token_orders import NEW
+from tests.support.token_readers import PIN, SO_PIN
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +54,13 @@ async def test_nothing_is_lost_at_a_sample_of_positions(
     assert {row.position.job for row in rows} == set(JOBS)
     assert {row.position.mode for row in rows} >= set(KILLS)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
+
+
+def test_a_killed_agent_may_leave_something_beside_and_nothing_else() -> None:
+    before = State(PIN, SO_PIN, frozenset({(b"1", "private key")}), frozenset({b"one"}), ("9A",))
+    more = before._replace(keys=before.keys | {(b"2", "private key")})
+    assert as_it_was(before, more, killed=True)
+    assert not as_it_was(before, more, killed=False)
+    assert as_it_was(before, before, killed=False)
+    for less in ({"keys": frozenset()}, {"certificates": frozenset()}, {"pin": NEW}, {"puk": NEW_PUK}):
+        assert not as_it_was(before, before._replace(**less), killed=True)

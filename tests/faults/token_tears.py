@@ -291,7 +291,7 @@ class TokenTears:
         end = str(found.state.value)
         if found.state is OrderState.UNDONE:
             unknown = found.undone is not None and found.undone.error == "card_pin_unknown"
-            if not (found.changing or unknown) and after != before:
+            if not (found.changing or unknown) and not as_it_was(before, after, killed=at.mode in KILLS):
                 faults.append("undone, and changed")
             faults += await self._finished_afresh(job, after, unsure=found.changing > 0)
             end = f"undone, {'PIN unknown' if unknown else 'half done' if found.changing else 'as it was'}"
@@ -371,6 +371,17 @@ class TokenTears:
         self._next_code()
         person.sits_at(self._agent)
         return await order(self._agent, self._portal, self._code)
+
+
+def as_it_was(before: State, after: State, *, killed: bool) -> bool:
+    """Whether an order has left a token as it was.
+
+    An agent that was killed can't take back what it has put beside: the PIN is gone with it. The next order does.
+    """
+    if not killed:
+        return after == before
+    stays = before.keys <= after.keys and before.certificates <= after.certificates
+    return stays and (after.pin, after.puk) == (before.pin, before.puk)
 
 
 def positions(job: str, calls: list[int], modes: list[str], *, every_call: bool) -> list[Position]:
