@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills tears token-tears lies crash-matrix soak restarts encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills tears token-tears lies crash-matrix soak restarts pcsc-threads encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,10 @@ soak: ## 10,000 signatures of each kind over pcscd + vpcd: leaks and speed
 restarts: ## kill and restart pcscd 100 times under the running agent, with cards in and orders under way; TIMES=n
 	@packaging/setup test
 	@.venv/bin/python -m bench.restarts --times $(or $(TIMES),100)
+
+pcsc-threads: ## ten threads of one process at pcscd at once, 4000 sessions or looks each; ROUNDS=n
+	@packaging/setup test
+	@PCSC_ROUNDS=$(or $(ROUNDS),4000) .venv/bin/pytest -q -m interop tests/interop/test_threads_at_pcsc.py
 
 encode-speed: ## an encoding by Inlay's driver, and a whole order beside yubikit, ykman and others: APDUs and time
 	@packaging/setup test

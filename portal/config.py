@@ -120,7 +120,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         attestation_roots: PEM file, or folder of such files (``*.pem``): certificates of the makers of cards whose word
             on where a key was made is believed; what is self-signed is a root, what isn't has to lead to one.
         mail: the mail server; None: this portal sends no mail.
-        card_descriptions: kinds of cards that are made through PKCS#11, by the name that staff pick them by.
+        card_descriptions: kinds of cards with encoding descriptions of their own, by the name that staff pick them by.
     """
 
     origin: Text

@@ -170,7 +170,9 @@ class TypedWord:
 
 def secret_entry(column: Column, value: tk.StringVar) -> ttk.Entry:
     """A field that shows bullets, and can't be copied from."""
-    entry = ttk.Entry(column.parent, textvariable=value, show=BULLET, font="SunValleyBodyLargeFont")
+    entry = ttk.Entry(
+        column.parent, textvariable=value, show=BULLET, exportselection=False, font="SunValleyBodyLargeFont"
+    )
     for forbidden in ("<<Copy>>", "<<Cut>>"):
         entry.bind(forbidden, lambda _event: "break")
     column.add(entry)

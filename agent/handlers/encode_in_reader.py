@@ -242,10 +242,15 @@ def earlier_notes(wanted: EncodeCard, issued: Sequence[IssuedCertificate]) -> li
     return [f"{found} It hasn't room for more, or takes no keys; the portal's archive has the others."]
 
 
+def _purposes(ordered: EncodeCard, source: KeySource) -> list[str]:
+    """What the keys of one source are for, each purpose once: a card may have two keys for authentication."""
+    return list(dict.fromkeys(key.purpose.value for key in ordered.keys if key.source is source))
+
+
 def consequences(ordered: EncodeCard) -> tuple[str, ...]:
     """What an order does to the card, as consent shows it."""
-    made = [key.purpose.value for key in ordered.keys if key.source is KeySource.GENERATE]
-    kept = [key.purpose.value for key in ordered.keys if key.source is KeySource.KEEP]
+    made = _purposes(ordered, KeySource.GENERATE)
+    kept = _purposes(ordered, KeySource.KEEP)
     lines = []
     if CardStep.INITIALISE in ordered.steps:
         lines.append("It erases the card: every key and certificate on it is gone.")

@@ -38,8 +38,8 @@ class Link(Protocol):
     def begin(self) -> None:
         """Keep other programs off the card."""
 
-    def end(self, *, reset: bool) -> None:
-        """Let them at it again."""
+    def end(self, *, reset: bool) -> bool:
+        """Let them at it again; whether the card has forgotten what was proved to it, if it was to."""
 
     def reconnect(self) -> None:
         """Take the card up again after a reset."""
@@ -217,14 +217,15 @@ class CardConnection:
     def release(self) -> None:
         """End the transaction, if one was begun; the card forgets what was proved to it."""
         if self._held:
-            self._link.end(reset=self._proved)
-        self._held = self._proved = False
+            forgotten = self._link.end(reset=self._proved)
+            self._proved = self._proved and not forgotten
+        self._held = False
 
     def close(self) -> None:
         """Release the card and disconnect; harmless when it has gone."""
-        reset = self._proved
         self.release()
-        self._link.close(reset=reset)
+        self._link.close(reset=self._proved)
+        self._proved = False
 
     def __enter__(self) -> Self:
         return self

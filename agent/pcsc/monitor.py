@@ -17,6 +17,7 @@ from smartcard import scard
 
 from agent.pcsc import reader_names
 from agent.pcsc.reader_events import Look, ReaderLook
+from agent.pcsc.scard import establish, release
 from agent.pcsc.service_wait import ServiceWait
 from protocol.errors import InlayError
 
@@ -117,7 +118,7 @@ class Monitor:
                 self._pause()
 
     def _open(self) -> None:
-        code, handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        code, handle = establish()
         if code != scard.SCARD_S_SUCCESS:
             raise _ContextLost(code)
         with self._lock:
@@ -127,7 +128,7 @@ class Monitor:
         with self._lock:
             handle, self._handle = self._handle, None
         if handle is not None:
-            scard.SCardReleaseContext(handle)
+            release(handle)
 
     def _pause(self) -> None:
         """Wait before the next try: shortly at first, then for a sign that the service comes."""

@@ -41,7 +41,23 @@ _CAUSES: Final = {
 }
 _PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
 _NO_READERS: Final = frozenset({scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER})
+_FORGOTTEN: Final = frozenset(
+    {
+        scard.SCARD_S_SUCCESS,
+        scard.SCARD_W_RESET_CARD,
+        scard.SCARD_W_REMOVED_CARD,
+        scard.SCARD_E_NO_SMARTCARD,
+        scard.SCARD_E_READER_UNAVAILABLE,
+    }
+)
+"""Ends of a transaction with a reset after which the card knows nothing any more: it was reset, or without power."""
 _REFUSALS, _REFUSAL_PAUSE = 2, 0.1
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Held while the list of contexts may change, and while a handle is struck off it.
+
+pc/sc-lite's client library walks that list without its own lock in SCardDisconnect, and crashes the process when
+another thread opens or closes a context meanwhile. Nothing that waits for other programs is called with it.
+"""
 
 
 class ReaderState(NamedTuple):
@@ -121,7 +137,7 @@ class Context:
 
     def close(self) -> None:
         """Close; harmless when the service has gone."""
-        scard.SCardReleaseContext(self._handle)
+        release(self._handle)
 
     def _names(self) -> list[str]:
         code, names = reader_names.listed(lambda: scard.SCardListReaders(self._handle, []))
@@ -201,13 +217,17 @@ class Connection:
         """
         _check(scard.SCardBeginTransaction(self._handle))
 
-    def end(self, *, reset: bool) -> None:
+    def end(self, *, reset: bool) -> bool:
         """Let other programs at the card again; harmless when card or service have gone.
 
         Args:
             reset: reset the card, which forgets the PIN and whatever else was proved to it.
+
+        Returns:
+            With ``reset``, whether it has forgotten it; it has, too, when it was taken out.
         """
-        scard.SCardEndTransaction(self._handle, scard.SCARD_RESET_CARD if reset else scard.SCARD_LEAVE_CARD)
+        disposition = scard.SCARD_RESET_CARD if reset else scard.SCARD_LEAVE_CARD
+        return scard.SCardEndTransaction(self._handle, disposition) in _FORGOTTEN
 
     def reconnect(self) -> None:
         """Take the card up again after another program reset it.
@@ -235,9 +255,14 @@ class Connection:
         """Disconnect; harmless when card or service have gone.
 
         Args:
-            reset: reset the card; else it is left as it is for the programs that share it.
+            reset: reset the card before, which waits for other programs' transactions; else it is left as it is
+                for the programs that share it. Never for a card that was taken out: who puts another one in at
+                that moment would have that one reset, and pcscd may take it for absent until it is pulled.
         """
-        scard.SCardDisconnect(self._handle, scard.SCARD_RESET_CARD if reset else scard.SCARD_LEAVE_CARD)
+        if reset:
+            scard.SCardReconnect(self._handle, scard.SCARD_SHARE_SHARED, _PROTOCOLS, scard.SCARD_RESET_CARD)
+        with _ONE_AT_A_TIME:
+            scard.SCardDisconnect(self._handle, scard.SCARD_LEAVE_CARD)
         if self._context is not None:
             self._context.close()
 
@@ -278,14 +303,31 @@ class HeldContext:
                 self._context = None
 
 
+def establish() -> tuple[int, Any]:
+    """SCardEstablishContext, by itself among this process' threads.
+
+    Returns:
+        PC/SC's code, and the handle.
+    """
+    with _ONE_AT_A_TIME:
+        code, handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    return code, handle
+
+
+def release(handle: Any) -> None:
+    """SCardReleaseContext, by itself among this process' threads."""
+    with _ONE_AT_A_TIME:
+        scard.SCardReleaseContext(handle)
+
+
 def _establish() -> tuple[int, Any]:
     """Open a context; a service that is just ending refuses as polkit does, so a refusal is asked for twice more."""
-    code, handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    code, handle = establish()
     for _ in range(_REFUSALS):
         if code != scard.SCARD_W_SECURITY_VIOLATION:
             break
         time.sleep(_REFUSAL_PAUSE)
-        code, handle = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        code, handle = establish()
     return code, handle
 
 

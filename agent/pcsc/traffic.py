@@ -132,10 +132,11 @@ class _WatchedLink:
         self._link.begin()
         self._say("= %s", "transaction begins")
 
-    def end(self, *, reset: bool) -> None:
-        """Let them at it again."""
-        self._link.end(reset=reset)
+    def end(self, *, reset: bool) -> bool:
+        """Let them at it again; whether the card has forgotten what was proved to it, if it was to."""
+        forgotten = self._link.end(reset=reset)
         self._say("= %s", "transaction ends, card is reset" if reset else "transaction ends")
+        return forgotten
 
     def reconnect(self) -> None:
         """Take the card up again after a reset."""

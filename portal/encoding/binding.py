@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
-from portal.encoding import rules, token_rules
+from portal.encoding import piv_rules, rules, token_rules
 from portal.encoding.description import FieldRef, PinWord, Text
-from portal.encoding.keywords import TABLE, ValueKind
+from portal.encoding.keywords import RETIRED, TABLE, ValueKind
 from portal.encoding.plan import Plan, PlannedCertificate, TaskKind
 from portal.encoding.problems import EncodingError, Problem, problem
 from portal.model.objects import CoreObject, ObjectKind
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from portal.encoding.rules import Usage
 
 Driver = Literal["virtual", "piv", "pkcs11"]
-RETIRED: Final = tuple(f"{number:02X}" for number in range(0x82, 0x96))
-"""The retired keys of a card (SP 800-73pt1-5, table 4b)."""
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z][A-Za-z0-9_]{0,63})\}", re.ASCII)
 _KINDS: Final = {"virtual": "virtual smart card", "piv": "PIV card"}
 
@@ -125,6 +123,8 @@ class _Planner:
         self._recoverable = recoverable
         self._driver = driver
         self._used: set[str] = set()
+        parts = encoding.description.applications
+        self._named = {part.text("KeyReference") for part in parts}
         self.problems: list[Problem] = []
 
     def plan(self) -> Plan:
@@ -152,7 +152,8 @@ class _Planner:
         if self._driver == "pkcs11":
             return  # what can't be done was refused when the description was read
         for name, setting in section.settings.items():
-            pad = isinstance(setting.value, PinWord) and setting.value.source == "pad"
+            keys = isinstance(setting.value, PinWord) and setting.value.source == "pad"
+            pad = keys and self._driver == "virtual"
             literal_pin = name == "PIN" and _pin_source(section) is None
             drawn = name == "InitialPUK" and section.has("InitToken")  # a new card draws its PUK itself
             if not setting.keyword.for_virtual_cards or pad or literal_pin or drawn:
@@ -182,7 +183,7 @@ class _Planner:
         value = section.value("RecoverCertificate")
         held = self._held(value, section.line_of("RecoverCertificate"))
         ids = [_certificate_id(item) for item in (held if isinstance(held, list) else [held])]
-        free = [name for name in RETIRED if name != slot]
+        free = [name for name in RETIRED if name not in {slot, *self._used, *self._named}]
         if len(ids) > 1 + len(free):
             self._wrong("no_slot_left", section.line_of("RecoverCertificate"), section.name, limit=len(free))
         found = []
@@ -202,7 +203,7 @@ class _Planner:
         if slot in self._used:
             self._wrong("slot_twice", section.line_of("KeyReference"), slot)
         self._used.add(slot)
-        self._check_key(section, slot, source)
+        self._check_key(section, slot, what.template, source, recovers=recovers is not None)
         written = section.value("CertCoreObjectDescriptorReturnField") if recovers is None else None
         return PlannedCertificate(
             application=section.name,
@@ -219,13 +220,16 @@ class _Planner:
             and self._driver != "virtual",  # how much fits, only the card can tell
         )
 
-    def _check_key(self, section: Section, slot: str, source: str) -> None:
-        if self._driver != "pkcs11":
-            return
-        erases = self._encoding.description.description.has("InitToken")
-        code = token_rules.of_key(slot, source, erases=erases)
+    def _check_key(self, section: Section, slot: str, template: str, source: str, *, recovers: bool) -> None:
+        code = None
+        if self._driver == "pkcs11":
+            erases = self._encoding.description.description.has("InitToken")
+            code = token_rules.of_key(slot, source, erases=erases)
+        elif self._driver == "piv":
+            code = piv_rules.of_key(slot, template, source, recovers=recovers)
         if code is not None:
-            self._wrong(code, section.line_of("KeyReference"), slot)
+            line = section.line_of("KeyReference")
+            self._wrong(code, line, slot, template=template, source=source)
 
     def _text(self, section: Section, name: str) -> str | None:
         """A literal, or what a field holds: a text that its keyword can take; None where the keyword is missing."""

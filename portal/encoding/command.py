@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portal.encoding import rules
+from portal.encoding import piv_rules, rules
 from portal.encoding.parser import load
+from portal.encoding.piv_rules import Part
 from portal.encoding.problems import EncodingError
 from portal.encoding.rules import Usage
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
     from portal.config import Config
+    from portal.encoding.description import Description
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,6 +26,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--usage", choices=[usage.name.lower() for usage in Usage], help="the task that uses them"
     )
+    piv = "they are of PIV cards, for this part of card_descriptions: what such a card can't do is a fault"
+    parser.add_argument("--piv", choices=[part.value for part in Part], help=piv)
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -42,8 +46,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     for path in options.files:
         try:
             description = load(path)
-            if options.usage is not None:
-                rules.check(description, Usage[options.usage.upper()])
+            _check(description, options)
         except EncodingError as error:
             faults += 1
             for problem in error.problems:
@@ -51,3 +54,15 @@ def run(config: Config, options: argparse.Namespace) -> int:
         else:
             print(f"{path}: {len(description.applications)} applications, no problem found")  # noqa: T201
     return 1 if faults else 0
+
+
+def _check(description: Description, options: argparse.Namespace) -> None:
+    """What the options ask for beyond what a description says by itself.
+
+    Raises:
+        EncodingError: with every problem.
+    """
+    if options.usage is not None:
+        rules.check(description, Usage[options.usage.upper()])
+    if options.piv is not None and (found := piv_rules.of_description(description, Part(options.piv), {})):
+        raise EncodingError(found)

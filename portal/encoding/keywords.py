@@ -84,6 +84,10 @@ class Keyword(NamedTuple):
         return _FORMS.get(self.name) or (", ".join(self.words) if self.words else self.kind.value)
 
 
+RETIRED: Final = tuple(f"{number:02X}" for number in range(0x82, 0x96))
+"""The retired keys of a card (SP 800-73pt1-5, table 4b)."""
+
+
 def is_slot(text: str) -> bool:
     """Whether a text names a key of a card by its PIV reference (SP 800-73pt1-5, table 4b)."""
     return re.fullmatch(r"9[ACDE]|8[2-9A-F]|9[0-5]", text, re.ASCII) is not None

@@ -63,6 +63,36 @@ CAUSES: Final[dict[str, str]] = {
     "!FROM_USER_DIALOG_2_FIELD is needed, and SetPIN=true.",
     "pin_stays": "SetPIN=true does not fit: the PIN of a card that is extended stays, and its holder types it.",
     "no_applications": "The description has no [Application_X]: the card would get neither key nor certificate.",
+    "all_left_out": "The options leave every [Application_X] out: the card would get neither key nor certificate.",
+    "piv_cant": "{word} does not go with a PIV card: {expected}.",
+    "piv_pin_missing": "A PIV card needs {word} in [Description]: the description says where its PIN comes from.",
+    "piv_first_pin": "PIN={word} does not fit: the holder chooses the PIN when a card becomes theirs, and the portal's "
+    "PUK, which nobody could type at a reader, sets it. !FROM_USER_DIALOG_2_FIELD is needed, or "
+    "!FROM_PROTECTED_AUTHENTICATION_PATH_AUTO, with SetPIN=true and InitialPUK.",
+    "piv_pin_stays": "PIN={word} does not fit: the PIN stays, and its holder types it. !FROM_USER_DIALOG_1_FIELD or "
+    "!FROM_PROTECTED_AUTHENTICATION_PATH (…_AUTO) is needed, without SetPIN and InitialPUK.",
+    "piv_pin_changed": "PIN={word} does not fit: whoever changes a PIN types the old one, too. "
+    "!FROM_USER_DIALOG_3_FIELD or !FROM_PROTECTED_AUTHENTICATION_PATH (…_AUTO) is needed, with SetPIN=true and without "
+    "InitialPUK.",
+    "piv_pin_unblocked": "PIN={word} does not fit: a PIN is unblocked by the PUK. !FROM_USER_DIALOG_2_FIELD or "
+    "!FROM_PROTECTED_AUTHENTICATION_PATH (…_AUTO) is needed, with SetPIN=true and InitialPUK.",
+    "piv_portals_puk": "PIN={word} can't be kept: the card's PUK is the portal's, which nobody could type at a reader. "
+    "Have the PUK told to its holder (CardsPUKDelivery).",
+    "piv_puk_literal": "{word} has to be a field, bound to the card: a PUK stands in a file of its own "
+    "(factory_cards), never in a description.",
+    "piv_pin_only": "[{word}] does not fit: this description says where a PIN is typed, and writes nothing.",
+    "piv_retired": "The key {word} of a PIV card is for an earlier encryption key (RecoverCertificate): a new "
+    "certificate goes to 9A, 9C, 9D or 9E.",
+    "piv_recovery_place": "RecoverCertificate does not go to {word} of a PIV card: earlier keys go to the retired "
+    "ones, 82 to 95.",
+    "piv_key_use": "A certificate for {template} does not go to {word} of a PIV card: 9A, 9C and 9E sign, and 9D "
+    "decrypts.",
+    "piv_import": "KeySource={source} does not go with {word} of a PIV card: a key from the archive is there to "
+    "decrypt, and this one signs.",
+    "piv_nothing_kept": "KeySource=keep does not fit for {word}: a card that becomes somebody's has no key of theirs. "
+    "It goes with a card that is extended.",
+    "piv_no_key_to_keep": "KeySource=keep can't be kept for {word}: the card has no good certificate for {template} "
+    "there. With the option that makes new keys it gets one.",
     "library_missing": "[{word}] needs PKCS11Library: the card is one that is made through PKCS#11.",
     "not_for_this_card": "{word} can't be done with this kind of card ({kind}).",
 }

@@ -66,7 +66,7 @@ class ActivateCard(Definition):
         told = await activation.told(tx, card)
         return {
             **await card_orders.variables(self._context, tx, parties),
-            **await pin_entry.variables(tx, card),
+            **await pin_entry.variables(self._context, tx, card),
             "serial": card.serial,
             "valid_until": card.valid_until,
             "pin_told": told.pin,

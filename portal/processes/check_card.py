@@ -46,7 +46,7 @@ class CheckCard(CardProcess):
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card, the account, and where PINs are typed."""
-        where = await pin_entry.variables(tx, cast(Card, parties.target))
+        where = await pin_entry.variables(self._context, tx, cast(Card, parties.target))
         return {**await card_orders.variables(self._context, tx, parties), **where}
 
     def wanted(self, turn: Turn, card: Card) -> Authenticate:

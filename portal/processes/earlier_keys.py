@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from portal.encoding.binding import RETIRED, Recoverable
+from portal.encoding.binding import Recoverable
+from portal.encoding.keywords import RETIRED
 from portal.model.objects import CoreObject
 from portal.processes import card_certificates, recovery_permits
 from portal.store import objects

@@ -10,6 +10,7 @@ from cryptography.x509.oid import NameOID
 
 from portal.encoding import parser
 from portal.encoding.binding import Encoding, bind
+from portal.encoding.piv_rules import Part
 from portal.encoding.rules import Usage
 from protocol.messages import Algorithm, CardStep, KeyOrder, KeySource, PinEntry, PinPolicy, Purpose
 
@@ -112,6 +113,12 @@ EXTEND_TEMPORARY_CARD: Final = shipped(
         **_fields_of(Purpose.ENCRYPTION),
     },
 )
+OF_CARDS: Final = {
+    Part.ISSUE: ISSUE_CARD,
+    Part.ENCODE: ENCODE_TEMPORARY_CARD,
+    Part.EXTEND: EXTEND_TEMPORARY_CARD,
+}
+"""What makes and extends cards in readers that have no description of their own."""
 
 
 def chosen(options: VirtualCardOptions) -> dict[str, Any]:

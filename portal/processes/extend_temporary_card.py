@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
-from portal.encoding import binding
+from portal.encoding.piv_rules import Part
 from portal.errors import WrongState
 from portal.events import DEADLINES
 from portal.model.graphs import Why
@@ -12,6 +12,7 @@ from portal.model.states import OrderState, ProcessState, Role, TemporaryCardSta
 from portal.processes import (
     attestation,
     card_descriptions,
+    card_encodings,
     card_orders,
     earlier_keys,
     encodings,
@@ -24,7 +25,6 @@ from portal.processes.definition import BINDING, OPEN, Definition, Step, finish,
 from portal.processes.endings import DETAILS
 from portal.processes.temporary_card_encoding import (
     attestation_fact,
-    encoding_of,
     encryption_key_fact,
     left_by_others,
 )
@@ -41,10 +41,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.encoding.plan import Plan
     from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
-    from portal.processes.temporary_cards import Options
     from portal.store.tables import Card, Order, Process
 
 M = TypeVar("M", bound=Message)
@@ -104,12 +102,12 @@ class ExtendTemporaryCard(Definition):
             if begun is None or not options.encodes:
                 raise WrongState("temporary_card", card.state, (TemporaryCardState.ASSIGNED.value,))
             await temporary_cards.check_only_one(tx, card)
-        if options.encodes and card.described_by is not None:
-            described = card_descriptions.of(self._context, card)
-            card_descriptions.needed(described.encode, card)
-            if options.attest == "required":
-                raise InlayError("card_pkcs11_no_attestation", option="TempCardsAttestation")
-        elif options.encodes and options.attest == "required":
+        if not options.encodes:
+            return
+        card_descriptions.part_of(self._context, card, Part.ENCODE)
+        if options.attest == "required" and card.driver == "pkcs11":
+            raise InlayError("card_pkcs11_no_attestation", option="TempCardsAttestation")
+        if options.attest == "required":
             attestation.check_possible(self._context, card)
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
@@ -119,16 +117,9 @@ class ExtendTemporaryCard(Definition):
         options = await temporary_cards.options(tx)
         known |= {"valid_until": card.valid_until, "validity": options.validity, "encodes": options.encodes}
         if options.encodes:
-            known |= await self._encoding(tx, card, options)
-            known |= await pin_entry.variables(tx, card)
+            known |= await card_encodings.variables(self._context, tx, card, options)
+            known |= await pin_entry.variables(self._context, tx, card)
             known |= {"user_id": parties.user.email, "holder": parties.subject.email}
-        return known
-
-    async def _encoding(self, tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
-        """What is written, by what is on the card now."""
-        known = await encoding_of(tx, card, options, self._context.clock())
-        if card.described_by is not None:
-            known |= self._limits_of_description(card, fresh=known["first"])
         return known
 
     async def advance(self, turn: Turn) -> None:
@@ -161,16 +152,19 @@ class ExtendTemporaryCard(Definition):
         now, managed = self._context.clock(), await turn.tx.get(ManagedCard, card.id)
         if known["first"] is not (managed is None or managed.encoded_for != card.owner_id):
             # encoded since, for its holder or for another one in between
-            known.update(await self._encoding(turn.tx, card, await temporary_cards.options(turn.tx)))
+            options = await temporary_cards.options(turn.tx)
+            known.update(await card_encodings.variables(self._context, turn.tx, card, options))
         fresh = bool(known["first"])
         label = known["label"] = f"{card.label} for {turn.parties.subject.email}"[:200]
-        plan = await self._plan(turn.tx, card, known, fresh=fresh)
+        plan = await card_encodings.plan(self._context, turn.tx, card, known)
         until = now + cast(int, known["validity"])
         keys = encodings.key_orders(plan, turn.parties.subject.name, turn.parties.subject.email)
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
             valid_until=until,
-            pin=encodings.pin_entry(plan, PIN_POLICY if plan.set_pin else None, _where(turn.process, card)),
+            pin=encodings.pin_entry(
+                plan, PIN_POLICY if plan.set_pin else None, self._where(turn.process, card)
+            ),
             keys=keys,
             steps=encodings.card_steps(plan),
             identity=order_part(CardIdentity, known["identity"]),
@@ -185,22 +179,10 @@ class ExtendTemporaryCard(Definition):
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id
 
-    async def _plan(self, tx: AsyncSession, card: Card, known: Mapping[str, Any], *, fresh: bool) -> Plan:
-        """What is done, by the card's own description where it has one."""
-        if card.described_by is None:
-            encoding = encodings.ENCODE_TEMPORARY_CARD if fresh else encodings.EXTEND_TEMPORARY_CARD
-            known = {**earlier_keys.NONE, **known}  # a process of an earlier version has none
-            return binding.plan(encoding, known, await earlier_keys.recoverable(tx, known), driver="piv")
-        described = card_descriptions.of(self._context, card)
-        own = card_descriptions.needed(described.encode if fresh else described.extend, card)
-        known = {**earlier_keys.NONE, **known}
-        return card_descriptions.plan(own, card, known, await earlier_keys.recoverable(tx, known))
-
-    def _limits_of_description(self, card: Card, *, fresh: bool) -> Mapping[str, Any]:
-        """Process variables of what a card's own description leaves out."""
-        described = card_descriptions.of(self._context, card)
-        recovers = card_descriptions.recovers(described.encode if fresh else described.extend)
-        return {} if recovers else earlier_keys.NONE
+    def _where(self, process: Process, card: Card) -> pin_entry.Where:
+        """Where the PIN that stays is typed: a card's own description says so itself."""
+        own = card_descriptions.part_of(self._context, card, Part.EXTEND)
+        return pin_entry.of(process) if own is None else "window"
 
     def can_next(self, process: Process, order: Order | None) -> bool:
         """At information and details."""
@@ -242,11 +224,6 @@ class ExtendTemporaryCard(Definition):
             "The card is being changed: it will be Failed, and its certificates are revoked. "
             "Extend it again to finish it."
         )
-
-
-def _where(process: Process, card: Card) -> pin_entry.Where:
-    """Where the PIN that stays is typed: a card's own description says so itself."""
-    return "window" if card.described_by is not None else pin_entry.of(process)
 
 
 def order_part(type_: type[M], stored: object) -> M | None:

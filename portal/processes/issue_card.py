@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from sqlalchemy import select
 
-from portal.encoding import binding
+from portal.encoding.piv_rules import Part
 from portal.errors import FieldErrors, WrongState
 from portal.model.objects import CoreObject
 from portal.model.options import Form, Option
@@ -15,6 +15,7 @@ from portal.processes import (
     activation,
     attestation,
     card_descriptions,
+    card_encodings,
     card_letters,
     card_orders,
     card_serials,
@@ -28,7 +29,6 @@ from portal.processes.endings import DETAILS
 from portal.processes.extend_temporary_card import order_part
 from portal.processes.temporary_card_encoding import (
     attestation_fact,
-    encoding_of,
     encryption_key_fact,
     left_by_others,
 )
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from portal.encoding.plan import Plan
     from portal.processes.context import Context
     from portal.processes.definition import Parties, Turn
     from portal.store.tables import Process
@@ -100,29 +99,27 @@ class IssueCard(Definition):
         """
         card, found = temporary_cards.card_of(parties), await cards.options(tx)
         proves = found.encoding.attest == "required"
-        if card.described_by is not None:
-            card_descriptions.needed(card_descriptions.of(self._context, card).issue, card)
-            if proves:
-                raise InlayError("card_pkcs11_no_attestation", option="CardsAttestation")
-        elif proves:
+        card_descriptions.part_of(self._context, card, Part.ISSUE)
+        if proves and card.driver == "pkcs11":
+            raise InlayError("card_pkcs11_no_attestation", option="CardsAttestation")
+        if proves:
             attestation.check_makers(self._context)
         cards.check_delivery(self._context, found.pin_delivery, found.puk_delivery, parties.subject)
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card, its holder, and the options."""
-        options = await cards.options(tx)
+        options, card = await cards.options(tx), temporary_cards.card_of(parties)
         return {
-            "card": objects.describe(temporary_cards.card_of(parties)),
+            "card": objects.describe(card),
             "user_id": parties.user.email,
             "holder": parties.subject.email,
             "validity": options.encoding.validity,
-            "purposes": sorted(purpose.value for purpose in options.encoding.purposes),
-            "recoverable": options.encoding.recoverable,
             "attest": options.encoding.attest,
             "pin_length": options.pin_length,
             "puk_length": options.puk_length,
             "pin_delivery": options.pin_delivery,
             "puk_delivery": options.puk_delivery,
+            **await card_encodings.foretold(self._context, tx, card, options.encoding),
         }
 
     async def advance(self, turn: Turn) -> None:
@@ -208,13 +205,11 @@ class IssueCard(Definition):
         known = turn.process.variables
         subject = turn.parties.subject
         cards.check_delivery(self._context, known["pin_delivery"], known["puk_delivery"], subject)
-        known.update(await encoding_of(turn.tx, card, options.encoding, now))
-        if card.described_by is not None:
-            known.update(self._limits_of_description(card))
+        known.update(await card_encodings.variables(self._context, turn.tx, card, options.encoding))
         if known["attest"] == "required":
             attestation.check_possible(self._context, card)
         label = known["label"] = f"{card.label} for {subject.email}"[:_LABEL_LENGTH]
-        plan = await self._plan(turn.tx, card, known)
+        plan = await card_encodings.plan(self._context, turn.tx, card, known)
         keys = encodings.key_orders(plan, subject.name, subject.email)
         operation = EncodeCard(
             **card_orders.named(card, guid=known["guid"], label=plan.label or label),
@@ -232,22 +227,6 @@ class IssueCard(Definition):
         )
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id
-
-    async def _plan(self, tx: AsyncSession, card: Card, known: Mapping[str, Any]) -> Plan:
-        """What is done, by the card's own description where it has one."""
-        if card.described_by is None:
-            recoverable = await earlier_keys.recoverable(tx, known)
-            return binding.plan(encodings.ISSUE_CARD, known, recoverable, driver="piv")
-        described = card_descriptions.of(self._context, card)
-        recoverable = await earlier_keys.recoverable(tx, known)
-        return card_descriptions.plan(
-            card_descriptions.needed(described.issue, card), card, known, recoverable
-        )
-
-    def _limits_of_description(self, card: Card) -> Mapping[str, Any]:
-        """Process variables of what a card's own description leaves out."""
-        recovers = card_descriptions.recovers(card_descriptions.of(self._context, card).issue)
-        return {} if recovers else earlier_keys.NONE
 
     async def _serial(self, turn: Turn, card: Card) -> str:
         """The serial number of the card in hand; a card that failed is finished, and no other in its place."""

@@ -145,7 +145,7 @@ async def _before_its_own(context: Context, tx: AsyncSession, card: Card) -> byt
     Raises:
         InlayError: ``card_description_missing``.
     """
-    if card.described_by is None:
+    if card.driver != "pkcs11":
         return bytearray(context.factory.puk)
     query = select(Card).where(
         Card.driver == card.driver,
@@ -159,7 +159,10 @@ async def _before_its_own(context: Context, tx: AsyncSession, card: Card) -> byt
     ).first()
     if earlier is not None and earlier.sealed_puk is not None:
         return context.keys.unseal(earlier.sealed_puk, tasks.puk_label(earlier.id))
-    return bytearray(card_descriptions.of(context, card).puk)
+    puk = card_descriptions.of(context, card).puk
+    if puk is None:  # what was configured as such cards are PIV cards now
+        raise InlayError("card_description_missing", name=card.described_by or "?")
+    return bytearray(puk)
 
 
 def _encrypted(puk: bytearray, order: Order) -> str:
@@ -206,7 +209,7 @@ async def new_puk(context: Context, tx: AsyncSession, order: Order) -> NewPuk:
 async def _inherit(context: Context, tx: AsyncSession, managed: ManagedCard) -> None:
     """Take over what an earlier card object, by now at its end, may have left on a token that is used again."""
     card = await tx.get_one(Card, managed.card_id)
-    if card.described_by is None or card.sealed_puk is not None:
+    if card.driver != "pkcs11" or card.sealed_puk is not None:
         return
     query = select(ManagedCard).join(Card, Card.id == ManagedCard.card_id)
     query = query.where(

@@ -46,8 +46,9 @@ class ReadCardInReader(Definition):
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        kinds = [name for name, item in context.descriptions.items() if item.driver != "piv"]
         self.steps = (
-            Step("information", "Information", Form(card_descriptions.option(context.descriptions))),
+            Step("information", "Information", Form(card_descriptions.option(kinds))),
             Step(OPEN, "Open Inlay"),
             Step(DETAILS, "Details", settled=True),
             Step("done", "Done", settled=True),
@@ -62,8 +63,8 @@ class ReadCardInReader(Definition):
         match turn.process.step:
             case "information":
                 now = self._context.clock()
-                picked = turn.values.get(CHOICE, BUILT_IN)
-                wanted = ReadCard(driver="piv" if picked == BUILT_IN else "pkcs11")
+                picked = cast(str, turn.values.get(CHOICE, BUILT_IN))
+                wanted = ReadCard(driver=card_descriptions.driver_of(self._context, picked))
                 open_order(turn, wanted, resume_within=_RESUME_WITHIN, now=now)
             case "details":
                 finish(turn, "done")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
+from portal.encoding.piv_rules import Part
 from portal.errors import SecondPerson
 from portal.model import states
 from portal.model.graphs import Why
@@ -64,7 +65,7 @@ class RequestCard(Definition):
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        kinds = [name for name, item in context.descriptions.items() if item.issue is not None]
+        kinds = [name for name, item in context.descriptions.items() if item.makes(Part.ISSUE)]
         self.steps = (
             Step("card", "Card", Form((_LABEL, _REASON, *card_descriptions.option(kinds)))),
             Step("agree", "Approval", Form((_DECISION,)), role=Role.APPROVER, other_person=True),
@@ -141,7 +142,7 @@ class RequestCard(Definition):
             created_at=now,
             changed_at=now,
         )
-        card_descriptions.assign(card, cast(str, turn.values.get(CHOICE, BUILT_IN)))
+        card_descriptions.assign(self._context, card, cast(str, turn.values.get(CHOICE, BUILT_IN)))
         turn.tx.add(card)
         await turn.tx.flush()
         turn.process.variables["card"] = objects.describe(card)

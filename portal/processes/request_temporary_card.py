@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final, cast
 
+from portal.encoding.piv_rules import Part
 from portal.errors import FieldErrors
 from portal.model.objects import ObjectKind
 from portal.model.options import Form, Option
@@ -54,7 +55,7 @@ class RequestTemporaryCard(Definition):
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        kinds = [name for name, item in context.descriptions.items() if item.encode is not None]
+        kinds = [name for name, item in context.descriptions.items() if item.makes(Part.ENCODE)]
         form = Form((_LABEL, _SERIAL, *card_descriptions.option(kinds)))
         self.steps = (Step("card", "Card", form), Step("done", "Done", settled=True))
 
@@ -65,7 +66,7 @@ class RequestTemporaryCard(Definition):
             FieldErrors: the serial number is none, or another temporary card that is in use has it.
         """
         kind, chosen = ObjectKind.TEMPORARY_CARD.value, cast(str, turn.values.get(CHOICE, BUILT_IN))
-        serial = await self._free_serial(turn, by_pkcs11=chosen != BUILT_IN)
+        serial = await self._free_serial(turn, driver=card_descriptions.driver_of(self._context, chosen))
         now, actor = self._context.clock(), turn.parties.user
         card = Card(
             id=secrets.token_hex(16),
@@ -81,7 +82,7 @@ class RequestTemporaryCard(Definition):
             created_at=now,
             changed_at=now,
         )
-        card_descriptions.assign(card, chosen)
+        card_descriptions.assign(self._context, card, chosen)
         turn.tx.add(card)
         await turn.tx.flush()
         turn.process.variables["card"] = objects.describe(card)
@@ -96,12 +97,12 @@ class RequestTemporaryCard(Definition):
         )
         finish(turn, "done")
 
-    async def _free_serial(self, turn: Turn, *, by_pkcs11: bool) -> str:
+    async def _free_serial(self, turn: Turn, *, driver: str) -> str:
         """The serial number that was typed, which no other card has."""
         typed = cast(str, turn.values[_SERIAL.name])
-        serial = card_serials.typed(typed, "pkcs11" if by_pkcs11 else "piv", _SERIAL.name)
+        serial = card_serials.typed(typed, driver, _SERIAL.name)
         kind = ObjectKind.TEMPORARY_CARD.value
-        kinds = (kind, ObjectKind.CARD.value) if by_pkcs11 else (kind,)
+        kinds = (kind, ObjectKind.CARD.value) if driver == "pkcs11" else (kind,)
         if (other := await card_serials.taken_by(turn.tx, serial, kinds=kinds)) is not None:
             raise FieldErrors({_SERIAL.name: f"The card {other} has this serial number."})
         return serial

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from portal.encoding.piv_rules import Part
+from portal.encoding.problems import problem
 from portal.model.states import CardState, Role
-from portal.processes import activation, card_orders, cards, pin_entry, puks, temporary_cards
+from portal.processes import (
+    activation,
+    card_descriptions,
+    card_orders,
+    cards,
+    pin_entry,
+    puks,
+    temporary_cards,
+)
 from portal.processes.definition import OPEN, Step
 from portal.processes.extend_temporary_card import PIN_POLICY
-from portal.processes.unblock_change_pin import UnblockChangePin
+from portal.processes.unblock_change_pin import UnblockChangePin, where_unblocked
 from protocol.errors import InlayError
 from protocol.messages import UnblockPin
 
@@ -55,13 +65,28 @@ class SetFirstPin(UnblockChangePin):
             raise InlayError("card_pin_told")
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
-        """The card, the account, and who has the PUK."""
+        """The card, the account, and who has the PUK.
+
+        Raises:
+            InlayError: ``card_description_unfit``.
+        """
         card = temporary_cards.card_of(parties)
         told = (await activation.told(tx, card)).puk
         refused = not told and await puks.refused(tx, card)
         puk = "typed" if told or refused else "escrow"
-        known = {**await super().variables(tx, parties), **await pin_entry.variables(tx, card)}
-        return {**known, "puk": puk, _REFUSED: refused}
+        if puk == "escrow":
+            self._see_that_it_may_be_typed_in_the_window(card)
+        return {**await super().variables(tx, parties), "puk": puk, _REFUSED: refused}
+
+    def _see_that_it_may_be_typed_in_the_window(self, card: Card) -> None:
+        """A PIN that the portal's PUK sets comes from there, and from no reader.
+
+        Raises:
+            InlayError: ``card_description_unfit``.
+        """
+        setting = card_descriptions.pin_word(self._context, card, Part.UNBLOCK_PIN)
+        if setting is not None and pin_entry.described(self._context, card, Part.UNBLOCK_PIN) == "pad":
+            raise card_descriptions.unfit(card, problem("piv_portals_puk", setting.line, setting.word))
 
     def wanted(self, turn: Turn, card: Card) -> UnblockPin:
         """The order."""
@@ -70,7 +95,7 @@ class SetFirstPin(UnblockChangePin):
             **card_orders.named(card),
             pin_policy=PIN_POLICY,
             puk=puk,
-            where=pin_entry.of(turn.process) if puk == "typed" else "window",
+            where=where_unblocked(turn.process) if puk == "typed" else "window",
         )
 
     def facts(self, process: Process) -> Mapping[str, str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.processes.temporary_cards import Options
-    from portal.store.tables import Card
+    from portal.store.tables import Card, Certificate
     from protocol.messages import KeyOrder
 
 OWN_KEY: Final = (ManagementAlgorithm.AES_192, ManagementAlgorithm.TRIPLE_DES)
@@ -80,7 +80,7 @@ async def encoding_of(tx: AsyncSession, card: Card, options: Options, now: int) 
         "blocked": blocked,
         **_card_parts(card, managed, fresh=fresh, blocked=blocked),
         "purposes": [purpose.value for purpose in Purpose if purpose in options.purposes],
-        "keys": _keys_text(options, sources, fresh=fresh),
+        "keys": keys_text([sources[purpose] for purpose in options.purposes], fresh=fresh),
         "resume_within": _RESUME_WITHIN,
         "attest": "no" if card.driver == "pkcs11" else options.attest,
         "recoverable": options.recoverable,
@@ -209,14 +209,21 @@ async def _earlier(
     return await earlier_keys.found(tx, card, keeps, now)
 
 
+def is_good(tx: AsyncSession, card: Card, certificate: Certificate) -> bool:
+    """Whether a certificate of a card is its holder's and good: its key can be certified anew."""
+    valid = certificate.state == model_of(tx).certificates.graph(certificate.profile).valid
+    return valid and certificate.ca_state == CaState.GOOD and certificate.owner_id == card.owner_id
+
+
+def new_encryption_key(recoverable: str) -> KeySource:
+    """Where a new encryption key comes from, by the option."""
+    return _NEW_ENCRYPTION_KEY[recoverable]
+
+
 async def _certified(tx: AsyncSession, card: Card) -> set[Purpose]:
     """What the card has good certificates for: their keys can be certified anew."""
-    good = set()
-    for item in await card_certificates.related(tx, card):
-        valid = model_of(tx).certificates.graph(item.profile).valid
-        if item.state == valid and item.ca_state == CaState.GOOD and item.owner_id == card.owner_id:
-            good.add(Purpose(item.profile))
-    return good
+    rows = await card_certificates.related(tx, card)
+    return {Purpose(item.profile) for item in rows if is_good(tx, card, item)}
 
 
 async def _algorithm(
@@ -230,8 +237,9 @@ async def _algorithm(
     return options.algorithm.value
 
 
-def _keys_text(options: Options, sources: dict[Purpose, KeySource], *, fresh: bool) -> str:
-    wanted = {sources[purpose] for purpose in options.purposes}
+def keys_text(sources: Iterable[KeySource], *, fresh: bool) -> str:
+    """What becomes of a card's keys, for people, by where the keys of its new certificates come from."""
+    wanted = set(sources)
     if wanted == {KeySource.KEEP}:
         return "stay as they are"
     return (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from portal.encoding.piv_rules import Part
+from portal.errors import FieldErrors
 from portal.model.objects import CoreObject, ObjectKind
 from portal.model.options import Form, Option
 from portal.model.states import CardState, OrderState, ProcessState, Role, TemporaryCardState
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from portal.store.tables import Order, Process
 
 _CHANGE, _UNBLOCK = "change", "unblock"
+_WHERE_UNBLOCKED: Final = "pin_entry_unblocked"
+"""Process variable: where a new PIN is typed that the PUK sets."""
+_AT_KEYS: Final = "pin_at_keys"
+"""Process variable: the card's own description wants it there at the keys of a reader, and nowhere else."""
 ACTION: Final = Option(
     "Action",
     "What is to be done",
@@ -42,6 +48,11 @@ _SAYS: Final = {
     puk_source.PORTAL: "set anew by the card's PUK, which the portal tells it",
     puk_source.TYPED: "set anew by the card's PUK, which its holder types",
 }
+
+
+def where_unblocked(process: Process) -> pin_entry.Where:
+    """Where PUK and new PIN are typed; a process of an earlier version has one place for everything."""
+    return cast(pin_entry.Where, process.variables.get(_WHERE_UNBLOCKED, pin_entry.of(process)))
 
 
 class UnblockChangePin(CardProcess):
@@ -71,8 +82,15 @@ class UnblockChangePin(CardProcess):
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
         """The card, the account, and where PINs are typed."""
-        where = await pin_entry.variables(tx, cast(Card, parties.target))
-        return {**await super().variables(tx, parties), **where}
+        card = cast(Card, parties.target)
+        changed = await pin_entry.variables(self._context, tx, card, Part.CHANGE_PIN)
+        unblocked = await pin_entry.variables(self._context, tx, card, Part.UNBLOCK_PIN)
+        return {
+            **await super().variables(tx, parties),
+            **changed,
+            _WHERE_UNBLOCKED: unblocked[pin_entry.VARIABLE],
+            _AT_KEYS: pin_entry.described(self._context, card, Part.UNBLOCK_PIN) == "pad",
+        }
 
     def wanted(self, turn: Turn, card: Card) -> ChangePin | UnblockPin:
         """The order. A PUK that the portal brings is known to nobody who could type it at a reader."""
@@ -81,16 +99,21 @@ class UnblockChangePin(CardProcess):
             return ChangePin(**known, pin_policy=PIN_POLICY, where=pin_entry.of(turn.process))
         if puk_source.is_typed(turn):
             known = card_orders.named(card)
-            return UnblockPin(**known, pin_policy=PIN_POLICY, puk="typed", where=pin_entry.of(turn.process))
+            where = where_unblocked(turn.process)
+            return UnblockPin(**known, pin_policy=PIN_POLICY, puk="typed", where=where)
         return UnblockPin(**card_orders.named(card), pin_policy=PIN_POLICY, puk="escrow")
 
     async def advance(self, turn: Turn) -> None:
         """Make the order, or end.
 
         Raises:
-            FieldErrors: the card has refused the portal's PUK: once more would cost another try.
+            FieldErrors: the card has refused the portal's PUK: once more would cost another try; the card's description
+                wants everything typed at the reader, where nobody could type the portal's.
         """
         if turn.process.step == self.steps[0].name and turn.values.get(ACTION.name) == _UNBLOCK:
+            if turn.process.variables.get(_AT_KEYS) and not puk_source.is_typed(turn):
+                said = "This card's PIN is typed at the keys of a reader alone, and so is the PUK that unblocks it."
+                raise FieldErrors({SOURCE.name: said})
             await puk_source.check(turn)
         await super().advance(turn)
 

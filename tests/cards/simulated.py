@@ -619,12 +619,13 @@ class SimulatedLink:
         self.held = True
         self.transactions += 1
 
-    def end(self, *, reset: bool) -> None:
+    def end(self, *, reset: bool) -> bool:
         assert self.held
         self.held = False
         if reset:
             self.resets += 1
             self.card.reset()
+        return True
 
     def reconnect(self) -> None:
         self.reconnections += 1

@@ -87,8 +87,9 @@ class Garbage:
     def begin(self) -> None:
         """Nobody else is there."""
 
-    def end(self, *, reset: bool) -> None:
+    def end(self, *, reset: bool) -> bool:
         """It forgets nothing: it knows nothing."""
+        return True
 
     def reconnect(self) -> None:
         """It is still there."""

@@ -12,6 +12,7 @@ import pytest
 from portal import config as configuration
 from portal.config import ConfigError
 from portal.encoding import command
+from portal.encoding.piv_rules import Part
 from portal.processes import card_descriptions
 from portal.processes.card_descriptions import CardDescription
 
@@ -158,15 +159,14 @@ def test_a_field_is_bound_to_a_variable_that_the_process_has(tmp_path: Path) -> 
 def test_the_examples_are_what_the_documents_say(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert (found.name, found.puk) == ("Vendor token", PUK.encode())
-    assert all(item is not None for item in (found.issue, found.encode, found.extend))
+    assert set(found.parts) == {Part.ISSUE, Part.ENCODE, Part.EXTEND}
     assert PUK not in repr(found)
 
 
 def test_a_field_of_its_own_name_may_be_bound(tmp_path: Path) -> None:
     changed(tmp_path, "issue", "LABEL", "NAME_OF_CARD")
     found = read(tmp_path, fields={"NAME_OF_CARD": "${label}"})
-    assert found.issue is not None
-    assert found.issue.variables["NAME_OF_CARD"] == "label"
+    assert found.parts[Part.ISSUE].variables["NAME_OF_CARD"] == "label"
 
 
 def test_staff_are_asked_only_where_there_is_a_choice() -> None:
@@ -178,7 +178,7 @@ def test_staff_are_asked_only_where_there_is_a_choice() -> None:
 def test_the_command_checks_what_is_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read(tmp_path)
     config = configuration.load(tmp_path / "config.json")
-    asked = argparse.Namespace(files=[], usage=None)
+    asked = argparse.Namespace(files=[], usage=None, piv=None)
     assert command.run(config, asked) == 0
     assert capsys.readouterr().out == "card_descriptions: no problem found; kinds of cards: 1\n"
     changed(tmp_path, "extend", "PKCS11Library=vendor\n", "")

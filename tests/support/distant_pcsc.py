@@ -67,8 +67,9 @@ class DistantConnection:
     def begin(self) -> None:
         self._conversation.ask("begin")
 
-    def end(self, *, reset: bool) -> None:
+    def end(self, *, reset: bool) -> bool:
         self._at_last("end", reset=reset)
+        return True
 
     def reconnect(self) -> None:
         self._conversation.ask("reconnect")

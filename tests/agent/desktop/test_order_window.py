@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +48,19 @@ CARD = CardSummary(
     storage_level="keystore",
     certificates=(CertificateLine("Signature", "CN=Maria Lopez", "2026-11-22", "2028-11-21"),),
 )
+
+OTHER_TK_PROGRAM = """
+import tkinter
+root = tkinter.Tk(className="Other")
+own = root.tk.call("tk", "appname")
+print([name for name in root.tk.splitlist(root.tk.call("winfo", "interps")) if name != own])
+for name in ["inlay", "Inlay", "tk", "dialogs"]:
+    try:
+        print(root.tk.call("send", name, "info", "commands"))
+    except tkinter.TclError as refused:
+        print(refused)
+"""
+"""Tk lets each of its programs on a display run commands in every other one that is registered there."""
 
 pytestmark = pytest.mark.interop
 
@@ -356,3 +371,54 @@ async def test_at_360_pixels_and_a_low_screen_the_buttons_are_still_there(
     assert "HEIGHT=420" in geometry
     await asyncio.to_thread(xvfb.xdotool, "mousemove", "--window", window, "300", "388", "click", "1")
     (await asyncio.wait_for(person_consent(consent), 20)).wipe()
+
+
+async def test_another_tk_program_of_the_display_can_have_no_command_run_in_the_window(
+    opener: Opener, xvfb: VirtualDisplay
+) -> None:
+    person, consent = await start(opener)
+    argv = [sys.executable, "-c", OTHER_TK_PROGRAM]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        argv,
+        env={**os.environ, **xvfb.env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    others, *answers = done.stdout.splitlines()
+    assert others == "[]"
+    assert len(answers) == 4
+    assert all(answer.startswith("no application named") for answer in answers)
+    await person.presses("Escape")
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(consent, 20)
+
+
+async def test_what_is_selected_in_a_pin_that_is_shown_is_no_other_programs_to_paste(
+    opener: Opener, xvfb: VirtualDisplay
+) -> None:
+    person, consent = await start(opener)
+    await person.types(PIN)
+    await person.presses("Tab", "Tab", "space", "shift+Tab", "shift+Tab")
+    shown = await person.drawn()
+    await person.presses("Tab", "Tab", "space", "shift+Tab", "shift+Tab")
+    assert await person.drawn() != shown
+    await person.presses("Tab", "Tab", "space", "shift+Tab", "shift+Tab")
+    assert await person.drawn() == shown
+    argv = [sys.executable, "-c", "import tkinter; print(tkinter.Tk().selection_get())"]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        argv,
+        env={**os.environ, **xvfb.env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == ""
+    assert "selection doesn't exist" in done.stderr
+    await person.presses("Escape")
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(consent, 20)

@@ -142,3 +142,47 @@ def test_a_card_without_chaining_gets_extended_lengths() -> None:
     piv_objects.write(card, 0x5FC105, bytes(600))
     assert card.extended
     assert piv_objects.read(card, 0x5FC105) == bytes(600)
+
+
+class CloseRecorder(SimulatedLink):
+    """How it is closed, and what its end of a transaction tells."""
+
+    forgets = True
+
+    def __init__(self, card: SimulatedCard) -> None:
+        super().__init__(card)
+        self.closed: list[bool] = []
+
+    def end(self, *, reset: bool) -> bool:
+        return super().end(reset=reset) and self.forgets
+
+    def close(self, *, reset: bool = False) -> None:
+        self.closed.append(reset)
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_card_that_has_forgotten_in_the_end_of_its_transaction_isnt_reset_under_those_who_got_in_since(
+    forgets: bool,
+) -> None:
+    link = CloseRecorder(SimulatedCard(PROFILES[0]))
+    link.forgets = forgets
+    card = CardConnection(link, "Reader")
+    piv_select.select(card)
+    piv_pin.verify(card, PIN)
+    card.close()
+    assert link.closed == [not forgets]
+    card.close()
+    assert link.closed == [not forgets, False]
+
+
+def test_what_an_end_of_a_transaction_couldnt_have_forgotten_is_owed_until_the_close() -> None:
+    link = CloseRecorder(SimulatedCard(PROFILES[0]))
+    link.forgets = False
+    card = CardConnection(link, "Reader")
+    piv_select.select(card)
+    piv_pin.verify(card, PIN)
+    card.release()
+    assert card.proved
+    link.forgets = True
+    card.close()
+    assert link.closed == [True]

@@ -46,8 +46,8 @@ class Script:
     def begin(self) -> None:
         pass
 
-    def end(self, *, reset: bool) -> None:
-        pass
+    def end(self, *, reset: bool) -> bool:
+        return True
 
     def reconnect(self) -> None:
         raise AssertionError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from smartcard import scard as real
 
-from agent.pcsc import monitor, service_wait
+from agent.pcsc import monitor, scard, service_wait
 from agent.pcsc.monitor import Monitor
 from agent.pcsc.reader_events import Look
 
@@ -91,6 +91,7 @@ class FakePcsc:
 def pcsc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePcsc:
     fake = FakePcsc()
     monkeypatch.setattr(monitor, "scard", fake)
+    monkeypatch.setattr(scard, "scard", fake)
     monkeypatch.setattr(service_wait, "SOCKET_FOLDER", tmp_path)
     monkeypatch.setattr(monitor, "ServiceWait", lambda: service_wait.ServiceWait(tmp_path))
     monkeypatch.setattr(monitor, "_AGAIN_MILLISECONDS", 50)

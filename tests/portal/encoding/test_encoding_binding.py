@@ -7,7 +7,8 @@ from typing import Any, Literal
 import pytest
 
 from portal.encoding import plan as plans
-from portal.encoding.binding import RETIRED, Encoding, Recoverable, bind, plan
+from portal.encoding.binding import Encoding, Recoverable, bind, plan
+from portal.encoding.keywords import RETIRED
 from portal.encoding.parser import parse
 from portal.encoding.plan import PlannedCertificate, TaskKind
 from portal.encoding.problems import EncodingError
@@ -213,3 +214,38 @@ def test_only_a_piv_card_is_asked_whether_it_takes_a_key(
     )
     made = plan(bind(parse(text), Usage.OPERATION, {}), {}, driver=driver)
     assert [item.source for item in made.certificates] == [source]
+
+
+def test_recovered_keys_leave_out_places_that_other_applications_name() -> None:
+    text = (
+        "[Encoding]\n[Fields]\nOLD=\n[Description]\nPIN=!FROM_USER_DIALOG_1_FIELD\n"
+        "[Application_A]\nKeyReference=#85\nRecoverCertificate=OLD\n"
+        "[Application_B]\nKeyReference=#83\nRecoverCertificate=OLD\n"
+    )
+    made = plan(bind(parse(text), Usage.OPERATION, {"OLD": "${old}"}), {"old": OLD}, KNOWN, driver="piv")
+    assert [item.slot for item in made.recovered] == ["85", "82", "84", "83", "86", "87"]
+
+
+@pytest.mark.parametrize(
+    ("slot", "source", "expected"),
+    [
+        ("82", "generate", ("piv_retired", 7, "82")),
+        ("9C", "generate", ("piv_key_use", 7, "9C")),
+        ("9D", "generate", None),
+    ],
+)
+def test_what_a_variable_brings_to_a_piv_card_is_checked(
+    slot: str, source: str, expected: tuple[str, int, str] | None
+) -> None:
+    text = (
+        "[Encoding]\n[Fields]\nSLOT=\nSOURCE=\n[Description]\n[Application_A]\nKeyReference=SLOT\n"
+        "KeyAlgorithm=#P-256\nKeySource=SOURCE\nCertificateTemplate=#encryption\n"
+    )
+    bound = bind(parse(text), Usage.OPERATION, {"SLOT": "${slot}", "SOURCE": "${source}"})
+    variables = {"slot": slot, "source": source}
+    if expected is None:
+        assert plan(bound, variables, driver="piv").of_slot(slot) is not None
+        return
+    with pytest.raises(EncodingError) as error:
+        plan(bound, variables, driver="piv")
+    assert codes(error) == [expected]

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from portal.ca.attestation import Roots, roots
+from portal.encoding.piv_rules import Part
 from portal.processes import card_descriptions, encodings
 from portal.processes.card_descriptions import CardDescription
 from portal.store.tables import CaIntent, Card
@@ -82,7 +83,7 @@ async def test_a_card_through_pkcs11_is_refused_with_the_option_that_is_in_its_w
     async with kit.database.write() as tx:
         row = await tx.get_one(Card, card)
         row.driver, row.described_by = "pkcs11", "Maker"
-    described = CardDescription("Maker", b"12345678", issue=encodings.ISSUE_CARD)
+    described = CardDescription("Maker", b"12345678", {Part.ISSUE: encodings.ISSUE_CARD})
     monkeypatch.setattr(card_descriptions, "of", lambda _context, _card: described)
     with pytest.raises(InlayError) as caught:
         await kit.services.start_process(people.olga, ISSUE, ObjectRef("card", card))

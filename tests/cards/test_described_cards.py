@@ -1,0 +1,163 @@
+"""PIV cards that an administrator has described, of several profiles, from the real portal's page to the card."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select
+
+from portal.encoding.piv_rules import Part
+from portal.model import archive_options
+from portal.model.card_options import TEMPORARY_CARDS
+from portal.model.states import Role
+from portal.processes.assign_temporary_card import AssignTemporaryCard
+from portal.processes.extend_temporary_card import ExtendTemporaryCard
+from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
+from portal.store.tables import Certificate
+from tests.cards.profiles import IMPORT, PROFILES, Profile
+from tests.cards.simulated import SimulatedCard
+from tests.cards.test_cards_from_the_portal import LATER, NEW, Desk
+from tests.support.agent_parts import without_keystore
+from tests.support.attack_stage import running_stage
+from tests.support.piv_descriptions import configure, example
+from tests.support.simulated_readers import SimulatedReaders
+
+if TYPE_CHECKING:
+    from tests.support.certificates import ThrowAwayCA
+
+EXTEND = ExtendTemporaryCard.name
+OWN = (0x9A, 0x9D, 0x9E)
+TAKES_KEYS = [each for each in PROFILES if IMPORT in each.yubico and each.takes_keys]
+TAKES_NONE = [each for each in PROFILES if IMPORT not in each.yubico]
+_FEW = frozenset(
+    {
+        "standard card, nothing beyond SP 800-73",
+        "six tries, no CHUID, no CCC, no discovery object",
+        "nothing longer over anything shorter",
+        "AES-128, sets its key, extended lengths alone",
+    }
+)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, https_ca: ThrowAwayCA, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+    """An operator's desk, where the options choose a certificate for authentication alone."""
+    without_keystore(monkeypatch)
+    readers = SimulatedReaders()
+    async with running_stage(tmp_path, https_ca, readers) as stage:
+        root = await stage.kit.person("root@example.org", [Role.ADMINISTRATOR])
+        await stage.kit.save_options(
+            root,
+            TEMPORARY_CARDS,
+            TempCardsEncode=["true"],
+            TempCardsKeyAlgorithm=["P-256"],
+            TempCardsCertificates=["authentication"],
+        )
+        ada = await stage.kit.person()
+        await stage.kit.person("bob@example.org")
+        yield Desk(stage, readers, await stage.kit.person("olga@example.org", [Role.OPERATOR]), ada)
+
+
+def made_on_the_card(part: Part) -> str:
+    """The example of a part, whose encryption key any card can make."""
+    text = example(part).replace("KeySource=#import", "KeySource=#generate").replace("#RSA-2048", "#P-256")
+    return text.replace("KeySource=ENCRYPTION_SOURCE", "KeySource=#generate")
+
+
+async def valid(desk: Desk) -> dict[str, Certificate]:
+    async with desk.stage.kit.database.read() as tx:
+        rows = await tx.scalars(select(Certificate).where(Certificate.state == "Valid"))
+        return {row.slot: row for row in rows}
+
+
+@pytest.mark.parametrize("profile", TAKES_NONE[:2], ids=lambda profile: profile.name)
+async def test_a_card_that_takes_no_key_is_refused_where_the_description_brings_one(
+    desk: Desk, tmp_path: Path, profile: Profile
+) -> None:
+    """The option would have the card make it; the description says in so many words that it comes."""
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE,))
+    desk.readers.put(card := SimulatedCard(profile))
+    before = (dict(card.objects), dict(card.keys), card.pin)
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "card_import_missing"
+    assert (card.objects, card.keys, card.pin) == before
+    assert (await desk.row(found)).state == "Assigned"
+
+
+@pytest.mark.parametrize("profile", TAKES_KEYS[:2], ids=lambda profile: profile.name)
+async def test_a_card_that_takes_keys_gets_the_archives(desk: Desk, tmp_path: Path, profile: Profile) -> None:
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE,))
+    desk.readers.put(SimulatedCard(profile))
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    said = desk.window.asked[0].consequences
+    assert said[0] == "The card gets new keys and certificates for authentication; the old keys go."
+    certificates = await valid(desk)
+    assert {slot: (row.profile, row.algorithm, row.key_source) for slot, row in certificates.items()} == {
+        "9A": ("authentication", "P-256", "generate"),
+        "9E": ("authentication", "P-256", "generate"),
+        "9D": ("encryption", "RSA-2048", "import"),
+    }
+    assert certificates["9D"].archived_key_id is not None
+
+
+@pytest.mark.parametrize(
+    "profile", [each for each in PROFILES if each.name in _FEW], ids=lambda profile: profile.name
+)
+async def test_encoded_extended_and_given_to_the_next_one_by_the_description(
+    desk: Desk, tmp_path: Path, profile: Profile
+) -> None:
+    texts = {part.value: made_on_the_card(part) for part in (Part.ENCODE, Part.EXTEND)}
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE, Part.EXTEND), **texts)
+    desk.readers.put(card := SimulatedCard(profile))
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    assert card.pin == NEW.ljust(8, b"\xff")
+    first = await valid(desk)
+    assert {slot: row.profile for slot, row in first.items()} == {
+        "9A": "authentication",
+        "9E": "authentication",
+        "9D": "encryption",
+    }
+    assert set(OWN) <= card.keys.keys()
+    # AUTO in a reader without keys: the window asks
+    assert await desk.ordered(EXTEND, found, [(None, None), (NEW, None)]) == "finished"
+    second = await valid(desk)
+    assert [second[slot].key_hash == first[slot].key_hash for slot in ("9A", "9E", "9D")] == [
+        True,
+        True,
+        False,
+    ]
+    assert {row.id for row in second.values()}.isdisjoint(row.id for row in first.values())
+    await desk.step(WithdrawTemporaryCard.name, found, {"Reason": ["came back"]})
+    await desk.step(AssignTemporaryCard.name, found, {"Person": ["bob@example.org"]})
+    assert await desk.ordered(EXTEND, found, [(None, LATER)]) == "finished"
+    assert card.pin == LATER.ljust(8, b"\xff")
+    third = await valid(desk)
+    assert {row.key_hash for row in third.values()}.isdisjoint(row.key_hash for row in second.values())
+
+
+@pytest.mark.parametrize("place", ["82", "85", None])
+async def test_earlier_keys_go_where_the_description_says_or_nowhere(
+    desk: Desk, tmp_path: Path, place: str | None
+) -> None:
+    """The card gets new keys; the encryption key that it had comes back beside the new one."""
+    kit = desk.stage.kit
+    root = await kit.person("rita@example.org", [Role.ADMINISTRATOR])
+    await kit.save_options(root, archive_options.NAME, RecoverInReaderTwoPersons=[])
+    text = example(Part.EXTEND)
+    text = text[: text.index("# earlier")] if place is None else text.replace("=#82", f"=#{place}")
+    configure(kit, tmp_path, only=(Part.ENCODE, Part.EXTEND), extend=text)
+    desk.readers.put(card := SimulatedCard(TAKES_KEYS[0]))
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    had = (await valid(desk))["9D"]
+    await kit.save_options(root, TEMPORARY_CARDS, TempCardsNewKeys=["true"])
+    assert await desk.ordered(EXTEND, found, [(None, None), (NEW, None)]) == "finished"
+    assert (await valid(desk))["9D"].key_hash != had.key_hash
+    assert {slot for slot in card.keys if slot in range(0x82, 0x96)} == ({int(place, 16)} if place else set())
+    if place is not None:
+        assert had.der in card.objects[0x5FC10D + int(place, 16) - 0x82]
