@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills tears token-tears lies crash-matrix soak restarts pcsc-threads encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots independent-card clean
+.PHONY: help setup test demo demo-stop bench clients kills tears token-tears lies crash-matrix whole soak restarts pcsc-threads encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots independent-card clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,10 @@ lies: ## have a physical card answer falsely to every APDU of every job; LIES="-
 crash-matrix: ## kill the portal and cut its database at every step of issuing, and make the CA fail in every way
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.crash_matrix $(CRASH)
+
+whole: ## every combination of what `make test` tries a sample of; WHOLE="tests/agent/test_order_physical_pin.py"
+	@packaging/setup test
+	@INLAY_WHOLE=1 .venv/bin/pytest -q $(or $(WHOLE),$(shell grep -rl --include='test_*.py' tests.support.samples tests) tests/portal/processes)
 
 soak: ## 10,000 signatures of each kind over pcscd + vpcd: leaks and speed
 	@packaging/setup test

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from protocol.messages import PageEvent
 
 _CODES: Final = (30, 300)
+TICKETS: Final = (120, 300)
+"""Of a session: a page asks for one when it begins to watch, every five minutes, and after each change at a reader."""
 _ENDED: Final = ("finished", "undone")
 _CANCELLABLE: Final = frozenset({OrderState.WAITING, OrderState.RUNNING, OrderState.FINISHED})
 
@@ -61,6 +63,7 @@ class SelfService:
         self._engine = engine
         self._info = info
         self._codes_made = RateLimit(*_CODES, context.clock)
+        self._tickets_made = RateLimit(*TICKETS, context.clock)
 
     @property
     def info(self) -> PortalInfo:
@@ -217,6 +220,7 @@ class SelfService:
 
     async def ticket(self, session: Session) -> str:
         """A ticket for reading, for pages of this portal."""
+        self._tickets_made.take(session.id)
         now = self._context.clock()
         ticket = Ticket(
             iss=self._context.portal,

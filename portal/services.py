@@ -181,7 +181,11 @@ class Services(Protocol):
         """The user's virtual smart cards, newest first."""
 
     async def ticket(self, session: Session) -> str:
-        """A session ticket for reading (compact JWS), at most five minutes and the session's end."""
+        """A session ticket for reading (compact JWS), at most five minutes and the session's end.
+
+        Raises:
+            InlayError: ``rate_limited``: this session has asked for too many.
+        """
 
     async def options(self, session: Session, script: str) -> OptionsView:
         """The options of a script.

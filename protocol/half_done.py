@@ -26,6 +26,8 @@ _NOT_OF_IT: Final = (
 """Sentences of the table that are true of a card that is as it was."""
 _SAID_ANYWAY: Final = ("Start again", "Try again")
 """How advice begins that is no more than what is said of every card that is half done."""
+_SAID_AT_THE_END: Final = (" and start again from the page.", ", then start again from the page.")
+"""How advice ends with the same."""
 
 
 def next_step(error: InlayError) -> str:
@@ -40,4 +42,6 @@ def next_step(error: InlayError) -> str:
         own = own.replace(sentence, "").strip()
     if own.startswith(_SAID_ANYWAY):
         own = ""
+    for end in _SAID_AT_THE_END:
+        own = own.replace(end, ".")
     return " ".join(part for part in (half_done.happened, own, half_done.next_step) if part)

@@ -121,7 +121,6 @@ def create(
     cost = cost or Argon2Cost()
     keys = SoftwareKeys(store.secret)
     public, pin_state, puk_state = keys.new_card(card_id, pad(pin), pad(puk), cost)
-    expires = expires or datetime.datetime.now(datetime.UTC).date() + _VALIDITY
     state = PersistentState(
         card_id=card_id,
         generation=0,
@@ -134,16 +133,22 @@ def create(
         pin=pin_state,
         puk=puk_state,
         management=keys.new_management_key(card_id),
-        objects={
-            objects.CHUID: objects.chuid(guid, expires),
-            objects.CCC: objects.capabilities(os.urandom(14)),
-            objects.KEY_HISTORY: objects.key_history(),
-        },
+        objects=_first_objects(guid, expires),
         slots={},
     )
     state = with_attestation(state, keys)
     store.create(state)
     return VirtualCard(store, state)
+
+
+def _first_objects(guid: bytes, expires: datetime.date | None) -> dict[int, bytes]:
+    """What a card has before it has any key."""
+    expires = expires or datetime.datetime.now(datetime.UTC).date() + _VALIDITY
+    return {
+        objects.CHUID: objects.chuid(guid, expires),
+        objects.CCC: objects.capabilities(os.urandom(14)),
+        objects.KEY_HISTORY: objects.key_history(),
+    }
 
 
 def random_puk() -> bytearray:

@@ -99,7 +99,7 @@ class AssignTemporaryCard(Definition):
     def facts(self, process: Process) -> Mapping[str, str]:
         """For how long, and whose it is now."""
         days = cast(int, process.variables["validity"]) // temporary_cards.DAY
-        found = {"Validity": f"{days} days from now"}
+        found = {"Validity": f"{days} days"}
         if (person := process.variables.get("person")) is not None:
             found["Holder"] = person.label
         return found

@@ -43,43 +43,66 @@ async def answer(context: Context, jti: str, question: IdentityQuestion) -> None
         order = await order_rows.load(tx, jti)
         if order.state != OrderState.RUNNING:
             return
-        ordered = order_rows.parameters(order)
-        if (
-            not isinstance(ordered, EncodeCard)
-            or ordered.identity is None
-            or not (ordered.identity.unnamed or ordered.identity.printed is not None)
-        ):
-            raise InlayError("message_unexpected")
-        if question.number > MOST_QUESTIONS:
-            raise InlayError("rate_limited")
+        ordered = _asked(order, question)
         if question.number <= order.questions:
             return  # answered before
         order.questions = question.number
         await order_rows.check_person(tx, order)
-        label = None
-        if ordered.identity.unnamed:
-            label = await _known_as(tx, question, but=ordered.card)
-        elif question.guid is None:
-            raise DecodeError("params_invalid", "$.guid")
-        elif await _with_guid(tx, question.guid, but=ordered.card):
-            raise InlayError("card_of_other_object", guid=question.guid)
-        if label is not None:
-            await outgoing.send(context, tx, order, IdentityAnswer(number=question.number, label=label))
-            return
-        if ordered.identity.unnamed:
-            await _keep_told(tx, order, question)
-        card = await tx.get_one(Card, ordered.card)
-        await audit.record(
-            tx,
-            at=context.clock(),
-            actor=f"device:{order.device_jkt}",
-            action="card.picked",
-            kind=card.kind,
-            object_id=card.id,
-            order=order.jti,
-            guid=question.guid or "",
-        )
-        await outgoing.send(context, tx, order, IdentityAnswer(number=question.number))
+        label = await _other_named(tx, ordered, question)
+        if label is None:
+            await _keep_picked(context, tx, order, ordered, question)
+        await outgoing.send(context, tx, order, IdentityAnswer(number=question.number, label=label))
+
+
+def _asked(order: Order, question: IdentityQuestion) -> EncodeCard:
+    """What was ordered, of an order that has such a question.
+
+    Raises:
+        InlayError: ``message_unexpected``, ``rate_limited``.
+    """
+    ordered = order_rows.parameters(order)
+    if not isinstance(ordered, EncodeCard) or ordered.identity is None:
+        raise InlayError("message_unexpected")
+    if not ordered.identity.unnamed and ordered.identity.printed is None:
+        raise InlayError("message_unexpected")
+    if question.number > MOST_QUESTIONS:
+        raise InlayError("rate_limited")
+    return ordered
+
+
+async def _other_named(tx: AsyncSession, ordered: EncodeCard, question: IdentityQuestion) -> str | None:
+    """The name of the other card that it is, where the device waits for another one then.
+
+    Raises:
+        InlayError: ``card_of_other_object``: it is another one, and a person has picked it.
+        DecodeError: ``params_invalid``.
+    """
+    if ordered.identity is not None and ordered.identity.unnamed:
+        return await _known_as(tx, question, but=ordered.card)
+    if question.guid is None:
+        raise DecodeError("params_invalid", "$.guid")
+    if await _with_guid(tx, question.guid, but=ordered.card):
+        raise InlayError("card_of_other_object", guid=question.guid)
+    return None
+
+
+async def _keep_picked(
+    context: Context, tx: AsyncSession, order: Order, ordered: EncodeCard, question: IdentityQuestion
+) -> None:
+    """Keep, with the process and in the card's history, which card the device goes on with."""
+    if ordered.identity is not None and ordered.identity.unnamed:
+        await _keep_told(tx, order, question)
+    card = await tx.get_one(Card, ordered.card)
+    await audit.record(
+        tx,
+        at=context.clock(),
+        actor=f"device:{order.device_jkt}",
+        action="card.picked",
+        kind=card.kind,
+        object_id=card.id,
+        order=order.jti,
+        guid=question.guid or "",
+    )
 
 
 async def _known_as(tx: AsyncSession, question: IdentityQuestion, *, but: str) -> str | None:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, not_, or_, select
 
 from portal.errors import FieldErrors
 from portal.model import states
 from portal.model.objects import ObjectKind
+from portal.store.database import hold_name
 from portal.store.tables import Card
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -56,25 +55,30 @@ def has_ended() -> ColumnElement[bool]:
     return or_(*(and_(Card.kind == kind, Card.state.in_(final)) for kind, final in _ENDED.items()))
 
 
-async def taken_by(
-    tx: AsyncSession, serial: str, *, but: str = "", kinds: Iterable[str] = tuple(_ENDED)
-) -> str | None:
+async def taken_by(tx: AsyncSession, serial: str, *, but: str = "") -> str | None:
     """The label of another card that has a serial number and hasn't come to its end.
 
     Args:
         tx: a transaction.
         serial: the number.
         but: id of the card that isn't meant.
-        kinds: kinds of cards that are looked at.
     """
-    for kind in kinds:
-        query = select(Card.label).where(
-            Card.id != but,
-            Card.serial == serial,
-            Card.kind == kind,
-            Card.state.not_in(_ENDED[kind]),
-        )
-        other = (await tx.scalars(query.limit(1))).first()
-        if other is not None:
-            return other
-    return None
+    query = select(Card.label).where(
+        Card.id != but, Card.serial == serial, Card.kind.in_(_ENDED), not_(has_ended())
+    )
+    return (await tx.scalars(query.order_by(Card.label).limit(1))).first()
+
+
+async def taken_before(tx: AsyncSession, serial: str, *, but: str = "") -> str | None:
+    """As ``taken_by``, for a card that is to have the number by this transaction: of several at once one gets it.
+
+    No constraint of the database says so: a card that was begun and failed has the number that it told, also where
+    another card object was given it meanwhile, and databases have such rows from before.
+
+    Args:
+        tx: a writing transaction that has stored nothing in the audit log yet.
+        serial: the number.
+        but: id of the card that is to have it.
+    """
+    await hold_name(tx, f"card serial {serial}")
+    return await taken_by(tx, serial, but=but)

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from portal.model.states import CaState
 from portal.processes import ca_changes
 from portal.processes.ca_changes import Change
-from portal.store.tables import Certificate, ObjectRelation, Order
+from portal.store.tables import Card, Certificate, ObjectRelation, Order
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.ca.authority import Reason
-    from portal.store.tables import Card
 
 FOR_PROOF: Final = "proof"
 """``Certificate.held_for``: on hold at the CA until its key has proved itself."""
@@ -30,15 +30,26 @@ async def of_order(tx: AsyncSession, jti: str) -> list[Certificate]:
     return list(await tx.scalars(query.with_for_update()))
 
 
-async def of_card(tx: AsyncSession, card: Card, *, lock: bool = False) -> list[Certificate]:
-    """A card's certificates: related to it, or issued for it by an order, however that ended."""
+def is_of_card(card: Card | type[Card] = Card) -> ColumnElement[bool]:
+    """That a certificate is a card's: related to it, or issued for it by an order, however that ended.
+
+    Args:
+        card: which; the table: that of the query around this one.
+    """
     related = select(ObjectRelation.to_id).where(
         ObjectRelation.from_kind == card.kind,
         ObjectRelation.from_id == card.id,
         ObjectRelation.to_kind == "certificate",
     )
     ordered = select(Order.jti).where(Order.card_id == card.id)
-    query = select(Certificate).where(Certificate.id.in_(related) | Certificate.order_jti.in_(ordered))
+    if not isinstance(card, Card):
+        related, ordered = related.correlate(Card), ordered.correlate(Card)
+    return or_(Certificate.id.in_(related), Certificate.order_jti.in_(ordered))
+
+
+async def of_card(tx: AsyncSession, card: Card, *, lock: bool = False) -> list[Certificate]:
+    """A card's certificates: related to it, or issued for it by an order, however that ended."""
+    query = select(Certificate).where(is_of_card(card))
     query = query.order_by(Certificate.slot, Certificate.id)
     return list(await tx.scalars(query.with_for_update() if lock else query))
 

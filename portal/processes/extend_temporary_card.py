@@ -94,12 +94,13 @@ class ExtendTemporaryCard(Definition):
         Raises:
             InlayError: ``attestation_no_roots``, ``attestation_no_serial``, ``card_description_missing``,
                 ``card_pkcs11_no_attestation``; ``temporary_card_other``: it failed, and its holder has another one.
-            WrongState: it failed, and nothing is encoded here, or it was never begun to be.
+            WrongState: it failed, and nothing is encoded here, or nothing of its holder's was begun on it.
         """
         card, options = temporary_cards.card_of(parties), await temporary_cards.options(tx)
         if card.state == TemporaryCardState.FAILED:
             begun = await tx.get(ManagedCard, card.id)
-            if begun is None or not options.encodes:
+            with_holder = await temporary_cards.failed_with_holder(tx, card)
+            if begun is None or not options.encodes or not with_holder:
                 raise WrongState("temporary_card", card.state, (TemporaryCardState.ASSIGNED.value,))
             await temporary_cards.check_only_one(tx, card)
         if not options.encodes:

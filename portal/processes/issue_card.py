@@ -66,14 +66,14 @@ class IssueCard(Definition):
 
     name = "CardsProcIssue"
     title = "Issue card"
-    description = "Writes the card in your reader for this person, and prints its letters."
+    description = "Writes the card in your reader for this person, who gets PIN and PUK as the options say."
     role = Role.OPERATOR
     subject_states: ClassVar[frozenset[UserState]] = frozenset({UserState.ACTIVE})
     target = cards.in_states((CardState.APPROVED, CardState.FAILED))
     steps = (
         Step("card", "Card", Form((SERIAL,))),
         Step(OPEN, "Open Inlay"),
-        Step(DETAILS, "Letters", settled=True),
+        Step(DETAILS, "PIN and PUK", settled=True),
         Step("done", "Done", settled=True),
     )
     progress = {  # noqa: RUF012  # read only
@@ -165,7 +165,7 @@ class IssueCard(Definition):
         """What is written, and how the holder learns PIN and PUK."""
         known = process.variables
         found = {
-            "Validity": f"{known['validity'] // temporary_cards.DAY} days from now",
+            "Validity": f"{known['validity'] // temporary_cards.DAY} days",
             "Certificates": ", ".join(known["purposes"]),
             **encryption_key_fact(known),
             **earlier_keys.fact(known),
@@ -238,7 +238,7 @@ class IssueCard(Definition):
         if card.serial and serial != card.serial and fixed:
             began = f"The card that was begun has the number {card.serial}."
             raise FieldErrors({SERIAL.name: f"{began} Take that one, or abort it and request another."})
-        if (other := await card_serials.taken_by(turn.tx, serial, but=card.id)) is not None:
+        if (other := await card_serials.taken_before(turn.tx, serial, but=card.id)) is not None:
             raise FieldErrors({SERIAL.name: f"The card {other} has this serial number."})
         return serial
 

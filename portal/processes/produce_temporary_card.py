@@ -19,7 +19,7 @@ from portal.processes.definition import OPEN, Definition, Step, finish, open_ord
 from portal.processes.endings import DETAILS
 from portal.processes.temporary_card_encoding import management_of
 from portal.store import objects
-from portal.store.tables import ManagedCard, User
+from portal.store.tables import ManagedCard
 from protocol.errors import InlayError
 from protocol.messages import CardIdentity, EncodeCard
 from protocol.messages import Step as OrderStep
@@ -62,7 +62,7 @@ _CLEARED: Final = ["9A", "9C", "9D", "9E"]
 class ProduceTemporaryCard(Definition):
     """Requested, Failed or Unassigned to Unassigned: a Card Production task without certificates."""
 
-    name = "TempCardsProcProduce"
+    name = temporary_cards.PRODUCE
     title = "Produce temporary card"
     description = "Makes a blank card in your reader ready to be given out."
     role = Role.OPERATOR
@@ -96,7 +96,7 @@ class ProduceTemporaryCard(Definition):
         card = temporary_cards.card_of(parties)
         if card.driver != "piv":
             raise InlayError("card_not_made_ready")
-        if card.state == TemporaryCardState.FAILED and await _failed_with_holder(tx, card):
+        if await temporary_cards.failed_with_holder(tx, card):
             raise InlayError("card_with_holder", holder=parties.subject.email)
 
     async def variables(self, tx: AsyncSession, parties: Parties) -> dict[str, Any]:
@@ -190,9 +190,3 @@ def _identity(card: Card, managed: ManagedCard | None, *, another: bool) -> Card
         serial=None if serial is None else str(int(serial)),
         unnamed=True,
     )
-
-
-async def _failed_with_holder(tx: AsyncSession, card: Card) -> bool:
-    """Whether it was being encoded for somebody when it failed: only staff make cards ready."""
-    owner = await tx.get_one(User, card.owner_id)
-    return Role.OPERATOR not in owner.roles

@@ -63,7 +63,7 @@ class RequestTemporaryCard(Definition):
         """Store the card.
 
         Raises:
-            FieldErrors: the serial number is none, or another temporary card that is in use has it.
+            FieldErrors: the serial number is none, or another card that is in use has it.
         """
         kind, chosen = ObjectKind.TEMPORARY_CARD.value, cast(str, turn.values.get(CHOICE, BUILT_IN))
         serial = await self._free_serial(turn, driver=card_descriptions.driver_of(self._context, chosen))
@@ -101,9 +101,7 @@ class RequestTemporaryCard(Definition):
         """The serial number that was typed, which no other card has."""
         typed = cast(str, turn.values[_SERIAL.name])
         serial = card_serials.typed(typed, driver, _SERIAL.name)
-        kind = ObjectKind.TEMPORARY_CARD.value
-        kinds = (kind, ObjectKind.CARD.value) if driver == "pkcs11" else (kind,)
-        if (other := await card_serials.taken_by(turn.tx, serial, kinds=kinds)) is not None:
+        if (other := await card_serials.taken_before(turn.tx, serial)) is not None:
             raise FieldErrors({_SERIAL.name: f"The card {other} has this serial number."})
         return serial
 

@@ -126,7 +126,7 @@ def _card_parts(card: Card, managed: ManagedCard | None, *, fresh: bool, blocked
         }
     makers = _is_from_maker(card, managed)
     return {
-        "guid": _guid(card, managed),
+        "guid": _guid(card, managed, blocked=blocked),
         "identity": identity(card, managed, blocked=blocked) if fresh else None,
         "management": plain(management_of(managed, blocked=blocked)),
         "new_puk": blocked or (fresh and card.sealed_puk is None),
@@ -141,11 +141,15 @@ def _is_from_maker(card: Card, managed: ManagedCard | None) -> bool:
     return card.sealed_puk is None and never
 
 
-def _guid(card: Card, managed: ManagedCard | None) -> str:
-    """The GUID that the card has in the end: its own, or a fresh one when it goes to somebody else."""
+def _guid(card: Card, managed: ManagedCard | None, *, blocked: bool) -> str:
+    """The GUID that the card has in the end: its own, or a fresh one when it goes to somebody else or is erased.
+
+    Programs keep what they have read of a card by its GUID: whose keys are all gone isn't the card that they know.
+    """
     if managed is None:
         return card.guid
-    if managed.encoded_for in (None, card.owner_id) and managed.prepared_at is None:
+    erased = blocked and managed.encoded_for is not None
+    if managed.encoded_for in (None, card.owner_id) and managed.prepared_at is None and not erased:
         return managed.pending_guid or card.guid
     return managed.pending_guid or secrets.token_hex(16)
 

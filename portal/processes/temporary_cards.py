@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
-from sqlalchemy import select
+from sqlalchemy import and_, func, or_, select
 
 from portal import option_store
 from portal.model.card_options import TEMPORARY_CARDS
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from portal.ca.authority import Reason
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from portal.processes.definition import Parties
 
 DAY: Final = 86_400
+PRODUCE: Final = "TempCardsProcProduce"
+"""The process that makes a card ready for whoever gets it; its class stands in ``produce_temporary_card``."""
 REASON: Final = Option(
     "Reason",
     "Reason",
@@ -119,14 +122,36 @@ async def was_changed_for_another(tx: AsyncSession, card: Card) -> bool:
     return last is not None and last != card.owner_id
 
 
+def is_somebodys() -> ColumnElement[bool]:
+    """That a temporary card is with its holder: assigned, or half done and still theirs.
+
+    One that failed while it was made ready for whoever gets it is nobody's, though whoever made it has it in hand.
+    """
+    last = select(Process.name).join(Order, Order.process_id == Process.id)
+    last = last.where(
+        Order.card_id == Card.id, Order.operation == "encode_card", Order.changing_at.is_not(None)
+    )
+    changed_by = last.order_by(Order.ended.desc().nulls_last()).limit(1).correlate(Card).scalar_subquery()
+    return or_(
+        Card.state == TemporaryCardState.ASSIGNED.value,
+        and_(Card.state == TemporaryCardState.FAILED.value, func.coalesce(changed_by, "") != PRODUCE),
+    )
+
+
+async def failed_with_holder(tx: AsyncSession, card: Card) -> bool:
+    """Whether a card failed while it was encoded for somebody, and not while it was made ready for whoever gets it."""
+    failed = card.state == TemporaryCardState.FAILED
+    query = select(Card.id).where(Card.id == card.id, is_somebodys())
+    return failed and (await tx.scalars(query)).first() is not None
+
+
 async def other_of(tx: AsyncSession, person_id: str, card: Card) -> Card | None:
     """Another temporary card that a person has: assigned, or half done and still theirs.
 
     The caller has locked the person: of two cards at once the second one finds the first.
     """
-    held = (TemporaryCardState.ASSIGNED.value, TemporaryCardState.FAILED.value)
     query = select(Card).where(
-        Card.owner_id == person_id, Card.kind == card.kind, Card.state.in_(held), Card.id != card.id
+        Card.owner_id == person_id, Card.kind == card.kind, is_somebodys(), Card.id != card.id
     )
     return (await tx.scalars(query.order_by(Card.state, Card.label).limit(1))).first()
 
@@ -142,7 +167,10 @@ async def check_only_one(tx: AsyncSession, card: Card) -> None:
     if not (await options(tx)).one_per_person:
         return
     await tx.execute(select(User.id).where(User.id == card.owner_id).with_for_update(key_share=True))
-    won = select(Order.jti).where(Order.card_id == Card.id, Order.state == OrderState.FINISHING.value)
+    won = select(Order.jti).join(Process, Process.id == Order.process_id)
+    won = won.where(
+        Order.card_id == Card.id, Order.state == OrderState.FINISHING.value, Process.name != PRODUCE
+    )
     query = select(Card.label).where(
         Card.owner_id == card.owner_id,
         Card.kind == card.kind,

@@ -2,16 +2,18 @@
 
 SQLite (WAL, foreign keys, full sync) and PostgreSQL go through the same code. A writing transaction takes SQLite's
 write lock at its beginning, so that it never fails half-way because another one wrote; on PostgreSQL rows are locked as
-they are read (``for_update``). Topics noted in a writing transaction are published after its commit.
+they are read (``for_update``), and names that no row stands for by ``hold_name``. Topics noted in a writing transaction
+are published after its commit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import event, make_url
+from sqlalchemy import event, func, make_url, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from portal.model.object_model import ObjectModel
@@ -87,6 +89,17 @@ class Database:
 def notify(tx: AsyncSession, *topics: str) -> None:
     """Publish topics once this transaction is committed."""
     tx.info.setdefault(_TOPICS, set()).update(topics)
+
+
+async def hold_name(tx: AsyncSession, name: str) -> None:
+    """Go past here one writing transaction at a time for each name, until this one ends.
+
+    For what no row stands for yet: of two that look for it at once, the second one sees what the first has stored.
+    Taken behind the locks of rows and before the audit log's. SQLite has one writer anyway.
+    """
+    if tx.get_bind().dialect.name == "postgresql":
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        await tx.execute(select(func.pg_advisory_xact_lock(number)))
 
 
 def model_of(tx: AsyncSession) -> ObjectModel:

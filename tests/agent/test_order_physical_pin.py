@@ -18,6 +18,7 @@ from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agen
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import Answer, FakeWindow
 from tests.support.physical_orders import GUID, personalised
+from tests.support.samples import combined
 from tests.support.simulated_readers import SimulatedReaders
 
 NEW, WRONG = b"135790", b"000000"
@@ -195,9 +196,11 @@ def tear_at(readers: SimulatedReaders, card: SimulatedCard, number: int, side: s
     readers.tear = lambda count, _apdu: side if count == number else None
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize("way", ["change", "unblock"])
-@pytest.mark.parametrize("profile", kinds(7), ids=lambda profile: profile.name)
+@pytest.mark.parametrize(
+    ("profile", "way", "side"),
+    combined(kinds(7), ["change", "unblock"], ["before", "after"]),
+    ids=lambda value: getattr(value, "name", value),
+)
 async def test_torn_out_at_any_command_the_person_finds_out_and_software_spends_nothing(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, way: str, side: str
 ) -> None:

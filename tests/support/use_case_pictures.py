@@ -56,6 +56,8 @@ async def _use_case(person: Person, address: Portal, user: Account, picture: Cal
     picture("3-consent-and-pin")
     await person.press("Return")
     number = await person.number()
+    await person.page.locator(".digits").wait_for(state="visible")
+    await _painted(person)
     picture("4-number")
     await person.type_number(number)
     await person.window(DETAILS_TITLE)
@@ -64,7 +66,19 @@ async def _use_case(person: Person, address: Portal, user: Account, picture: Cal
     await person.close_window(DETAILS_TITLE)
     await person.next()
     await person.page.wait_for_url("**/cards")
+    await person.page.get_by_role("heading", name="Cards", exact=True).wait_for(state="visible")
+    # what the page has by now is on the screen only when it was painted
+    await person.page.evaluate(
+        "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
     picture("6-cards")
+
+
+async def _painted(person: Person) -> None:
+    """What the page has by now is on the screen only when it was painted."""
+    await person.page.evaluate(
+        "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
 
 
 def main() -> int:

@@ -86,7 +86,8 @@ class EncodeCardOperation:
             raise DecodeError("params_invalid", "$.signature")
         _check_state(card, order)  # locked, replaced or withdrawn meanwhile: nothing of it becomes valid
         await order_rows.check_holder(tx, order)
-        if card.kind == ObjectKind.TEMPORARY_CARD.value and card.state == TemporaryCardState.FAILED:
+        failed = card.kind == ObjectKind.TEMPORARY_CARD.value and card.state == TemporaryCardState.FAILED
+        if failed and _ordered(order).keys:  # without any it is nobody's
             await temporary_cards.check_only_one(tx, card)
         if _is_physical(order) and _ordered(order).keys:
             await key_sources.settle_taken(tx, order, receipt)

@@ -37,11 +37,13 @@ async def check_receipt(context: Context, tx: AsyncSession, card: Card, order: O
     """
     card_proof.check(order)
     serial = await told_serial(tx, order)
-    other = None if serial is None else await card_serials.taken_by(tx, serial, but=card.id)
+    other = None if serial is None else await card_serials.taken_before(tx, serial, but=card.id)
     if other is not None:
         raise InlayError("card_in_use", label=other)
     if await takes_another(tx, order):
         _give_up(card, await management_keys.managed_card(context, tx, card.id), serial)
+    elif serial is not None:
+        card.serial = serial  # the order has won: nobody else is given the number before it has ended
 
 
 async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str, now: int) -> None:
@@ -50,7 +52,7 @@ async def finish(context: Context, tx: AsyncSession, card: Card, order: Order, a
     managed.prepared_at = managed.changed_at = now
     managed.encoded_for = managed.pending_guid = None
     card_proof.settle(managed, order)
-    card.guid, card.serial = order.parameters["guid"], await told_serial(tx, order) or card.serial
+    card.guid = order.parameters["guid"]
     card.attested, card.changed_at = False, now
     await temporary_cards.end_certificates(tx, card, Reason.CESSATION_OF_OPERATION, actor, now)
     await change_state(tx, card, TemporaryCardState.UNASSIGNED, StateChange(actor, now, Why.PRODUCED))

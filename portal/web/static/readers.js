@@ -14,6 +14,7 @@ let tried = 0;
 let timer = null;
 let watch = null;
 let ask = false; // the person has agreed that the browser asks
+let refusal = null; // what the portal said when it gave no ticket
 
 const REASONS = {
   permission_prompt: ['Your browser has not been asked yet whether this page may talk to Inlay.', 'Show readers'],
@@ -31,7 +32,11 @@ async function ticket() {
     headers: { Accept: 'application/json' },
     credentials: 'same-origin',
   });
-  if (!answer.ok) throw new Error('ticket');
+  if (!answer.ok) {
+    refusal = answer.status === 429 ? (await answer.json()).error : null;
+    throw new Error('ticket');
+  }
+  refusal = null;
   return (await answer.json()).ticket;
 }
 
@@ -120,10 +125,17 @@ function showFindings(findings) {
   at('findings').hidden = at('findings').children.length === 0;
 }
 
+/** The button goes as soon as it isn't needed; the keyboard is at the list's heading, not nowhere, if it was there. */
+function hideButton() {
+  const held = document.activeElement === button;
+  at('again').hidden = true;
+  if (held) at('title').focus();
+}
+
 function show({ readers, service }) {
   tried = 0;
   panel.dataset.readers = service ? 'live' : 'no-service';
-  at('again').hidden = true;
+  hideButton();
   say(summary(readers, service));
   at('list').replaceChildren(...readers.map(row));
   at('list').hidden = readers.length === 0;
@@ -133,14 +145,16 @@ function show({ readers, service }) {
 function ended({ reason, cause }) {
   watch = null;
   panel.dataset.readers = reason;
-  const [text, words] = REASONS[reason] ?? LOST;
+  const limited = reason === 'no_ticket' && refusal !== null;
+  const [text, words] = limited ? [`${refusal.happened} ${refusal.why} ${refusal.next_step}`, 'Look again'] : REASONS[reason] ?? LOST;
   say(`${cause ? `${cause.happened} ${cause.why} ${cause.nextStep}` : text} ${without}`);
   for (const list of [at('list'), at('findings')]) {
     list.replaceChildren();
     list.hidden = true;
   }
-  at('again').hidden = words === '';
   if (words) button.textContent = words;
+  if (words) at('again').hidden = false;
+  else hideButton();
   const comesBack = reason === 'no_agent' || (reason.startsWith('agent_') && reason !== 'agent_blocked');
   if (comesBack && tried < AGAIN_SECONDS.length) {
     timer = setTimeout(begin, 1000 * AGAIN_SECONDS[tried]);

@@ -126,19 +126,24 @@ async def test_a_card_that_isnt_known_to_be_blocked_keeps_its_keys_and_may_not_b
 async def test_a_blocked_card_gets_an_order_from_the_beginning_with_its_makers_puk_and_another_one(
     kit: Kit, olga: Session, ada: Session, takes: bool
 ) -> None:
-    """Given up half way the next one is like it. Until a card has shown that it has another PUK its own is kept."""
+    """Given up half way the next one is like it. Until a card has shown that it has another PUK its own is kept.
+
+    It gets another GUID, and the same one at the second try: programs know the card by the one that it had.
+    """
     card = await assigned(kit, olga, ada)
     agent = await own_puk(kit, olga, card)
-    own = (await row(kit, card)).sealed_puk
+    before = await row(kit, card)
+    own, had = before.sealed_puk, before.guid
     assert own is not None
     agent = await ended(kit, olga, card, agent, "card_both_blocked")
-    drawn, views = set(), []
+    drawn, views, guids = set(), [], set()
     for last in (False, True):
         view, agent, proceed = await begun(kit, olga, card, agent)
         wanted = ordered(agent)
         assert (wanted.reset, wanted.new_puk, wanted.steps) == (True, True, [CardStep.SET_PIN])
         assert wanted.identity is not None
-        assert (wanted.identity.previous, wanted.identity.serial) == (wanted.guid, "42")
+        assert (wanted.identity.previous, wanted.identity.serial) == (had, "42")
+        guids.add(wanted.guid)
         assert (wanted.identity.blank, wanted.identity.printed) == (True, "0042")
         assert wanted.management is not None
         assert (wanted.management.algorithm, len(proceed.management_keys)) == (None, 2)
@@ -159,6 +164,8 @@ async def test_a_blocked_card_gets_an_order_from_the_beginning_with_its_makers_p
     await finished(agent, puk_replaced=takes)
     await done(kit, olga, views[-1])
     found = await row(kit, card)
+    assert guids == {found.guid}
+    assert found.guid != had
     assert (found.sealed_puk is not None, found.sealed_puk != own) == (takes, True)
     assert (await managed(kit, card)).pending_puk is None
     assert not await blocked(kit, card)

@@ -355,3 +355,39 @@ async def test_a_card_whose_days_are_over_expires_by_itself(kit: Kit, olga: Sess
     olga = await kit.login("olga@example.org")
     await _do(kit, olga, WithdrawTemporaryCard.name, card, REASON)
     assert await state_of_card(kit, card) == TemporaryCardState.UNASSIGNED
+
+
+async def test_a_failed_cards_certificates_end_with_its_days_and_it_stays_to_be_finished(
+    kit: Kit, olga: Session, ada: Session
+) -> None:
+    """Not a second before, and once; with nothing left on it that is good it is due no more."""
+    card = await _assigned(kit, olga, ada)
+    certificate = await _certificate_on(kit, card, ada)
+    await kit.portal.pause()
+    async with kit.database.write() as tx:
+        (await tx.get_one(Card, card)).state = TemporaryCardState.FAILED.value
+    until = (await _row(kit, card)).valid_until
+    assert await kit.portal.expiry.next_due() == until
+    kit.clock.now = until - 1
+    await kit.portal.expiry.run_due()
+    assert await _revoked(kit) == {}
+    kit.clock.now = until
+    await asyncio.gather(kit.portal.expiry.run_due(), kit.portal.expiry.run_due())
+    assert await _revoked(kit) == {certificate: Reason.CESSATION_OF_OPERATION.value}
+    assert await kit.portal.expiry.next_due() is None
+    assert await state_of_card(kit, card) == TemporaryCardState.FAILED
+    await kit.portal.revocations.run_due()
+    assert await kit.portal.expiry.next_due() is None
+
+
+@pytest.mark.parametrize("ended", ["Revoked", "Expired"])
+async def test_a_failed_card_without_good_certificates_is_never_due(
+    kit: Kit, olga: Session, ada: Session, ended: str
+) -> None:
+    card = await _assigned(kit, olga, ada)
+    certificate = await _certificate_on(kit, card, ada)
+    await kit.portal.pause()
+    async with kit.database.write() as tx:
+        (await tx.get_one(Card, card)).state = TemporaryCardState.FAILED.value
+        (await tx.get_one(Certificate, certificate)).state = ended
+    assert await kit.portal.expiry.next_due() is None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from portal.self_service import TICKETS
 from protocol import jose
 from protocol.messages import PageEvent, Step, Ticket
 from protocol.page_messages import TICKET_SECONDS
@@ -53,6 +54,23 @@ async def test_a_ticket_is_to_read_for_this_origin_and_ends_with_the_session(
     assert (await ticket_of(browser, kit, session)).exp == session.expires_at
     kit.clock.now = session.expires_at
     assert (await browser.post("/ticket", {"csrf": session.csrf_token}, **JSON)).status == 401
+
+
+async def test_tickets_of_a_session_are_limited_and_another_session_has_its_own(
+    browser: Visitor, kit: Kit
+) -> None:
+    session = await log_in(browser, kit)
+    most, seconds = TICKETS
+    for _ in range(most):
+        await kit.services.ticket(session)
+    page = await browser.post("/ticket", {"csrf": session.csrf_token}, **JSON)
+    error = json.loads(page.html)["error"]
+    assert (page.status, error["error"]) == (429, "rate_limited")
+    assert error["next_step"] == "Wait a minute, then try again."
+    other = await kit.login("ada@example.org")
+    assert await kit.services.ticket(other)
+    kit.clock.now += seconds
+    assert (await ticket_of(browser, kit, session)).level == "read"
 
 
 async def ticket_of(browser: Visitor, kit: Kit, session: Session) -> Ticket:

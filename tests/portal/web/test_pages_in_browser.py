@@ -238,3 +238,31 @@ async def test_every_page_fits_a_narrow_screen_and_takes_the_keyboard(
         await at.page.keyboard.press("Tab")
         await at.page.keyboard.press("Enter")
         await expect(at.page.get_by_text("The process was cancelled.")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "name", ["Olga Example", "A name that is longer than what is left of the line has room for"]
+)
+async def test_the_head_of_a_page_is_one_line_for_who_has_every_role(
+    xvfb: VirtualDisplay, https_ca: ThrowAwayCA, tmp_path: Path, name: str
+) -> None:
+    async with desk(xvfb, https_ca, tmp_path, granted=False) as at:
+        roles = frozenset({Role.SELF_SERVICE, Role.OPERATOR, Role.ADMINISTRATOR, Role.APPROVER})
+        at.services.user = replace(at.services.user, name=name, roles=roles)
+        at.services.info = replace(at.services.info, name="Example portal")
+        for width in (1280, 1920):
+            await at.page.set_viewport_size({"width": width, "height": 800})
+            await at.show("/cards")
+            head = at.page.locator(".bar-inner")
+            middles = await head.locator("a, button").evaluate_all(
+                "found => found.map(one => one.getBoundingClientRect()).map(at => Math.round(at.y + at.height / 2))"
+            )
+            assert len(middles) == 9
+            assert max(middles) - min(middles) <= 2, middles
+            said = head.locator(".brand span, .who > span")
+            heights = await said.evaluate_all("found => found.map(one => one.getBoundingClientRect().height)")
+            assert max(heights) < 1.3 * min(heights)
+            cut = await said.last.evaluate("one => one.scrollWidth > one.clientWidth")
+            assert cut == (len(name) > 20)
+            wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert await at.page.evaluate(wide) == 0
