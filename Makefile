@@ -1,7 +1,7 @@
 # What can be done with this checkout: `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo demo-stop bench clients kills tears token-tears lies crash-matrix soak restarts pcsc-threads encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots clean
+.PHONY: help setup test demo demo-stop bench clients kills tears token-tears lies crash-matrix whole soak restarts pcsc-threads encode-speed card-speed argon2 fuzz search-speed requirements docs-screenshots independent-card clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,10 @@ crash-matrix: ## kill the portal and cut its database at every step of issuing, 
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.crash_matrix $(CRASH)
 
+whole: ## every combination of what `make test` tries a sample of; WHOLE="tests/agent/test_order_physical_pin.py"
+	@packaging/setup test
+	@INLAY_WHOLE=1 .venv/bin/pytest -q $(or $(WHOLE),$(shell grep -rl --include='test_*.py' tests.support.samples tests) tests/portal/processes)
+
 soak: ## 10,000 signatures of each kind over pcscd + vpcd: leaks and speed
 	@packaging/setup test
 	@.venv/bin/python -m bench.card_soak
@@ -76,6 +80,11 @@ argon2: ## what opening a card costs on this machine
 fuzz: ## 10 minutes each: APDU engine, vpcd framing, card file; MINUTES=n
 	@packaging/setup test
 	@.venv/bin/python -m tests.fuzz --minutes $(or $(MINUTES),10)
+
+independent-card: ## a card written from the standards alone: every order on all kinds of it, other programs, and beside the virtual card; PAIRS=n
+	@packaging/setup test
+	@CARDS=all .venv/bin/pytest -q -k "like or pure or independent" tests/cards tests/agent tests/interop
+	@HYPOTHESIS_PROFILE=search CARD_PAIRS=$(or $(PAIRS),20000) .venv/bin/pytest -q -o timeout=0 tests/agent/vsc/test_card_beside_independent.py
 
 search-speed: ## searches of 100,000 certificates beside those of 2,000; CERTIFICATES=n
 	@packaging/setup test

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _TOKEN = re.compile(r'name="(csrf[^"]*|[^"]*token[^"]*)" value="([^"]+)"')
 _LINK = re.compile(r'id="open" href="([^"]+)"')
 _VERSION = re.compile(r'name="expected_version" value="(\d+)"')
+_PROCESS = re.compile(r'"(/processes/[0-9a-f]{32})/')
 PROCESS = "VirtualSmartCardSelfServiceProcGet"
 
 
@@ -84,15 +85,23 @@ class PortalPages:
     def open_inlay(self, name: str = PROCESS, *, card: str | None = None) -> str:
         """Start a process, about a card where it is about one, and go to *Open Inlay*: the link."""
         about = {} if card is None else {"kind": "virtual_smart_card", "id": card}
-        text = self._post("/processes", {"name": name, **about})
+        path, fields = self._first_step(self._post("/processes", {"name": name, **about}))
+        return self._to_link(self._post(path, fields))
+
+    def _first_step(self, text: str) -> tuple[str, dict[str, str]]:
+        """Where the form of a process's first step is sent, and what it has hidden."""
         version = _VERSION.search(text)
-        found = re.search(r'action="(/processes/[^/"]+)/next"', text)
+        found = re.search(r'action="(/processes/[^/"]+/next)"', text)
         if version is None or found is None:
             raise RuntimeError("the process isn't at its first step")
-        self._process = found[1]
-        link = _LINK.search(self._post(f"{self._process}/next", {"expected_version": version[1]}))
-        if link is None:
+        return found[1], {"expected_version": version[1]}
+
+    def _to_link(self, text: str) -> str:
+        """The link of a process's page; the process is the running one from now on."""
+        link, found = _LINK.search(text), _PROCESS.search(text)
+        if link is None or found is None:
             raise RuntimeError("the page has no link")
+        self._process = found[1]
         return html.unescape(link[1])
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from tests.support import isolation, loop_watch, shared_run
+from tests.support import isolation, loop_watch, memory_files, shared_run
 from tests.support.certificates import ThrowAwayCA
 from tests.support.display import VirtualDisplay
 from tests.support.pcscd import PrivatePcscd
@@ -22,6 +22,7 @@ STARTED_BY_ROOT = os.geteuid() == 0  # in a user namespace everybody is root aft
 WITHOUT_NAMESPACES = ""
 try:
     isolation.enter()
+    memory_files.use()
 except isolation.IsolationError as refused:
     WITHOUT_NAMESPACES = f"needs namespaces of its own: {refused}"
 loop_watch.install()
@@ -39,6 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Judge skips in every run."""
     config.pluginmanager.register(SkipRule(strict=STARTED_BY_ROOT))
+    if not WITHOUT_NAMESPACES:
+        config.pluginmanager.register(memory_files.KeptFiles())
     if folder := config.getoption("--share"):
         config.pluginmanager.register(shared_run.SharedRun(folder))
 

@@ -179,6 +179,7 @@ class ProgressPage:
             self._steps[message["step_id"]] = SymbolLine(
                 self._list, symbol, message["text"], above=3, below=3
             )
+        self._steps[message["step_id"]].keep_in_view()
         self._bar["value"] = self._done / message["total"]
         self._count.configure(text=f"{self._done} of {message['total']} steps done")
         self._cancel.state(["!disabled" if message["can_cancel"] else "disabled"])
@@ -199,12 +200,12 @@ class DetailsPage:
         shell.clear(f"{ready} - Inlay")
         column = Column(shell, shell.body)
         column.heading(ready, symbol="large-tick")
-        card = column.panel(above=4)
+        if puk is not None:
+            self._puk(column, puk)  # first of all: it is never shown again
+        card = column.panel(above=12 if puk is not None else 4)
         card.field("Label", message["label"], above=10)
         card.field("Serial", message["serial"])
         card.field("Keys in", LEVELS.get(message["storage_level"], message["storage_level"]), below=10)
-        if puk is not None:
-            self._puk(column, puk)
         column.section("Certificates" if len(message["certificates"]) != 1 else "Certificate")
         for certificate in message["certificates"]:
             certificate_panel(shell, column, certificate)

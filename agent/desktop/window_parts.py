@@ -5,6 +5,7 @@ The layout holds from 360 pixels up, and everything can be done by keyboard.
 
 from __future__ import annotations
 
+import re
 import tkinter as tk
 from collections import deque
 from collections.abc import Callable
@@ -40,6 +41,8 @@ class Shell:
         self._sized_by_person = False
         self._last_size = (0, 0)
         self._asked_sizes: deque[tuple[int, int]] = deque(maxlen=8)
+        self._in_view: tk.Misc | None = None
+        self._bringing = False
         root.configure(background=theme.palette.ground)
         root.minsize(MINIMUM_WIDTH, MINIMUM_HEIGHT)
         root.rowconfigure(1, weight=1)
@@ -113,6 +116,7 @@ class Shell:
             self._bar.grid_remove()
         elif not self._grow():
             self._bar.grid(row=0, column=1, sticky="ns")
+            self._bring_into_view()
 
     def _grow(self) -> bool:
         """Make the window as high as its page needs; False when the screen or the person says no."""
@@ -130,9 +134,21 @@ class Shell:
         return min(high, self.root.winfo_screenheight() - SCREEN_MARGIN)
 
     def _resize(self, wide: int, high: int, place: str = "") -> None:
+        """Change the size, and the place where one is given or the window would leave the screen."""
+        if not place and self.root.winfo_viewable():
+            place = self._moved_up(high)
         self._last_size = (wide, high)
         self._asked_sizes.append(self._last_size)
         self.root.geometry(f"{wide}x{high}{place}")
+
+    def _moved_up(self, high: int) -> str:
+        """The place that a window so high needs to end above the screen's lower edge; empty where it does already."""
+        root = self.root
+        frame = re.fullmatch(r"\d+x\d+\+(-?\d+)\+(-?\d+)", root.geometry())
+        lowest = root.winfo_screenheight() - SCREEN_MARGIN // 2 - high
+        if frame is None or int(frame[2]) <= max(lowest, 0):
+            return ""
+        return f"+{frame[1]}+{max(lowest, 0)}"
 
     def _scroll(self, units: int, _event: tk.Event[tk.Misc]) -> None:
         if self.body.winfo_reqheight() > self._canvas.winfo_height():
@@ -145,12 +161,37 @@ class Shell:
         account, is seen before the PIN field.
         """
         widget, needed, high = event.widget, self.body.winfo_reqheight(), self._canvas.winfo_height()
-        if not str(widget).startswith(f"{self.body}.") or needed <= high:
+        # on its way to what gets it, the focus passes through everything around that
+        passing = widget is not self.root.focus_get()
+        if passing or not str(widget).startswith(f"{self.body}.") or needed <= high:
             return
         top = widget.winfo_rooty() - self.body.winfo_rooty()
         shown = widget.winfo_rooty() - self._canvas.winfo_rooty()
         if shown < 0 or shown + widget.winfo_height() > high // 2:
             self._canvas.yview_moveto(max(0, top - high // 4) / needed)
+
+    def keep_in_view(self, widget: tk.Misc) -> None:
+        """The part of the page that is to be seen, whatever the window's height; until the page changes."""
+        self._in_view = widget
+        self._bring_into_view()
+
+    def _bring_into_view(self) -> None:
+        if not self._bringing:
+            self._bringing = True
+            self.root.after_idle(self._scroll_into_view)
+
+    def _scroll_into_view(self) -> None:
+        self.root.update_idletasks()  # places are known only once everything is laid out
+        self._bringing = False
+        widget = self._in_view
+        needed, high = self.body.winfo_reqheight(), self._canvas.winfo_height()
+        if widget is None or not widget.winfo_exists() or not needed > high > 1:
+            return
+        top = widget.winfo_rooty() - self.body.winfo_rooty()
+        end, shown = top + widget.winfo_reqheight(), int(self._canvas.canvasy(0))
+        if not shown <= top <= end <= shown + high:
+            # a line too high for the window is read from its beginning
+            self._canvas.yview_moveto(max(0, min(top, end + self.theme.px(24) - high)) / needed)
 
     def _resized(self, event: tk.Event[tk.Misc]) -> None:
         if event.widget is self.root and self._asked_sizes:
@@ -171,6 +212,7 @@ class Shell:
             widget.destroy()
         self._default = self._escape = None
         self.first = self.root
+        self._in_view = None
         self.root.title(title)
         self._canvas.yview_moveto(0)
 
@@ -357,6 +399,10 @@ class SymbolLine:
         )
         self.text.grid(row=0, column=1, sticky="ew")
         column.add(frame, above=above, below=below)
+
+    def keep_in_view(self) -> None:
+        """Scroll to it on a page that is higher than the window."""
+        self._shell.keep_in_view(self._frame)
 
     def remove(self) -> None:
         """Take it off the page."""

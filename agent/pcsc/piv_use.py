@@ -43,6 +43,8 @@ def sign_digest(card: Card, slot: int, algorithm: KeyAlgorithm, digest: bytes) -
     """
     if algorithm in RSA_BITS:
         digest = _pkcs1(_SHA256_INFO + digest, RSA_BITS[algorithm] // 8)
+    elif algorithm in _CURVE_BYTES:  # the same number, at the length that the standard has for the curve
+        digest = digest.rjust(_CURVE_BYTES[algorithm], b"\0")
     return use(card, slot, algorithm, digest)
 
 

@@ -29,6 +29,7 @@ from agent.vsc.applet_authenticate import authenticate, used
 from agent.vsc.command_parser import is_known_instruction, parse_command
 from agent.vsc.commands import (
     GENERAL_AUTHENTICATE,
+    GENERATE,
     GET_RESPONSE,
     IMPORT_KEY,
     MANAGEMENT,
@@ -64,7 +65,7 @@ from agent.vsc.state import Chain, PendingAuthentication, PersistentState, Volat
 MAX_COMMAND_BYTES: Final = MAX_OBJECT_BYTES + 16
 """Most bytes of data a command may have, chained or extended: the largest object with its tags."""
 
-_CHAINABLE: Final = frozenset({GENERAL_AUTHENTICATE, PUT_DATA, IMPORT_KEY})
+_CHAINABLE: Final = frozenset({GENERAL_AUTHENTICATE, PUT_DATA, GENERATE, IMPORT_KEY})
 
 
 def process(state: PersistentState, volatile: VolatileState, raw: bytes, keys: KeyPort) -> Step:

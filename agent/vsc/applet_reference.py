@@ -81,8 +81,8 @@ def reset_retry(state: PersistentState, volatile: VolatileState, command: ResetR
     """RESET RETRY COUNTER: a new PIN by the PUK; the PIN isn't verified by it."""
     _require_form(command.puk, command.new)
     state, opened = yield from _compare(state, volatile, Reference.PUK, command.puk, keys)
-    if opened is None:
-        return _wrong(state, volatile, Reference.PUK)
+    if opened is None:  # the standard has a wrong PUK end what the PIN allows
+        return _wrong(state, replace(volatile, pin_verified=False, pin_fresh=False), Reference.PUK)
     wrapped, _ = keys.rewrap(state, opened, Reference.PIN, command.new)
     state = _all_tries(state, Reference.PUK).with_reference(Reference.PIN, wrapped)
     return Outcome(state, closed(volatile))

@@ -46,6 +46,7 @@ from agent.vsc.commands import (
 )
 
 SHORTEST_AID: Final = 5  # the RID alone
+RSA_EXPONENT: Final = 65_537
 
 _SCALAR_TAGS: Final = {
     Algorithm.P_256: 0x06,
@@ -141,8 +142,11 @@ def _authenticate(apdu: Apdu) -> Command:
 def _generate(apdu: Apdu) -> Command:
     require(apdu.p1 == 0x00 and _holds_key(apdu.p2), StatusWord.WRONG_PARAMETERS)
     fields = tlv.parse_map(tlv.parse_one(apdu.data, 0xAC))
-    require(0x80 in fields and fields.keys() <= {0x80, 0xAA, 0xAB}, StatusWord.WRONG_DATA)
+    require(0x80 in fields and fields.keys() <= {0x80, 0x81, 0xAA, 0xAB}, StatusWord.WRONG_DATA)
     algorithm = _algorithm(apdu.p2, fields.pop(0x80))
+    exponent = fields.pop(0x81, None)  # of RSA, and there is one that every key here has
+    usual = algorithm in RSA_BITS and int.from_bytes(exponent or b"", "big") == RSA_EXPONENT
+    require(exponent is None or usual, StatusWord.WRONG_DATA)
     return Generate(apdu.p2, algorithm, _policies(apdu.p2, fields))
 
 

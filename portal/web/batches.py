@@ -55,7 +55,7 @@ async def post_next(request: web.Request) -> web.Response:
     session = await require_session(request)
     form = await read_form(request, session.csrf_token)
     batch, process = await request.app[BATCHES].go_on(session, field(form, "process", 64))
-    raise _to(batch, process, left=0)
+    raise _to(batch, process, left=0, by_itself=True)
 
 
 async def post_close(request: web.Request) -> web.Response:
@@ -74,11 +74,15 @@ async def _left(request: web.Request, session: Session) -> int:
     return (await request.app[BATCHES].one(session, request.match_info["id"])).left
 
 
-def _to(batch: str, process: str | None, left: int) -> web.HTTPSeeOther:
-    """To the next card's process; without one back to the batch, which says so where cards are left."""
+def _to(batch: str, process: str | None, left: int, *, by_itself: bool = False) -> web.HTTPSeeOther:
+    """To the next card's process; without one back to the batch, which says so where cards are left.
+
+    Where the page goes on by itself the keyboard is at the beginning of what is new there, not before the navigation.
+    """
+    part = "#content" if by_itself else ""
     if process is not None:
-        return web.HTTPSeeOther(f"/processes/{process}")
-    return web.HTTPSeeOther(f"/operator/batches/{batch}{'?waiting' if left else ''}")
+        return web.HTTPSeeOther(f"/processes/{process}{part}")
+    return web.HTTPSeeOther(f"/operator/batches/{batch}{'?waiting' if left else ''}{part}")
 
 
 async def _show(

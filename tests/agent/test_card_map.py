@@ -15,6 +15,7 @@ from agent.card_map import CardMap
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.look import Evidence, look
 from protocol.errors import InlayError
+from tests.cards.independent.in_reader import card_of, kinds
 from tests.cards.profiles import PROFILES
 from tests.cards.simulated import ATR, SimulatedCard, SimulatedLink
 
@@ -109,9 +110,9 @@ def test_a_mask_says_which_bits_count(tmp_path: Path) -> None:
     assert found.choose(Evidence(bytes.fromhex("3B8CAB"))) is None
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(1), ids=lambda profile: profile.name)
 def test_every_kind_of_piv_card_is_found_by_what_it_shows(tmp_path: Path, profile: object) -> None:
-    link = SimulatedLink(SimulatedCard(profile))  # type: ignore[arg-type]
+    link = SimulatedLink(card_of(profile))  # type: ignore[arg-type]
     found = load(
         tmp_path, a='[[card]]\nname = "new"\ndriver = "piv"\natr = "3B80800101"\nhas = ["metadata"]\n'
     )

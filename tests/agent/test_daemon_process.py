@@ -29,6 +29,14 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
     process.stop()
 
 
+@pytest.fixture(scope="module")
+def same(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
+    """One for all the tests that are refused: it is as before afterwards."""
+    process = DaemonProcess(tmp_path_factory.mktemp("same")).start()
+    yield process
+    process.stop()
+
+
 @pytest.fixture
 def terminals() -> Iterator[list[TerminalOrder]]:
     """Closed in the end, however a test ends."""
@@ -79,22 +87,22 @@ def order(
     ],
 )
 def test_refusals_have_a_code_and_three_parts(
-    daemon: DaemonProcess, method: str, params: dict[str, object], code: str
+    same: DaemonProcess, method: str, params: dict[str, object], code: str
 ) -> None:
-    error = daemon.ask_now(method, params)["error"]
+    error = same.ask_now(method, params)["error"]
     assert error["error"] == code
     assert all(error[part] for part in ("message", "why", "next_step"))
 
 
 @pytest.mark.parametrize("line", [b"no json\n", b"[]\n", b"{}\n", b'{"method":"cards","extra":1}\n'])
-def test_bad_lines_are_refused(daemon: DaemonProcess, line: bytes) -> None:
-    with daemon.connect() as connection:
+def test_bad_lines_are_refused(same: DaemonProcess, line: bytes) -> None:
+    with same.connect() as connection:
         connection.sendall(line)
         assert b'"error"' in connection.recv(4096)
 
 
-def test_a_line_without_an_end_is_cut_off(daemon: DaemonProcess) -> None:
-    with daemon.connect() as connection:
+def test_a_line_without_an_end_is_cut_off(same: DaemonProcess) -> None:
+    with same.connect() as connection:
         try:
             connection.sendall(b"x" * 200_000)
             assert connection.recv(16) == b""
@@ -102,8 +110,8 @@ def test_a_line_without_an_end_is_cut_off(daemon: DaemonProcess) -> None:
             pass
 
 
-def test_socket_and_folder_are_this_users_alone(daemon: DaemonProcess) -> None:
-    folder = daemon.runtime / "inlay"
+def test_socket_and_folder_are_this_users_alone(same: DaemonProcess) -> None:
+    folder = same.runtime / "inlay"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "agent.sock").stat().st_mode) == 0o600
 
@@ -152,9 +160,9 @@ def test_a_stop_removes_the_socket(daemon: DaemonProcess) -> None:
     assert not (daemon.runtime / "inlay/agent.sock").exists()
 
 
-def test_its_memory_is_nobody_elses(daemon: DaemonProcess) -> None:
-    assert Path(f"/proc/{daemon.pid}/environ").stat().st_uid == 0
-    limits = Path(f"/proc/{daemon.pid}/limits").read_text()
+def test_its_memory_is_nobody_elses(same: DaemonProcess) -> None:
+    assert Path(f"/proc/{same.pid}/environ").stat().st_uid == 0
+    limits = Path(f"/proc/{same.pid}/limits").read_text()
     assert "Max core file size        0" in limits
 
 
@@ -306,15 +314,15 @@ async def test_ended_in_the_middle_it_undoes_before_it_goes(
     assert at.undone.error == "order_interrupted"
 
 
-def test_a_descriptor_that_is_no_terminal_is_closed(daemon: DaemonProcess, tmp_path: Path) -> None:
+def test_a_descriptor_that_is_no_terminal_is_closed(same: DaemonProcess, tmp_path: Path) -> None:
     before = 0
     for number in range(6):
-        with daemon.connect() as connection, (tmp_path / "file").open("w") as stream:
+        with same.connect() as connection, (tmp_path / "file").open("w") as stream:
             socket.send_fds(connection, [b'{"method":"cards"}\n'], [stream.fileno()] * 4)
             assert b"result" in connection.recv(4096)
         if number == 0:  # what the first request opened stays open
-            before = len(os.listdir(f"/proc/{daemon.pid}/fd"))
-    assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= before + 1
+            before = len(os.listdir(f"/proc/{same.pid}/fd"))
+    assert len(os.listdir(f"/proc/{same.pid}/fd")) <= before + 1
 
 
 def test_an_agent_that_logs_what_is_said_to_cards_says_so_everywhere(tmp_path: Path) -> None:

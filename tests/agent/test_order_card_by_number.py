@@ -10,6 +10,7 @@ import pytest
 
 from agent.ports import UserCancelled
 from protocol.messages import CardIdentity
+from tests.cards.independent.in_reader import card_of, kinds
 from tests.cards.profiles import PROFILES, SERIAL, Profile
 from tests.cards.simulated import SimulatedCard
 from tests.support.agent_parts import AgentParts
@@ -45,7 +46,7 @@ async def agent(tmp_path: Path, readers: SimulatedReaders, portal: FakePortal) -
 
 def guid_on(card: SimulatedCard) -> str | None:
     chuid = card.objects.get(0x5FC102)
-    return None if chuid is None else chuid[29:45].hex()
+    return chuid[29:45].hex() if chuid else None
 
 
 async def test_a_card_that_is_another_one_of_the_portals_is_refused_before_anything_is_written(
@@ -164,17 +165,17 @@ async def test_two_that_may_be_it_the_person_picks_one_and_confirms_it(
     assert (guid_on(first), guid_on(second)) == (GUID, FRESH)
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(2), ids=lambda profile: profile.name)
 async def test_every_kind_of_card_is_encoded_by_what_the_portal_says_of_it(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:
     """As it comes from its maker: nothing is prepared on it, and nothing taken off."""
-    readers.put(card := SimulatedCard(profile))
+    readers.put(card := card_of(profile))
     came_with = guid_on(card)
     assert await order(agent, portal) == "finished"
     assert guid_on(card) == FRESH
     assert card.pin == NEW.ljust(8, b"\xff")
     at = next(iter(portal.orders.values()))
     asked = len(window_of(agent).confirmed)
-    assert asked == (profile in SILENT)
+    assert asked == (SERIAL not in profile.yubico)
     assert at.identities == ([came_with] if asked and came_with is not None else [])

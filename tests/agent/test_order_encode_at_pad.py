@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from protocol.messages import PinEntry
-from tests.cards.profiles import PROFILES, Profile
+from tests.cards.independent.in_reader import kinds
+from tests.cards.profiles import Profile
 from tests.cards.simulated import PIN
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
@@ -164,7 +165,7 @@ async def test_where_the_reader_cant_ask_the_window_does_if_the_order_lets_it(
     assert len(window_of(agent).asked) == 2
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(9), ids=lambda profile: profile.name)
 async def test_encoded_and_extended_with_the_pin_at_the_pad_alone(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:

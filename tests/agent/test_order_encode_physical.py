@@ -17,8 +17,9 @@ from protocol.messages import (
     PinEntry,
     PinPolicy,
 )
+from tests.cards.independent.in_reader import card_of, kinds
 from tests.cards.profiles import IMPORT, PROFILES, SET_KEY, TDES, Profile
-from tests.cards.simulated import FACTORY_KEY, PIN, SimulatedCard
+from tests.cards.simulated import FACTORY_KEY, PIN
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
@@ -146,11 +147,11 @@ async def test_an_agent_that_is_ended_after_it_undoes_the_order_and_tells_the_po
 # --- the way it should go, on every kind of card
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(6), ids=lambda profile: profile.name)
 async def test_a_first_encoding_and_two_further_ones(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:
-    card = SimulatedCard(profile)
+    card = card_of(profile)
     if profile.chuid:
         card = personalised(profile)
     readers.put(card)

@@ -28,6 +28,7 @@ from tests.support.physical_orders import (
     undone,
     window_of,
 )
+from tests.support.samples import in_turn
 from tests.support.simulated_readers import SimulatedReaders
 
 __all__ = ["agent"]
@@ -55,7 +56,8 @@ async def test_torn_out_at_any_command_and_put_back_it_goes_on_where_it_was(
     assert await complete(agent, portal, way, CODE) == "finished"
     commands = len(readers.trace)
     readers.take()
-    for number in range(1, commands + 1):
+    # in a sample each command is torn at on one of its sides, and the next one on the other
+    for number in in_turn(range(1, commands + 1), (way == "first") + (side == "after"), 2):
         card = personalised()
         lowest = [card.pin_left, card.puk_left]
         readers.put(card)
@@ -372,7 +374,7 @@ async def test_reset_by_another_program_or_without_its_service_at_any_command_it
     assert await complete(agent, portal, "again", CODE) == "finished"
     commands = len(readers.trace)
     readers.take()
-    for number in range(1, commands + 1):
+    for number in in_turn(range(1, commands + 1), ["reset", "service"].index(disturbance), 2):
         card = personalised()
         readers.put(card)
         readers.trace.clear()

@@ -11,12 +11,14 @@ import pytest
 from agent.ports import UserCancelled
 from protocol.errors import InlayError
 from protocol.messages import Binding, ChangePin, PinPolicy, UnblockPin
+from tests.cards.independent.in_reader import kinds
 from tests.cards.profiles import METADATA, PROFILES, Profile
 from tests.cards.simulated import PIN, PUK, SimulatedCard
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import Answer, FakeWindow
 from tests.support.physical_orders import GUID, personalised
+from tests.support.samples import combined
 from tests.support.simulated_readers import SimulatedReaders
 
 NEW, WRONG = b"135790", b"000000"
@@ -194,9 +196,11 @@ def tear_at(readers: SimulatedReaders, card: SimulatedCard, number: int, side: s
     readers.tear = lambda count, _apdu: side if count == number else None
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize("way", ["change", "unblock"])
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize(
+    ("profile", "way", "side"),
+    combined(kinds(7), ["change", "unblock"], ["before", "after"]),
+    ids=lambda value: getattr(value, "name", value),
+)
 async def test_torn_out_at_any_command_the_person_finds_out_and_software_spends_nothing(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, way: str, side: str
 ) -> None:
@@ -324,7 +328,7 @@ async def test_a_blocked_pin_tells_by_itself_that_it_was_not_unblocked(
 
 
 @pytest.mark.parametrize("way", ["change", "unblock"])
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(8), ids=lambda profile: profile.name)
 async def test_the_card_has_its_new_pin(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, way: str
 ) -> None:

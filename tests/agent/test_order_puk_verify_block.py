@@ -21,6 +21,7 @@ from protocol.messages import (
     Receipt,
     VerifyPin,
 )
+from tests.cards.independent.in_reader import kinds
 from tests.cards.profiles import METADATA, PROFILES, Profile
 from tests.cards.simulated import PIN, PUK
 from tests.support.agent_parts import CODE, AgentParts
@@ -154,7 +155,7 @@ async def test_without_consent_nothing_is_sent(
     assert card.pin_left == card.profile.pin_tries
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(3), ids=lambda profile: profile.name)
 async def test_pin_and_puk_are_run_down_and_a_blocked_card_is_a_success(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:
@@ -260,7 +261,7 @@ async def test_a_change_without_an_answer_is_found_out_with_the_person(
     assert (card.puk, card.puk_left) == (NEW_PUK, card.profile.puk_tries)
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(4), ids=lambda profile: profile.name)
 async def test_the_card_has_the_puk_that_the_portal_keeps_or_its_old_one_where_it_takes_no_other(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:

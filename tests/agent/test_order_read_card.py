@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from protocol.messages import CardReading, ReadCard
-from tests.cards.profiles import PROFILES, Profile
-from tests.cards.simulated import SimulatedCard
+from tests.cards.independent.in_reader import card_of, kinds
+from tests.cards.profiles import Profile
 from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import GUID, encoding_agent, order, personalised, put_back, untouched
@@ -91,11 +91,11 @@ async def test_more_certificates_than_a_message_holds_are_counted(
     assert (len(told.certificates), told.omitted) == (2, 2)
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(5), ids=lambda profile: profile.name)
 async def test_every_kind_of_card_tells_what_it_is_and_no_try_is_spent(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:
-    card = personalised(profile) if profile.chuid else SimulatedCard(profile)
+    card = personalised(profile) if profile.chuid else card_of(profile)
     readers.put(card)
     assert await order(agent, portal) == "finished"
     told = reading(portal)

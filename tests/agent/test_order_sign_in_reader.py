@@ -12,6 +12,7 @@ import pytest
 from protocol.errors import InlayError
 from protocol.messages import Authenticate, Binding, Sign
 from tests.agent.test_order_authenticate_sign import CHALLENGE, DIGEST, check
+from tests.cards.independent.in_reader import card_of, kinds
 from tests.cards.profiles import PROFILES, Profile
 from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, running_agent
@@ -47,7 +48,7 @@ async def encoded(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> SimulatedCard:
     """A card with keys to log in and sign, in a reader; the next order is about it."""
-    card = personalised(profile) if profile.chuid else SimulatedCard(profile)
+    card = personalised(profile) if profile.chuid else card_of(profile)
     readers.put(card)
     first_encoding(portal, AUTHENTICATION, SIGNATURE)
     agent.windows.answers = [(None, PIN)]
@@ -113,7 +114,7 @@ async def test_pulled_out_at_any_command_it_signs_once_the_card_is_back(
 
 
 @pytest.mark.parametrize("way", ["authenticate", "sign"])
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(0), ids=lambda profile: profile.name)
 async def test_every_kind_of_card_signs(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, way: str
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from agent.ports import InteractionError, UserCancelled, WindowFailed
 from protocol.messages import ChangePuk
+from tests.cards.independent.in_reader import kinds
 from tests.cards.profiles import METADATA, PROFILES, Profile
 from tests.cards.simulated import PUK
 from tests.support.agent_parts import CODE, AgentParts
@@ -187,7 +188,7 @@ async def test_the_right_one_gives_way_and_nobody_keeps_what_was_typed(
     assert not any(secret in written for secret in (OWN, WRONG, NEW_PUK))
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(10), ids=lambda profile: profile.name)
 async def test_every_card_has_the_new_one_or_keeps_its_own(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:

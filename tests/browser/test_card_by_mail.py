@@ -40,6 +40,8 @@ BADGE, SPARE, NOT_WANTED = "Badge of Ada", "Spare badge of Ada", "Badge of Olga"
 UNBLOCK, UNBLOCKED = r"^Unblock your card - Inlay$", r"^The card is unblocked - Inlay$"
 CANCELLED = r"^Cancelled in the portal\. - Inlay$"
 PIN_BLOCKED, BOTH = r"^The PIN is blocked\. - Inlay$", r"^PIN and PUK of the card are blocked\. - Inlay$"
+TWO_LEFT = "2 tries are left: after one more wrong PIN there is only the last one."
+LAST_LEFT = "This is the last try: one more wrong PIN blocks the card, and only its PUK helps then."
 CHOSEN, LAST = "864213", "975310"
 BY_PUK = "Unblock: I don't know it"
 BIG = 100
@@ -110,6 +112,7 @@ async def issued(approved: CardDesk, slot: CardSlot, mails: MailServer) -> CardD
     await person.see("it will be Failed, and its certificates are revoked")
     await person.click("button:has-text('Yes, cancel')")
     await person.see("The card is half done. Start again from the page, which finishes it")
+    await person.reads("The card is half done. Start again from the page", title=CANCELLED)
     await person.close_window(CANCELLED)
     await asyncio.to_thread(slot.put, desk.card)
     await begins_issuing(desk, BADGE, "Failed")
@@ -208,12 +211,15 @@ async def blocks_the_pin(desk: CardDesk) -> None:
     person = desk.person
     await own_card(desk, "Unblock or change PIN", (CHANGE, CHANGED))
     assert not await desk.warned(CHANGE)
-    for left in (2, 1):
+    for left, said in ((2, TWO_LEFT), (1, LAST_LEFT)):
         await types(person, CHANGE, wrong(desk.pin), CHOSEN, CHOSEN)
         await person.until(lambda left=left: desk.card.details().pin_tries == left, "the slip")  # type: ignore[misc]
-        await person.field(CHANGE)
+        await person.reads(said, title=CHANGE)
         assert await desk.warned(CHANGE)
     await types(person, CHANGE, wrong(desk.pin), CHOSEN, CHOSEN)
+    await person.reads(
+        "It was wrong too often.", "Unblock it with the PUK, or ask your support.", title=PIN_BLOCKED
+    )
     await person.close_window(PIN_BLOCKED)
     await person.see("Unblock it with the PUK")
 
@@ -254,6 +260,7 @@ async def test_pin_by_mail_it_is_active_and_once_pin_and_puk_are_blocked_it_is_s
 
     await asyncio.to_thread(wrong_elsewhere, desk, "PUK")
     await own_card(desk, "Unblock or change PIN", (UNBLOCK, BOTH), What_is_to_be_done=BY_PUK)
+    await person.reads("Nobody can use its keys any more.", title=BOTH)
     await person.close_window(BOTH)
     await person.see("which offers to erase it and to encode it anew")
 
@@ -276,6 +283,7 @@ async def test_told_no_pin_its_holder_sets_one_by_the_puk_of_a_mail_and_unblocks
     await own_card(desk, "Set PIN", (UNBLOCK, UNBLOCKED))
     await types(person, UNBLOCK, wrong(puk), CHOSEN, CHOSEN)
     await person.until(lambda: desk.card.details().puk_tries == 2, "the slip")
+    await person.reads("The PUK is wrong.", "2 tries are left: after one more wrong PUK", title=UNBLOCK)
     await types(person, UNBLOCK, puk, CHOSEN, CHOSEN)
     await desk.end(UNBLOCKED)
     desk.pin = CHOSEN

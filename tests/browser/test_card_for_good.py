@@ -140,6 +140,7 @@ async def active(issued: Issued) -> Issued:
     assert not await desk.warned(SHOW)
     await types(desk.person, SHOW, wrong(desk.pin))
     await desk.person.until(lambda: desk.card.details().pin_tries == 2, "the slip")
+    await desk.person.reads("The PIN is wrong. 2 tries are left", title=SHOW)
     await types(desk.person, SHOW, desk.pin)
     await desk.end(KNOWN)
     return issued
@@ -312,6 +313,7 @@ async def test_with_two_cards_the_person_picks_from_a_list_that_follows_what_is_
         await person.sees(window, lambda seen: not goes_on(seen), "a list in which nothing is chosen")
         await person.press("Return", "Down", "Down")  # Return goes nowhere yet
         await person.sees(window, goes_on, "the second card chosen")
+        await person.reads(*pcscd.readers[:3], "No card is in it.", title=PICK)
     gone = await person.sees(window, lambda seen: not goes_on(seen), "the choice gone with its card")
     with InReader(picked, pcscd.vpcd_ports[1]):
         await person.press("Return")  # nor now: the card that is left isn't meant by that

@@ -128,6 +128,7 @@ async def test_pin_check_and_signature_then_the_card_is_withdrawn_and_locked(
             await asyncio.to_thread(
                 wait_until, lambda: blank.pin_left == blank.profile.pin_tries - 1, "the slip"
             )
+            await person.reads("The PIN is wrong.", title=CHANGE)
             await types(person, CHANGE, FIRST, SECOND, SECOND)
             await done(person, r"^The PIN is changed - Inlay$")
             assert (blank.pin, blank.pin_left) == (padded(SECOND), blank.profile.pin_tries)

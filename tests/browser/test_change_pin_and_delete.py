@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NEW_PIN = "864209"
 CHANGE_TITLE = r"^Change the PIN of your card - Inlay$"
 CHANGED_TITLE = r"^The PIN is changed - Inlay$"
+SLIP = "The PIN is wrong. 2 tries are left: after one more wrong PIN there is only the last one."
 DELETE_TITLE = r"^Delete your card - Inlay$"
 DELETED_TITLE = r"^The card is deleted - Inlay$"
 
@@ -70,7 +71,9 @@ async def test_the_pin_that_was_chosen_is_the_one_that_other_programs_need(
         await types(
             person, CHANGE_TITLE, "000000" if use_case.pin != "000000" else "111111", NEW_PIN, NEW_PIN
         )
+        await person.reads(SLIP, title=CHANGE_TITLE)
         await types(person, CHANGE_TITLE, use_case.pin, NEW_PIN, NEW_PIN)
+        await person.reads("The new PIN is the one to type from now on", title=CHANGED_TITLE)
         await person.close_window(CHANGED_TITLE)
         await person.see_step("Details")
         await person.next()
@@ -91,6 +94,7 @@ async def test_a_deleted_card_is_gone_from_reader_disk_and_ca(use_case: UseCase)
         async with use_case.browser() as person:
             await get_card(use_case, person)
             await begin(person, "Delete")
+            await person.reads("That can't be undone.", "Type “delete” to confirm", title=DELETE_TITLE)
             await types(person, DELETE_TITLE, "delete")
             await person.close_window(DELETED_TITLE)
             await person.see_step("Details")

@@ -98,6 +98,7 @@ async def picks(person: Person, row: int) -> None:
     await person.press(*["Down"] * row)
     await person.sees(window, goes_on, "the card chosen")
     await person.press("Return")
+    await person.reads("Everything on this card is replaced.", title=RIGHT_CARD)
     await person.go_on(RIGHT_CARD)
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.support.browser import Policies
 from tests.support.browser_questions import look
 from tests.support.card_checks import CardChecks
-from tests.support.person import DETAILS_TITLE
+from tests.support.person import CONSENT_TITLE, DETAILS_TITLE
 from tests.support.portal_process import CA_CERTIFICATE_PATH, CRL_PATH
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ async def _finish(use_case: UseCase, person: Person, *, number: bool = True) -> 
     await person.enter_pin(use_case.pin)
     if number:
         await person.type_number(await person.number())
+    await _ready(person)
+
+
+async def _ready(person: Person) -> None:
+    """From the window's last page to the cards page."""
     await person.close_window(DETAILS_TITLE)
     await person.see_step("Details")
     await person.next()
@@ -53,7 +58,14 @@ async def test_permission_undecided(use_case: UseCase, tmp_path: Path) -> None:
         assert await person.path_found() == "link"
         assert await look(person.display) is None
         await person.open_inlay(question=True)
-        await _finish(use_case, person)
+        asked = ("What will happen", "Choose a PIN for the card")
+        await person.reads(use_case.address.origin, use_case.user.email, *asked, title=CONSENT_TITLE)
+        await person.enter_pin(use_case.pin)
+        number = await person.number()
+        await person.reads(f"Type {number} in the page", "Then choose Cancel, and tell nobody the number.")
+        await person.type_number(number)
+        await person.reads("Your card is ready", "go back to the page", title=DETAILS_TITLE)
+        await _ready(person)
     _check_card(use_case, tmp_path)
 
 

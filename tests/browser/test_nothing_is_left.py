@@ -29,6 +29,12 @@ async def _says(person: Person, code: str) -> None:
     assert error.why in await person.page.inner_text("main")
 
 
+async def _window_says(person: Person, code: str) -> None:
+    """Inlay's window says what happened, why, and what to do next."""
+    error = InlayError(code)
+    await person.reads(error.happened, error.why, error.next_step, title=_error_title(code))
+
+
 async def test_window_closed_at_consent(use_case: UseCase) -> None:
     """Closing the window is a no: the page says so at once."""
     async with use_case.browser() as person:
@@ -57,6 +63,7 @@ async def test_cancelled_in_the_page(use_case: UseCase) -> None:
         await person.open_inlay(question=True)
         await person.window(CONSENT_TITLE)
         await person.cancel_in_page()
+        await _window_says(person, "cancelled_at_portal")
         await person.close_window(_error_title("cancelled_at_portal"))
         await person.see("cancelled")
     use_case.assert_nothing_left()
@@ -74,6 +81,7 @@ async def test_wrong_number_three_times(use_case: UseCase) -> None:
             await person.see(left)
         await person.type_number(wrong)
         await _says(person, "number_wrong")
+        await _window_says(person, "number_wrong")
         await person.close_window(_error_title("number_wrong"))
     use_case.assert_nothing_left()
 
@@ -84,8 +92,9 @@ async def test_pins_that_differ_or_break_the_rules(use_case: UseCase) -> None:
         await person.begin()
         await person.open_inlay(question=True)
         await person.enter_pin("12345")
+        await person.reads("6 to 8 characters", "Both fields hold the same PIN", title=CONSENT_TITLE)
         await person.enter_pin("123456", "123457")
-        await person.window(CONSENT_TITLE)
+        await person.reads("The two PINs differ", title=CONSENT_TITLE)
         assert use_case.card_files() == []
         await person.close_window(CONSENT_TITLE)
         await _says(person, "user_cancelled")

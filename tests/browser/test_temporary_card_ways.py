@@ -22,14 +22,13 @@ from tests.cards.simulated import SimulatedCard
 from tests.support.browser import Policies
 from tests.support.card_slot import CardSlot
 from tests.support.dummy_card import DummyCard
-from tests.support.person import ANY_WINDOW, ENCODED_TITLE, goes_on
+from tests.support.person import ENCODED_TITLE, goes_on
 from tests.support.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.browser.conftest import UseCase
-    from tests.support.browser_questions import Picture
     from tests.support.pcscd import PrivatePcscd
     from tests.support.person import Person
     from tests.support.stack import Site
@@ -41,6 +40,8 @@ EVERYTHING = PROFILES[1]
 ERASE = r"^Erase the card\? - Inlay$"
 BOTH = r"^PIN and PUK of the card are blocked\. - Inlay$"
 CHANGE, CHANGED = r"^Change the PIN of your card - Inlay$", r"^The PIN is changed - Inlay$"
+PUT_IT_IN = "Put the card", "” in the reader."
+ANOTHER = "is another one,", "stays as it is. Put in"
 AUTHENTICATION, SIGNATURE = 0x5FC105, 0x5FC10A
 PUT_DATA, USE = 0xDB, 0x87
 USUAL = {
@@ -98,11 +99,6 @@ class Scene:
         """The card is torn out at the command that was named, and pcscd has noticed."""
         assert await asyncio.to_thread(self.slot.torn.wait, 20)
         await asyncio.to_thread(self.slot.pull)
-
-    async def says_else(self, before: Picture | None) -> Picture:
-        """What Inlay's window shows while it waits, as soon as that is something else."""
-        (window,) = await asyncio.to_thread(self.person.display.windows, ANY_WINDOW)
-        return await self.person.sees(window, lambda seen: seen != before, "something else in the window")
 
 
 def in_days(days: int) -> str:
@@ -163,15 +159,17 @@ async def with_a_reader_that_comes_late(scene: Scene) -> None:
         await types(person, TITLE, FIRST, FIRST)
         await person.type_number(await person.number())
         await person.see("Put the card in the reader")
-        no_service = await scene.says_else(None)
+        await person.reads("No program can see smart cards now.", "Install or start it")
     finally:
         scene.pcscd.start()
-    no_card = await scene.says_else(no_service)
+    await person.reads(*PUT_IT_IN)
     with DummyCard(scene.pcscd.vpcd_ports[0]):
-        unknown = await scene.says_else(no_card)
-    assert await scene.says_else(unknown) == no_card
+        await person.reads(
+            scene.pcscd.readers[0], "This card can't be used.", "Run inlay doctor: it says what was seen"
+        )
+    await person.reads(*PUT_IT_IN)
     await scene.put(scene.other)
-    assert await scene.says_else(no_card) != unknown
+    await person.reads(*ANOTHER)
     await scene.put(card)
     await scene.done()
     await person.see(in_days(30))
@@ -193,9 +191,9 @@ async def put_back_then_failed_and_finished(scene: Scene) -> None:
     scene.slot.tear_at(lambda apdu: apdu[1] == PUT_DATA)
     await types(person, TITLE, FIRST)
     await scene.torn_out()
-    put_back = await scene.says_else(None)
+    await person.reads("Put the card", "back in the reader.")
     await scene.put(scene.other)
-    await scene.says_else(put_back)
+    await person.reads(*ANOTHER)
     scene.slot.tear_at(lambda apdu: (apdu[1], apdu[3]) == (USE, 0x9A))
     await scene.put(card)
     await scene.torn_out()
@@ -222,6 +220,7 @@ async def picked_from_two_readers(scene: Scene) -> None:
         await own_card(person, "Unblock or change PIN", action="Change the PIN: I know it")
         await person.go_on(CHANGE)
         window = await person.list_of_cards(PICK)
+        await person.reads("Pick the card for", *scene.pcscd.readers[:2], title=PICK)
         await person.press("Down", "Down")
         await person.sees(window, goes_on, "the second card chosen")
         await person.press("Return")
@@ -236,11 +235,13 @@ async def blocked_and_erased(scene: Scene) -> None:
     card.pin_left = card.puk_left = 0  # as another program leaves it
     await scene.begins()
     await person.go_on(TITLE)
+    await person.reads("Nothing was changed now.", "Support extends or issues the card again", title=BOTH)
     await person.close_window(BOTH)
     await person.see("which offers to erase it")
     await scene.begins()
     await types(person, TITLE, LAST, LAST)
     await person.type_number(await person.number())
+    await person.reads("This can't be undone. Nothing was changed yet.", title=ERASE)
     await person.go_on(ERASE)
     await scene.done()
     assert (card.pin, card.pin_left) == (padded(LAST), EVERYTHING.pin_tries)

@@ -22,6 +22,7 @@ from portal.processes.lock_temporary_card import LockTemporaryCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store.tables import Card, Certificate
 from portal.views import ObjectRef
+from tests.cards.independent.in_reader import card_of, kinds
 from tests.cards.profiles import PROFILES, RESET, SERIAL, Profile
 from tests.cards.simulated import SimulatedCard
 from tests.support.agent_parts import without_keystore
@@ -137,9 +138,9 @@ async def test_a_card_in_use_is_not_encoded_for_somebody_else_under_another_numb
     assert [(await desk.row(each)).state for each in (first, second)] == ["Assigned", "Assigned"]
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", kinds(12), ids=lambda profile: profile.name)
 async def test_every_kind_of_card_is_encoded_for_the_first_time(desk: Desk, profile: Profile) -> None:
-    desk.readers.put(card := SimulatedCard(profile))
+    desk.readers.put(card := card_of(profile))
     found = await desk.assigned("Visitor 7")
     assert await desk.ordered(ExtendTemporaryCard.name, found, [(None, NEW)]) == "finished"
     assert len(desk.window.confirmed) == (SERIAL not in profile.yubico)

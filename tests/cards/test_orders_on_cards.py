@@ -10,21 +10,22 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from agent.card_session import CardSession
-from agent.pcsc import piv_cipher, piv_objects, piv_select
+from agent.pcsc import piv_authenticate, piv_cipher, piv_objects, piv_select
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_authenticate import Proof, Question
 from agent.piv_card import PivCard
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import Algorithm, Challenge
-from tests.cards.profiles import IMPORT, PROFILES, Profile
-from tests.cards.simulated import PIN, SimulatedCard, SimulatedLink, factory_key
+from tests.cards.independent.in_reader import EVERY_KIND, card_of
+from tests.cards.profiles import IMPORT, Profile
+from tests.cards.simulated import PIN, SimulatedLink, factory_key
 from tests.support.virtual_cards import Issuer
 
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 WRONG, NEW = b"000000", b"135790"
 
 
-@pytest.fixture(params=PROFILES, ids=lambda profile: profile.name)
+@pytest.fixture(params=EVERY_KIND, ids=lambda profile: profile.name)
 def profile(request: pytest.FixtureRequest) -> Profile:
     found: Profile = request.param
     return found
@@ -32,7 +33,7 @@ def profile(request: pytest.FixtureRequest) -> Profile:
 
 @pytest.fixture
 def link(profile: Profile) -> SimulatedLink:
-    return SimulatedLink(SimulatedCard(profile))
+    return SimulatedLink(card_of(profile))
 
 
 @pytest.fixture
@@ -47,12 +48,23 @@ def card(session: CardSession) -> PivCard:
     return PivCard(session)
 
 
+def wants_both(card: CardConnection) -> bool:
+    """Whether a card doesn't take a host's proof unless it proves itself, too."""
+    algorithm = piv_select.management_algorithms(card)[0]
+    try:
+        piv_authenticate.ask(card, algorithm)
+    except InlayError as error:
+        return error.fields.get("status") == "6982"
+    return False
+
+
 async def authenticate(session: CardSession) -> None:
     async def holder(question: Question) -> Proof:
         return piv_cipher.answer(factory_key(question.algorithm), question)
 
     algorithm = (await session.run(piv_select.management_algorithms))[0]
-    await session.authenticate(algorithm, holder)
+    mutual = await session.run(wants_both)
+    await session.authenticate(algorithm, holder, mutual=mutual)
 
 
 async def test_without_the_portals_key_nothing_is_made(card: PivCard) -> None:

@@ -11,8 +11,9 @@ from agent.pcsc import pin_pad, piv_pad, piv_pin, piv_select
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import PIN as REFERENCE
 from protocol.errors import InlayError
+from tests.cards.independent.in_reader import card_of, kinds
 from tests.cards.profiles import PROFILES, Profile
-from tests.cards.simulated import PIN, PUK, SimulatedCard, SimulatedLink
+from tests.cards.simulated import PIN, PUK, SimulatedLink
 
 CODE = 0x42330006
 PAD = pin_pad.Pad(CODE, CODE)
@@ -42,7 +43,7 @@ class Both:
     """Two cards of one kind: one whose PIN is typed in the window, one whose PIN is typed at the reader."""
 
     def __init__(self, profile: Profile, opened: ExitStack) -> None:
-        self.links = PadLink(SimulatedCard(profile)), PadLink(SimulatedCard(profile))
+        self.links = PadLink(card_of(profile)), PadLink(card_of(profile))
         self._window, self._pad = (
             opened.enter_context(CardConnection(link, "Reader")) for link in self.links
         )
@@ -76,7 +77,7 @@ def _said(work: object) -> Said:
     return None
 
 
-@pytest.fixture(params=PROFILES, ids=lambda profile: profile.name)
+@pytest.fixture(params=kinds(13), ids=lambda profile: profile.name)
 def both(request: pytest.FixtureRequest) -> Iterator[Both]:
     with ExitStack() as opened:
         yield Both(request.param, opened)

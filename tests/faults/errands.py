@@ -32,6 +32,13 @@ class Errand(NamedTuple):
 
 
 CREATE: Final = Errand(PROCESS, ((b"New PIN: ", PIN), (b"The same PIN again: ", PIN)), None, PIN)
+BATCH: Final = Errand(
+    "TempCardsBoProcIssueMultiple",
+    ((b"Encode? Type yes: ", b"yes"), (b"It is the card? Type yes: ", b"yes")),
+    None,
+    None,
+)
+"""A card of a batch of temporary cards, which come from their maker; see `tests.faults.batch_kills`."""
 ERRANDS: Final = {
     "create": CREATE,
     "change-pin": Errand(

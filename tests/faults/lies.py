@@ -204,6 +204,7 @@ class Lies(Tears):
 
             readers.tear = lie
             await self._order(agent, job)
+            await self._at().told()
             *before, told = readers.trace[: at.apdu]
             if _brings_secret(told) and not was_right(told, before) and not LIES[at.mode].endswith(_DONE):
                 again = sum(map(_brings_secret, readers.trace[at.apdu :]))

@@ -186,7 +186,7 @@ class Kills:
         patience, end = self.order(desk, moment, window=window)
         if end == NOT_REACHED:
             return Row(moment, end, 0.0, [])
-        in_time = bool(end) and patience.wait_for(lambda: judge.readers_fit(self.scene, end))
+        in_time = bool(end) and patience.wait_for(lambda: self.fits(end))
         seconds, starved = patience.seconds, patience.starved
         if not end:
             found = [judge.where(self.scene, desk)]
@@ -200,6 +200,10 @@ class Kills:
         if found:
             return Row(moment, "lost", seconds, [*found, *_last(desk)], starved)
         return Row(moment, end, seconds, [], starved)
+
+    def fits(self, end: str) -> bool:
+        """Whether the readers show what must be there, see `judge.readers_fit`."""
+        return judge.readers_fit(self.scene, end)
 
     def faults(self, desk: Desk, end: str) -> list[str]:
         """What contradicts an order's end, see `judge.faults`; what its card proved is remembered."""

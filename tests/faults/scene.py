@@ -10,7 +10,7 @@ import sys
 import tempfile
 import urllib.error
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from bench.page import PortalPages
 from tests.faults.errands import CREATE
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tests.faults.errands import Errand
     from tests.faults.hands import Hands
 
+Pages = TypeVar("Pages", bound=PortalPages)
 _HOOK = Path(__file__).with_name("hook.py")
 _ORDERS_OF_A_SESSION = 20
 """A portal makes 30 codes for a session in five minutes."""
@@ -75,9 +76,18 @@ class Scene:
     """
 
     def __init__(
-        self, folder: Path, *, screen: bool, pcscd: PrivatePcscd | None = None, errand: Errand = CREATE
+        self,
+        folder: Path,
+        *,
+        screen: bool,
+        pcscd: PrivatePcscd | None = None,
+        errand: Errand = CREATE,
+        roles: tuple[str, ...] = (),
     ) -> None:
-        """Prepare in an existing, empty folder; with a ``pcscd`` that runs, or one of its own."""
+        """Prepare in an existing, empty folder; with a ``pcscd`` that runs, or one of its own.
+
+        ``roles`` are the person's, where it is not the portal's default.
+        """
         self.errand = errand
         self._made: str | None = None
         self.folder = folder
@@ -89,7 +99,7 @@ class Scene:
         self._own_pcscd = pcscd is None
         self.pcscd = pcscd or PrivatePcscd(folder / "pcscd")
         self.display = VirtualDisplay(folder / "screen") if screen else None
-        self._user = Account(f"user-{secrets.token_hex(3)}@example.org", "Test user", password())
+        self._user = Account(f"user-{secrets.token_hex(3)}@example.org", "Test user", password(), roles)
         self._orders = _ORDERS_OF_A_SESSION
         self.pages = PortalPages(self.site)
 
@@ -128,18 +138,23 @@ class Scene:
         if self._made is None:
             return self.link_to_card()
         query = "SELECT card_id FROM orders WHERE jti = ?"
-        [(card,)] = _ask(self.site.portal.database, query, self._made)
+        [(card,)] = ask(self.site.portal.database, query, self._made)
         self._orders += 1
         return self.pages.open_inlay(self.errand.process, card=str(card))
 
     def link_to_card(self) -> str:
         """A link to click, for a new card."""
-        if self._orders >= _ORDERS_OF_A_SESSION:
-            self.pages = PortalPages(self.site)
+        return self.session(PortalPages).open_inlay()
+
+    def session(self, kind: type[Pages]) -> Pages:
+        """The person's session, for an order; a new one when this one has had its share of them."""
+        if self._orders >= _ORDERS_OF_A_SESSION or not isinstance(self.pages, kind):
+            self.pages = kind(self.site)
             self.pages.log_in(self._user)
             self._orders = 0
         self._orders += 1
-        return self.pages.open_inlay()
+        assert isinstance(self.pages, kind)
+        return self.pages
 
     def hands(self, desk: Desk, link: str, *, window: bool) -> Hands:
         """The person's hands; nothing is clicked yet."""
@@ -201,13 +216,13 @@ class Scene:
     def order(self) -> tuple[str, str]:
         """The order of the process that was begun last: its id, and its state."""
         query = "SELECT jti, state FROM orders WHERE process_id = ?"
-        [(jti, state)] = _ask(self.site.portal.database, query, self.pages.process)
+        [(jti, state)] = ask(self.site.portal.database, query, self.pages.process)
         return str(jti), str(state)
 
     def unrevoked(self, jti: str) -> int:
         """How many revocations the CA hasn't confirmed yet."""
         query = "SELECT count(*) FROM revocation_queue JOIN certificates ON certificate_id = id WHERE order_jti = ?"
-        [(count,)] = _ask(self.site.portal.database, query, jti)
+        [(count,)] = ask(self.site.portal.database, query, jti)
         return int(count)
 
     def issued(self, jti: str = "") -> list[Issued]:
@@ -215,22 +230,22 @@ class Scene:
         query = (
             "SELECT serial, der, revoked_at FROM ca_certificates WHERE NOT own AND request_id LIKE ? || '%'"
         )
-        rows = _ask(self.site.portal.database, query, jti and f"{jti}.")
+        rows = ask(self.site.portal.database, query, jti and f"{jti}.")
         return [Issued(serial, der, revoked_at is not None) for serial, der, revoked_at in rows]
 
     def guid(self, jti: str) -> str | None:
         """GUID of an order's card, once the portal knows it."""
         query = "SELECT guid FROM cards JOIN orders ON card_id = cards.id WHERE jti = ?"
-        rows = _ask(self.site.portal.database, query, jti)
+        rows = ask(self.site.portal.database, query, jti)
         return str(rows[0][0]) if rows else None
 
     def shown(self, jti: str) -> tuple[list[str], list[str]]:
         """What the portal shows: states of the order's card, and of its certificates."""
         database = self.site.portal.database
-        cards = _ask(
+        cards = ask(
             database, "SELECT cards.state FROM cards JOIN orders ON card_id = cards.id WHERE jti = ?", jti
         )
-        certificates = _ask(database, "SELECT state FROM certificates WHERE order_jti = ?", jti)
+        certificates = ask(database, "SELECT state FROM certificates WHERE order_jti = ?", jti)
         return [str(state) for (state,) in cards], [str(state) for (state,) in certificates]
 
 
@@ -248,7 +263,7 @@ def open_claims(desk: Desk) -> int:
     """How many claims an agent has sent whose answers it doesn't know."""
     path = desk.agent.state / "journal.sqlite"
     try:
-        return len(_ask(path, "SELECT id FROM claims")) if path.exists() else 0
+        return len(ask(path, "SELECT id FROM claims")) if path.exists() else 0
     except sqlite3.OperationalError:  # it is just being made
         return 0
 
@@ -259,7 +274,7 @@ def journal(desk: Desk) -> list[AgentOrder]:
     if not path.exists():
         return []
     try:
-        rows = _ask(path, "SELECT jti, stage, outcome, settled FROM orders")
+        rows = ask(path, "SELECT jti, stage, outcome, settled FROM orders")
     except sqlite3.OperationalError:  # it is just being made
         return []
     return [AgentOrder(jti, stage, outcome, bool(settled)) for jti, stage, outcome, settled in rows]
@@ -268,9 +283,10 @@ def journal(desk: Desk) -> list[AgentOrder]:
 def card_rows(desk: Desk) -> int:
     """How many cards an agent's journal knows."""
     path = desk.agent.state / "journal.sqlite"
-    return len(_ask(path, "SELECT card FROM cards")) if path.exists() else 0
+    return len(ask(path, "SELECT card FROM cards")) if path.exists() else 0
 
 
-def _ask(database: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
+def ask(database: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
+    """What a database on the disk says."""
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=15)) as connection:
         return connection.execute(query, values).fetchall()

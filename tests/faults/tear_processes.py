@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, Self
 
@@ -140,7 +140,7 @@ class AgentForks:
         self._number = 0
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="torn-", dir="/tmp"))
+        self._folder = Path(tempfile.mkdtemp(prefix="torn-"))
         self._path = self._folder / "forks"
         argv = [sys.executable, "-m", "tests.faults.tear_agent", str(self._path)]
         self._server = Child(argv, log=self._log)
@@ -152,24 +152,30 @@ class AgentForks:
         shutil.rmtree(self._folder)
 
     @contextlib.asynccontextmanager
-    async def running(self, home: Path, card: str) -> AsyncIterator[AgentProcess]:
-        """An agent on these folders, whose card is at this path; or ``tests.support.wired_server.OVER_PCSC``."""
+    async def running(
+        self, home: Path, card: str, more: Mapping[str, str] | None = None
+    ) -> AsyncIterator[AgentProcess]:
+        """An agent on these folders, whose card is at this path; or ``tests.support.wired_server.OVER_PCSC``.
+
+        ``more`` is added to its environment.
+        """
         self._number += 1
         runtime = self._folder / f"run-{self._number}"
         runtime.mkdir(mode=0o700)
-        agent = await self._start(home, card, runtime)
+        agent = await self._start(home, card, runtime, more or {})
         try:
             yield agent
         finally:
             await agent.end()
             shutil.rmtree(runtime)
 
-    async def _start(self, home: Path, card: str, runtime: Path) -> AgentProcess:
+    async def _start(self, home: Path, card: str, runtime: Path, more: Mapping[str, str]) -> AgentProcess:
         environment = {
             "HOME": str(home),
             "XDG_RUNTIME_DIR": str(runtime),
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
+            **more,
         }
         reader, writer = await asyncio.open_unix_connection(str(self._path))
         asked = {"environment": environment, "home": str(home), "card": card}

@@ -14,19 +14,23 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from tests.faults.tear_processes import AgentForks
 from tests.faults.tears import Tears, prepare
+from tests.faults.tears_at_portal import AtPortal, at_portal
 from tests.faults.tears_over_pcscd import OverPcscd
 from tests.support import isolation
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
 from tests.support.pcscd import PrivatePcscd
 
+Over = Literal["simulated", "pcscd", "portal"]
+"""Simulated readers or a real pcscd, and a portal of the tests' own; or simulated readers and the real portal."""
+
 
 class Task(NamedTuple):
-    """Something to do: a method of `Tears` or `OverPcscd`, and what it is called with."""
+    """Something to do: a method of `Tears`, `OverPcscd` or `AtPortal`, and what it is called with."""
 
     method: str
     arguments: tuple[Any, ...]
@@ -35,26 +39,24 @@ class Task(NamedTuple):
 class Workers:
     """So many processes, while the ``with`` block runs."""
 
-    def __init__(self, number: int, folder: Path, *, over_pcscd: bool) -> None:
+    def __init__(self, number: int, folder: Path, over: Over) -> None:
         """Prepare.
 
         Args:
             number: how many.
             folder: for the folders of agents; those of lost positions stay.
-            over_pcscd: the cards are behind a real pcscd.
+            over: where the cards are, and which portal there is.
         """
         self._context = multiprocessing.get_context("spawn")
         self._folders = [folder / f"worker-{each}" for each in range(number)]
-        self._over_pcscd = over_pcscd
+        self._over = over
         self._processes: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
 
     def __enter__(self) -> Self:
         for folder in self._folders:
             folder.mkdir(parents=True)
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(
-                target=_work, args=(theirs, folder, self._over_pcscd), daemon=True
-            )
+            process = self._context.Process(target=_work, args=(theirs, folder, self._over), daemon=True)
             process.start()
             theirs.close()
             self._processes.append((process, ours))
@@ -112,26 +114,31 @@ def _each(
         yield taken
 
 
-def _work(connection: Connection, folder: Path, over_pcscd: bool) -> None:
+def _work(connection: Connection, folder: Path, over: Over) -> None:
     """Be a worker, until nobody has anything more to do."""
     isolation.enter()  # before there is a thread
     prepare()
     logging.disable(logging.CRITICAL)  # connections that were cut, seen by the portal's side, are no news
     with contextlib.ExitStack() as stack:
         agents = stack.enter_context(AgentForks(folder))
-        pcscd = stack.enter_context(PrivatePcscd(folder)) if over_pcscd else None
-        asyncio.run(_serve(connection, folder, agents, pcscd))
+        pcscd = stack.enter_context(PrivatePcscd(folder)) if over == "pcscd" else None
+        asyncio.run(_serve(connection, folder, agents, over, pcscd))
 
 
 async def _serve(
-    connection: Connection, folder: Path, agents: AgentForks, pcscd: PrivatePcscd | None
+    connection: Connection, folder: Path, agents: AgentForks, over: Over, pcscd: PrivatePcscd | None
 ) -> None:
-    async with FakePortal(ThrowAwayCA(folder)) as portal:
-        tears = (
-            Tears(portal, folder, agents)
-            if pcscd is None
-            else OverPcscd(portal, folder, agents, pcscd.vpcd_port)
-        )
+    async with contextlib.AsyncExitStack() as stack:
+        tears: Tears | AtPortal
+        if over == "portal":
+            tears = await stack.enter_async_context(at_portal(folder, agents, ThrowAwayCA(folder)))
+        else:
+            portal = await stack.enter_async_context(FakePortal(ThrowAwayCA(folder)))
+            tears = (
+                Tears(portal, folder, agents)
+                if pcscd is None
+                else OverPcscd(portal, folder, agents, pcscd.vpcd_port)
+            )
         with contextlib.suppress(EOFError):
             while True:
                 task: Task = await asyncio.to_thread(connection.recv)

@@ -235,7 +235,7 @@ async def test_an_agent_of_its_own_is_killed_and_the_next_one_ends_what_it_left(
 def test_workers_share_what_there_is_and_one_that_fails_ends_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with Workers(2, tmp_path, over_pcscd=False) as workers:
+    with Workers(2, tmp_path, "simulated") as workers:
         told: list[int] = []
         tasks = [Task("count", (job,)) for job in ("verify PIN", "unblock", "change PUK")]
         counted = workers.all(tasks, lambda at, _found: told.append(at))

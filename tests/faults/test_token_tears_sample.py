@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent import keys_system
-from tests.faults.token_tears import JOBS, MODES, Position, positions, summary, tear
+from tests.faults.tear_processes import AgentForks
+from tests.faults.token_tears import (
+    JOBS,
+    KILLS,
+    MODES,
+    NEW_PUK,
+    Position,
+    State,
+    as_it_was,
+    positions,
+    summary,
+    tear,
+)
+from tests.support.token_orders import NEW
+from tests.support.token_readers import PIN, SO_PIN
+
+
+@pytest.fixture(scope="module")
+def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentForks]:
+    """Agents that can be killed."""
+    with AgentForks(tmp_path_factory.mktemp("agents")) as running:
+        yield running
 
 
 def test_what_changes_is_disturbed_each_time_and_what_asks_once() -> None:
     calls = [4, 6, 18, 26, 20, 26, 20]
     found = positions("encode", calls, ["crash"], every_call=False)
     assert [at.call for at in found] == [1, 2, 3, 4, 5, 7]
-    assert len(positions("encode", calls, list(MODES), every_call=True)) == 28
+    assert len(positions("encode", calls, list(MODES), every_call=True)) == 7 * len(MODES)
     assert found[0] == Position("encode", 1, "crash", 4)
 
 
 @pytest.mark.timeout(240)
 async def test_nothing_is_lost_at_a_sample_of_positions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agents: AgentForks
 ) -> None:
     def missing() -> object:
         raise keys_system.KeystoreMissing
@@ -28,6 +50,18 @@ async def test_nothing_is_lost_at_a_sample_of_positions(
     monkeypatch.setattr(keys_system, "_trusted_backend", missing)
     monkeypatch.setenv("SOFTHSM2_CONF", "")  # set back in the end
     said: list[str] = []
-    rows = await tear(list(JOBS), list(MODES), 47, said.append, tmp_path, whole=False)
+    rows = await tear(list(JOBS), list(MODES), 67, said.append, tmp_path, agents, whole=False)
     assert {row.position.job for row in rows} == set(JOBS)
+    assert {row.position.mode for row in rows} >= set(KILLS)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
+
+
+def test_a_killed_agent_may_leave_something_beside_and_nothing_else() -> None:
+    before = State(PIN, SO_PIN, frozenset({(b"1", "private key")}), frozenset({b"one"}), ("9A",))
+    more = before._replace(keys=before.keys | {(b"2", "private key")})
+    assert as_it_was(before, more, killed=True)
+    assert not as_it_was(before, more, killed=False)
+    assert as_it_was(before, before, killed=False)
+    none: frozenset[object] = frozenset()
+    for less in ({"keys": none}, {"certificates": none}, {"pin": NEW}, {"puk": NEW_PUK}):
+        assert not as_it_was(before, before._replace(**less), killed=True)

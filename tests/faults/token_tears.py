@@ -1,5 +1,7 @@
 """Has a token's module die, or give no answer, at each PKCS#11 call of every job, before and after it is carried out.
 
+In two more ways the agent is killed there, a process of its own with its journal on the disk, and started again.
+
 ``python -m tests.faults.token_tears [--jobs …] [--modes …] [--every N] [--all]``
 
 First each job runs undisturbed on a token of SoftHSM 2, and the calls of its module are counted. Then the module is
@@ -28,25 +30,33 @@ import pytest
 from agent.pcsc.pkcs11 import Driver
 from agent.pcsc.pkcs11_process import Process
 from agent.ports import OrderPrompt
+from agent.trust import TrustStore
 from protocol.errors import InlayError
 from protocol.messages import ChangePin, ChangePuk, OrderState, PinPolicy, UnblockPin
 from protocol.tokens import token_guid
+from tests.cards.profiles import BARE
+from tests.cards.simulated import ATR, SimulatedCard
+from tests.faults.tear_jobs import KILLED, Answers
+from tests.faults.tear_processes import AgentForks
 from tests.faults.tears import prepare, say
 from tests.support import softhsm, token_readers
-from tests.support.agent_parts import AgentParts
+from tests.support.agent_parts import AgentParts, folders_in
+from tests.support.card_server import CardServer
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
-from tests.support.fake_windows import Answer, FakeWindow
+from tests.support.fake_windows import FakeWindow
 from tests.support.physical_orders import ENCRYPTION, order
+from tests.support.simulated_readers import SimulatedReaders
 from tests.support.token_orders import NEW, encode, encode_anew, token_agent, token_serial
 from tests.support.token_readers import PIN, SO_PIN, TokenReaders
 
 NEW_PUK: Final = b"24681357"
-MODES: Final = ("crash", "after", "hang", "late")
-"""The module dies before the call and after it; it hangs before and after."""
+KILLS: Final = ("killed", "killed-after")
+MODES: Final = ("crash", "after", "hang", "late", *KILLS)
+"""The module dies before the call and after it; it hangs before and after; the agent is killed before and after."""
 HANG_SECONDS: Final = 3.0
-"""In place of all deadlines; a module's process has to start within it."""
+"""In place of all deadlines of an order that is disturbed; a module's process has to start within it."""
 _ONLY_ASK: Final = frozenset({*range(4, 9), 12, 13, 14, 15, 19, 24, *range(26, 29)})
 """Slots, tokens, mechanisms, sessions, C_Logout, attributes, objects (function list of v2.40)."""
 _EARLIER: Final = msgspec.structs.replace(ENCRYPTION, slot="82", optional=True)
@@ -124,10 +134,12 @@ class Person:
 
     Attributes:
         agreed: how often a try was agreed to that may be lost.
+        typed: all that was typed so far.
     """
 
     def __init__(self, pin: bytes) -> None:
         self._pin, self.agreed = pin, 0
+        self.typed: Answers = []
 
     def sits_at(self, agent: AgentParts) -> None:
         """Answer whatever this agent's windows ask."""
@@ -136,12 +148,16 @@ class Person:
 
         async def opened(*asked: Any) -> FakeWindow:
             window = await open_one(windows, *asked)
-            window.asking = lambda: window.answers.append(self._answer(window.asked[-1]))
+            window.asking = lambda: window.answers.append(self._types(window.asked[-1]))
             return window
 
         windows.open = opened  # type: ignore[method-assign,assignment]
 
-    def _answer(self, prompt: OrderPrompt) -> Answer:
+    def _types(self, prompt: OrderPrompt) -> tuple[bytes | None, bytes | None]:
+        self.typed.append(self._answer(prompt))
+        return self.typed[-1]
+
+    def _answer(self, prompt: OrderPrompt) -> tuple[bytes | None, bytes | None]:
         if prompt.confirm_label == "Try":
             self.agreed += 1
             return NEW, None
@@ -216,11 +232,26 @@ async def _objects(pin: bytes) -> tuple[list[tuple[bytes, str]], list[bytes]]:
 
 
 class TokenTears:
-    """Runs positions, one after the other, with one portal and one agent."""
+    """Runs positions, one after the other, with one portal and one agent.
 
-    def __init__(self, portal: FakePortal, agent: AgentParts, readers: TokenReaders, folder: Path) -> None:
+    Attributes:
+        disturbing: an order is being disturbed now.
+    """
+
+    def __init__(
+        self,
+        portal: FakePortal,
+        agent: AgentParts,
+        readers: TokenReaders,
+        folder: Path,
+        agents: AgentForks,
+    ) -> None:
+        """Use a portal, an agent of this process, and others that can be killed."""
         self._portal, self._agent, self._readers, self._folder = portal, agent, readers, folder
+        self._agents = agents
+        self._typed: dict[str, Answers] = {}
         self._number, self._serial = 0, ""
+        self.disturbing = False
 
     async def prepare(self) -> None:
         """Make the token that each job finds: with a PIN, and a key that an order has brought."""
@@ -235,7 +266,9 @@ class TokenTears:
         self._knows(unsure=False)
         self._readers.count_calls()
         JOBS[name].ordered(self._portal, self._serial)
-        assert await self._order(Person(PIN)) == "finished"
+        person = Person(PIN)
+        assert await self._order(person) == "finished"
+        self._typed[name] = person.typed
         return self._readers.calls
 
     async def run(self, at: Position) -> Row:
@@ -246,16 +279,20 @@ class TokenTears:
         person = Person(PIN)
         self._readers.count_calls(at.call, at.mode)
         job.ordered(self._portal, self._serial)
-        await self._order(person)
+        self.disturbing = True
+        unsettled = await self._killed(at.job) if at.mode in KILLS else await self._order(person) and []
+        self.disturbing = False
         self._readers.put()
-        found, after = self._portal.orders[self._code], await state_of(store)
-        faults = [] if self._readers.wrong <= person.agreed else ["a try was spent that nobody has agreed to"]
+        found = await self._portal.orders[self._code].told()
+        after = await state_of(store)
+        spent = self._readers.wrong > person.agreed
+        faults = [*unsettled, *["a try was spent that nobody has agreed to"] * spent]
         if len(self._readers.calls) < at.call:
             faults.append("it never came to this call")
         end = str(found.state.value)
         if found.state is OrderState.UNDONE:
             unknown = found.undone is not None and found.undone.error == "card_pin_unknown"
-            if not (found.changing or unknown) and after != before:
+            if not (found.changing or unknown) and not as_it_was(before, after, killed=at.mode in KILLS):
                 faults.append("undone, and changed")
             faults += await self._finished_afresh(job, after, unsure=found.changing > 0)
             end = f"undone, {'PIN unknown' if unknown else 'half done' if found.changing else 'as it was'}"
@@ -299,11 +336,53 @@ class TokenTears:
         _use(store)
         return store
 
-    async def _order(self, person: Person) -> str:
+    async def _killed(self, job: str) -> list[str]:
+        """An order by an agent that is killed, and what another one doesn't settle of it."""
+        home = self._home()
+        readers, more = SimulatedReaders(), {"SOFTHSM2_CONF": os.environ["SOFTHSM2_CONF"]}
+        readers.put(SimulatedCard(BARE))
+        with CardServer(readers) as server:
+            async with self._agents.running(home, server.path, more) as agent:
+                ended = await agent.order(self._portal.portal, self._next_code(), self._typed[job])
+            await self._portal.cut()
+            async with self._agents.running(home, server.path, more) as agent:
+                settled = await agent.settle()
+        faults = [] if ended.end == KILLED else [f"for its agent it ended as {ended.end}"]
+        return faults if settled else [*faults, "what it had begun was never settled"]
+
+    def _home(self) -> Path:
+        """A fresh agent's folders, which trust the portal and know which module the card has."""
+        home = self._folder / f"agent-{self._number}"
+        folders, portal = folders_in(home), self._portal
+        TrustStore(folders).add(
+            portal.portal, "Test portal", portal.root.public, portal.tls.ca_file.read_text()
+        )
+        kinds = folders.machine / "cards.d"
+        kinds.mkdir()
+        entry = f'name = "Token"\ndriver = "pkcs11"\nmodule = "{self._readers.module}"\natr = "{ATR.hex()}"\n'
+        (kinds / "token.toml").write_text("[[card]]\n" + entry)
+        return home
+
+    def _next_code(self) -> str:
         self._number += 1
         self._code = f"{self._number:022d}"
+        return self._code
+
+    async def _order(self, person: Person) -> str:
+        self._next_code()
         person.sits_at(self._agent)
         return await order(self._agent, self._portal, self._code)
+
+
+def as_it_was(before: State, after: State, *, killed: bool) -> bool:
+    """Whether an order has left a token as it was.
+
+    An agent that was killed can't take back what it has put beside: the PIN is gone with it. The next order does.
+    """
+    if not killed:
+        return after == before
+    stays = before.keys <= after.keys and before.certificates <= after.certificates
+    return stays and (after.pin, after.puk) == (before.pin, before.puk)
 
 
 def positions(job: str, calls: list[int], modes: list[str], *, every_call: bool) -> list[Position]:
@@ -318,15 +397,26 @@ def positions(job: str, calls: list[int], modes: list[str], *, every_call: bool)
 
 
 async def tear(
-    jobs: list[str], modes: list[str], every: int, tell: Callable[[str], None], folder: Path, *, whole: bool
+    jobs: list[str],
+    modes: list[str],
+    every: int,
+    tell: Callable[[str], None],
+    folder: Path,
+    agents: AgentForks,
+    *,
+    whole: bool,
 ) -> list[Row]:
     """Run; what each position came to."""
     patch, call = pytest.MonkeyPatch(), Process.call
     for part in ("shim", "store", "ca"):
         (folder / part).mkdir()
 
+    running: list[TokenTears] = []
+
     async def in_time(self: Process, operation: str, **arguments: Any) -> Any:
-        return await call(self, operation, **{**arguments, "seconds": HANG_SECONDS})
+        if any(each.disturbing for each in running):
+            arguments["seconds"] = HANG_SECONDS
+        return await call(self, operation, **arguments)
 
     rows: list[Row] = []
     token_readers.build(folder / "shim")
@@ -337,7 +427,8 @@ async def tear(
             FakePortal(ThrowAwayCA(folder / "ca")) as portal,
             token_agent(folder / "home", readers, portal) as agent,
         ):
-            tears = TokenTears(portal, agent, readers, folder / "store")
+            tears = TokenTears(portal, agent, readers, folder / "store", agents)
+            running.append(tears)
             await tears.prepare()
             for name in jobs:
                 calls = await tears.count(name)
@@ -366,10 +457,12 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="each call, those that only ask, too")
     options = parser.parse_args()
     prepare()
-    with tempfile.TemporaryDirectory(prefix="token-tears-") as folder:
-        rows = asyncio.run(
-            tear(options.jobs, options.modes, options.every, say, Path(folder), whole=options.all)
-        )
+    with (
+        tempfile.TemporaryDirectory(prefix="token-tears-") as name,
+        AgentForks(Path(name)) as agents,
+    ):
+        every, folder = options.every, Path(name)
+        rows = asyncio.run(tear(options.jobs, options.modes, every, say, folder, agents, whole=options.all))
     for end in sorted({row.end for row in rows}):
         say(f"{sum(row.end == end for row in rows):5} {end}")
     say(summary(rows))

@@ -20,6 +20,7 @@ from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from agent.vsc.store import CardStore
 from protocol.errors import InlayError
+from tests.support import short_alarm
 from tests.support.agent_parts import CHEAP, AgentParts, cheap_cards, running_agent
 from tests.support.card_places import LASTING, card, empty_readers, places
 from tests.support.certificates import ThrowAwayCA
@@ -29,8 +30,8 @@ from tests.support.processes import wait_until
 
 __all__ = ["card", "empty_readers", "places"]
 pytestmark = pytest.mark.interop
-_QUITS_SECONDS = 70
-"""pcscd --auto-exit quits 60 s after its last client, and looks once a second."""
+_QUITS_SECONDS = short_alarm.SECONDS + 3
+"""pcscd --auto-exit quits 60 s after its last client, here after five, and looks once a second."""
 
 
 @pytest.fixture
@@ -119,20 +120,19 @@ async def test_a_restarted_pcscd_gets_its_card_back(
 
 
 @pytest.fixture
-def quitting_pcscd(pcscd: PrivatePcscd) -> Iterator[None]:
-    """The run's pcscd quits 60 s after its last client, as Debian's unit has it."""
-    _restart_quitting(pcscd, quits=True)
+def quitting_pcscd(pcscd: PrivatePcscd, tmp_path: Path) -> Iterator[None]:
+    """The run's pcscd quits after its last client, as Debian's unit has it, and sooner than it was built to."""
+    _restart_quitting(pcscd, short_alarm.build(tmp_path))
     yield
-    _restart_quitting(pcscd, quits=False)
+    _restart_quitting(pcscd, None)
 
 
-def _restart_quitting(pcscd: PrivatePcscd, *, quits: bool) -> None:
+def _restart_quitting(pcscd: PrivatePcscd, preloaded: Path | None) -> None:
     LASTING.submit(pcscd.stop).result()
-    pcscd.auto_exit = quits
+    pcscd.auto_exit, pcscd.preloaded = preloaded is not None, preloaded
     LASTING.submit(pcscd.start).result()
 
 
-@pytest.mark.timeout(240)
 async def test_a_service_that_quits_without_clients_stays_while_a_card_is_in(
     quitting_pcscd: None, pcscd: PrivatePcscd, card: VirtualCard, places: CardPlaces
 ) -> None:
@@ -143,7 +143,7 @@ async def test_a_service_that_quits_without_clients_stays_while_a_card_is_in(
     assert pcscd.running
     assert await asyncio.to_thread(chuid.find, card.guid.hex()) == shown.reader
     await places.hide(card.card_id)
-    await asyncio.to_thread(wait_until, lambda: not pcscd.running, "pcscd's own end", seconds=_QUITS_SECONDS)
+    await asyncio.to_thread(wait_until, lambda: not pcscd.running, "pcscd's own end")
 
 
 async def test_a_whole_order_ends_in_a_reader(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import os
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,7 @@ from tests.support import loop_watch
 from tests.support.processes import Child, NotReadyError
 from tests.support.skips import SkipRule
 
-if TYPE_CHECKING:
-    from pathlib import Path
+TESTS = Path(__file__).parents[1]
 
 
 def test_skip_without_excuse() -> None:
@@ -114,3 +114,48 @@ def test_children_end_with_a_killed_run(tmp_path: Path) -> None:
     with os.fdopen(grandchild) as ended:
         readable, _, _ = select.select([ended], [], [], 5)
         assert readable
+
+
+def _read_too_early(code: str) -> list[int]:
+    """Lines that read what the agent tells of an undone order, of an order for which nobody has waited.
+
+    An order ends in the agent before the portal hears of it. A message for a failure may say whatever is known, and
+    that an order isn't undone is known as soon as it is finished.
+    """
+    tree = ast.parse(code)
+    excused = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assert | ast.Compare)
+        for root in (
+            [node.msg]
+            if isinstance(node, ast.Assert)
+            else [node.left]
+            * (isinstance(node.ops[0], ast.Is) and ast.unparse(node.comparators[0]) == "None")
+        )
+        if root is not None
+        for part in ast.walk(root)
+    }
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in {"undone", "unchanged"}
+        and isinstance(node.value, ast.Subscript)
+        and ast.unparse(node.value.value).endswith("orders")
+        and id(node) not in excused
+    ]
+
+
+def test_what_is_told_after_an_orders_end_is_waited_for() -> None:
+    early = "undone = portal.orders[CODE].undone\nassert portal.orders[CODE].undone is not None, 'told'"
+    assert _read_too_early(early) == [1, 2]
+    good = (
+        "at = await portal.orders[CODE].until(lambda at: at.undone is not None)\nassert at.undone.error == 'x'\n"
+        "assert end == 'finished', portal.orders[CODE].undone\nassert portal.orders[CODE].undone is None"
+    )
+    assert _read_too_early(good) == []
+    paths = [path for path in sorted(TESTS.rglob("*.py")) if "orders[" in path.read_text()]
+    assert len(paths) > 10
+    found = {str(path): lines for path in paths if (lines := _read_too_early(path.read_text()))}
+    assert not found, "wait: await portal.orders[CODE].until(lambda at: at.undone is not None)"

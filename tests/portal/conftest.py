@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from portal.events import ChangeBus
 from portal.store.database import Database
+from tests.support import samples
 from tests.support.databases import Databases
 from tests.support.portal_kit import Kit, running_portal
 from tests.support.postgresql import PrivatePostgresql
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
+
+
+_PROCESSES = Path(__file__).with_name("processes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each test of the processes runs once on PostgreSQL, and with all its parameters on SQLite; see `make whole`."""
+    processes = [item for item in items if item.path.is_relative_to(_PROCESSES)]
+    if left := set(samples.repeated(processes, "backend", "postgresql")):
+        items[:] = [item for item in items if item not in left]
+        config.hook.pytest_deselected(items=list(left))
 
 
 @pytest.fixture(scope="session")

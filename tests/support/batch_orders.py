@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
 
 from portal.model.states import ProcessState
 from portal.processes.issue_multiple_temporary_cards import IssueMultipleTemporaryCards
@@ -20,6 +22,7 @@ from protocol.messages import (
 )
 
 if TYPE_CHECKING:
+    from portal.staff.batches import BatchView
     from portal.views import Session
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
@@ -35,6 +38,22 @@ async def batch_of(kit: Kit, session: Session, count: int = 3, first: int = 1) -
     view = await kit.services.next(session, view.id, view.version, form)
     assert view.state is ProcessState.FINISHED
     return view.batch
+
+
+async def seen(kit: Kit, session: Session, batch: str) -> BatchView:
+    """The batch, as its page has it."""
+    return await kit.portal.batches.one(session, batch)
+
+
+async def states(kit: Kit, session: Session, batch: str) -> list[str]:
+    """Of its cards, in their order."""
+    return [place.state for place in (await seen(kit, session, batch)).places]
+
+
+async def count(kit: Kit, table: type[Any]) -> int:
+    """Rows of a table."""
+    async with kit.database.read() as tx:
+        return await tx.scalar(select(func.count()).select_from(table)) or 0
 
 
 async def begun(

@@ -44,7 +44,7 @@ class CardServer:
         self._served: list[tuple[threading.Thread, socket.socket]] = []
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.mkdtemp(prefix="card-", dir="/tmp")
+        self._folder = tempfile.mkdtemp(prefix="card-")
         self.path = f"{self._folder}/socket"
         self._listener.bind(self.path)
         self._listener.listen()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -106,4 +107,10 @@ class OrderAtPortal:
         """Wait until something is so."""
         async with asyncio.timeout(EVENT_SECONDS), self.changed:
             await self.changed.wait_for(lambda: condition(self))
+        return self
+
+    async def told(self) -> OrderAtPortal:
+        """Wait until the agent has told how it ended, which it does after the end; as it is where it never does."""
+        with contextlib.suppress(TimeoutError):
+            await self.until(lambda at: at.state in (OrderState.FINISHED, OrderState.UNDONE))
         return self

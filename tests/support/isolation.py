@@ -113,7 +113,7 @@ def _keep_mounts_here() -> None:
 
 
 def _fresh_run() -> None:
-    _tmpfs(Path("/run"))
+    tmpfs(Path("/run"))
     for name, mode in (("lock", 0o1777), ("pcscd", 0o755), ("user", 0o755)):
         path = Path("/run") / name
         path.mkdir()
@@ -131,13 +131,13 @@ def _own_names() -> None:
 
 def _private_folders() -> None:
     if _READER_CONF.is_dir():
-        _tmpfs(_READER_CONF)
+        tmpfs(_READER_CONF)
     for parent in map(Path, _POLICY_PARENTS):
         if parent.is_dir():
             _private_copy(parent)
             (parent / "policies" / "managed").mkdir(parents=True, exist_ok=True)
     for bundle in _DRIVERS.glob("*.bundle"):
-        _tmpfs(bundle)
+        tmpfs(bundle)
     if (_DRIVERS / "serial").is_dir():
         _private_copy(_DRIVERS / "serial")
 
@@ -146,12 +146,17 @@ def _private_copy(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "copy"
         shutil.copytree(folder, copy, symlinks=True)
-        _tmpfs(folder)
+        tmpfs(folder)
         shutil.copytree(copy, folder, symlinks=True, dirs_exist_ok=True)
 
 
-def _tmpfs(folder: Path) -> None:
-    _call("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"mode=0755")
+def tmpfs(folder: Path, mode: int = 0o755) -> None:
+    """Mount an empty file system in memory over a folder, for this process and its programs.
+
+    Raises:
+        IsolationError: the system refuses.
+    """
+    _call("mount", b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"mode=%04o" % mode)
 
 
 def _raise_loopback() -> None:

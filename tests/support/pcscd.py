@@ -7,6 +7,7 @@ process itself, reach this pcscd without any setting.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -36,6 +37,7 @@ class PrivatePcscd:
         vpcd_ports: TCP ports on 127.0.0.1, one for each slot: a card connects to one.
         readers: PC/SC names of the slots, in the ports' order.
         auto_exit: whether pcscd quits 60 s after its last client, as Debian's unit has it.
+        preloaded: a library that stands before pcscd's own, from the next start on.
         others: folder of configured readers that it has instead of its own, from the next start on.
     """
 
@@ -53,6 +55,7 @@ class PrivatePcscd:
             raise RuntimeError("a private pcscd needs the test run's own namespaces")
         self.auto_exit = auto_exit
         self.others: Path | None = None
+        self.preloaded: Path | None = None
         self._log = folder / "pcscd.log"
         self._child: Child | None = None
         entries = [(m["name"], int(m["port"], 16)) for m in _ENTRY.finditer(READER_CONF.read_text())]
@@ -86,7 +89,8 @@ class PrivatePcscd:
         (_SOCKET.parent / "pcscd.pid").unlink(missing_ok=True)
         argv = ["pcscd", "--foreground", "--error", *(["--auto-exit"] if self.auto_exit else [])]
         argv += [] if self.others is None else ["--config", str(self.others)]
-        self._child = Child(argv, log=self._log)
+        env = None if self.preloaded is None else {**os.environ, "LD_PRELOAD": str(self.preloaded)}
+        self._child = Child(argv, log=self._log, env=env)
         self._child.wait_until(self._listens, "pcscd's socket and vpcd's ports")
         return self
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 from typing import TYPE_CHECKING, TypeVar
 
 from playwright.async_api import Error
 
+from tests.support import window_text
 from tests.support.browser_questions import Question, answer, take_picture
 from tests.support.processes import NotReadyError
 
@@ -93,6 +95,14 @@ def goes_on(picture: Picture) -> bool:
 
 def _inside_button(picture: Picture) -> tuple[int, int]:
     return picture.width - BUTTON_INSIDE, picture.height - BUTTON_INSIDE
+
+
+def _picture(display: VirtualDisplay, window: str) -> Picture | None:
+    """Of a window, if there is one and it doesn't go in that moment."""
+    try:
+        return take_picture(display, window) if window else None
+    except subprocess.CalledProcessError:
+        return None
 
 
 class Person:
@@ -251,6 +261,34 @@ class Person:
         await self.until(drawn, what)
         assert last is not None
         return last
+
+    async def reads(self, *texts: str, title: str = ANY_WINDOW) -> str:
+        """Read Inlay's window until all these texts stand in it; all that was read then.
+
+        Line breaks and signs don't count. The window needn't have the keyboard. A picture is read once it has been
+        drawn to the end: two looks are the same.
+
+        Raises:
+            NotReadyError: one of them isn't there in time; it says what is.
+        """
+        window, last, words = "", None, "no window"
+
+        def read() -> bool:
+            nonlocal window, last, words
+            if not window:
+                window = next(iter(self.display.windows(title)), "")
+            before, last = last, _picture(self.display, window)
+            if last is None:
+                window = ""
+            elif last == before:
+                words = window_text.read(last)
+            return all(window_text.says(words, text) for text in texts)
+
+        try:
+            await self.until(read, "a text in Inlay's window")
+        except NotReadyError as error:
+            raise NotReadyError(f"{texts} in Inlay's window", error.seconds, words) from error
+        return words
 
     async def enter_pin(self, pin: str, again: str | None = None) -> None:
         """Type the new PIN twice into the consent window, and agree by Enter."""

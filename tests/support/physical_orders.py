@@ -30,6 +30,7 @@ from protocol.messages import (
     PinPolicy,
     Purpose,
 )
+from tests.cards.independent.in_reader import card_of
 from tests.cards.profiles import P_256, PROFILES, Profile
 from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard
 from tests.support.agent_parts import CODE, AgentParts, HasReaders, running_agent
@@ -61,7 +62,7 @@ def kept(key: KeyOrder) -> KeyOrder:
 
 def personalised(profile: Profile = FULL, guid: str = GUID) -> SimulatedCard:
     """A card that has a CHUID with this GUID."""
-    card = SimulatedCard(profile)
+    card = card_of(profile)
     card.objects[0x5FC102] = bytes.fromhex(f"3019{'D4' * 25}3410{guid}350832303330313233313E00FE00")
     return card
 

@@ -27,6 +27,7 @@ _SHIM = r"""
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -140,6 +141,7 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
     if (!*what) what = at(n);
     if (!strcmp(what, "crash")) abort();
     if (!strcmp(what, "hang")) for (;;) pause();
+    if (!strcmp(what, "killed")) { kill(getppid(), SIGKILL); _exit(1); }
     if (!strcmp(what, "full")) return 0x31;
     if (!strcmp(what, "pull")) unlink(FOLDER "/present");
     if (n == 4 && blind()) { *(W *)c = 0; return 0; }
@@ -157,6 +159,7 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
     if (!strcmp(what, "late")) for (;;) pause();
     if (n == 9 && answer == 0) unlink(FOLDER "/unused");
     if (!strcmp(what, "after")) abort();
+    if (!strcmp(what, "killed-after")) { kill(getppid(), SIGKILL); _exit(1); }
     if (!strcmp(what, "lost")) { unlink(FOLDER "/present"); return 0x32; }
     if (n == 6 && answer == 0) {                  /* C_GetTokenInfo: flags come after 32 + 32 + 16 + 16 characters */
         FILE *more = fopen(FOLDER "/flags", "r");
@@ -279,7 +282,8 @@ class TokenReaders:
     def count_calls(self, number: int = 0, what: str = "") -> None:
         """Count the module's calls from now on, and have something happen to one of them, as in `plan`.
 
-        ``late``: it was carried out, and its answer never comes.
+        ``late``: it was carried out, and its answer never comes; ``killed`` and ``killed-after``: the agent, whose
+        child the module's process is, is killed before and after it.
         """
         (self.folder / "at").write_text(f"{number} {what}")
         for name in ("calls", "wrong"):

@@ -18,5 +18,6 @@ const stream = new EventSource(`${address}/letters`);
 stream.addEventListener('letters', ({ data }) => JSON.parse(data).forEach(show));
 stream.addEventListener('end', () => {
   stream.close();
-  location.replace(address); // they are said to be printed, or the session is over: the portal's page says which
+  // they are said to be printed, or the session is over: the portal's page says which, and has the keyboard
+  location.replace(`${address}${location.search === '?on' ? '' : '?on'}#content`);
 });

@@ -49,9 +49,20 @@ function sayUnreachable() {
   });
 }
 
-/** The portal is asked anew, and shows where the process stands. */
+/**
+ * The portal is asked anew, and shows where the process stands: the keyboard is at the beginning of what it says.
+ * The query alone makes it another page: where nothing but the part differs, a browser asks nobody.
+ */
 function moveOn() {
-  location.replace(address);
+  location.replace(`${address}${location.search === '?on' ? '' : '?on'}#content`);
+}
+
+/** Hide parts of the page. The keyboard is where it goes on, not nowhere, if it was in one of them. */
+function hide(...names) {
+  const parts = names.map(at).filter((part) => part);
+  const held = parts.some((part) => part.contains(document.activeElement));
+  for (const part of parts) part.hidden = true;
+  if (held) at('progress-title').focus();
 }
 
 // --- progress -----------------------------------------------------------------------------------------------
@@ -83,7 +94,7 @@ function showOrder(event) {
   if (!claimed) {
     claimed = true;
     silence?.claimed();
-    for (const id of ['hero', 'silence', 'last-way']) if (at(id)) at(id).hidden = true;
+    hide('hero', 'silence', 'last-way');
     say('Inlay has the order.');
     document.dispatchEvent(new Event('inlay-runs')); // for the page's list of readers
   }
@@ -93,12 +104,18 @@ function showOrder(event) {
 
 function showNumber({ number_wanted: wanted, tries_left: left }) {
   const appears = wanted && at('number').hidden;
-  at('number').hidden = !wanted;
+  if (wanted) at('number').hidden = false;
+  else hide('number');
   if (wanted && typeof left === 'number') sayTries(left);
   if (appears) at('number-field').focus();
 }
 
+let told = null; // tries left, as the page says it
+
+/** The order's own news of the same try doesn't take away what was said of it. */
 function sayTries(left, prefix = '') {
+  if (left === told && !prefix) return;
+  told = left;
   at('number-said').textContent = `${prefix}${left} ${left === 1 ? 'try' : 'tries'} left.`;
 }
 
@@ -141,7 +158,7 @@ at('number-form').addEventListener('submit', async (event) => {
   try {
     const { accepted, tries_left: left } = await send('number', { number: input.value });
     if (accepted) {
-      at('number').hidden = true;
+      hide('number');
     } else {
       sayTries(left, 'That is not the number. ');
       input.value = '';
@@ -210,10 +227,11 @@ if (!claimed) {
     onSilence: () => {
       at('silence').hidden = false;
       at('last-way').open = true;
+      say('Inlay has not answered yet. Below is what may be the matter.');
     },
   });
   at('open').addEventListener('click', async (event) => {
-    at('silence').hidden = true;
+    hide('silence');
     silence.clicked();
     if (!expired(expires.link)) {
       opener.open(event);

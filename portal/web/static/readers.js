@@ -125,10 +125,17 @@ function showFindings(findings) {
   at('findings').hidden = at('findings').children.length === 0;
 }
 
+/** The button goes as soon as it isn't needed; the keyboard is at the list's heading, not nowhere, if it was there. */
+function hideButton() {
+  const held = document.activeElement === button;
+  at('again').hidden = true;
+  if (held) at('title').focus();
+}
+
 function show({ readers, service }) {
   tried = 0;
   panel.dataset.readers = service ? 'live' : 'no-service';
-  at('again').hidden = true;
+  hideButton();
   say(summary(readers, service));
   at('list').replaceChildren(...readers.map(row));
   at('list').hidden = readers.length === 0;
@@ -145,8 +152,9 @@ function ended({ reason, cause }) {
     list.replaceChildren();
     list.hidden = true;
   }
-  at('again').hidden = words === '';
   if (words) button.textContent = words;
+  if (words) at('again').hidden = false;
+  else hideButton();
   const comesBack = reason === 'no_agent' || (reason.startsWith('agent_') && reason !== 'agent_blocked');
   if (comesBack && tried < AGAIN_SECONDS.length) {
     timer = setTimeout(begin, 1000 * AGAIN_SECONDS[tried]);

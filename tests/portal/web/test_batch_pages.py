@@ -106,14 +106,17 @@ async def test_a_batch_from_its_order_to_its_end_by_its_pages(
     failed = await operator.get(first.location)
     assert "The card is gone." in failed.text
     second = await operator.submit(failed, "/operator/batches/next")
-    shown = await operator.get(second.location)
+    assert second.location.endswith("#content")  # what is new has the keyboard
+    second_card = second.location.removesuffix("#content")
+    shown = await operator.get(second_card)
+    assert "card 2 of 2" in shown.one("title").text
     assert shown.one("div", id="order").attributes["data-goes-on"] == "true"
-    agent, _ = await begun(desk.kit, olga, second.location.rpartition("/")[2], agent)
+    agent, _ = await begun(desk.kit, olga, second_card.rpartition("/")[2], agent)
     await written(agent, "7002")
-    ready = await operator.get(second.location)
+    ready = await operator.get(second_card)
     assert ready.one("script").attributes["src"].endswith("/next_card.js")
     back = await operator.submit(ready, "/operator/batches/next")
-    assert back.location == done.location
+    assert back.location == f"{done.location}#content"
     page = await operator.get(done.location)
     (ticked,) = [item for item in page.all("input", type="checkbox") if "checked" in item.attributes]
     again = await operator.submit(

@@ -11,6 +11,7 @@ from aiohttp import web
 from playwright.async_api import expect
 
 from portal.web import setup, setup_staff
+from tests.portal.web.keyboard_batch import a_batch_is_made_by_the_keyboard_alone
 from tests.support.browser import Policies, Portal, chromium
 from tests.support.portal_kit import PASSWORD, Kit, running_portal
 from tests.support.staff_screenshots import STAFF, Stage, save_options, scenes, set_stage
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Page
 
+    from portal.views import Session
     from tests.support.certificates import ThrowAwayCA
     from tests.support.display import VirtualDisplay
 
@@ -42,26 +44,43 @@ _UNSEEN_FOCUS = """() => {
 }"""
 
 
+_NAME = """() => {
+  const item = document.activeElement;
+  return (item.labels?.[0] ?? item).textContent.replace(/\\s+/g, ' ').trim();
+}"""
+
+
 @dataclass
 class Office:
     """Somebody with every role at a browser; ``complaints`` is what is on its console."""
 
     kit: Kit
+    session: Session
     stage: Stage
     origin: str
     page: Page
     complaints: list[str]
 
-    async def tab_to(self, text: str) -> None:
-        """Press Tab until the element with this text or label has the keyboard."""
-        said = (
-            "(document.activeElement.innerText || document.activeElement.labels?.[0]?.innerText || '').trim()"
-        )
+    async def tab_to(self, text: str, *, before: list[str] | None = None) -> None:
+        """Press Tab until the element with this text or label has the keyboard; each stop on the way is seen.
+
+        Args:
+            text: of the element.
+            before: those of all stops before it, where it matters.
+        """
+        passed: list[str] = []
         for _ in range(60):
             await self.page.keyboard.press("Tab")
-            if await self.page.evaluate(said) == text:
+            if await self.page.evaluate("document.activeElement.matches('body, main')"):
+                continue  # on its way through the browser's own controls, or not yet off a page's content
+            hidden = await self.page.evaluate(_UNSEEN_FOCUS)
+            assert hidden is None, f"no focus to be seen on {hidden}"
+            there = await self.page.evaluate(_NAME)
+            if there == text:
+                assert before is None or passed == before
                 return
-        raise AssertionError(f"no Tab leads to {text}")
+            passed.append(there)
+        raise AssertionError(f"no Tab leads to {text}, only to {passed}")
 
 
 @asynccontextmanager
@@ -86,7 +105,7 @@ async def office(xvfb: VirtualDisplay, ca: ThrowAwayCA, work: Path) -> AsyncIter
                 page.on("console", lambda message: _note(complaints, message.type, message.text))
                 cookie = {"name": "__Host-inlay-session", "value": login.token, "url": portal.origin}
                 await context.add_cookies([cookie | {"secure": True, "httpOnly": True}])  # type: ignore[list-item]
-                yield Office(kit, stage, portal.origin, page, complaints)
+                yield Office(kit, login.session, stage, portal.origin, page, complaints)
         finally:
             await runner.cleanup()
 
@@ -104,6 +123,7 @@ async def test_staff_s_pages(xvfb: VirtualDisplay, https_ca: ThrowAwayCA, tmp_pa
         await _the_focus_is_seen_wherever_tab_leads(at)
         await _a_card_is_found_and_locked_by_the_keyboard_alone(at)
         await _a_temporary_card_is_found_and_extended_by_the_keyboard_alone(at)
+        await a_batch_is_made_by_the_keyboard_alone(at)
         assert at.complaints == []
 
 
