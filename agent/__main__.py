@@ -19,7 +19,7 @@ from agent.config import Folders, Policy, machine_policy, user_folders
 from agent.desktop.dialog_process import Windows
 from agent.desktop.hardening import forbid_dumps
 from agent.desktop.notify import DesktopNotifier
-from agent.desktop.paths import UnsafePath
+from agent.desktop.paths import UnsafePath, check_not_others
 from agent.device import Device, version
 from agent.environment import LastEnvironment, allowed
 from agent.errors import as_inlay_error, set_up_logging
@@ -207,7 +207,11 @@ def run(arguments: list[str]) -> int:
         return EXIT_USAGE
     try:
         forbid_dumps()
+        os.umask(
+            0o077
+        )  # whoever started this: folders on the way to ours are nobody else's to write in either
         folders = user_folders()
+        check_not_others(str(folders.state))
         set_up_logging(folders.log, to_terminal=sys.stderr is not None and sys.stderr.isatty())
         if traffic:
             _log_traffic()

@@ -21,6 +21,7 @@ from agent.desktop import window_card_pages as card_pages
 from agent.desktop import window_pages as pages
 from agent.desktop.causes import told
 from agent.desktop.hardening import forbid_dumps
+from agent.desktop.window_options import leave_open_to_nobody
 from agent.desktop.window_parts import Shell
 from agent.desktop.window_theme import DesktopSettings, Theme, clamp_scale
 
@@ -51,9 +52,11 @@ class Dialogs:
         self._working = ""
         self._can_cancel = True
         self._progress: pages.ProgressPage | None = None
+        self._consent: pages.ConsentPage | None = None
         self._choice: card_pages.ChoosePage | None = None
         self._shell = Shell(root, theme)
         root.protocol("WM_DELETE_WINDOW", self._leave)
+        root.bind("<FocusIn>", self._focused, add=True)
         root.tk.createfilehandler(control, tk.READABLE, lambda _file, _mask: self._readable())
         self._tell({"event": "ready"})
 
@@ -102,7 +105,7 @@ class Dialogs:
             self._heading = message["title"]
             self._working = message["working"]
             self._shell.name_portal(message["portal_name"], message["origin"] or OWN_COMMAND)
-            pages.ConsentPage(self._shell, message, self._agreed, self._leave)
+            self._consent = pages.ConsentPage(self._shell, message, self._agreed, self._leave)
         elif kind == "number":
             pages.NumberPage(self._shell, message, self._leave)
         elif kind == "progress":
@@ -146,7 +149,13 @@ class Dialogs:
         self._root.update()
         self._tell({"event": "shown", "page": self._page})
 
+    def _focused(self, event: tk.Event[tk.Misc]) -> None:
+        if event.widget is self._root and self._consent is not None:  # the window itself, not a field of it
+            self._consent.wait()
+
     def _to_front(self) -> None:
+        if self._consent is not None:
+            self._consent.wait()
         self._root.deiconify()
         self._root.attributes("-topmost", True)
         self._root.lift()
@@ -234,6 +243,7 @@ def main(arguments: list[str]) -> int:
         return messages.EXIT_NO_DISPLAY
     _take_no_commands(root)
     root.withdraw()
+    leave_open_to_nobody(root)
     setattr(root, "report_callback_exception", _fail)  # noqa: B010 (tkinter's documented hook)
     dark, scale = settings.read()
     if "--appearance" in options:

@@ -91,6 +91,20 @@ def check_private(path: str, *, folder: bool) -> None:
         raise UnsafePath(path, "mode")
 
 
+def check_not_others(path: str) -> None:
+    """Check that a folder is this user's, and that nobody else may put anything into it.
+
+    Raises:
+        UnsafePath: it isn't so.
+        OSError: there is none.
+    """
+    status = os.stat(path)
+    if status.st_uid != os.geteuid():
+        raise UnsafePath(path, "owner")
+    if status.st_mode & 0o022:
+        raise UnsafePath(path, "mode")
+
+
 def handed_over(environment: dict[str, str]) -> dict[str, str]:
     """The allowed part of an environment; values that aren't UTF-8 are left out."""
     found = {}

@@ -110,6 +110,8 @@ class TerminalSession:
             )
 
     async def _confirm(self, label: str, word: str) -> None:
+        with contextlib.suppress(termios.error):  # a terminal that is gone is told by the question
+            termios.tcflush(self._tty, termios.TCIFLUSH)  # what was typed ahead was for another question
         answer = await self._ask(f"  {label}? Type {word}: ")
         if bytes(answer).strip().lower() != word.encode():
             raise self._cancelled("consent")

@@ -13,7 +13,8 @@ from agent.desktop.window_parts import Action, Column, Shell, SymbolLine
 from agent.pin_rules import PinRules
 
 CONSENT_DELAY_MS = 700
-"""Consent without a PIN can't be given by a key that was on its way to another window."""
+"""Consent without a PIN can't be given by a key or click that was on its way to another window: so long it waits
+whenever its window has come to the front, which a page can bring about by its link at a moment of its choice."""
 
 LEVELS = {
     "tpm": "This computer's TPM chip",
@@ -58,9 +59,20 @@ class ConsentPage:
             shell.first = entries[0]
         else:
             shell.first = self._cancel_button
-            shell.root.after(CONSENT_DELAY_MS, self._allow)
+        self._waiting = ""
+        self.wait()
+
+    def wait(self) -> None:
+        """The window has come to the front: what was pressed for another one agrees to nothing here."""
+        if self._fields or not self._agree_button.winfo_exists():
+            return  # what has to be typed is meant for this window
+        if self._waiting:
+            self._shell.root.after_cancel(self._waiting)
+        self._agree_button.state(["disabled"])
+        self._waiting = self._shell.root.after(CONSENT_DELAY_MS, self._allow)
 
     def _allow(self) -> None:
+        self._waiting = ""
         if self._agree_button.winfo_exists():  # another page may have come meanwhile
             self._agree_button.state(["!disabled"])
 

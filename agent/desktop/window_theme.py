@@ -124,7 +124,7 @@ def _prefers_dark(settings: str) -> bool:
 
 
 def _text_scale(settings: str) -> float:
-    found = re.search(r"'text-scaling-factor': <+([0-9.]+)", settings)
+    found = re.search(r"'text-scaling-factor': <+([0-9]{1,3}(?:\.[0-9]{1,12})?)[>,]", settings)
     return clamp_scale(float(found[1])) if found else 1.0
 
 

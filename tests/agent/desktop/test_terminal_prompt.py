@@ -152,6 +152,16 @@ async def test_consent_without_a_pin_takes_a_yes(terminal: Terminal, said: str, 
         await asyncio.wait_for(consent, 10)
 
 
+async def test_a_yes_that_was_typed_before_the_question_agrees_to_nothing(terminal: Terminal) -> None:
+    terminal.types("yes\n")
+    session = await open_on(terminal, replace(PROMPT, pin_policy=None, confirm_label="Delete"))
+    consent = asyncio.create_task(session.consent())
+    await terminal.sees("Delete? Type yes: ")
+    terminal.types("no\n")
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(consent, 10)
+
+
 async def test_a_terminal_that_is_closed_is_a_cancellation(terminal: Terminal) -> None:
     session = await open_on(terminal)
     consent = asyncio.create_task(session.consent())
