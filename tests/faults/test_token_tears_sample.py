@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,5 +63,11 @@ def test_a_killed_agent_may_leave_something_beside_and_nothing_else() -> None:
     assert as_it_was(before, more, killed=True)
     assert not as_it_was(before, more, killed=False)
     assert as_it_was(before, before, killed=False)
-    for less in ({"keys": frozenset()}, {"certificates": frozenset()}, {"pin": NEW}, {"puk": NEW_PUK}):
+    changes: list[dict[str, Any]] = [
+        {"keys": frozenset()},
+        {"certificates": frozenset()},
+        {"pin": NEW},
+        {"puk": NEW_PUK},
+    ]
+    for less in changes:
         assert not as_it_was(before, before._replace(**less), killed=True)
