@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from agent import keys_system
 from tests.faults.tear_processes import AgentForks
 from tests.faults.token_tears import (
     JOBS,
@@ -22,6 +21,7 @@ from tests.faults.token_tears import (
     summary,
     tear,
 )
+from tests.support.agent_parts import without_keystore
 from tests.support.token_orders import NEW
 from tests.support.token_readers import PIN, SO_PIN
 
@@ -41,19 +41,26 @@ def test_what_changes_is_disturbed_each_time_and_what_asks_once() -> None:
     assert found[0] == Position("encode", 1, "crash", 4)
 
 
-@pytest.mark.timeout(240)
-async def test_nothing_is_lost_at_a_sample_of_positions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agents: AgentForks
-) -> None:
-    def missing() -> object:
-        raise keys_system.KeystoreMissing
-
-    monkeypatch.setattr(keys_system, "_trusted_backend", missing)
+@pytest.fixture(autouse=True)
+def no_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_keystore(monkeypatch)
     monkeypatch.setenv("SOFTHSM2_CONF", "")  # set back in the end
+
+
+@pytest.mark.timeout(240)
+async def test_nothing_is_lost_at_a_sample_of_positions(tmp_path: Path, agents: AgentForks) -> None:
     said: list[str] = []
-    rows = await tear(list(JOBS), list(MODES), 67, said.append, tmp_path, agents, whole=False)
+    modes = [mode for mode in MODES if mode not in KILLS]
+    rows = await tear(list(JOBS), modes, 47, said.append, tmp_path, agents, whole=False)
     assert {row.position.job for row in rows} == set(JOBS)
-    assert {row.position.mode for row in rows} >= set(KILLS)
+    assert [str(row) for row in rows if row.faults] == [], summary(rows)
+
+
+@pytest.mark.timeout(240)
+async def test_nothing_is_lost_where_the_agent_is_killed(tmp_path: Path, agents: AgentForks) -> None:
+    said: list[str] = []
+    rows = await tear(["change PIN", "unblock"], list(KILLS), 5, said.append, tmp_path, agents, whole=False)
+    assert {row.position.mode for row in rows} == set(KILLS)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
 
 
