@@ -28,15 +28,15 @@ clients: ## other programs' clients against one card, as a table
 	@packaging/setup test
 	@.venv/bin/pytest -q -s tests/interop/card/test_card_client_table.py
 
-kills: ## kill agent, PIN window, portal and pcscd at every boundary of both journals; SEED=n KILLS="--errand delete --victims portal"
+kills: ## kill agent, PIN window, portal and pcscd at every boundary of both journals; SEED=n KILLS="--errand batch --victims portal"
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.kills $(if $(SEED),--seed $(SEED)) $(KILLS)
 
-tears: ## tear a physical card out, kill the agent and cut its channel at every APDU of every job; TEARS="--jobs extend --modes torn"
+tears: ## tear a physical card out, kill the agent and cut its channel at every APDU of every job; TEARS="--over portal --modes torn"
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.tears $(TEARS)
 
-token-tears: ## have a token's module die or hang at each PKCS#11 call of every job; TOKEN_TEARS="--jobs issue --modes late --all"
+token-tears: ## have a token's module die or hang, or the agent killed, at each PKCS#11 call of every job; TOKEN_TEARS="--jobs issue --modes late --all"
 	@packaging/setup test
 	@.venv/bin/python -m tests.faults.token_tears $(TOKEN_TEARS)
 

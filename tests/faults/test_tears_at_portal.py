@@ -138,7 +138,8 @@ async def test_a_position_of_a_batch_that_is_never_reached_is_lost(
 ) -> None:
     async with at_portal(tmp_path, agents, https_ca) as runs:
         row = await runs.run(Position("batch, first card", 99, "before", TORN))
-    assert (row.end, row.faults) == ("finished", ["the APDU never came"])
+    assert row.end == "finished"
+    assert [fault.partition(",")[0] for fault in row.faults] == ["the APDU never came"]
 
 
 def test_positions_are_the_sides_and_modes_of_each_moment() -> None:

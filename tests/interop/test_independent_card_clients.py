@@ -20,6 +20,7 @@ from yubikit.piv import KEY_TYPE, OBJECT_ID, SLOT, PivSession
 from agent.pcsc import scard
 from tests.cards.independent import personality, tlv
 from tests.cards.independent.card import IndependentCard
+from tests.cards.independent.in_reader import EVERY_CARD
 from tests.cards.independent.keys import KeyPair, generate
 from tests.support.processes import wait_until
 from tests.support.wired_card import WiredCard
@@ -37,6 +38,8 @@ pytestmark = pytest.mark.interop
 PIN_TEXT: Final = "123456"
 PUK_TEXT: Final = "12345678"
 BY_NAME: Final = {kind.name: kind for kind in personality.PERSONALITIES}
+AT_ONCE: Final = list(BY_NAME) if EVERY_CARD else ["pure 73-4 over T=0", "PivApplet-like", "Nitrokey-like"]
+"""Kinds that each test is run with; all of them with ``CARDS=all``."""
 WITH_VERSION: Final = [kind for kind in personality.PERSONALITIES if kind.version]
 
 
@@ -44,7 +47,7 @@ def wired(pcscd: PrivatePcscd, card: IndependentCard) -> AbstractContextManager[
     return WiredCard(pcscd.vpcd_ports[0], card.transmit, card.personality.atr, reset=card.reset)
 
 
-@pytest.fixture(params=list(BY_NAME))
+@pytest.fixture(params=AT_ONCE)
 def card(request: pytest.FixtureRequest, pcscd: PrivatePcscd) -> Iterator[IndependentCard]:
     """A card of each kind, with a key and certificate in 9A, in the first reader."""
     made = IndependentCard(BY_NAME[request.param])

@@ -126,7 +126,7 @@ def main() -> int:
     isolation.enter()
     with tempfile.TemporaryDirectory(prefix="inlay-pages-") as work, VirtualDisplay(Path(work)) as display:
         asyncio.run(shoot(folder, Path(work), display))
-        pictures = [str(path) for path in sorted(folder.glob("page-*.png"))]
+        pictures = [str(path) for name in SCENES for path in sorted(folder.glob(f"page-{name}-[0-9]*.png"))]
         display.run(
             "mogrify", "-strip", "+dither", "-colors", "96", *pictures, seconds=120
         )  # a fifth of the size

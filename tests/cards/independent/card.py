@@ -95,7 +95,11 @@ class IndependentCard:
     def _answered(self, apdu: bytes) -> tuple[bytes, int]:
         try:
             command = parse(apdu)
-            self._check_form(command)
+            try:
+                self._check_form(command)
+            except Refused:
+                self._break_off()
+                raise
             if command.ins == GET_RESPONSE:
                 return self._next_piece(command)
             self._rest = b""
@@ -104,7 +108,7 @@ class IndependentCard:
                 return b"", Status.DONE
             return self._first_piece(whole, self._carry_out(whole))
         except Unreadable:
-            self._chain = None
+            self._break_off()
             return b"", Status.WRONG_LENGTH
         except tlv.Malformed:
             return b"", Status.WRONG_DATA
@@ -112,6 +116,11 @@ class IndependentCard:
             return b"", Status.WRONG_DATA
         except Refused as refused:
             return refused.data, refused.status
+
+    def _break_off(self) -> None:
+        """What can't be carried out is a command, too: nothing goes on after it that began before."""
+        self._chain, self._rest = None, b""
+        self.asked, self.fresh = None, False
 
     def _check_form(self, command: Command) -> None:
         first, further = command.cla & 0xE0 == 0, command.cla & 0xC0 == 0x40

@@ -67,19 +67,19 @@ def profile_of(kind: Personality) -> IndependentProfile:
 
 INDEPENDENT: Final = tuple(profile_of(kind) for kind in PERSONALITIES)
 EVERY_KIND: Final = (*PROFILES, *INDEPENDENT)
-_AT_ONCE: Final = 2
-_ALL: Final = os.environ.get("CARDS") == "all"
+_AT_ONCE: Final = 1
+EVERY_CARD: Final = os.environ.get("CARDS") == "all"
 
 
 def kinds(turn: int) -> tuple[Profile, ...]:
-    """Every kind of simulated card, and some of the independent ones: all of them with ``CARDS=all``.
+    """Every kind of simulated card, and one of the independent ones: all of them with ``CARDS=all``.
 
-    Each order takes a second or two, so each test takes others: with two at a time five tests have had all.
+    Each order takes its time, so each test takes another one: nine tests have had all.
 
     Args:
         turn: another number for each test.
     """
-    if _ALL:
+    if EVERY_CARD:
         return EVERY_KIND
     first = turn * _AT_ONCE
     return *PROFILES, *(INDEPENDENT[(first + at) % len(INDEPENDENT)] for at in range(_AT_ONCE))
