@@ -207,9 +207,7 @@ def run(arguments: list[str]) -> int:
         return EXIT_USAGE
     try:
         forbid_dumps()
-        os.umask(
-            0o077
-        )  # whoever started this: folders on the way to ours are nobody else's to write in either
+        os.umask(0o077)  # whatever the starter's: folders on the way to ours are nobody else's to write in
         folders = user_folders()
         check_not_others(str(folders.state))
         set_up_logging(folders.log, to_terminal=sys.stderr is not None and sys.stderr.isatty())
