@@ -255,6 +255,9 @@ ROWS: Final = (
     # cards through a vendor's PKCS#11 module
     Cause("pkcs11_module_missing", 1640, "A card can't be reached.", "The module {module} can't be loaded.",
           "Have an administrator install it, or correct its path in Inlay's card map.", page=False),
+    Cause("pkcs11_module_unsafe", 1645, "A card can't be reached.",
+          "Other users of this computer may change the module {module}, or put another one in its place.",
+          "Have an administrator see to it that only root may write to the file and its folder.", page=False),
     Cause("pkcs11_module_crashed", 1641, "A card did not do what was asked.",
           "The module {module} of the card's maker crashed in {call}.",
           "Try again. If it comes back, update the module or tell its maker.", page=False),

@@ -61,8 +61,9 @@ class Process:
             arguments: the call's.
 
         Raises:
-            InlayError: what the module answered, ``pkcs11_module_missing``, ``pkcs11_module_crashed`` or
-                ``pkcs11_module_hung``. After the last two nobody knows whether the call was carried out.
+            InlayError: what the module answered, ``pkcs11_module_missing``, ``pkcs11_module_unsafe``,
+                ``pkcs11_module_crashed`` or ``pkcs11_module_hung``. After the last two nobody knows whether the
+                call was carried out.
         """
         async with self._one:
             child = await self._running(seconds)
@@ -94,6 +95,8 @@ class Process:
             return child
         if not self.path.is_file():
             raise InlayError("pkcs11_module_missing", module=self.path.name)
+        if _others_may_write(self.path):
+            raise InlayError("pkcs11_module_unsafe", module=self.path.name)
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-I",
@@ -169,6 +172,14 @@ def _pipe(pipe: P | None) -> P:
     if pipe is None:
         raise OSError
     return pipe
+
+
+def _others_may_write(path: Path) -> bool:
+    """Whether somebody beside this user and administrators may change a module, which is told PINs, or exchange it."""
+    real = path.resolve()
+    ours = (0, os.geteuid())
+    found = (real.stat(), real.parent.stat(), path.parent.stat())
+    return any(status.st_uid not in ours or status.st_mode & 0o022 for status in found)
 
 
 def _environment() -> dict[str, str]:

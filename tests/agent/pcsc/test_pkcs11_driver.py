@@ -109,6 +109,39 @@ async def test_missing_and_foreign_files_are_no_modules(tmp_path: Path) -> None:
         await driver.close()
 
 
+ROOT_GIVES = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to somebody else")
+
+
+def placed(module: Path, folder: Path, *, mode: int, owner: int) -> tuple[Path, Path]:
+    """A copy of a module in a folder of its own, and a link to it from elsewhere."""
+    folder.mkdir()
+    copy, link = folder / "module.so", folder.parent / "link.so"
+    copy.write_bytes(module.read_bytes())
+    os.chown(copy, owner, -1)
+    copy.chmod(mode)
+    link.symlink_to(copy)
+    return copy, link
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "owner"),
+    [
+        (0o777, 0o755, os.geteuid()),
+        (0o755, 0o666, os.geteuid()),
+        (0o755, 0o775, os.geteuid()),
+        pytest.param(0o755, 0o755, 1, marks=ROOT_GIVES),
+    ],
+)
+@pytest.mark.parametrize("bad_module", ["crashes"], indirect=True)
+async def test_module_that_others_may_change_isnt_started(
+    bad_module: Path, tmp_path: Path, folder: int, file: int, owner: int
+) -> None:
+    found = placed(bad_module, tmp_path / "modules", mode=file, owner=owner)
+    (tmp_path / "modules").chmod(folder)
+    for path in found:
+        assert await refused(Driver(path).tokens()) == "pkcs11_module_unsafe"
+
+
 @pytest.mark.parametrize("bad_module", ["crashes"], indirect=True)
 async def test_module_that_crashes_is_named_and_started_anew(bad_module: Path) -> None:
     process = Process(bad_module)
