@@ -18,7 +18,7 @@ import pytest
 
 from tests.support import isolation
 
-FOLDER = Path("/tmp/inlay")  # noqa: S108  # short: the names of sockets in it are bounded
+MOUNT = Path("/tmp/inlay")  # noqa: S108  # short: the names of sockets in it are bounded
 """Where it is mounted; the folder below is empty and stays."""
 KEPT_BYTES = 20_000_000
 """No larger file is copied after a failed run."""
@@ -30,11 +30,15 @@ def use() -> None:
     Raises:
         IsolationError: the system refuses.
     """
-    if os.environ.get("TMPDIR") == str(FOLDER) and FOLDER.is_mount():
+    given = Path(os.environ.get("TMPDIR", "/"))
+    if given.parent == MOUNT and given.is_dir() and MOUNT.is_mount():
         return  # a process of a run, in namespaces of its own again: it meets the files it is given
-    FOLDER.mkdir(exist_ok=True)
-    isolation.tmpfs(FOLDER, 0o1777)
-    os.environ["TMPDIR"] = tempfile.tempdir = str(FOLDER)
+    MOUNT.mkdir(exist_ok=True)
+    isolation.tmpfs(MOUNT, 0o1777)
+    own = MOUNT / f"{os.getpid():x}"  # two runs at once see each other's processes, and have no name in common
+    own.mkdir()
+    own.chmod(0o1777)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(own)
 
 
 class KeptFiles:
@@ -47,15 +51,15 @@ class KeptFiles:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fixtures of the whole run have ended: nobody writes any more."""
         if session.testsfailed:
-            self._kept = keep(FOLDER)
+            self._kept = keep(Path(tempfile.gettempdir()))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where."""
         if self._kept is not None:
-            terminalreporter.write_line(f"{FOLDER} of this run is kept in {self._kept}")
+            terminalreporter.write_line(f"the temporary files of this run are kept in {self._kept}")
 
 
-def keep(folder: Path, where: Path = FOLDER.parent) -> Path:
+def keep(folder: Path, where: Path = MOUNT.parent) -> Path:
     """Copy a folder's files of up to ``KEPT_BYTES``, and neither sockets nor links, into a new folder in ``where``."""
     kept = Path(tempfile.mkdtemp(prefix="inlay-failed-", dir=where))
     for path in folder.rglob("*"):
