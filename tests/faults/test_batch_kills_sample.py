@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import judge
+from tests.faults import judge, moments
 from tests.faults.batch_kills import BatchKills, BatchScene
 from tests.faults.moments import Moment, Row, summary
 from tests.faults.plan import Boundary
@@ -28,13 +28,14 @@ def kills(tmp_path_factory: pytest.TempPathFactory, pcscd: PrivatePcscd) -> Iter
         yield BatchKills(scene)
 
 
-def test_a_card_that_is_made_by_nobody_is_seen(kills: BatchKills) -> None:
+def test_a_card_that_is_made_by_nobody_is_seen(kills: BatchKills, monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison is worth something: a card with another identity than its object's is missed."""
     with kills.scene.desk() as desk:
         _, end = kills.order(desk, None, window=False)
         assert end == judge.FINISHED
         kills.batch_scene.card.objects[0x5FC102] = bytes(60)
         assert kills.faults(desk, end) == ["the card hasn't the identity of its card object"]
+        monkeypatch.setattr(moments, "END_SECONDS", 1.0)  # the fresh order of a card that is made never ends
         assert any("has to be Requested" in fault for fault in kills.faults(desk, judge.UNDONE))
     kills.scene.leave()
 

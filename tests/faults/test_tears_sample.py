@@ -26,7 +26,7 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentForks]:
 
 @pytest.mark.timeout(240)
 async def test_nothing_is_lost_at_a_sample_of_positions(tmp_path: Path, agents: AgentForks) -> None:
-    rows = await tear(list(JOBS), list(MODES), 29, tmp_path, agents)
+    rows = await tear(list(JOBS), list(MODES), 41, tmp_path, agents)
     assert {row.position.mode for row in rows} == set(MODES)
     assert {row.position.job for row in rows} == set(JOBS)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
@@ -47,7 +47,7 @@ async def test_every_job_ends_on_a_card_whose_power_is_cut_without_a_word(
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
 
 
-@pytest.mark.parametrize(("jobs", "every"), [(["encode"], 11), (["verify PIN", "change PUK", "block"], 7)])
+@pytest.mark.parametrize(("jobs", "every"), [(["encode"], 19), (["verify PIN", "change PUK", "block"], 11)])
 async def test_nothing_is_lost_over_a_real_pcscd_at_a_handful_of_positions(
     tmp_path: Path, agents: AgentForks, pcscd: PrivatePcscd, jobs: list[str], every: int
 ) -> None:

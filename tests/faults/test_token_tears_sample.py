@@ -51,7 +51,7 @@ def no_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_nothing_is_lost_at_a_sample_of_positions(tmp_path: Path, agents: AgentForks) -> None:
     said: list[str] = []
     modes = [mode for mode in MODES if mode not in KILLS]
-    rows = await tear(list(JOBS), modes, 47, said.append, tmp_path, agents, whole=False)
+    rows = await tear(list(JOBS), modes, 61, said.append, tmp_path, agents, whole=False)
     assert {row.position.job for row in rows} == set(JOBS)
     assert [str(row) for row in rows if row.faults] == [], summary(rows)
 

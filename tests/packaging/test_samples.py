@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from tests.support.samples import combined, in_turn, repeated
+from tests.support.samples import combined, every_second, in_turn, repeated
 
 PROFILES = [f"card {number}" for number in range(5)]
 WAYS, SIDES = ["change", "unblock"], ["before", "after"]
@@ -57,3 +58,22 @@ def test_of_each_function_the_first_stays_with_the_value_and_all_others_too() ->
     left = repeated(tests, "backend", "postgresql", whole=False)
     assert [test.nodeid for test in left] == [f"test_one.py::test_a[postgresql-{each}]" for each in (1, 2)]
     assert repeated(tests, "backend", "postgresql", whole=True) == []
+
+
+def test_every_second_function_of_a_file_leaves_the_value_out_but_for_those_that_are_kept() -> None:
+    names = [
+        "test_a[postgresql-1]",
+        "test_b[postgresql-1]",
+        "test_two_at_once[postgresql]",
+        "test_c[postgresql]",
+    ]
+    names += ["test_b[postgresql-2]", "test_d[postgresql]"]
+    others = [_Test("test_b[sqlite-1]", "sqlite"), _Test("test_e", None)]
+    tests = cast("list[pytest.Item]", [*(_Test(name, "postgresql") for name in names), *others])
+    left = every_second(tests, "backend", "postgresql", re.compile("at_once"), whole=False)
+    assert [test.nodeid.partition("::")[2] for test in left] == [
+        "test_b[postgresql-1]",
+        "test_b[postgresql-2]",
+        "test_d[postgresql]",
+    ]
+    assert every_second(tests, "backend", "postgresql", re.compile("at_once"), whole=True) == []

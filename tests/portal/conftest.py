@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,20 @@ if TYPE_CHECKING:
 
 
 _PROCESSES = Path(__file__).with_name("processes")
+_AT_ONCE = re.compile(
+    "at_once|meanwhile|race|twice|same_time|at_the_same|serial|locked|two_|another_order|each_once"
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Each test of the processes runs once on PostgreSQL, and with all its parameters on SQLite; see `make whole`."""
+    """Tests of the processes run with all their parameters on SQLite, and with one set of them on PostgreSQL.
+
+    What two do at once is shown there by every test of it, the rest by every second one; see `make whole`.
+    """
     processes = [item for item in items if item.path.is_relative_to(_PROCESSES)]
-    if left := set(samples.repeated(processes, "backend", "postgresql")):
+    repeated = samples.repeated(processes, "backend", "postgresql")
+    once = [item for item in processes if item not in set(repeated)]
+    if left := {*repeated, *samples.every_second(once, "backend", "postgresql", _AT_ONCE)}:
         items[:] = [item for item in items if item not in left]
         config.hook.pytest_deselected(items=list(left))
 

@@ -35,7 +35,9 @@ def use() -> None:
         return  # a process of a run, in namespaces of its own again: it meets the files it is given
     MOUNT.mkdir(exist_ok=True)
     isolation.tmpfs(MOUNT, 0o1777)
-    own = MOUNT / f"{os.getpid():x}"  # two runs at once see each other's processes, and have no name in common
+    own = (
+        MOUNT / f"{os.getpid():x}"
+    )  # two runs at once see each other's processes, and have no name in common
     own.mkdir()
     own.chmod(0o1777)
     os.environ["TMPDIR"] = tempfile.tempdir = str(own)

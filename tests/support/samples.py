@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,4 +69,33 @@ def repeated(
         if function in seen:
             left.append(test)
         seen.add(function)
+    return left
+
+
+def every_second(
+    tests: Sequence[pytest.Item], parameter: str, value: object, kept: re.Pattern[str], *, whole: bool = WHOLE
+) -> list[pytest.Item]:
+    """Those that a sample leaves out: of each file's functions with this value of a parameter, every second one.
+
+    Args:
+        tests: collected ones; those without the parameter stay.
+        parameter: its name.
+        value: one that changes little in what most functions show.
+        kept: found in the names of those that stay all the same.
+        whole: none is left out.
+    """
+    seen: dict[Path, list[str]] = {}
+    left: list[pytest.Item] = []
+    for test in tests if not whole else ():
+        spec = getattr(test, "callspec", None)
+        if spec is None or spec.params.get(parameter) != value:
+            continue
+        function = test.nodeid.partition("[")[0]
+        if kept.search(function):
+            continue
+        functions = seen.setdefault(test.path, [])
+        if function not in functions:
+            functions.append(function)
+        if functions.index(function) % 2:
+            left.append(test)
     return left
