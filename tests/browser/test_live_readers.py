@@ -173,9 +173,9 @@ async def test_cards_and_the_service_come_and_go_in_the_page(
 async def test_a_ticket_that_runs_out_is_renewed_by_the_page(
     xvfb: VirtualDisplay, https_ca: ThrowAwayCA, tmp_path: Path, pcscd: PrivatePcscd
 ) -> None:
-    async with page_of(xvfb, https_ca, tmp_path, seconds=2) as (page, at):
+    async with page_of(xvfb, https_ca, tmp_path, seconds=5) as (page, at):
         await shown(page, "last.service")
-        await asyncio.to_thread(wait_until, lambda: at.tickets >= 3, "three tickets", seconds=20)
+        await asyncio.to_thread(wait_until, lambda: at.tickets >= 3, "three tickets", seconds=40)
         await shown(page, "last.service")
         assert await page.evaluate("window.ended") == []
         await page.evaluate("window.watch.close()")

@@ -147,6 +147,7 @@ async def _the_focus_is_seen_wherever_tab_leads(at: Office) -> None:
     """On the pages about cards, 360 pixels wide: each stop of Tab has an outline, and lies inside the window."""
     for name, path in at.stage.cards.items():
         await at.page.goto(at.origin + path)
+        await at.page.wait_for_function("document.hasFocus()")
         stops = await at.page.evaluate(_STOPS)
         assert stops > 5, name
         for number in range(stops):
