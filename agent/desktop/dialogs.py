@@ -160,8 +160,12 @@ class Dialogs:
         self._root.attributes("-topmost", True)
         self._root.lift()
         (self._root.focus_lastfor() or self._root).focus_force()
-        if self._page != "number":  # the number is to be seen while the page is typed into
-            self._root.after(RAISED_MS, lambda: self._root.attributes("-topmost", False))
+        self._root.after(RAISED_MS, self._among_others)
+
+    def _among_others(self) -> None:
+        """The window has been seen in front; only the number stays there while the page is typed into."""
+        if self._page != "number":  # asked now: the number may have come since the window was raised
+            self._root.attributes("-topmost", False)
 
     # --- what the person does ---
 

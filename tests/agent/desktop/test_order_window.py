@@ -15,6 +15,7 @@ import pytest
 
 from agent.desktop import dialog_process
 from agent.desktop.dialog_process import WindowProcess, Windows
+from agent.desktop.dialogs import RAISED_MS
 from agent.desktop.window_pages import CONSENT_DELAY_MS
 from agent.pin_rules import PinRules
 from agent.ports import (
@@ -422,3 +423,17 @@ async def test_what_is_selected_in_a_pin_that_is_shown_is_no_other_programs_to_p
     await person.presses("Escape")
     with pytest.raises(UserCancelled):
         await asyncio.wait_for(consent, 20)
+
+
+async def test_a_number_that_comes_just_after_the_window_was_raised_stays_above_all_others(
+    opener: Opener, xvfb: VirtualDisplay
+) -> None:
+    person, consent = await start(opener)
+    await person.window.show_number("417")  # before what the consent had put in front is let go
+    await person.sees("number")
+    window = await asyncio.to_thread(xvfb.xdotool, "getactivewindow")
+    looks = RAISED_MS // 50 + 2
+    for _ in range(looks):
+        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(xvfb.stays_above, window)
+    consent.cancel()
