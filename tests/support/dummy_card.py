@@ -8,6 +8,8 @@ import struct
 import threading
 from typing import Self
 
+from tests.support import vpcd_slots
+
 ATR = bytes.fromhex("3B8B800180F9A00000030800001000C8")
 
 _ATR_WANTED = b"\x04"
@@ -24,7 +26,8 @@ class DummyCard:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        """Insert the card."""
+        """Insert the card as soon as the slot is empty."""
+        vpcd_slots.before_card(self._port)
         self._socket = socket.create_connection(("127.0.0.1", self._port))
         self._thread = threading.Thread(target=self._serve, args=(self._socket,))
         self._thread.start()
@@ -37,6 +40,7 @@ class DummyCard:
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._thread.join()
             self._socket.close()
+            vpcd_slots.after_card(self._port)
 
     @staticmethod
     def _serve(connection: socket.socket) -> None:

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from tests.support import isolation
 from tests.support.processes import Child
@@ -28,6 +28,15 @@ _ENTRY = re.compile(
     r'^FRIENDLYNAME\s+"(?P<name>[^"]+)"\s+DEVICENAME\s+/dev/null:(?P<port>\w+)$', re.MULTILINE
 )
 _LISTEN = "0A"  # /proc/net/tcp's state column
+
+
+def _slots() -> dict[int, str]:
+    entries = [(m["name"], int(m["port"], 16)) for m in _ENTRY.finditer(READER_CONF.read_text())]
+    return {port + slot: f"{name} 00 {slot:02d}" for name, port in entries for slot in range(SLOTS_PER_ENTRY)}
+
+
+SLOTS: Final = _slots()
+"""Each slot's port, and its reader's PC/SC name, in the order of the configuration."""
 
 
 class PrivatePcscd:
@@ -58,10 +67,8 @@ class PrivatePcscd:
         self.preloaded: Path | None = None
         self._log = folder / "pcscd.log"
         self._child: Child | None = None
-        entries = [(m["name"], int(m["port"], 16)) for m in _ENTRY.finditer(READER_CONF.read_text())]
-        slots = [(name, port, slot) for name, port in entries for slot in range(SLOTS_PER_ENTRY)]
-        self.vpcd_ports = tuple(port + slot for _, port, slot in slots)
-        self.readers = tuple(f"{name} 00 {slot:02d}" for name, _, slot in slots)
+        self.vpcd_ports = tuple(SLOTS)
+        self.readers = tuple(SLOTS.values())
         subprocess.run([PACKAGING / "install-readers", "--readers-only"], check=True)
 
     @property

@@ -20,6 +20,7 @@ from agent.vsc.commands import RETIRED, Algorithm
 from agent.vsc.state import Argon2Cost
 from agent.vsc.store import CardStore
 from agent.vsc.vpcd import Attachment, AttachmentState, attach
+from tests.support import vpcd_slots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,7 +165,8 @@ class InReader:
         return asyncio.run_coroutine_threadsafe(waiting, self._loop).result(seconds)
 
     def __enter__(self) -> Self:
-        """Insert the card, and wait until pcscd talks to it."""
+        """Insert the card as soon as the slot is empty, and wait until pcscd talks to it."""
+        vpcd_slots.before_card(self._port)
         self._thread.start()
         self._attachment = asyncio.run_coroutine_threadsafe(self._attach(), self._loop).result(10)
         self.wait_for(AttachmentState.PRESENT, AttachmentState.FOREIGN, AttachmentState.UNCHECKED)
@@ -177,6 +179,7 @@ class InReader:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        vpcd_slots.after_card(self._port)
 
     async def _attach(self) -> Attachment:
         return attach(self._card, self._port, confirm=self._confirm, on_state=self.states.append)

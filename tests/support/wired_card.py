@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from tests.cards.simulated import SimulatedCard
+from tests.support import vpcd_slots
 from tests.support.dummy_card import ATR
 
 _RESETTING = (b"\x00", b"\x01", b"\x02")
 
 
 class WiredCard:
-    """A simulated card in a slot of vpcd while the ``with`` block runs.
+    """A simulated card in a slot of vpcd while the ``with`` block runs, put in when the slot is empty.
 
     Attributes:
         answer: what answers each APDU; None tears the card out instead.
@@ -39,6 +40,7 @@ class WiredCard:
         return cls(port, card.transmit, reset=card.reset)
 
     def __enter__(self) -> WiredCard:
+        vpcd_slots.before_card(self._port)
         self._socket = socket.create_connection(("127.0.0.1", self._port))
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
@@ -49,6 +51,7 @@ class WiredCard:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
+        vpcd_slots.after_card(self._port)
 
     def _read(self, stream: BinaryIO, size: int) -> bytes:
         """Read with delayed acknowledgements off: vpcd sends length and message apart, and waits between them."""

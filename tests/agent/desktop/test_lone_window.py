@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from agent.desktop import register
 from tests.agent.desktop.fake_daemon import FakeDaemon
 from tests.support.display import VirtualDisplay
-from tests.support.processes import wait_until
+from tests.support.person import cursor_in_field
+from tests.support.processes import Child, wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -66,38 +68,52 @@ def test_a_bad_link_without_a_terminal_is_explained_in_one_window_however_often_
 
 @pytest.mark.usefixtures("clean_screen")
 def test_the_code_window_gives_nothing_when_it_is_closed(
-    xvfb: VirtualDisplay, command: str, environment: dict[str, str]
+    xvfb: VirtualDisplay, command: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with FakeDaemon(PORTALS) as daemon:
-        process = subprocess.Popen([command, "code"], env=environment, stdin=subprocess.DEVNULL)
-        xvfb.wait_for_window("Enter a code")
-        wait_until(lambda: has_focus(xvfb), "the focus")
+    with FakeDaemon(PORTALS) as daemon, code_window(xvfb, command, environment, tmp_path) as child:
         xvfb.xdotool("type", "ABCDE")
         xvfb.xdotool("key", "Return", "Escape")
-        assert process.wait(20) == 1
+        assert child.process.wait(20) == 1
     assert [request["method"] for request in daemon.requests] == ["trust.list"]
 
 
 @pytest.mark.usefixtures("clean_screen")
 def test_the_code_window_hands_over_portal_and_code(
-    xvfb: VirtualDisplay, command: str, environment: dict[str, str]
+    xvfb: VirtualDisplay, command: str, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with FakeDaemon(
-        lambda request: PORTALS if request["method"] == "trust.list" else {"result": {}}
-    ) as daemon:
-        process = subprocess.Popen([command, "code"], env=environment, stdin=subprocess.DEVNULL)
-        xvfb.wait_for_window("Enter a code")
-        wait_until(lambda: has_focus(xvfb), "the focus")
+    with (
+        FakeDaemon(
+            lambda request: PORTALS if request["method"] == "trust.list" else {"result": {}}
+        ) as daemon,
+        code_window(xvfb, command, environment, tmp_path) as child,
+    ):
         xvfb.xdotool("type", "abcde-fghjk")
-        xvfb.xdotool("key", "shift+Tab", "Down", "Return")
+        xvfb.xdotool("key", "shift+Tab", "Down")
+        wait_until(lambda: list_is_open(xvfb), "the list of portals", evidence=xvfb.tree)
+        xvfb.xdotool("key", "Down", "Return")
+        wait_until(lambda: not list_is_open(xvfb), "the list to close", evidence=xvfb.tree)
         xvfb.xdotool("key", "Return")
-        assert process.wait(20) == 0
+        assert child.process.wait(20) == 0
     parameters = daemon.requests[1]["params"]
     assert parameters["code"] == "ABCDEFGHJK"
-    assert parameters["portal"] in ("one.example", "two.example:8443")
+    assert parameters["portal"] == "two.example:8443"
     assert parameters["environment"]["DISPLAY"] == xvfb.name
 
 
-def has_focus(xvfb: VirtualDisplay) -> bool:
-    name = xvfb.run("xdotool", "getwindowfocus", "getwindowname").stdout.strip()
-    return name.startswith("Enter a code")
+@contextmanager
+def code_window(
+    xvfb: VirtualDisplay, command: str, environment: dict[str, str], folder: Path
+) -> Iterator[Child]:
+    """``inlay code``, its window's field ready to be typed in."""
+    child = Child([command, "code"], log=folder / "code.log", env=environment)
+    try:
+        window = xvfb.wait_for_window("Enter a code")
+        wait_until(lambda: cursor_in_field(xvfb, window), "the cursor in the field", evidence=child.output)
+        yield child
+    finally:
+        child.stop()
+
+
+def list_is_open(xvfb: VirtualDisplay) -> bool:
+    """Whether a list to choose from has the mouse to itself: a key goes there."""
+    return bool(xvfb.windows("^popdown$"))
