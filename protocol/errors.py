@@ -80,6 +80,7 @@ FIELD_FORMS: Final = {
     "level": "tpm|keystore|file|none",
     "method": "[a-z_]{1,24}",
     "path": r"\$([.\[]\w{1,24}\]?){0,8}",
+    "policy": "PIN (never|once|always)(, touch (never|always|cached))?|touch (never|always|cached)",
     "purpose": "authentication|signature|encryption",
     "slot": "[89][0-9A-F]",
     "state": "[a-z_]{1,16}",

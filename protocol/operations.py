@@ -14,7 +14,9 @@ from protocol.words import (
     Algorithm,
     CardGuid,
     Identifier,
+    KeyPinPolicy,
     KeySource,
+    KeyTouchPolicy,
     ManagementAlgorithm,
     Message,
     Nonce,
@@ -42,6 +44,10 @@ class KeyOrder(Message, frozen=True):
     optional: bool = False
     """in a reader, with the source ``import``: a card that can't take it goes on without it, and
     ``requests.declined`` or a proof that is missing in the receipt says so"""
+    pin_policy: KeyPinPolicy | None = None
+    """with the driver ``piv``: when its use asks for the PIN; None: as the card has it for its place"""
+    touch_policy: KeyTouchPolicy | None = None
+    """with the driver ``piv``: when its use asks for a touch; None: as the card has it"""
 
 
 class CardStep(enum.StrEnum):

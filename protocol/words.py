@@ -98,6 +98,25 @@ class KeySource(enum.StrEnum):
     """on the card already, and certified anew"""
 
 
+class KeyPinPolicy(enum.StrEnum):
+    """When the use of a key asks for the PIN (Yubico's; the standard fixes it for each place)."""
+
+    NEVER = "never"
+    ONCE = "once"
+    """before the first use since the card was put in or reset"""
+    ALWAYS = "always"
+    """before each use"""
+
+
+class KeyTouchPolicy(enum.StrEnum):
+    """When the use of a key asks for a touch of the card (Yubico's; the standard knows none)."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    CACHED = "cached"
+    """one counts for the next 15 seconds"""
+
+
 class KeyCount(Message, frozen=True):
     """Which of an order's keys a card makes now: of RSA keys each takes a card up to a minute."""
 

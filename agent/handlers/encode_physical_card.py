@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agent.errors import CardAsItWas
-from agent.handlers import retired_keys, trial_import
+from agent.handlers import card_policies, retired_keys, trial_import
 from agent.handlers.blocked_card import reset_if_blocked, see_that_puk_helps
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
@@ -69,7 +69,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
     """The operation *encode card* by the driver ``piv``."""
 
     def _check(self, ordered: EncodeCard) -> None:
-        check_keys(ordered.keys, frozenset(KeySource), optional=True)
+        check_keys(ordered.keys, frozenset(KeySource), optional=True, policies=True)
         check_attested(ordered)
         _management(ordered)
         others = [step.value for step in ordered.steps if step is not CardStep.SET_PIN]
@@ -96,6 +96,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
         if which.unnamed:
             picked = UnnamedCard(context, key, ordered.guid)
         card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
+        card.policies = card_policies.beyond_standard(ordered.keys)
         try:
             return await _Encoding(context, ordered, card, agreed, key).carry_out(answer)
         finally:
@@ -155,7 +156,7 @@ class _Encoding(Encoding):
     def _told(self, error: InlayError) -> InlayError:
         """What it comes to: a blocked PUK is the end of a card whose PIN is blocked and that can't be reset."""
         hopeless = error.code == "card_puk_blocked" and self._card.pin_blocked and not self._card.may_reset
-        return InlayError("card_no_reset") if hopeless else error
+        return InlayError("card_no_reset") if hopeless else card_policies.named(error, self._wanted)
 
     async def _reset_if_blocked(self) -> None:
         allowed, proves = self.ordered.reset, self._key.proves
@@ -190,6 +191,7 @@ class _Encoding(Encoding):
         context, card = self.context, self._card
         ordered = self._settle()
         _check_card(card, ordered)
+        await card_policies.check(context, card, ordered)
         await self._see_that_puk_helps()
         attesting = Attesting(context, card, ordered)
         await attesting.prepare()

@@ -673,6 +673,21 @@ export const CAUSES = Object.freeze({
     "why": "The portal wants a copy of its encryption key, and the card takes no key that was made elsewhere.",
     "next_step": "Use a card that can (its maker calls it key import), or ask your support: an option of the portal says whether the card may make that key itself. Nothing was changed."
   },
+  "card_policy_missing": {
+    "happened": "The card can't be used for this.",
+    "why": "The key in slot {slot} has to have other rules than usual ({policy}: when it asks for the PIN, and for a touch), and the card doesn't show that it can have such a key.",
+    "next_step": "Use a card that can (its maker calls it PIN policy and touch policy, and proves it by attestation), or ask your support: the portal's description of this kind of card asks for it. Nothing was changed."
+  },
+  "card_policy_other": {
+    "happened": "The card's key is not as it has to be.",
+    "why": "The key in slot {slot} is to stay, and the card doesn't show that it has the rules that it has to have ({policy}: when it asks for the PIN, and for a touch).",
+    "next_step": "Ask your support to have new keys made: an option of the portal does that. Nothing was changed."
+  },
+  "card_not_touched": {
+    "happened": "Nobody touched the card.",
+    "why": "The key in slot {slot} works after a touch alone, and the card waited for it in vain.",
+    "next_step": "Start again from the page, and touch the card when it blinks."
+  },
   "card_without_application": {
     "happened": "This card can't be used yet.",
     "why": "Its card manager answers, and no application that Inlay could speak to.",
@@ -985,6 +1000,7 @@ export const FIELD_FORMS = Object.freeze({
   "level": "tpm|keystore|file|none",
   "method": "[a-z_]{1,24}",
   "path": "\\$([.\\[]\\w{1,24}\\]?){0,8}",
+  "policy": "PIN (never|once|always)(, touch (never|always|cached))?|touch (never|always|cached)",
   "purpose": "authentication|signature|encryption",
   "slot": "[89][0-9A-F]",
   "state": "[a-z_]{1,16}",
