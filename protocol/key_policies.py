@@ -33,6 +33,11 @@ def text(pin: KeyPinPolicy | None, touch: KeyTouchPolicy | None) -> str:
     return ", ".join(f"{name} {policy.value}" for name, policy in parts.items() if policy is not None)
 
 
+def beyond_standard(slot: str, pin: KeyPinPolicy | None, touch: KeyTouchPolicy | None) -> bool:
+    """Whether a key has to be otherwise than any card has it in its place."""
+    return pin not in (None, standard_pin(slot)) or touch not in (None, KeyTouchPolicy.NEVER)
+
+
 def wants_touch(key: KeyOrder) -> bool:
     """Whether an order's key works after a touch of the card alone."""
     return key.touch_policy not in (None, KeyTouchPolicy.NEVER)

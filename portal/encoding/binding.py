@@ -156,7 +156,10 @@ class _Planner:
             pad = keys and self._driver == "virtual"
             literal_pin = name == "PIN" and _pin_source(section) is None
             drawn = name == "InitialPUK" and section.has("InitToken")  # a new card draws its PUK itself
-            if not setting.keyword.for_virtual_cards or pad or literal_pin or drawn:
+            kept = (
+                setting.keyword.for_piv_cards if self._driver == "piv" else setting.keyword.for_virtual_cards
+            )
+            if not kept or pad or literal_pin or drawn:
                 word = setting.word if name == "PIN" else name
                 self._wrong("not_for_this_card", setting.line, word, kind=_KINDS[self._driver])
 
@@ -204,6 +207,9 @@ class _Planner:
             self._wrong("slot_twice", section.line_of("KeyReference"), slot)
         self._used.add(slot)
         self._check_key(section, slot, what.template, source, recovers=recovers is not None)
+        pin_policy, touch_policy = self._text(section, "KeyPINPolicy"), self._text(section, "KeyTouchPolicy")
+        if self._driver == "piv" and not piv_rules.of_policy(slot, pin_policy or ""):
+            self.problems.append(piv_rules.weaker_pin(section, slot, pin_policy or ""))
         written = section.value("CertCoreObjectDescriptorReturnField") if recovers is None else None
         return PlannedCertificate(
             application=section.name,
@@ -218,6 +224,8 @@ class _Planner:
             recovers=recovers,
             optional=recovers is not None
             and self._driver != "virtual",  # how much fits, only the card can tell
+            pin_policy=cast(Any, pin_policy),
+            touch_policy=cast(Any, touch_policy),
         )
 
     def _check_key(self, section: Section, slot: str, template: str, source: str, *, recovers: bool) -> None:

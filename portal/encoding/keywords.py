@@ -6,7 +6,7 @@ import enum
 import re
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from protocol.messages import Algorithm, Purpose
+from protocol.messages import Algorithm, KeyPinPolicy, KeyTouchPolicy, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +71,11 @@ class Keyword(NamedTuple):
         """Whether it can be kept for a virtual smart card; the others wait for a card in a reader."""
         return self.section is SectionKind.ENCODING or self.name in _VIRTUAL
 
+    @property
+    def for_piv_cards(self) -> bool:
+        """Whether it can be kept for a PIV card in a reader."""
+        return self.for_virtual_cards or self.name in _PIV
+
     def fits(self, literal: str) -> bool:
         """Whether a literal, or what a field holds, is possible."""
         check = _LITERALS.get(self.name)
@@ -99,6 +104,8 @@ _K = ValueKind
 _BOTH_WAYS: Final = ("true", "false")
 _ALGORITHMS: Final = tuple(item.value for item in Algorithm)
 _SOURCES: Final = ("generate", "import", "import_if_possible", "keep")
+_PIN_POLICIES: Final = tuple(item.value for item in KeyPinPolicy)
+_TOUCH_POLICIES: Final = tuple(item.value for item in KeyTouchPolicy)
 _TEMPLATES: Final = tuple(item.value for item in Purpose)
 _LITERALS: Final[dict[str, Callable[[str], bool]]] = {"KeyReference": is_slot}
 _VIRTUAL: Final = frozenset(
@@ -106,6 +113,7 @@ _VIRTUAL: Final = frozenset(
     | {"revokeOnIssue", "CreateObjectRelation", "ObjectRelationType", "CertCoreObjectDescriptorReturnField"}
     | {"KeyReference", "KeyAlgorithm", "KeySource", "CertificateTemplate", "RecoverCertificate", "OnlyIf"}
 )
+_PIV: Final = frozenset({"KeyPINPolicy", "KeyTouchPolicy"})
 _FORMS: Final = {
     "KeyReference": "a key's PIV reference: 9A, 9C, 9D, 9E or 82 to 95",
     "PIN": "a declared field, # and a literal, !FROM_USER_DIALOG_1_FIELD (2, 3) or "
@@ -164,6 +172,14 @@ _ROWS: Final = (
     Keyword("KeySource", _A, _K.VALUE, _O, "`generate`, the default: made on the card. `import`: made by the archive "
             "and kept there. `import_if_possible`: the same, but a PIV card that takes no keys from elsewhere makes it "
             "itself. `keep`: the key that the card has is certified anew.", _SOURCES, ("KeyReference",)),
+    Keyword("KeyPINPolicy", _A, _K.VALUE, _O, "When the key asks for the PIN: `always`: before each use; `once`: "
+            "before the first; `never`. Without it as the standard has it for its place (9C `always`, 9E `never`, "
+            "others `once`), and never less often than that. For PIV cards alone: one that can't have such a key "
+            "is refused before anything on it is changed.", _PIN_POLICIES, ("KeyReference",)),
+    Keyword("KeyTouchPolicy", _A, _K.VALUE, _O, "When the key asks for a touch of the card: `always`: at each use; "
+            "`cached`: one counts for 15 seconds; `never`, as it is without it. For PIV cards alone, see "
+            "`KeyPINPolicy`.",
+            _TOUCH_POLICIES, ("KeyReference",)),
     Keyword("CertificateTemplate", _A, _K.VALUE, _O, "Request a certificate of this template for the key.", _TEMPLATES,
             ("KeyReference", "KeyAlgorithm")),
     Keyword("RecoverCertificate", _A, _K.VALUE, _O, "Field with the descriptors of certificates, newest first, to be "

@@ -13,6 +13,8 @@ from portal.encoding.description import FieldRef, PinWord, Text
 from portal.encoding.keywords import RETIRED
 from portal.encoding.problems import Problem, problem
 from portal.encoding.token_rules import SIGNING
+from protocol import key_policies
+from protocol.messages import KeyPinPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,6 +122,22 @@ def of_key(slot: str, template: str, source: str, *, recovers: bool) -> str | No
     return "piv_import" if source.startswith("import") and slot in SIGNING else None
 
 
+def of_policy(slot: str, pin: str) -> bool:
+    """Whether a key may ask for the PIN like this: as often as the standard has it for its place, or more often.
+
+    Args:
+        slot: its reference; empty where that isn't known yet.
+        pin: a word of ``KeyPINPolicy``; empty where it isn't known yet, or there is none.
+    """
+    return not slot or not pin or not key_policies.is_weaker(slot, KeyPinPolicy(pin))
+
+
+def weaker_pin(section: Section, slot: str, pin: str) -> Problem:
+    """What is said of one that may not."""
+    standard = key_policies.standard_pin(slot).value
+    return problem("piv_weaker_pin", section.line_of("KeyPINPolicy"), slot, pin=pin, standard=standard)
+
+
 def _application(section: Section, part: Part) -> list[Problem]:
     recovers = section.has("RecoverCertificate")
     if not recovers and not section.has("CertificateTemplate"):
@@ -131,6 +149,9 @@ def _application(section: Section, part: Part) -> list[Problem]:
     if code is not None:
         line = section.line_of("KeySource" if code == "piv_import" else "KeyReference")
         found.append(problem(code, line, slot, template=template, source=source))
+    pin = section.text("KeyPINPolicy") or ""
+    if not of_policy(slot, pin):
+        found.append(weaker_pin(section, slot, pin))
     if source == "keep" and part is not Part.EXTEND:
         found.append(problem("piv_nothing_kept", section.line_of("KeySource"), slot or section.name))
     return found

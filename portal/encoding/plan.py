@@ -42,6 +42,8 @@ class PlannedCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         hold: the CA issues it on hold.
         recovers: id of the certificate that is recovered; None for one that is requested.
         optional: a card that can't take it goes on without it.
+        pin_policy: when the key asks for the PIN; None: as the card has it for its place.
+        touch_policy: when it asks for a touch; None: as the card has it.
     """
 
     application: str
@@ -55,6 +57,8 @@ class PlannedCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     hold: bool = False
     recovers: str | None = None
     optional: bool = False
+    pin_policy: Literal["never", "once", "always"] | None = None
+    touch_policy: Literal["never", "always", "cached"] | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -24,6 +24,8 @@ _OTHERS: Final = {
     "PUK": "the PUK by which the card is made is InitialPUK",
     "UseSelectCriteriaIccsn": "the card is found by the serial number that it has at the portal",
     "SelectCriteriaIccsn": "the card is found by the serial number that it has at the portal",
+    "KeyPINPolicy": "PKCS#11 has no word for it, and its maker's module decides when a key asks for the PIN",
+    "KeyTouchPolicy": "PKCS#11 has no word for it, and its maker's module decides when a key asks for a touch",
     "RetrieveAllTokens": "it reads numbers, and makes no card",
     "WriteCertificate": "a certificate comes with CertificateTemplate or RecoverCertificate",
     "WriteCertKeyList": "certificates come with CertificateTemplate or RecoverCertificate",

@@ -17,7 +17,8 @@ from portal.encoding.problems import problem
 from portal.model.objects import ObjectKind
 from portal.processes import card_certificates, card_descriptions, earlier_keys, encodings
 from portal.processes.temporary_card_encoding import encoding_of, is_good, keys_text, new_encryption_key
-from protocol.messages import KeySource, Purpose
+from protocol import key_policies
+from protocol.messages import KeyPinPolicy, KeySource, KeyTouchPolicy, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from portal.processes.temporary_cards import Options
     from portal.store.tables import Card
 
+POLICIES: Final = "key_policies"
+"""Process variable: when keys ask for the PIN and for a touch, for people."""
 _CHOSEN: Final = tuple(f"with_{purpose.value}" for purpose in Purpose)
 _RECOVERABLE: Final = {
     KeySource.GENERATE: "no",
@@ -58,7 +61,10 @@ async def variables(context: Context, tx: AsyncSession, card: Card, options: Opt
         chosen = {name: known[name] for name in _CHOSEN}  # what a description reads is what the options say
         known = await encoding_of(tx, card, options._replace(purposes=purposes), now) | chosen
         made = await _planned(tx, own, card, _without_recovery(own, known))
-    return _without_recovery(own, known) | _told(made, fresh=known["first"])
+    told = _told(made, fresh=known["first"])
+    if known["attest"] == "no" and any(map(_is_beyond_standard, made.requested)):
+        told["attest"] = "where_possible"  # nothing else tells the portal that a key is as it was ordered
+    return _without_recovery(own, known) | told
 
 
 async def foretold(context: Context, tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
@@ -66,7 +72,7 @@ async def foretold(context: Context, tx: AsyncSession, card: Card, options: Opti
     own = card_descriptions.part_of(context, card, Part.ISSUE)
     if own is not None and card.driver == "piv":
         known = await variables(context, tx, card, options)
-        return {name: known[name] for name in ("purposes", "recoverable")}
+        return {name: known[name] for name in ("purposes", "recoverable", "attest", POLICIES)}
     purposes = sorted(purpose.value for purpose in options.purposes)
     return {"purposes": purposes, "recoverable": options.recoverable}
 
@@ -138,12 +144,31 @@ def _told(made: Plan, *, fresh: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "purposes": [purpose.value for purpose in Purpose if purpose.value in names],
         "keys": keys_text(sources, fresh=fresh),
+        POLICIES: "; ".join(
+            f"{item.slot}: {key_policies.text(*_policies(item))}"
+            for item in made.requested
+            if any(_policies(item))
+        ),
     }
     for item in made.requested:
         if item.template == Purpose.ENCRYPTION:
             found["encryption_source"] = item.source
             found |= _as_option(KeySource(item.source))
     return found
+
+
+def policies_fact(known: Mapping[str, Any]) -> dict[str, str]:
+    """When keys ask for the PIN and for a touch, for a process's page, where a description says anything of it."""
+    return {"PIN and touch of keys": known[POLICIES]} if known.get(POLICIES) else {}
+
+
+def _is_beyond_standard(item: PlannedCertificate) -> bool:
+    return key_policies.beyond_standard(item.slot, *_policies(item))
+
+
+def _policies(item: PlannedCertificate) -> tuple[KeyPinPolicy | None, KeyTouchPolicy | None]:
+    pin, touch = item.pin_policy, item.touch_policy
+    return None if pin is None else KeyPinPolicy(pin), None if touch is None else KeyTouchPolicy(touch)
 
 
 def _as_option(source: KeySource) -> dict[str, str]:

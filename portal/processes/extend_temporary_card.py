@@ -203,7 +203,7 @@ class ExtendTemporaryCard(Definition):
             found["New certificates"] = ", ".join(known["purposes"])
             found["Keys"] = known["keys"]
             found |= encryption_key_fact(known) | earlier_keys.fact(known)
-            found |= attestation_fact(known)
+            found |= card_encodings.policies_fact(known) | attestation_fact(known)
             found["PIN"] = "chosen anew by its holder" if known["first"] else "stays; its holder types it"
             found["Card"] = "has to be in a reader of this computer"
             if known.get("blocked"):

@@ -169,6 +169,7 @@ class IssueCard(Definition):
             "Certificates": ", ".join(known["purposes"]),
             **encryption_key_fact(known),
             **earlier_keys.fact(known),
+            **card_encodings.policies_fact(known),
             **attestation_fact(known),
             "PIN": _PIN[known["pin_delivery"]].format(digits=known["pin_length"]),
             "PUK": _PUK[known["puk_delivery"]],

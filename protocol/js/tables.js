@@ -920,7 +920,7 @@ export const CAUSES = Object.freeze({
   },
   "attestation_policy": {
     "happened": "The portal did not accept the key.",
-    "why": "The card lets the key in slot {slot} be used without asking for the PIN as often as it must.",
+    "why": "The card lets the key in slot {slot} be used without asking for the PIN, or for a touch, as often as it must.",
     "next_step": "Use another card, or ask your support."
   },
   "attestation_firmware": {

@@ -17,6 +17,7 @@ from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
 from portal.store.tables import Certificate
+from tests.cards.independent.in_reader import INDEPENDENT, InReader, card_of
 from tests.cards.profiles import IMPORT, PROFILES, Profile
 from tests.cards.simulated import SimulatedCard
 from tests.cards.test_cards_from_the_portal import LATER, NEW, Desk
@@ -138,6 +139,67 @@ async def test_encoded_extended_and_given_to_the_next_one_by_the_description(
     assert card.pin == LATER.ljust(8, b"\xff")
     third = await valid(desk)
     assert {row.key_hash for row in third.values()}.isdisjoint(row.key_hash for row in second.values())
+
+
+TOUCHED = "KeyReference=#9A\nKeyPINPolicy=#always\nKeyTouchPolicy=#cached\n"
+
+
+def with_policies(part: Part) -> str:
+    return made_on_the_card(part).replace("KeyReference=#9A\n", TOUCHED, 1)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        PROFILES[0],
+        *(each for each in INDEPENDENT if each.name.startswith(("CanoKey", "Nitrokey", "PivApplet"))),
+    ],
+    ids=lambda profile: profile.name,
+)
+async def test_a_card_that_does_not_show_that_it_can_have_such_a_key_is_as_it_was(
+    desk: Desk, tmp_path: Path, profile: Profile
+) -> None:
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE,), encode=with_policies(Part.ENCODE))
+    desk.readers.put(card := card_of(profile))
+    before = (dict(card.objects), dict(card.keys), card.pin)
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "card_policy_missing"
+    assert (dict(card.objects), dict(card.keys), card.pin) == before
+    assert (await desk.row(found)).state == "Assigned"
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [each for each in INDEPENDENT if each.name.startswith("YubiKey")],
+    ids=lambda profile: profile.name,
+)
+async def test_a_card_that_can_has_them_and_a_key_that_stays_needs_them(
+    desk: Desk, tmp_path: Path, profile: Profile
+) -> None:
+    texts = {part.value: made_on_the_card(part) for part in (Part.ENCODE, Part.EXTEND)}
+    configure(
+        desk.stage.kit,
+        tmp_path,
+        only=(Part.ENCODE, Part.EXTEND),
+        **{**texts, "encode": with_policies(Part.ENCODE)},
+    )
+    desk.readers.put(card := card_of(profile))
+    assert isinstance(card, InReader)
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    policies = {
+        slot: (card.inner.slots[slot].pin_policy, card.inner.slots[slot].touch_policy) for slot in OWN
+    }
+    assert policies == {0x9A: (3, 3), 0x9D: (2, 1), 0x9E: (1, 1)}
+    texts["extend"] = with_policies(Part.EXTEND)
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE, Part.EXTEND), **texts)
+    assert await desk.ordered(EXTEND, found, [(None, None), (NEW, None)]) == "finished"
+    texts["extend"] = texts["extend"].replace("#cached", "#always")
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE, Part.EXTEND), **texts)
+    before = dict(card.objects)
+    assert await desk.ordered(EXTEND, found, [(None, None), (NEW, None)]) == "card_policy_other"
+    assert card.objects == before
+    assert (await desk.row(found)).state == "Assigned"
 
 
 @pytest.mark.parametrize("place", ["82", "85", None])

@@ -73,6 +73,48 @@ _REFUSED: dict[str, tuple[Part, str, str, str, str]] = {
         "piv_import",
         "9A",
     ),
+    "a signature without the PIN for each": (
+        Part.ENCODE,
+        "KeyReference=#9C\n",
+        "KeyReference=#9C\nKeyPINPolicy=#once\n",
+        "piv_weaker_pin",
+        "9C",
+    ),
+    "an authentication without the PIN": (
+        Part.ISSUE,
+        "KeyReference=#9A\n",
+        "KeyReference=#9A\nKeyPINPolicy=#never\n",
+        "piv_weaker_pin",
+        "9A",
+    ),
+    "an earlier key that anybody can use": (
+        Part.ENCODE,
+        "KeyReference=#82\n",
+        "KeyReference=#82\nKeyPINPolicy=#never\n",
+        "piv_weaker_pin",
+        "82",
+    ),
+    "a PIN policy that no key has": (
+        Part.ENCODE,
+        _FIRST,
+        f"{_FIRST}KeyPINPolicy=#sometimes\n",
+        "bad_value",
+        "#sometimes",
+    ),
+    "a touch policy that no key has": (
+        Part.ENCODE,
+        _FIRST,
+        f"{_FIRST}KeyTouchPolicy=#once\n",
+        "bad_value",
+        "#once",
+    ),
+    "a policy of no key": (
+        Part.ENCODE,
+        _FIRST,
+        "[Application_0]\nKeyTouchPolicy=#always\n" + _FIRST,
+        "missing_keyword",
+        "KeyTouchPolicy",
+    ),
     "a key that nobody has had": (
         Part.ENCODE,
         "=#9A\nKeyAlgorithm=#P-256\nKeySource=#generate",
@@ -179,6 +221,7 @@ _REFUSED: dict[str, tuple[Part, str, str, str, str]] = {
 _ELSEWHERE = {
     "piv_pin_missing": "[Description]",
     "piv_import": "KeySource=#import",
+    "piv_weaker_pin": "KeyPINPolicy=#",
     "piv_nothing_kept": "KeySource=#keep",
 }
 """Causes whose line isn't that of their word."""
@@ -284,6 +327,26 @@ def test_what_a_variable_brings_is_checked_by_the_same_rules(
     slot: str, template: str, source: str, recovers: bool, code: str | None
 ) -> None:
     assert piv_rules.of_key(slot, template, source, recovers=recovers) == code
+
+
+@pytest.mark.parametrize(
+    ("slot", "pin", "may"),
+    [
+        ("9A", "once", True),
+        ("9A", "always", True),
+        ("9A", "never", False),
+        ("9C", "always", True),
+        ("9C", "once", False),
+        ("9D", "never", False),
+        ("9E", "never", True),
+        ("9E", "always", True),
+        ("82", "never", False),
+        ("", "never", True),
+        ("9A", "", True),
+    ],
+)
+def test_no_key_asks_for_the_pin_less_often_than_the_standard_has_it(slot: str, pin: str, may: bool) -> None:
+    assert piv_rules.of_policy(slot, pin) is may
 
 
 # --- the configuration
