@@ -1,7 +1,7 @@
 """What is written on a card in a reader: by the description that ships, or by its own where an administrator has one.
 
 A description decides, and options reach it by its fields alone: what it says in so many words is done whatever they
-say. Of a PIV card the process variables are put right by that, so that pages tell what will be done.
+say. The process variables are put right by that, so that pages tell what will be done.
 """
 
 from __future__ import annotations
@@ -53,8 +53,6 @@ async def variables(context: Context, tx: AsyncSession, card: Card, options: Opt
     own = card_descriptions.part_of(context, card, _part(card, known))
     if own is None:
         return known
-    if card.driver == "pkcs11":
-        return _without_recovery(own, known)
     made = await _planned(tx, own, card, _without_recovery(own, known))
     purposes = frozenset(Purpose(item.template) for item in made.requested)
     if purposes != options.purposes:
@@ -70,7 +68,7 @@ async def variables(context: Context, tx: AsyncSession, card: Card, options: Opt
 async def foretold(context: Context, tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
     """Which certificates a card gets, and whether the archive has its encryption key, before it is in hand."""
     own = card_descriptions.part_of(context, card, Part.ISSUE)
-    if own is not None and card.driver == "piv":
+    if own is not None:
         known = await variables(context, tx, card, options)
         return {name: known[name] for name in ("purposes", "recoverable", "attest", POLICIES)}
     purposes = sorted(purpose.value for purpose in options.purposes)
