@@ -241,6 +241,10 @@ ROWS: Final = (
     Cause("card_not_touched", 1936, "Nobody touched the card.",
           "The key in slot {slot} works after a touch alone, and the card waited for it in vain.",
           "Start again from the page, and touch the card when it blinks."),
+    Cause("card_object_place", 1937, "The card can't do what was ordered.", "It has no place for the data object {object}.",
+          "Ask your support: the portal's description of this kind of card has to go without it, or use another card."),
+    Cause("card_object_differs", 1938, "The card is not what was ordered.", "What was read back of the data object {object} differs.",
+          "Start again from the page; tell your support if it comes back."),
     Cause("card_without_application", 1933, "This card can't be used yet.",
           "Its card manager answers, and no application that Inlay could speak to.",
           "Ask who supplied it to load a PIV application (by the card manager's keys, SCP03) and to hand over its "

@@ -79,6 +79,7 @@ FIELD_FORMS: Final = {
     "left": "few|one",
     "level": "tpm|keystore|file|none",
     "method": "[a-z_]{1,24}",
+    "object": "5F[0-9A-F]{4}",
     "path": r"\$([.\[]\w{1,24}\]?){0,8}",
     "policy": "PIN (never|once|always)(, touch (never|always|cached))?|touch (never|always|cached)",
     "purpose": "authentication|signature|encryption",

@@ -20,6 +20,7 @@ from protocol.words import (
     ManagementAlgorithm,
     Message,
     Nonce,
+    ObjectTag,
     PinPolicy,
     PublicJwk,
     Purpose,
@@ -48,6 +49,14 @@ class KeyOrder(Message, frozen=True):
     """with the driver ``piv``: when its use asks for the PIN; None: as the card has it for its place"""
     touch_policy: KeyTouchPolicy | None = None
     """with the driver ``piv``: when its use asks for a touch; None: as the card has it"""
+
+
+class DataObject(Message, frozen=True):
+    """One data object of a PIV card, written as it is (`protocol.data_objects` says which may be)."""
+
+    tag: ObjectTag
+    content: Annotated[bytes, Meta(min_length=1, max_length=12_000)] | None = None
+    """the value inside of tag 53; None: it is deleted"""
 
 
 class CardStep(enum.StrEnum):
@@ -295,6 +304,8 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     clear: Annotated[list[SlotName], Meta(max_length=4)] = field(default_factory=list)
     """in a reader: slots of keys that somebody else had, and that the order has no other key for; they go, with their
     certificates, before ``keys``"""
+    objects: Annotated[list[DataObject], Meta(max_length=16)] = field(default_factory=list)
+    """with the driver ``piv``, before ``keys``: at most eight of them with a content, 12,000 bytes altogether"""
 
     @property
     def certifies(self) -> bool:

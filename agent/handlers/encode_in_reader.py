@@ -6,6 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
+from agent.handlers import card_objects
 from agent.handlers.card_writing import Steps, certificate_lines, day
 from agent.handlers.order_steps import account_line, agree, ask, secret
 from agent.pin_rules import keeps_rules, plain_rules
@@ -281,6 +282,7 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
         )
     if ordered.clear_retired or ordered.clear:
         lines.append("Keys of whoever had the card before are removed.")
+    lines += card_objects.consequences(ordered)
     if ordered.keys:
         lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
     else:

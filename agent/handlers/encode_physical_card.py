@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agent.errors import CardAsItWas
-from agent.handlers import card_policies, retired_keys, trial_import
+from agent.handlers import card_objects, card_policies, retired_keys, trial_import
 from agent.handlers.blocked_card import reset_if_blocked, see_that_puk_helps
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
@@ -71,6 +71,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
     def _check(self, ordered: EncodeCard) -> None:
         check_keys(ordered.keys, frozenset(KeySource), optional=True, policies=True)
         check_attested(ordered)
+        card_objects.check(ordered)
         _management(ordered)
         others = [step.value for step in ordered.steps if step is not CardStep.SET_PIN]
         if others:
@@ -169,7 +170,7 @@ class _Encoding(Encoding):
     async def _see_that_puk_helps(self) -> None:
         """A card that nothing will bring back is left as it is, as far as that can be known."""
         hopeless = self._card.pin_blocked and not self._card.may_reset
-        if hopeless and CardStep.SET_PIN in self.ordered.steps and not self.agreed.puk_unsure:
+        if hopeless and self._sets_pin and not self.agreed.puk_unsure:
             puk = self.puk()
             try:
                 await see_that_puk_helps(self.context, self._card, puk)
@@ -206,6 +207,7 @@ class _Encoding(Encoding):
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
         await retired_keys.clear(context, card, ordered)
+        await self._write_objects(pin)
         issued = await self._certified(attesting, pin) if ordered.keys else []
         replaced = await self._replace_key()
         found = await prove(context, card, issued, pin, self.steps)
@@ -285,7 +287,7 @@ class _Encoding(Encoding):
         try:
             if self.ordered.new_puk:
                 replaced = await replace_puk(self.context, self._card, self.agreed)
-            if CardStep.SET_PIN in self.ordered.steps:
+            if self._sets_pin:
                 setting = self._set_pin(pin, replaced=replaced)
                 await self.context.guard(self.context.record("set pin", setting))
         except InlayError as error:
@@ -299,6 +301,16 @@ class _Encoding(Encoding):
             await self._card.set_pin(puk, pin)
         finally:
             wipe(puk)
+
+    async def _write_objects(self, pin: bytearray) -> None:
+        """Some of them are read by the PIN alone, and are read back, and before they are written over."""
+        if any(item.content is not None for item in self.ordered.objects) and self._sets_pin:
+            await self.context.guard(self._card.verify(pin))  # the one that the card was just given
+        await card_objects.write(self.context, self._card, self.ordered.objects)
+
+    @property
+    def _sets_pin(self) -> bool:
+        return CardStep.SET_PIN in self.ordered.steps
 
     async def _replace_key(self) -> Algorithm | None:
         """Give the card its own management key, of the first algorithm that it takes; None where it takes none."""
@@ -372,7 +384,7 @@ def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:
 def _changes_first(ordered: EncodeCard) -> bool:
     """Whether something that nothing undoes comes before the certificates."""
     made = any(key.source is KeySource.GENERATE for key in ordered.keys)
-    given = ordered.identity is not None or ordered.clear_retired or bool(ordered.clear)
+    given = ordered.identity is not None or ordered.clear_retired or bool(ordered.clear or ordered.objects)
     return made or given or CardStep.SET_PIN in ordered.steps
 
 

@@ -97,6 +97,14 @@ export interface CreateVirtualCard {
 }
 
 /**
+ * One data object of a PIV card, written as it is (`protocol.data_objects` says which may be).
+ */
+export interface DataObject {
+  tag: string;
+  content?: string | null;
+}
+
+/**
  * Parameters of the operation *delete virtual card*: the card is removed after the portal's ``finished``.
  */
 export interface DeleteVirtualCard {
@@ -133,6 +141,7 @@ export interface EncodeCard {
   attest?: "no" | "required" | "where_possible";
   clear_retired?: boolean;
   clear?: string[];
+  objects?: DataObject[];
 }
 
 /**

@@ -688,6 +688,16 @@ export const CAUSES = Object.freeze({
     "why": "The key in slot {slot} works after a touch alone, and the card waited for it in vain.",
     "next_step": "Start again from the page, and touch the card when it blinks."
   },
+  "card_object_place": {
+    "happened": "The card can't do what was ordered.",
+    "why": "It has no place for the data object {object}.",
+    "next_step": "Ask your support: the portal's description of this kind of card has to go without it, or use another card."
+  },
+  "card_object_differs": {
+    "happened": "The card is not what was ordered.",
+    "why": "What was read back of the data object {object} differs.",
+    "next_step": "Start again from the page; tell your support if it comes back."
+  },
   "card_without_application": {
     "happened": "This card can't be used yet.",
     "why": "Its card manager answers, and no application that Inlay could speak to.",
@@ -999,6 +1009,7 @@ export const FIELD_FORMS = Object.freeze({
   "left": "few|one",
   "level": "tpm|keystore|file|none",
   "method": "[a-z_]{1,24}",
+  "object": "5F[0-9A-F]{4}",
   "path": "\\$([.\\[]\\w{1,24}\\]?){0,8}",
   "policy": "PIN (never|once|always)(, touch (never|always|cached))?|touch (never|always|cached)",
   "purpose": "authentication|signature|encryption",
