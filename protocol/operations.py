@@ -304,7 +304,7 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     clear: Annotated[list[SlotName], Meta(max_length=4)] = field(default_factory=list)
     """in a reader: slots of keys that somebody else had, and that the order has no other key for; they go, with their
     certificates, before ``keys``"""
-    objects: Annotated[list[DataObject], Meta(max_length=16)] = field(default_factory=list)
+    objects: Annotated[list[DataObject], Meta(max_length=64)] = field(default_factory=list)
     """with the driver ``piv``, before ``keys``: at most eight of them with a content, 12,000 bytes altogether"""
 
     @property

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
-from portal.encoding import piv_rules, rules, token_rules
+from portal.encoding import object_rules, piv_rules, rules, token_rules
 from portal.encoding.description import FieldRef, PinWord, Text
 from portal.encoding.keywords import RETIRED, TABLE, ValueKind
-from portal.encoding.plan import Plan, PlannedCertificate, TaskKind
+from portal.encoding.plan import Plan, PlannedCertificate, PlannedObject, TaskKind
 from portal.encoding.problems import EncodingError, Problem, problem
 from portal.model.objects import CoreObject, ObjectKind
 
@@ -123,6 +123,7 @@ class _Planner:
         self._recoverable = recoverable
         self._driver = driver
         self._used: set[str] = set()
+        self._objects: list[PlannedObject] = []
         parts = encoding.description.applications
         self._named = {part.text("KeyReference") for part in parts}
         self.problems: list[Problem] = []
@@ -134,11 +135,13 @@ class _Planner:
             self._wrong("library_missing", section.line, section.name)
         self._refuse_others(section)
         usage = self._encoding.usage
+        parts = self._encoding.description.applications
+        certificates = tuple(item for part in parts for item in self._application(part))
+        self.problems += object_rules.of_plan(self._objects)
         return Plan(
             kind=TaskKind.PRODUCTION if usage is rules.Usage.PRODUCTION else TaskKind.OPERATION,
-            certificates=tuple(
-                item for part in self._encoding.description.applications for item in self._application(part)
-            ),
+            certificates=certificates,
+            objects=tuple(self._objects),
             pin=_pin_source(section),
             initialise=section.has("InitToken"),
             label=self._text(section, "InitialLabel"),
@@ -168,6 +171,9 @@ class _Planner:
         only = self._text(section, "OnlyIf")
         if "OnlyIf" in section.settings and only != "true":
             return []
+        if section.has("ObjectReference"):
+            self._object(section)
+            return []
         slot = self._text(section, "KeyReference") or ""
         if section.has("RecoverCertificate"):
             return self._recover(section, slot)
@@ -181,6 +187,16 @@ class _Planner:
         if source == "import_if_possible" and self._driver != "piv":
             source = "import"  # all others can
         return [self._certificate(section, slot, Recoverable(template, algorithm), source)]
+
+    def _object(self, section: Section) -> None:
+        tag = self._text(section, "ObjectReference") or ""
+        content = (
+            self._text(section, "ObjectContent") or (self._text(section, "ObjectText") or "").encode().hex()
+        )
+        self.problems += object_rules.of_tag(section, tag)
+        if any(item.tag == tag for item in self._objects):
+            self._wrong("piv_object_twice", section.line_of("ObjectReference"), tag)
+        self._objects.append(PlannedObject(section.name, tag, content.lower()))
 
     def _recover(self, section: Section, slot: str) -> list[PlannedCertificate]:
         value = section.value("RecoverCertificate")

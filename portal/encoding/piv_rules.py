@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
+from portal.encoding import object_rules
 from portal.encoding.description import FieldRef, PinWord, Text
 from portal.encoding.keywords import RETIRED
 from portal.encoding.problems import Problem, problem
@@ -67,7 +68,8 @@ _OTHERS: Final = {
     "MiniDriverLibrary": "Inlay talks to a PIV card by itself",
     "InitToken": "no command erases such a card; what Inlay has put on it is replaced, and what a former holder has "
     "left is removed",
-    "InitialLabel": "it has no label: programs show the name in the certificate of 9A",
+    "InitialLabel": "it has no place for a label (SP 800-73). Programs show the name in the certificate of 9A; what "
+    "else is to stand on it goes to a data object (ObjectReference)",
     "PUK": "the PUK by which its PIN is set is InitialPUK",
     "CardManagerKey": "the portal proves its management key itself (factory_cards)",
     "BlockCard": "a card that is made is not blocked; the process Block card does that",
@@ -97,7 +99,7 @@ def of_description(description: Description, part: Part, variables: Mapping[str,
             problems.append(problem("piv_pin_only", section.line, section.name))
     if part.writes and not description.applications:
         problems.append(problem("no_applications", 0, ""))
-    return problems + _slots(description)
+    return problems + _slots(description) + object_rules.of_all(description.applications)
 
 
 def of_key(slot: str, template: str, source: str, *, recovers: bool) -> str | None:
@@ -139,6 +141,8 @@ def weaker_pin(section: Section, slot: str, pin: str) -> Problem:
 
 
 def _application(section: Section, part: Part) -> list[Problem]:
+    if section.has("ObjectReference"):
+        return object_rules.of_application(section)
     recovers = section.has("RecoverCertificate")
     if not recovers and not section.has("CertificateTemplate"):
         return [problem("orders_nothing", section.line, section.name)]

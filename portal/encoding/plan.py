@@ -61,6 +61,20 @@ class PlannedCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     touch_policy: Literal["never", "always", "cached"] | None = None
 
 
+class PlannedObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One application's data object.
+
+    Attributes:
+        application: name of its section.
+        tag: hexadecimal, in capitals.
+        content: what is in it, hexadecimal.
+    """
+
+    application: str
+    tag: str
+    content: str
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A task as it will be carried out.
 
@@ -74,6 +88,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         puk: where the card's PUK is found: ``#`` and the PUK, or the name of a process variable.
         block: the card is blocked at the end.
         clear: process variables that are emptied when the task has ended.
+        objects: data objects that are written, in the order of the applications.
     """
 
     kind: TaskKind
@@ -85,6 +100,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     puk: str | None = None
     block: bool = False
     clear: tuple[str, ...] = ()
+    objects: tuple[PlannedObject, ...] = ()
 
     @property
     def requested(self) -> tuple[PlannedCertificate, ...]:

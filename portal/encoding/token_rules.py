@@ -24,6 +24,7 @@ _OTHERS: Final = {
     "PUK": "the PUK by which the card is made is InitialPUK",
     "UseSelectCriteriaIccsn": "the card is found by the serial number that it has at the portal",
     "SelectCriteriaIccsn": "the card is found by the serial number that it has at the portal",
+    "ObjectReference": "only PIV cards have data objects by tags",
     "KeyPINPolicy": "PKCS#11 has no word for it, and its maker's module decides when a key asks for the PIN",
     "KeyTouchPolicy": "PKCS#11 has no word for it, and its maker's module decides when a key asks for a touch",
     "RetrieveAllTokens": "it reads numbers, and makes no card",

@@ -15,8 +15,9 @@ from portal.encoding.description import FieldRef
 from portal.encoding.piv_rules import Part
 from portal.encoding.problems import problem
 from portal.model.objects import ObjectKind
-from portal.processes import card_certificates, card_descriptions, earlier_keys, encodings
+from portal.processes import card_certificates, card_descriptions, card_objects, earlier_keys, encodings
 from portal.processes.temporary_card_encoding import encoding_of, is_good, keys_text, new_encryption_key
+from portal.store.tables import User
 from protocol import key_policies
 from protocol.messages import KeyPinPolicy, KeySource, KeyTouchPolicy, Purpose
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from portal.processes.temporary_cards import Options
     from portal.store.tables import Card
 
+OBJECTS: Final = "card_objects"
+"""Process variable: which data objects are written, for people."""
 POLICIES: Final = "key_policies"
 """Process variable: when keys ask for the PIN and for a touch, for people."""
 _CHOSEN: Final = tuple(f"with_{purpose.value}" for purpose in Purpose)
@@ -70,7 +73,7 @@ async def foretold(context: Context, tx: AsyncSession, card: Card, options: Opti
     own = card_descriptions.part_of(context, card, Part.ISSUE)
     if own is not None:
         known = await variables(context, tx, card, options)
-        return {name: known[name] for name in ("purposes", "recoverable", "attest", POLICIES)}
+        return {name: known[name] for name in ("purposes", "recoverable", "attest", POLICIES, OBJECTS)}
     purposes = sorted(purpose.value for purpose in options.purposes)
     return {"purposes": purposes, "recoverable": options.recoverable}
 
@@ -97,7 +100,9 @@ def _part(card: Card, known: Mapping[str, Any]) -> Part:
 
 
 async def _planned(tx: AsyncSession, own: Encoding, card: Card, known: Mapping[str, Any]) -> Plan:
-    known = {"label": card.label, **earlier_keys.NONE, **known}
+    holder = await tx.get_one(User, card.owner_id)
+    own_words = {"label": card.label, "holder": holder.email, "holder_name": holder.name}
+    known = {**own_words, **earlier_keys.NONE, **known}
     made = card_descriptions.plan(own, card, known, await earlier_keys.recoverable(tx, known))
     if not made.certificates:
         raise card_descriptions.unfit(card, problem("all_left_out", 0, ""))
@@ -147,6 +152,7 @@ def _told(made: Plan, *, fresh: bool) -> dict[str, Any]:
             for item in made.requested
             if any(_policies(item))
         ),
+        OBJECTS: card_objects.fact(made),
     }
     for item in made.requested:
         if item.template == Purpose.ENCRYPTION:
@@ -155,9 +161,10 @@ def _told(made: Plan, *, fresh: bool) -> dict[str, Any]:
     return found
 
 
-def policies_fact(known: Mapping[str, Any]) -> dict[str, str]:
-    """When keys ask for the PIN and for a touch, for a process's page, where a description says anything of it."""
-    return {"PIN and touch of keys": known[POLICIES]} if known.get(POLICIES) else {}
+def described_facts(known: Mapping[str, Any]) -> dict[str, str]:
+    """What descriptions alone say, for a process's page: when keys ask for PIN and touch, and data on the card."""
+    told = {"PIN and touch of keys": known.get(POLICIES), "Data on the card": known.get(OBJECTS)}
+    return {label: text for label, text in told.items() if text}
 
 
 def _is_beyond_standard(item: PlannedCertificate) -> bool:

@@ -16,7 +16,7 @@ from portal.model.states import Role
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
-from portal.store.tables import Certificate
+from portal.store.tables import Certificate, Order
 from tests.cards.independent.in_reader import INDEPENDENT, InReader, card_of
 from tests.cards.profiles import IMPORT, PROFILES, Profile
 from tests.cards.simulated import SimulatedCard
@@ -200,6 +200,39 @@ async def test_a_card_that_can_has_them_and_a_key_that_stays_needs_them(
     assert await desk.ordered(EXTEND, found, [(None, None), (NEW, None)]) == "card_policy_other"
     assert card.objects == before
     assert (await desk.row(found)).state == "Assigned"
+
+
+async def test_objects_of_a_description_are_on_the_card_and_gone_for_the_next_one(
+    desk: Desk, tmp_path: Path
+) -> None:
+    objects = "[Application_8]\nObjectReference=#5FC109\nObjectContent=#0103416461FE00\n"
+    picture = bytes(
+        number * 31 % 251 for number in range(11_900)
+    )  # with the others almost all that an order takes
+    objects += f"[Application_8_Face]\nObjectReference=#5FC108\nObjectContent=#{picture.hex()}\n"
+    objects += "[Application_9]\nObjectReference=#5F0001\nObjectText=HOLDER\n"
+    text = made_on_the_card(Part.ENCODE)
+    with_objects = text.replace("[Fields]\n", "[Fields]\nHOLDER=\n") + objects
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE,), encode=with_objects)
+    desk.readers.put(card := SimulatedCard(PROFILES[0]))
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    assert card.objects[0x5FC109] == bytes.fromhex("0103416461fe00")
+    assert card.objects[0x5FC108] == picture
+    assert card.objects[0x5F0001] == b"ada@example.org"
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE,), encode=text)
+    await desk.step(WithdrawTemporaryCard.name, found, {"Reason": ["came back"]})
+    await desk.step(AssignTemporaryCard.name, found, {"Person": ["bob@example.org"]})
+    assert await desk.ordered(EXTEND, found, [(None, LATER)]) == "finished"
+    assert not card.objects.keys() & {0x5FC109, 0x5FC108, 0x5F0001}
+    await desk.step(WithdrawTemporaryCard.name, found, {"Reason": ["came back"]})
+    await desk.step(AssignTemporaryCard.name, found, {"Person": ["ada@example.org"]})
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    async with desk.stage.kit.database.read() as tx:
+        orders = await tx.scalars(select(Order.parameters).where(Order.changing_at.is_not(None)))
+    named = [[item["tag"] for item in order.get("objects", ())] for order in orders]
+    tags = ["5F0001", "5FC108", "5FC109"]
+    assert sorted(map(sorted, named)) == [[], tags, tags]  # what is gone goes but once
 
 
 @pytest.mark.parametrize("place", ["82", "85", None])

@@ -20,7 +20,7 @@ from smartcard.CardConnection import CardConnection
 from smartcard.scard import SCARD_LEAVE_CARD, SCARD_SHARE_SHARED
 from smartcard.System import readers
 from ykman.pcsc import ScardSmartCardConnection
-from yubikit.piv import PIN_POLICY, SLOT, TOUCH_POLICY, PivSession
+from yubikit.piv import OBJECT_ID, PIN_POLICY, SLOT, TOUCH_POLICY, PivSession
 
 from agent.pcsc import scard
 from portal.encoding.piv_rules import Part
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.interop
 OTHER: Final = b"975310"
+PRINTED: Final = "0105416C657820FE00"
 CHANGE: Final = {"Action": ["change"], "PUK": ["portal"]}
 STRICT: Final = {
     part.value: example(part).replace("AUTHENTICATION_PATH_AUTO", "AUTHENTICATION_PATH")
@@ -151,17 +152,22 @@ async def test_at_the_keys_alone_is_refused_without_them_and_what_chooses_falls_
     assert {item.id for item in second.values()}.isdisjoint(item.id for item in first.values())
 
 
-def policies_by_yubikit(reader_name: str) -> dict[str, tuple[PIN_POLICY, TOUCH_POLICY]]:
+def policies_by_yubikit(
+    reader_name: str, printed: bytes | None = None
+) -> dict[str, tuple[PIN_POLICY, TOUCH_POLICY]]:
     reader = next(found for found in readers() if found.name == reader_name)
     connection = reader.createConnection()
     connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
     with ScardSmartCardConnection(connection) as wrapped:  # type: ignore[no-untyped-call]
         session = PivSession(wrapped)
         found = {slot: session.get_slot_metadata(SLOT(int(slot, 16))) for slot in ("9A", "9D", "9E")}
+        if printed is not None:
+            session.verify_pin(NEW.decode())
+            assert session.get_object(OBJECT_ID.PRINTED) == printed
     return {slot: (each.pin_policy, each.touch_policy) for slot, each in found.items()}
 
 
-async def test_keys_have_the_policies_of_the_description_as_yubikit_reads_them(
+async def test_keys_have_the_policies_and_the_card_the_object_of_the_description_as_yubikit_reads_them(
     stage: Stage, pcscd: PrivatePcscd, tmp_path: Path
 ) -> None:
     """A card of another make, like a YubiKey 5.7: nothing of it is ours."""
@@ -170,6 +176,7 @@ async def test_keys_have_the_policies_of_the_description_as_yubikit_reads_them(
     text = example(Part.ENCODE)
     for slot, lines in wanted.items():
         text = text.replace(f"KeyReference=#{slot}\n", f"KeyReference=#{slot}\n{lines}")
+    text += f"[Application_9]\nObjectReference=#5FC109\nObjectContent=#{PRINTED}\n"
     configure(kit, tmp_path, only=(Part.ENCODE,), encode=text)
     ada, olga = await kit.person(), await kit.person("olga@example.org", [Role.OPERATOR])
     found = await assigned(stage, olga, ada, str(int.from_bytes(held.serial, "big")))
@@ -178,7 +185,7 @@ async def test_keys_have_the_policies_of_the_description_as_yubikit_reads_them(
     with WiredCard(port, inner.transmit, inner.personality.atr, reset=inner.reset):
         await asyncio.to_thread(wait_until, lambda: scard.list_readers()[0].present, "the card")
         assert await extended(stage, olga, found, [(None, NEW)], number=True) == "finished"
-        told = await asyncio.to_thread(policies_by_yubikit, pcscd.readers[0])
+        told = await asyncio.to_thread(policies_by_yubikit, pcscd.readers[0], bytes.fromhex(PRINTED))
     assert told == {
         "9A": (PIN_POLICY.ALWAYS, TOUCH_POLICY.CACHED),
         "9D": (PIN_POLICY.ONCE, TOUCH_POLICY.ALWAYS),

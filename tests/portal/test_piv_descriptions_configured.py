@@ -129,6 +129,73 @@ _REFUSED: dict[str, tuple[Part, str, str, str, str]] = {
         "orders_nothing",
         "Application_0",
     ),
+    # data objects
+    **{
+        f"the object {tag}": (
+            Part.ENCODE,
+            _FIRST,
+            f"[Application_0]\nObjectReference=#{tag}\nObjectContent=#00\n{_FIRST}",
+            "piv_object_kept",
+            tag,
+        )
+        for tag in ("5FC102", "5FC105", "5FC10C", "7E", "7F61", "5FC103", "5FC1AA", "5FFF00", "5FFF10")
+    },
+    "an object's tag that is none": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectReference=#5fc109\nObjectContent=#00\n{_FIRST}",
+        "bad_value",
+        "#5fc109",
+    ),
+    "content that isn't hexadecimal": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectReference=#5F0001\nObjectContent=#0\n{_FIRST}",
+        "bad_value",
+        "#0",
+    ),
+    "content and text": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectReference=#5F0001\nObjectContent=#00\nObjectText=#x\n{_FIRST}",
+        "piv_object_content",
+        "Application_0",
+    ),
+    "neither content nor text": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectReference=#5F0001\n{_FIRST}",
+        "piv_object_content",
+        "Application_0",
+    ),
+    "text for no object": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectText=#x\n{_FIRST}",
+        "missing_keyword",
+        "ObjectText",
+    ),
+    "a key and an object": (
+        Part.ENCODE,
+        _FIRST,
+        f"{_FIRST}ObjectReference=#5F0001\nObjectText=#x\n",
+        "piv_object_key",
+        "KeyReference",
+    ),
+    "one object twice": (
+        Part.ENCODE,
+        _FIRST,
+        "".join(f"[Application_0{each}]\nObjectReference=#5F0001\nObjectText=#x\n" for each in "AB") + _FIRST,
+        "piv_object_twice",
+        "5F0001",
+    ),
+    "an object in the description of a PIN": (
+        Part.VERIFY_PIN,
+        f"PIN={AUTO}",
+        f"PIN={AUTO}\n[Application_A]\nObjectReference=#5F0001\nObjectText=#x",
+        "piv_pin_only",
+        "Application_A",
+    ),
     # PIN and PUK
     "no PIN": (Part.ENCODE, f"SetPIN=true\nInitialPUK=PUK\n{ENTRY}\n", "", "piv_pin_missing", "PIN"),
     "the PUK itself": (
@@ -266,10 +333,16 @@ def test_what_a_piv_card_can_not_do_is_refused_by_line_and_word(tmp_path: Path, 
     assert "123456" not in str(error.value)  # neither PIN nor PUK is repeated
 
 
+def test_a_label_is_refused_with_what_stands_in_its_place(tmp_path: Path) -> None:
+    path = changed(tmp_path, Part.ENCODE, _WHOLE, f"{_WHOLE}InitialLabel=#Card\n")
+    with pytest.raises(EncodingError, match=r"no place for a label.*certificate of 9A.*ObjectReference"):
+        read(Part.ENCODE, path)
+
+
 def test_each_cause_has_a_sentence_of_its_own_and_a_test() -> None:
     ours = {code: CAUSES[code] for code in CAUSES if code.startswith("piv_")}
     assert len(set(ours.values())) == len(ours)
-    at_order = {"piv_no_key_to_keep", "piv_portals_puk"}
+    at_order = {"piv_no_key_to_keep", "piv_portals_puk", "piv_objects_many"}
     assert ours.keys() - at_order <= {row[3] for row in _REFUSED.values()}
 
 

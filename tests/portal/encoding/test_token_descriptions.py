@@ -130,6 +130,13 @@ _WRONG = {
         17,
         "KeyTouchPolicy",
     ),
+    "a data object": (
+        "[Application_B]",
+        "[Application_B]\nObjectReference=#5F0001\nObjectText=#x",
+        "token_cant",
+        16,
+        "ObjectReference",
+    ),
     "a certificate without its key": (
         "[Application_B]",
         "[Application_B]\nWriteCertificate=true\nCertificate=KEY",

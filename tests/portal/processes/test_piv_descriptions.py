@@ -167,61 +167,6 @@ async def test_a_first_pin_at_the_keys_needs_a_holder_who_has_the_puk(
     assert dict(view.facts)["PUK"] == "the portal tells it the card"
 
 
-# --- when keys ask for the PIN and for a touch
-
-POLICIES = (
-    ("KeyReference=#9A\n", "KeyReference=#9A\nKeyPINPolicy=#always\nKeyTouchPolicy=#cached\n"),
-    ("KeyReference=#9E\n", "KeyReference=#9E\nKeyPINPolicy=#never\n"),
-    ("KeyReference=#9D\n", "KeyReference=#9D\nKeyTouchPolicy=#always\n"),
-)
-
-
-async def test_a_policy_that_a_variable_brings_is_checked_by_the_same_rules(
-    kit: Kit, olga: Session, ada: Session, tmp_path: Path
-) -> None:
-    text = changed(
-        Part.ENCODE, ("[Fields]\n", "[Fields]\nLABEL=\n"), ("=#9A\n", "=#9A\nKeyPINPolicy=LABEL\n")
-    )
-    configure(kit, tmp_path, only=ENCODING, encode=text)
-    card = await assigned(kit, olga, ada)
-    assert "is no value of KeyPINPolicy: never, once, always" in await unfit(kit, olga, EXTEND, card)
-    async with kit.database.write() as tx:
-        (await tx.get_one(Card, card)).label = "never"
-    said = await unfit(kit, olga, EXTEND, card)
-    assert "KeyPINPolicy=never does not fit for 9A" in said
-    assert said.startswith(f"line {text.splitlines().index('KeyPINPolicy=LABEL') + 1}: ")
-
-
-async def test_the_policies_of_keys_are_ordered_told_and_to_be_attested_where_the_card_can(
-    kit: Kit, olga: Session, ada: Session, tmp_path: Path
-) -> None:
-    """The option asks for no attestation: nothing else would tell the portal that a key is as it was ordered."""
-    configure(kit, tmp_path, only=ENCODING, encode=changed(Part.ENCODE, *POLICIES))
-    card = await assigned(kit, olga, ada)
-    view = await kit.services.start_process(olga, EXTEND, ObjectRef("temporary_card", card))
-    facts = dict(view.facts)
-    await kit.services.cancel(olga, view.id)
-    assert facts["PIN and touch of keys"] == "9A: PIN always, touch cached; 9E: PIN never; 9D: touch always"
-    assert facts["Attestation"] == "the card proves that it made its keys, if it can"
-    found = await wanted(kit, olga, EXTEND, card, {})
-    assert isinstance(found, EncodeCard)
-    assert {key.slot: (key.pin_policy, key.touch_policy) for key in found.keys if key.slot != "9C"} == {
-        "9A": ("always", "cached"),
-        "9E": ("never", None),
-        "9D": (None, "always"),
-    }
-    assert found.attest == "where_possible"
-
-
-async def test_what_the_standard_has_anyway_needs_no_attestation(
-    kit: Kit, olga: Session, ada: Session, tmp_path: Path
-) -> None:
-    configure(kit, tmp_path, only=ENCODING, encode=changed(Part.ENCODE, POLICIES[1]))
-    found = await wanted(kit, olga, EXTEND, await assigned(kit, olga, ada), {})
-    assert isinstance(found, EncodeCard)
-    assert found.attest == "no"
-
-
 # --- who decides: the description, then the options
 
 
