@@ -268,12 +268,14 @@ class PivCard:
             return self._used(card, slot, public, work)
         except InlayError as error:
             # the same status stands for both, and the PIN was right
-            if error.code != "card_pin_needed" or not self._wants_touch(slot):
+            if error.code != "card_pin_needed" or not self._wants_touch(card, slot):
                 raise
             raise InlayError("card_not_touched", slot=slot_name(slot)) from None
 
-    def _wants_touch(self, slot: int) -> bool:
-        return self._policies.get(slot, USUAL).touch in (TouchPolicy.ALWAYS, TouchPolicy.CACHED)
+    def _wants_touch(self, card: CardConnection, slot: int) -> bool:
+        ordered = self._policies.get(slot, USUAL)
+        known = piv_policies.told(card, slot) if ordered.touch is TouchPolicy.DEFAULT else ordered
+        return known is not None and known.touch in (TouchPolicy.ALWAYS, TouchPolicy.CACHED)
 
     def _used(
         self,

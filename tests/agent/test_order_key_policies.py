@@ -165,6 +165,22 @@ async def test_nobody_touches_it(agent: AgentParts, portal: FakePortal, readers:
     assert "half done" in error.next_step
 
 
+@pytest.mark.parametrize("profile", [NEWEST, OLDEST], ids=lambda each: each.name)
+async def test_a_later_order_that_knows_nothing_of_a_touch_says_that_it_was_missing(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: IndependentProfile
+) -> None:
+    found = card(profile)
+    readers.put(found)
+    encode(portal, with_policies(AUTHENTICATION, touch=TOUCH))
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal) == "finished"
+    found.inner.touched = lambda: False
+    encode(portal, kept(AUTHENTICATION))
+    agent.windows.answers = [(None, None), (PIN, None)]
+    assert await order(agent, portal, OTHER_CODE) == "card_not_touched"
+    assert found.pin_left == 3
+
+
 # --- any card fulfils what the standard has
 
 
