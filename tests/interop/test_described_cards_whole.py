@@ -164,6 +164,7 @@ def policies_by_yubikit(
         if printed is not None:
             session.verify_pin(NEW.decode())
             assert session.get_object(OBJECT_ID.PRINTED) == printed
+    connection.release()  # else its context ends with the garbage, behind pcscd
     return {slot: (each.pin_policy, each.touch_policy) for slot, each in found.items()}
 
 
