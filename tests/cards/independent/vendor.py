@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _PIN, _PUK, _MANAGEMENT = 0x80, 0x81, 0x9B
 _DELETED: Final = 0xFF
-_FIRMWARE: Final = x509.ObjectIdentifier("1.3.6.1.4.1.41482.3.3")
+_ARC: Final = "1.3.6.1.4.1.41482.3."
+_FIRMWARE, _POLICIES = (x509.ObjectIdentifier(_ARC + number) for number in "38")
 _KEY_ELEMENTS: Final = {0x06: frozenset({0x06}), 0x07: frozenset({0x07}), 0x08: frozenset({0x08})}
 
 
@@ -169,7 +170,7 @@ def attest(card: IndependentCard, command: Command) -> bytes:
     private = attesting.private
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise Refused(Status.NOT_NOW)
-    now = datetime.datetime.now(datetime.UTC)
+    now, policies = datetime.datetime.now(datetime.UTC), bytes((pair.pin_policy, pair.touch_policy))
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "PIV attestation")])
     certificate = (
         x509.CertificateBuilder()
@@ -180,6 +181,7 @@ def attest(card: IndependentCard, command: Command) -> bytes:
         .not_valid_before(now)
         .not_valid_after(now + datetime.timedelta(days=365))
         .add_extension(x509.UnrecognizedExtension(_FIRMWARE, card.personality.version), critical=False)
+        .add_extension(x509.UnrecognizedExtension(_POLICIES, policies), critical=False)
         .sign(private, hashes.SHA256())
     )
     return certificate.public_bytes(serialization.Encoding.DER)
