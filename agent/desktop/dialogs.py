@@ -21,7 +21,7 @@ from agent.desktop import window_card_pages as card_pages
 from agent.desktop import window_pages as pages
 from agent.desktop.causes import told
 from agent.desktop.hardening import forbid_dumps
-from agent.desktop.window_options import leave_open_to_nobody
+from agent.desktop.window_options import open_window
 from agent.desktop.window_parts import Shell
 from agent.desktop.window_theme import DesktopSettings, Theme, clamp_scale
 
@@ -256,12 +256,11 @@ def main(arguments: list[str]) -> int:
     forbid_dumps()
     settings = DesktopSettings()
     try:
-        root = tk.Tk(className="Inlay")
+        root = open_window("Inlay")
     except tk.TclError:
         return messages.EXIT_NO_DISPLAY
     _take_no_commands(root)
     root.withdraw()
-    leave_open_to_nobody(root)
     setattr(root, "report_callback_exception", _fail)  # noqa: B010 (tkinter's documented hook)
     dark, scale = settings.read()
     if "--appearance" in options:

@@ -88,9 +88,9 @@ class Person:
 
     async def active(self) -> str:
         """The id of the window that has the keyboard; the manager gives it that after it is on the screen."""
-        while not (identifier := (await asyncio.to_thread(self._screen.active_window))[0]):
-            await asyncio.sleep(0.01)
-        return identifier
+        look = self._screen.active_window
+        await asyncio.to_thread(wait_until, lambda: bool(look()[0]), "a window with the keyboard")
+        return look()[0]
 
     async def title(self) -> str:
         return await asyncio.to_thread(self._screen.xdotool, "getwindowname", await self.active())
