@@ -105,6 +105,15 @@ class Dialogs:
         same_page = kind == self._page
         self._page = kind
         self._can_cancel = bool(message.get("can_cancel", True))
+        self._build(kind, message, anew=not same_page)
+        self._shell.settle()
+        if not same_page:
+            self._appear()
+        elif kind == "choose":
+            self._root.update()  # a row that isn't on the screen yet takes no key
+            self._tell({"event": "shown", "page": self._page})
+
+    def _build(self, kind: str, message: Any, *, anew: bool) -> None:
         if kind == "consent":
             self._heading = message["title"]
             self._working = message["working"]
@@ -113,13 +122,13 @@ class Dialogs:
         elif kind == "number":
             pages.NumberPage(self._shell, message, self._leave)
         elif kind == "progress":
-            if self._progress is None or not same_page:
+            if self._progress is None or anew:
                 self._progress = pages.ProgressPage(self._shell, self._heading, self._leave)
             self._progress.show(message)
         elif kind == "details":
             pages.DetailsPage(self._shell, message, self._receive_puk(message["has_puk"]), self._leave)
         elif kind == "choose":
-            self._show_choice(message, anew=not same_page)
+            self._show_choice(message, anew=anew)
         elif kind == "card":
             card_pages.CardPage(self._shell, message, self._acted, self._leave)
         elif kind == "done":
@@ -128,16 +137,12 @@ class Dialogs:
             pages.ErrorPage(self._shell, message, self._leave)
         elif kind == "code":
             pages.CodePage(self._shell, message, self._code_entered, self._leave)
-        self._shell.settle()
-        if not same_page:
-            self._appear()
 
     def _show_choice(self, message: messages.Choose, *, anew: bool) -> None:
         if anew or self._choice is None or message["note"] is None:
             self._choice = card_pages.ChoosePage(self._shell, message, self._chosen, self._leave)
         else:
             self._choice.show(message)
-            self._tell({"event": "shown", "page": self._page})
 
     def _appear(self) -> None:
         """Map the window; pages that a person must act upon come to the front."""
