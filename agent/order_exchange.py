@@ -9,7 +9,6 @@ order, ``finished`` or ``undo``: until then the agent asks.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from agent.channel import Channel, ChannelClosedError
 from agent.errors import CardAsItWas, error_data
+from agent.given_up import give_up
 from protocol import jose
 from protocol.errors import InlayError, from_wire
 from protocol.messages import (
@@ -239,10 +239,7 @@ class OrderExchange:
                 raise self._interruption.result()
             return await task
         finally:
-            if not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await give_up(task)
 
     # --- the connection
 

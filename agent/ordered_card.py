@@ -7,7 +7,6 @@ see follows cards as they come and go (``docs/adr/0022-when-the-person-picks-the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from agent import card_map
 from agent.card_search import CardSearch
 from agent.card_session import CardSession
+from agent.given_up import give_up
 from agent.pcsc import scard
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.deadline import look_at
@@ -168,10 +168,7 @@ async def _choose(
         return next((card for card in usable if card.place == picked), None), sight
     finally:
         for task in (asking, looking):
-            if not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await give_up(task)
 
 
 def choices(sight: Sight) -> list[CardChoice]:

@@ -19,11 +19,11 @@ How long a person may take is the order's business: the core waits with its own 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from agent.given_up import give_up
 from agent.pin_rules import PinPolicyLike
 from protocol.errors import InlayError
 
@@ -376,7 +376,4 @@ async def while_open(window: WindowSession, work: Awaitable[T]) -> T:
         return await task
     finally:
         watcher.cancel()
-        if not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await give_up(task)

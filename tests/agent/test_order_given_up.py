@@ -144,6 +144,33 @@ async def test_closed_before_it_began(run: OrderRun) -> None:
         await while_open(window, asyncio.Event().wait())
 
 
+async def test_a_question_that_ends_by_itself_when_its_window_closes_leaves_no_error_unheard(
+    run: OrderRun,
+) -> None:
+    """As one on a terminal does: it ends in the same turn in which it is given up."""
+    unheard: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, told: unheard.append(told["message"]))
+    window = FakeWindow(None)
+    run.window = window
+
+    asking = asyncio.Event()
+
+    async def ask() -> None:
+        asking.set()
+        await asyncio.wait({asyncio.create_task(window.closed.wait())})
+        raise UserCancelled("consent")
+
+    asked = asyncio.create_task(run.guard(ask()))
+    await asking.wait()
+    window.failure = UserCancelled("progress")
+    window.closed.set()
+    with pytest.raises(UserCancelled):
+        await asked
+    del asked
+    gc.collect()
+    assert not unheard
+
+
 async def test_written_and_done(journal: SlowJournal, run: OrderRun) -> None:
     journal.may_write.set()
     work = Work()

@@ -72,18 +72,17 @@ class _Person(abc.ABC):
     def _work(self) -> None:
         """What the hands do, in their own thread, until they are turned away."""
 
-    def _type_number(self, number: str) -> None:
-        """Into the page, until the portal has taken it: it may not have the consent yet, or be away."""
-        while not self._stopping.is_set():
-            try:
-                self._pages.number(number)
-            except urllib.error.HTTPError as refused:
-                refused.close()
-            except (OSError, http.client.HTTPException):
-                pass
-            else:
-                return
-            self._stopping.wait(_TRY_AGAIN_SECONDS)
+    def _type_number(self, number: str) -> bool:
+        """Into the page: whether the portal says that it has taken it; it may not have the consent yet, or be away."""
+        try:
+            self._pages.number(number)
+        except urllib.error.HTTPError as refused:
+            refused.close()
+        except (OSError, http.client.HTTPException):
+            pass
+        else:
+            return True
+        return False
 
 
 class AtTerminal(_Person):
@@ -108,9 +107,10 @@ class AtTerminal(_Person):
         os.close(self._master)
 
     def _work(self) -> None:
-        seen, typed, lines = b"", 0, b""
+        seen, typed, lines, number = b"", 0, b"", ""
         while not self._stopping.is_set():
-            ready, _, _ = select.select([self._master, self._connection.fileno()], [], [], _LOOK_SECONDS)
+            pause = _TRY_AGAIN_SECONDS if number else _LOOK_SECONDS
+            ready, _, _ = select.select([self._master, self._connection.fileno()], [], [], pause)
             if self._connection.fileno() in ready:
                 with contextlib.suppress(OSError):
                     lines += (piece := self._connection.recv(4096))
@@ -125,9 +125,11 @@ class AtTerminal(_Person):
                 if typed < len(self._answers) and self._answers[typed][0] in seen:
                     os.write(self._master, self._answers[typed][1] + b"\n")
                     typed += 1
-                if number := _NUMBER.search(seen):
-                    seen = b""
-                    self._type_number(number[1].decode())
+                    number = ""  # who is asked more was let on: a portal that died after that never said so
+                if shown := _NUMBER.search(seen):
+                    seen, number = b"", shown[1].decode()
+            if number and self._type_number(number):
+                number = ""
 
 
 class AtWindow(_Person):
@@ -159,8 +161,8 @@ class AtWindow(_Person):
             self._display.run("xdotool", "key", "--clearmodifiers", key)
         if window := self._until(NUMBER_TITLE):
             title = self._display.run("xdotool", "getwindowname", window).stdout
-            if title[:3].isdigit():
-                self._type_number(title[:3])
+            while title[:3].isdigit() and not self._stopping.is_set() and not self._type_number(title[:3]):
+                self._stopping.wait(_TRY_AGAIN_SECONDS)
 
     def _until(self, title: str) -> str:
         """The window with that title, in front; empty when the hands are to stop first."""
