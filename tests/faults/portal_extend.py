@@ -126,8 +126,8 @@ class ResetDesk(ExtendDesk):
         assert _SET_KEY in kinds[reset : len(kinds) - _LONGER]
         return range(reset + 1, len(kinds) + 1 - _LONGER)
 
-    async def run(self, at: Position) -> tuple[str, list[str]]:
-        """How a position ended, and what is wrong then."""
+    async def run(self, at: Position | None = None) -> tuple[str, list[str]]:
+        """How a position ended, and what is wrong then; None: the card isn't disturbed."""
         await self.sit_down()
         before = await self._blocked()
         carried = await self.extend(self._found, self._card, at)
