@@ -96,6 +96,7 @@ class Personality:
         policies: whether GENERATE and IMPORT take PIN and touch policies.
         reset_refused: what RESET gets while there are tries.
         reset_by_pin: whether a blocked PIN alone permits RESET.
+        named: whether it makes itself a CHUID, a CCC and a key history, and at RESET others and another serial number.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Personality:
     policies: bool = False
     reset_refused: int = 0x6985
     reset_by_pin: bool = False
+    named: bool = False
 
 
 def _template(*more: bytes, application: bytes = PIX, size: int = 0) -> bytes:
@@ -227,6 +229,7 @@ PIVAPPLET: Final = Personality(
     serial=bytes.fromhex("80C0FFEE"),
     policies=True,
     reset_refused=0x6982,
+    named=True,
 )
 
 OPENFIPS201: Final = Personality(
