@@ -96,7 +96,7 @@ class AwaitedCard:
         self._waited = self._picked = False
         self._others: dict[CardMark, str] = {}
         self.serial: str | None = None
-        """what the card says its serial number is, decimal"""
+        """what the card says its serial number is, decimal; None, too, where it said another one before its reset"""
         self.changed = False
         """the point of no return was passed: who gives up waiting for the card leaves it half done"""
         self.imports = True
@@ -109,7 +109,7 @@ class AwaitedCard:
         """it has commands beyond the standard, of which RESET may be one: asking for that one would be doing it"""
         self.came_blank = False
         """it had no identity when it was taken first: nobody has had it"""
-        self._resetting = False
+        self._resetting = self._renumbered = False
         self._named: frozenset[int] = frozenset()
         self._there: FoundCard | None = None
         self._chuid: Chuid | Literal["unread"] | None = "unread"
@@ -326,7 +326,7 @@ class AwaitedCard:
         has = None if seen is None else seen.guid
         able = None if seen is None else seen.capabilities
         serial = None if able is None else able.serial
-        self.serial = None if serial is None else str(serial)
+        self.serial = None if serial is None or self._renumbered else str(serial)
         self.imports = able is None or able.importing
         self.tells_keys = able is None or able.metadata
         self.may_reset = able is not None and able.version is not None

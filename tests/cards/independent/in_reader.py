@@ -89,6 +89,11 @@ def independent(turn: int, fits: Callable[[Profile], bool] = lambda _kind: True)
     return tuple(able) if EVERY_CARD else (able[turn % len(able)],)
 
 
+def is_independent(kind: Profile) -> bool:
+    """Whether cards of a kind are independent ones."""
+    return isinstance(kind, IndependentProfile)
+
+
 class _Keys(MutableMapping[int, tuple[int, Any]]):
     """Slot to algorithm and private key."""
 
