@@ -19,13 +19,12 @@ from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store.tables import CaCertificate, Card, ManagedCard
 from tests.cards.simulated import SimulatedCard, factory_key
 from tests.faults.portal_desk import Carried, PortalDesk
-from tests.faults.tear_jobs import NEW_PIN, PROFILE, Answers, Position
+from tests.faults.tear_jobs import NEW_PIN, Answers, Position
 from tests.faults.tear_judgement import holds
 from tests.support.wired_server import BRINGS, kind
 
 SLOTS: Final = ("9A", "9C", "9D")
 RESET_INSTRUCTION: Final = 0xFB
-_TRIES: Final = (PROFILE.pin_tries, PROFILE.puk_tries)
 _LONGER: Final = 3
 _SET_KEY: Final = 0xFF + BRINGS
 _AGREES: Final[tuple[None, None]] = (None, None)
@@ -100,7 +99,8 @@ class ExtendDesk(PortalDesk):
     def tries_left(self) -> list[str]:
         """What is wrong with the tries of PIN and PUK: no card has lost one."""
         left = [(card.pin_left, card.puk_left) for card in self.cards]
-        return [] if left == [_TRIES] * len(left) else [f"tries went down to {left}"]
+        all_of_them = [(card.profile.pin_tries, card.profile.puk_tries) for card in self.cards]
+        return [] if left == all_of_them else [f"tries went down to {left}"]
 
 
 class ResetDesk(ExtendDesk):

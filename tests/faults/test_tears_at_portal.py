@@ -15,6 +15,9 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.cards.independent.in_reader import independent
+from tests.cards.profiles import RESET as RESET_COMMAND
+from tests.cards.profiles import Profile
 from tests.faults.portal_disturbance import BETWEEN, EXCHANGED, TAKEN
 from tests.faults.portal_extend import ExtendDesk, ResetDesk
 from tests.faults.tear_jobs import CUT, KILLED, MODES, TORN, Position
@@ -146,6 +149,23 @@ async def test_a_portal_that_is_late_with_every_other_answer_leaves_no_card_half
         patience.late = range(asked + 1, asked + 100, 2)
         assert await desk.run() == ("finished", [])
     assert patience.asked > asked + 6  # as it is taken up, to be reset, with its own key and with its maker's
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "kind",
+    independent(0, lambda kind: RESET_COMMAND in kind.yubico and kind.metadata),
+    ids=lambda kind: kind.name,
+)
+async def test_an_independent_card_is_reset_and_encoded_by_the_portal(
+    tmp_path: Path, https_ca: ThrowAwayCA, agents: AgentForks, kind: Profile
+) -> None:
+    """Also one that tells the portal another serial number from then on."""
+    async with running_stage(tmp_path, https_ca) as stage:
+        desk = ResetDesk(stage, tmp_path, agents)
+        desk.kind = kind
+        await desk.open()
+        assert await desk.run() == ("finished", [])
 
 
 @pytest.mark.timeout(240)
