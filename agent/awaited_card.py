@@ -15,6 +15,7 @@ from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import KeyAlgorithm
 from agent.pcsc.take_up import take_up
 from agent.piv_card import ALGORITHMS
+from agent.unbroken import for_a_person
 from protocol.errors import InlayError
 from protocol.messages import Step
 
@@ -268,7 +269,8 @@ class AwaitedCard:
         )
         try:
             async with asyncio.timeout(seconds):
-                found = await self._context.guard(waiting)
+                with for_a_person():
+                    found = await self._context.guard(waiting)
         except TimeoutError:
             raise InlayError("timeout", seconds=seconds) from None
         self._picked = self._picked or found.picked

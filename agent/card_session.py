@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from agent.card_thread import CardThread
 from agent.pcsc import piv_authenticate
 from agent.pcsc.connection import CardConnection
+from agent.unbroken import for_a_person
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -111,8 +112,9 @@ class CardSession:
             try:
                 if (await asyncio.wait({coming}, timeout=ANSWER_SECONDS))[0]:
                     return await self.run(piv_authenticate.prove, question, await coming)
-                await late()
-                await self.awaiting(coming)
+                with for_a_person():  # or for a portal, which may take as long
+                    await late()
+                    await self.awaiting(coming)
             finally:
                 coming.cancel()
         raise InlayError("card_management_slow", seconds=int(ANSWER_SECONDS), tries=ANSWER_TRIES)

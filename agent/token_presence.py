@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from agent import token_pad
 from agent.token_search import HasModule, find_token
+from agent.unbroken import for_a_person
 from protocol.errors import InlayError
 from protocol.messages import Step
 
@@ -200,7 +201,8 @@ class TokenPresence:
         )
         try:
             async with asyncio.timeout(seconds):
-                return await self._context.guard(waiting)
+                with for_a_person():
+                    return await self._context.guard(waiting)
         except TimeoutError:
             raise InlayError("timeout", seconds=seconds) from None
         finally:

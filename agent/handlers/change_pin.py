@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 from agent.card_ports import ordered_card
 from agent.handlers.card_dialogue import card_name
 from agent.handlers.change_card_pin import CONSEQUENCES, DONE, NOTES
-from agent.handlers.order_steps import account_line, agree, ask, to_its_end
+from agent.handlers.order_steps import account_line, agree, ask
 from agent.handlers.pin_at_pad import see_that_it_can_be_typed
 from agent.handlers.pin_questions import known_pin, set_new_pin
 from agent.pin_rules import LONGEST_PIN, PIV_PIN_MINIMUM, plain_rules
 from agent.ports import InteractionError, KnownSecret, OrderPrompt
+from agent.unbroken import to_its_end
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import ChangePin, Receipt, Step
 

@@ -29,11 +29,12 @@ from agent.handlers.encode_in_reader import (
     check_pin_entry,
     earlier_notes,
 )
-from agent.handlers.order_steps import secret, to_its_end
+from agent.handlers.order_steps import secret
 from agent.handlers.token_pin_entry import right_token_pin
 from agent.handlers.token_puk import TokenPuk
 from agent.returning_card import PhysicalCard
 from agent.returning_token import ReturningToken
+from agent.unbroken import to_its_end
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import CardStep, KeySource, Receipt, Requests, Step
 

@@ -1,18 +1,14 @@
-"""What the orders about a card that is there have in common: asking, binding, and coming to an end once begun."""
+"""What the orders about a card that is there have in common: asking and binding."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from agent.card_thread import LEFT_SECONDS
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import Consented, Proceed, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
-
     from agent.order_ports import OrderContext
     from agent.ports import Consented as Agreement
     from agent.ports import OrderPrompt
@@ -20,8 +16,6 @@ if TYPE_CHECKING:
 
 CONSENT_SECONDS: Final = 600
 """How long the window waits for a person."""
-
-T = TypeVar("T")
 
 
 def account_line(order: Order) -> str:
@@ -72,17 +66,3 @@ async def agree(context: OrderContext, *, total: int) -> Proceed:
     else:
         await context.window.show_progress(Step.BINDING, "Waiting for the page", 0, total)
     return await context.guard(context.receive(Proceed))
-
-
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Do something that must not be left half told: who is cancelled meanwhile waits for its end, if it has one."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not (await asyncio.wait({task}, timeout=LEFT_SECONDS))[0]:
-            task.cancel()
-            await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # whatever it was: being cancelled comes first
-        raise

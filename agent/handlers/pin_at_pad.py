@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from agent.handlers.order_steps import to_its_end
 from agent.handlers.physical_card_pin import CANT_ASK
 from agent.pcsc import piv_pad, piv_pin
 from agent.pcsc.piv_names import PIN, PUK
 from agent.pin_rules import PIV_PIN_BYTES, PIV_PIN_MINIMUM
 from agent.tries import Tries
+from agent.unbroken import to_its_end
 from protocol.errors import InlayError
 from protocol.words import Presence
 

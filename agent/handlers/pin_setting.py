@@ -12,10 +12,11 @@ import dataclasses
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Literal
 
-from agent.handlers.order_steps import agree, ask, to_its_end
+from agent.handlers.order_steps import agree, ask
 from agent.handlers.pin_at_pad import REFUSED, nothing
 from agent.pin_rules import keeps_rules
 from agent.ports import InteractionError, WindowFailed
+from agent.unbroken import to_its_end
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import Receipt, Step
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from agent.handlers.order_steps import to_its_end
 from agent.handlers.pin_at_pad import IN_VAIN, REFUSED, fits_a_pad, nothing
 from agent.handlers.token_pin_entry import (
     puk_warning,
@@ -18,6 +17,7 @@ from agent.handlers.token_pin_entry import (
 )
 from agent.token_pad import warning_of
 from agent.token_presence import UNKNOWN
+from agent.unbroken import to_its_end
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:

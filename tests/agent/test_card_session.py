@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent import card_session, card_thread
+from agent import card_session, card_thread, unbroken
 from agent.card_session import CardSession
 from agent.pcsc import piv_cipher, piv_objects, piv_pin, piv_select
 from agent.pcsc.connection import CardConnection
@@ -118,6 +118,26 @@ async def test_a_card_that_goes_while_a_late_answer_is_waited_for_ends_the_wait(
     with pytest.raises(InlayError) as caught:
         await session.authenticate(TDES, never, late=gone)
     assert caught.value.code == "pcsc_card_removed"
+
+
+async def test_an_agent_that_is_to_end_doesnt_wait_for_a_late_answer(
+    session: CardSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unbroken, "LEFT_SECONDS", 3600)
+    waits = asyncio.Event()
+
+    async def never(_question: Question) -> Proof:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def late() -> None:
+        waits.set()
+
+    work = asyncio.create_task(unbroken.to_its_end(session.authenticate(TDES, never, late=late)))
+    await waits.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
 
 
 async def test_nothing_comes_between_question_and_answer(session: CardSession, link: SimulatedLink) -> None:

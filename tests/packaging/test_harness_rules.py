@@ -57,6 +57,21 @@ def test_blocked_loop_is_noticed() -> None:
     assert loop_watch.take() == []
 
 
+def test_what_a_test_waits_for_on_purpose_is_excused_and_no_more() -> None:
+    """What blocks beside it still counts."""
+
+    async def wait(beside: float) -> None:
+        with loop_watch.excused():
+            time.sleep(loop_watch.LIMIT_SECONDS + 0.05)  # noqa: ASYNC251
+        time.sleep(beside)  # noqa: ASYNC251
+
+    asyncio.run(wait(0))
+    assert loop_watch.take() == []
+    asyncio.run(wait(loop_watch.LIMIT_SECONDS + 0.05))
+    (blocked,) = loop_watch.take()
+    assert blocked.seconds < 2 * loop_watch.LIMIT_SECONDS
+
+
 def test_a_collection_of_garbage_is_not_the_doing_of_the_step_it_comes_in() -> None:
     """It goes through what every test before has left; what a step computes beside it still counts."""
     slow = gc.callbacks

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from tests.support import isolation
 from tests.support.processes import Child
@@ -48,7 +48,10 @@ class PrivatePcscd:
         auto_exit: whether pcscd quits 60 s after its last client, as Debian's unit has it.
         preloaded: a library that stands before pcscd's own, from the next start on.
         others: folder of configured readers that it has instead of its own, from the next start on.
+        starts: of all of this run so far; each one counts its readers' events anew.
     """
+
+    starts: ClassVar[int] = 0
 
     def __init__(self, folder: Path, *, auto_exit: bool = False) -> None:
         """Prepare, without starting it.
@@ -98,6 +101,7 @@ class PrivatePcscd:
         argv += [] if self.others is None else ["--config", str(self.others)]
         env = None if self.preloaded is None else {**os.environ, "LD_PRELOAD": str(self.preloaded)}
         self._child = Child(argv, log=self._log, env=env)
+        PrivatePcscd.starts += 1
         self._child.wait_until(self._listens, "pcscd's socket and vpcd's ports")
         return self
 

@@ -13,13 +13,15 @@ from typing import Final
 
 from agent.pcsc import scard
 from protocol.errors import InlayError
-from tests.support.pcscd import SLOTS
+from tests.support import loop_watch
+from tests.support.pcscd import SLOTS, PrivatePcscd
 from tests.support.processes import wait_until
 
 _COMING_AND_GOING: Final = 2
-_UNSEEN_SECONDS: Final = 2.0
-"""A card that was there too shortly for pcscd to see it is never counted."""
-_taken: dict[int, int] = {}
+_UNSEEN_SECONDS: Final = 0.8
+"""A card that was there too shortly for pcscd to see it is never counted; two of its looks."""
+_taken: dict[int, tuple[int, int]] = {}
+"""How often pcscd had been started when the slot's last card was put in, and the count then."""
 _left: dict[int, float] = {}
 
 
@@ -32,10 +34,13 @@ def before_card(port: int) -> None:
     reader = SLOTS.get(port)
     if reader is None or not _runs():
         return
-    wait_until(
-        lambda: not _runs() or (not _shown(reader) and _noticed(port, reader)), "an empty slot", seconds=30
-    )
-    _taken[port] = _count(reader)
+    with loop_watch.excused():  # tests put cards in between two awaits
+        wait_until(
+            lambda: not _runs() or (not _shown(reader) and _noticed(port, reader)),
+            "an empty slot",
+            seconds=30,
+        )
+    _taken[port] = PrivatePcscd.starts, _count(reader)
 
 
 def after_card(port: int) -> None:
@@ -44,11 +49,11 @@ def after_card(port: int) -> None:
 
 
 def _noticed(port: int, reader: str) -> bool:
-    if port not in _left:
+    starts, count = _taken.get(port, (0, 0))
+    if port not in _left or starts != PrivatePcscd.starts:
         return True
-    counted = _count(reader) - _taken.get(port, 0)
-    # a pcscd that was started since counts anew
-    return counted < 0 or counted >= _COMING_AND_GOING or time.monotonic() - _left[port] > _UNSEEN_SECONDS
+    seen = _count(reader) - count >= _COMING_AND_GOING
+    return seen or time.monotonic() - _left[port] > _UNSEEN_SECONDS
 
 
 def _runs() -> bool:

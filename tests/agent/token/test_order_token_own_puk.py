@@ -159,7 +159,8 @@ async def test_an_agent_that_was_stopped_meanwhile_says_that_the_card_is_half_do
     ending = asyncio.create_task(order(agent, portal))
     window = await agent.windows.first()
     await window.until_said("Put the card “Card 7” back")
-    await agent.desk.close()
+    async with asyncio.timeout(30):  # nothing is under way: nobody is waited for
+        await agent.desk.close()
     ending.cancel()
     readers.put()
     async with running_agent(tmp_path / "home", readers) as restarted:
