@@ -23,8 +23,8 @@ _nothing_under_way: Final[ContextVar[asyncio.Event | None]] = ContextVar("nothin
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """Do something that must not be left half told.
 
-    Who is cancelled meanwhile waits until it has ended, waits in `for_a_person`, or has taken longer than any command
-    of a card does.
+    Who is cancelled meanwhile waits until it has ended, waits in `for_a_person`, or has taken longer than a card's
+    command does.
 
     Raises:
         Exception: what the work raises.

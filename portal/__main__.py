@@ -1,6 +1,7 @@
 """``inlay-portal``: makes, runs and looks after a portal.
 
-Secrets never come as arguments: the passphrase and passwords are read from files or from the terminal.
+Secrets never come as arguments: the passphrase and passwords are read from files or from the terminal. What one command
+alone needs it imports itself: the others don't wait for pages and processes.
 """
 
 from __future__ import annotations
@@ -15,13 +16,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-import portal.web
 from portal import audit_heads, keys_command, logs, option_store
 from portal import config as configuration
-from portal.app import Portal
 from portal.clock import system_clock
 from portal.encoding import command as encoding_command
 from portal.errors import PortalError
@@ -30,7 +28,6 @@ from portal.keys import KeyStoreError
 from portal.keys_command import open_keys as _keys
 from portal.model.states import Role, UserState
 from portal.model.virtual_card_options import NAME as CARD_OPTIONS
-from portal.processes import ca_changes
 from portal.store.database import Database
 from protocol import jose
 from protocol.errors import InlayError
@@ -39,8 +36,12 @@ from protocol.traces import describe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from aiohttp import web
+
+    from portal.app import Portal
     from portal.audit_heads import Head
     from portal.config import Config
+    from portal.keys import KeyPort
     from portal.processes.ca_changes import Summary
     from portal.processes.reconcile import Report
     from portal.views import UserView
@@ -133,8 +134,15 @@ def _keys_command(config: Config, options: argparse.Namespace) -> int:
     return keys_command.run(config, options, _say)
 
 
-def _with_portal(portal_: Portal, work: Callable[[Portal], Awaitable[T]]) -> T:
+def _portal(config: Config, keys: KeyPort) -> Portal:
+    from portal.app import Portal
+
+    return Portal(config, keys)
+
+
+def _with_portal(config: Config, keys: KeyPort, work: Callable[[Portal], Awaitable[T]]) -> T:
     """Do a piece of work with a prepared portal that doesn't serve."""
+    portal_ = _portal(config, keys)
 
     async def run() -> T:
         try:
@@ -148,14 +156,16 @@ def _with_portal(portal_: Portal, work: Callable[[Portal], Awaitable[T]]) -> T:
 
 def _init(config: Config, _options: argparse.Namespace) -> int:
     keys = keys_command.make_keys(config)
-    _with_portal(Portal(config, keys), lambda portal_: portal_.key_sets.token())
+    _with_portal(config, keys, lambda portal_: portal_.key_sets.token())
     _say(f"{config.name} ({config.origin}) is ready. Fingerprint of its root key:")
     _say(jose.fingerprint(keys.root().public))
     return 0
 
 
 def _serve(config: Config, _options: argparse.Namespace) -> int:
-    portal_ = Portal(config, _keys(config))
+    import portal.web
+
+    portal_ = _portal(config, _keys(config))
     app = portal_.application()
     portal.web.setup(app, portal_.services)
     portal.web.setup_staff(app, portal_.operator, portal_.administrator, portal_.batches)
@@ -171,6 +181,8 @@ def _serve(config: Config, _options: argparse.Namespace) -> int:
 
 async def _run(app: web.Application, config: Config, tls: ssl.SSLContext | None) -> None:
     """Serve until SIGINT or SIGTERM."""
+    from aiohttp import web
+
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -201,6 +213,7 @@ def _rotate(config: Config, _options: argparse.Namespace) -> int:
 
 def _reconcile(config: Config, _options: argparse.Namespace) -> int:
     """0 when nothing is left; 1 when something still waits for the CA."""
+    from portal.processes import ca_changes
 
     async def run(portal_: Portal) -> tuple[Report, Summary]:
         report = await portal_.reconciler.run()
@@ -208,7 +221,7 @@ def _reconcile(config: Config, _options: argparse.Namespace) -> int:
         async with portal_.database.read() as tx:
             return report, await ca_changes.summary(tx)
 
-    report, waiting = _with_portal(Portal(config, _keys(config)), run)
+    report, waiting = _with_portal(config, _keys(config), run)
     for name, count in report._asdict().items():
         _say(f"{name}: {count}")
     _say(f"revocations pending: {waiting.revocations}")
@@ -252,12 +265,12 @@ def _audit(config: Config, options: argparse.Namespace) -> int:
 
 
 def _crl(config: Config, options: argparse.Namespace) -> int:
-    der = _with_portal(Portal(config, _keys(config)), lambda portal_: portal_.ca.crl())
+    der = _with_portal(config, _keys(config), lambda portal_: portal_.ca.crl())
     return _write_pem(der, options.out, "X509 CRL")
 
 
 def _ca_certificate(config: Config, options: argparse.Namespace) -> int:
-    der = _with_portal(Portal(config, _keys(config)), lambda portal_: portal_.ca.certificate())
+    der = _with_portal(config, _keys(config), lambda portal_: portal_.ca.certificate())
     return _write_pem(der, options.out, "CERTIFICATE")
 
 
@@ -279,7 +292,7 @@ def _user(config: Config, options: argparse.Namespace) -> int:
         roles = [Role(role) for role in options.role] or [Role.SELF_SERVICE]
         return await portal_.accounts.add(options.email, options.name, password, roles)
 
-    user = _with_portal(Portal(config, _keys(config)), run)
+    user = _with_portal(config, _keys(config), run)
     _say(f"{user.email} is {user.state}.")
     return 0
 
@@ -306,7 +319,7 @@ def _options(config: Config, options: argparse.Namespace) -> int:
                 tx, options.script, saved.version, values, by="command line", now=now
             )
 
-    saved = _with_portal(Portal(config, _keys(config)), run)
+    saved = _with_portal(config, _keys(config), run)
     for name, value in saved.values.items():
         _say(f"{name}={','.join(value) if isinstance(value, list) else value}")
     return 0

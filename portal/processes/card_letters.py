@@ -14,7 +14,7 @@ from sqlalchemy import delete, select
 from portal.events import process_topic
 from portal.mail import outbox
 from portal.model.states import CardState
-from portal.processes import letter_pdf, order_rows, tasks
+from portal.processes import order_rows, tasks
 from portal.store import audit
 from portal.store.database import notify
 from portal.store.tables import Card, CardLetter, User
@@ -187,6 +187,8 @@ async def print_one(
             process=process.id,
             prints=letter.prints,
         )
+        from portal.processes import letter_pdf  # reportlab is large: who prints no letter doesn't load it
+
         return letter_pdf.letter(
             kind,
             secret,

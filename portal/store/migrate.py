@@ -5,31 +5,55 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, inspect, text
 
 from portal.store.database import prepare_sqlite
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy import Connection
 
     from portal.store.database import Database
 
 
 T = TypeVar("T")
+HEAD: Final = "0020"
+"""The newest revision: a database that has it needs neither Alembic nor its scripts."""
+_VERSIONS: Final = "alembic_version"
 
 
 async def upgrade(database: Database, revision: str = "head") -> None:
     """Bring the schema up to a revision; nothing happens when it is there already."""
-    await in_thread(database, lambda connection: command.upgrade(_configuration(connection), revision))
+    async with database.engine.connect() as connection:
+        if await connection.run_sync(_revisions) == [HEAD if revision == "head" else revision]:
+            return
+
+    def run(connection: Connection) -> None:
+        from alembic import command
+
+        command.upgrade(_configuration(connection), revision)
+
+    await in_thread(database, run)
 
 
 async def downgrade(database: Database, revision: str) -> None:
     """Bring the schema down to a revision; ``base`` is an empty database."""
-    await in_thread(database, lambda connection: command.downgrade(_configuration(connection), revision))
+
+    def run(connection: Connection) -> None:
+        from alembic import command
+
+        command.downgrade(_configuration(connection), revision)
+
+    await in_thread(database, run)
+
+
+def _revisions(connection: Connection) -> list[str]:
+    """What the database says that it has; Alembic finds out what is to be done about any other answer than one."""
+    if not inspect(connection).has_table(_VERSIONS):
+        return []
+    return list(connection.execute(text(f"SELECT version_num FROM {_VERSIONS}")).scalars())  # noqa: S608  # a constant
 
 
 async def in_thread(database: Database, work: Callable[[Connection], T]) -> T:
@@ -51,6 +75,8 @@ async def in_thread(database: Database, work: Callable[[Connection], T]) -> T:
 
 def _configuration(connection: Connection) -> Config:
     """Alembic's configuration: everything is here, there is no ini file."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")

@@ -13,12 +13,14 @@ from portal.events import ChangeBus
 from portal.store import migrate
 from portal.store.database import Database
 from portal.store.tables import Base
+from tests.support import compiled_statements
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.postgresql import PrivatePostgresql
 
+compiled_statements.use()
 BACKENDS: Final = [
     pytest.param("sqlite"),
     pytest.param("postgresql", marks=pytest.mark.interop),

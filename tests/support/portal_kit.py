@@ -21,6 +21,7 @@ from portal.model.states import Role
 from portal.model.virtual_card_options import NAME as CARD_OPTIONS
 from portal.passwords import Passwords
 from portal.store.tables import CaCertificate
+from tests.support import compiled_statements
 from tests.support.software_agent import SoftwareAgent
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ P256: dict[str, OptionValue] = {
     "SignatureAlgorithm": "P-256",
     "EncryptionAlgorithm": "P-256",
 }
+compiled_statements.use()
 CHEAP = Argon2Cost(time=1, memory_kib=8, lanes=1)
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from portal.accounts import Accounts
+from portal.clock import system_clock
+from portal.events import ChangeBus
+from portal.model.states import Role
+from portal.passwords import Passwords
+from portal.store.database import Database
 from tests.support.processes import Child
 
 if TYPE_CHECKING:
@@ -105,12 +114,23 @@ class PortalProcess:
             self.command("options", *(f"--set={name}={value}" for name, value in options.items()))
 
     def add(self, account: Account) -> None:
-        """Let somebody log in; possible while the portal runs."""
-        password = self._secret_file("password", account.password)
-        roles = [f"--role={role}" for role in account.roles]
-        given = ["--name", account.name, "--password-file", str(password), *roles]
-        self.command("user", "add", account.email, *given)
-        password.unlink()
+        """Let somebody log in; possible while the portal runs, and quicker than the portal's command by its start."""
+        with ThreadPoolExecutor(1) as aside:  # the caller may have an event loop
+            aside.submit(asyncio.run, self._add(account)).result()
+
+    async def _add(self, account: Account) -> None:
+        database = Database(f"sqlite+aiosqlite:///{self.database}", ChangeBus())
+        roles = [Role(role) for role in account.roles] or [Role.SELF_SERVICE]
+        try:
+            accounts = Accounts(database, Passwords(), system_clock)
+            await accounts.add(account.email, account.name, account.password, roles)
+        finally:
+            await database.close()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of its root key."""
+        return self.command("fingerprint").strip()
 
     def start(self) -> None:
         """Start it and wait until it says that it runs."""

@@ -107,8 +107,7 @@ class Desk:
 
     def trust(self, site: Site) -> None:
         """Trust a portal: its root key by its fingerprint, its TLS by the throw-away CA and no other."""
-        fingerprint = site.portal.command("fingerprint").strip()
-        how = ("--ca-file", str(site.ca.ca_file), "--fingerprint", fingerprint)
+        how = ("--ca-file", str(site.ca.ca_file), "--fingerprint", site.portal.fingerprint)
         self.agent.ask("trust", "add", site.portal.origin, *how)
 
     def stop(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from portal.events import ChangeBus
@@ -16,7 +18,6 @@ from portal.store.tables import Base
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -25,6 +26,11 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     empty = Database(f"sqlite+aiosqlite:///{tmp_path}/portal.db", ChangeBus())
     yield empty
     await empty.close()
+
+
+def test_the_newest_revision_is_known_without_alembic() -> None:
+    scripts = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
+    assert scripts.get_heads() == [migrate.HEAD]
 
 
 async def check_up_and_down(database: Database) -> None:
