@@ -97,7 +97,7 @@ class AwaitedCard:
         self._waited = self._picked = False
         self._others: dict[CardMark, str] = {}
         self.serial: str | None = None
-        """what the card says its serial number is, decimal; None, too, where it said another one before its reset"""
+        """what the card says its serial number is, decimal; None, too, where the portal knows it by another one"""
         self.changed = False
         """the point of no return was passed: who gives up waiting for the card leaves it half done"""
         self.imports = True
@@ -328,7 +328,9 @@ class AwaitedCard:
         has = None if seen is None else seen.guid
         able = None if seen is None else seen.capabilities
         serial = None if able is None else able.serial
-        self.serial = None if serial is None or self._renumbered else str(serial)
+        told = None if serial is None or self._renumbered else str(serial)
+        wanted = None if self._ordered.identity is None else self._ordered.identity.serial
+        self.serial = told if wanted in (None, told) else None
         self.imports = able is None or able.importing
         self.tells_keys = able is None or able.metadata
         self.may_reset = able is not None and able.version is not None

@@ -147,6 +147,10 @@ class ResetDesk(ExtendDesk):
                 return end, faults
         return end, faults + await self._as_it_has_to_be()
 
+    async def again(self) -> Carried:
+        """Extend the card as it is."""
+        return await self.extend(self._found, self._card)
+
     async def _blocked(self) -> tuple[object, ...]:
         """Somebody blocks the card, and an order finds it out; what is on it."""
         self._card.pin_left = self._card.puk_left = 0
