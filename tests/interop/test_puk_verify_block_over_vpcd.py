@@ -14,16 +14,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from smartcard.CardConnection import CardConnection
-from smartcard.scard import SCARD_LEAVE_CARD, SCARD_SHARE_SHARED
-from smartcard.System import readers
-from ykman.pcsc import ScardSmartCardConnection
 from yubikit.core.smartcard import SW, ApduError
 from yubikit.piv import PivSession
 
 from agent.pcsc import scard
 from agent.vsc.card import VirtualCard
 from protocol.messages import Binding, BlockCard, ChangePuk, VerifyPin
+from tests.support import foreign_connections
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts, PcscReadersOfATest, running_agent
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_portal import FakePortal
@@ -102,10 +99,7 @@ async def waited_in_vain(agent: AgentParts, portal: FakePortal) -> str:
 
 @contextlib.contextmanager
 def yubikit(reader: str) -> Iterator[PivSession]:
-    found = next(each for each in readers() if each.name == reader)
-    connection = found.createConnection()
-    connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
-    with ScardSmartCardConnection(connection) as wrapped:  # type: ignore[no-untyped-call]
+    with foreign_connections.yubikit(reader) as wrapped:
         yield PivSession(wrapped)
 
 

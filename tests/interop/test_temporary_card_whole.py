@@ -15,11 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from smartcard.CardConnection import CardConnection
-from smartcard.scard import SCARD_LEAVE_CARD, SCARD_SHARE_SHARED
-from smartcard.System import readers
 from sqlalchemy import select
-from ykman.pcsc import ScardSmartCardConnection
 from yubikit.piv import OBJECT_ID, SLOT, PivSession
 
 from agent.pcsc import scard
@@ -35,6 +31,7 @@ from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.store.tables import Card, Certificate
 from portal.views import ObjectRef
 from tests.interop.card.clients import MODULE
+from tests.support import foreign_connections
 from tests.support.attack_stage import outcome
 from tests.support.processes import wait_until
 from tests.support.virtual_cards import FACTORY_KEY, InReader, factory_card
@@ -175,10 +172,7 @@ def hashes_of(message: bytes) -> bytes:
 
 
 def seen_by_yubikit(reader_name: str, guid: str, certificates: dict[str, Certificate], pin: str) -> None:
-    reader = next(found for found in readers() if found.name == reader_name)
-    connection = reader.createConnection()
-    connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
-    with ScardSmartCardConnection(connection) as wrapped:  # type: ignore[no-untyped-call]
+    with foreign_connections.yubikit(reader_name) as wrapped:
         session = PivSession(wrapped)
         assert bytes.fromhex(guid) in session.get_object(OBJECT_ID.CHUID)
         for slot, row in certificates.items():
@@ -258,13 +252,8 @@ async def test_a_card_that_is_blocked_is_erased_encoded_and_used_by_everybody(
 
 def block(reader_name: str) -> None:
     """Another program spends all tries."""
-    reader = next(found for found in readers() if found.name == reader_name)
-    connection = reader.createConnection()
-    connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
-    try:
+    with foreign_connections.pyscard(reader_name) as connection:
         for apdu in ("00A4040009A00000030800001000", *["002000800839393939FFFFFFFF"] * 3):
             connection.transmit(list(bytes.fromhex(apdu)))
         for _ in range(3):
             connection.transmit(list(bytes.fromhex("002C008010" + "39" * 8 + "39" * 8)))
-    finally:
-        connection.disconnect()

@@ -18,10 +18,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
-from smartcard.CardConnection import CardConnection
-from smartcard.scard import SCARD_LEAVE_CARD, SCARD_SHARE_SHARED
-from smartcard.System import readers
-from ykman.pcsc import ScardSmartCardConnection
 from ykman.piv import (
     generate_ccc,
     generate_chuid,
@@ -33,6 +29,7 @@ from yubikit.core.smartcard import SW, ApduError
 from yubikit.piv import KEY_TYPE, MANAGEMENT_KEY_TYPE, OBJECT_ID, SLOT, PivSession
 
 from tests.interop.card.clients import MODULE
+from tests.support import foreign_connections
 from tests.support.virtual_cards import FACTORY_KEY, PIN, PUK, Issuer
 
 if TYPE_CHECKING:
@@ -107,10 +104,7 @@ class Personaliser:
     @contextlib.contextmanager
     def session(self, *, managed: bool = False, pin: bool = False) -> Iterator[PivSession]:
         """A session of yubikit's; the management key and the PIN go first where they are asked for."""
-        reader = next(found for found in readers() if found.name == self.reader)
-        connection = reader.createConnection()
-        connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
-        with ScardSmartCardConnection(connection) as wrapped:  # type: ignore[no-untyped-call]
+        with foreign_connections.yubikit(self.reader) as wrapped:
             session = PivSession(wrapped)
             if managed:
                 session.authenticate(self.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import stat
 import threading
 from functools import partial
@@ -18,6 +19,7 @@ from tests.support.processes import Child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def _line(client: Client, slot: int = 0x9A) -> str:
@@ -103,16 +105,22 @@ def _askpass(client: Client) -> dict[str, str]:
 @contextlib.contextmanager
 def _agent(client: Client) -> Iterator[dict[str, str]]:
     """An agent that holds the card's keys; what its clients need in their environment."""
-    socket = client.path("ssh-agent.sock")
-    argv = ["ssh-agent", "-D", "-a", str(socket), "-P", "/usr/lib/*"]
+    path = client.path("ssh-agent.sock")
+    argv = ["ssh-agent", "-D", "-a", str(path), "-P", "/usr/lib/*"]
     with Child(argv, log=client.path("ssh-agent.log"), env=client.env) as agent:
-        agent.wait_until(socket.is_socket, "ssh-agent's socket")
-        env = {"SSH_AUTH_SOCK": str(socket), **_askpass(client)}
+        agent.wait_until(lambda: _listens(path), "ssh-agent's socket")
+        env = {"SSH_AUTH_SOCK": str(path), **_askpass(client)}
         client.run("ssh-add", "-s", MODULE, env=env)
         try:
             yield env
         finally:
             client.run("ssh-add", "-e", MODULE, env=env)
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody listens at a socket, which is there some moments before."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        return asking.connect_ex(str(path)) == 0
 
 
 def _sign(client: Client) -> None:

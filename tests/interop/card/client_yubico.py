@@ -14,16 +14,13 @@ import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, x25519
-from smartcard.CardConnection import CardConnection
-from smartcard.scard import SCARD_LEAVE_CARD, SCARD_SHARE_SHARED
-from smartcard.System import readers
-from ykman.pcsc import ScardSmartCardConnection
 from yubikit.core import InvalidPinError
 from yubikit.core.smartcard import SW, ApduError
 from yubikit.piv import KEY_TYPE, MANAGEMENT_KEY_TYPE, OBJECT_ID, PIN_POLICY, SLOT, PivSession
 
 from agent.vsc import slot_keys
 from tests.interop.card.clients import MANAGEMENT_KEY, PIN_TEXT, PUK_TEXT, Client, Operation
+from tests.support import foreign_connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +33,7 @@ _NEW: Final = SLOT.RETIRED10
 
 @contextlib.contextmanager
 def _session(client: Client, *, managed: bool = False, pin: bool = False) -> Iterator[PivSession]:
-    reader = next(found for found in readers() if found.name == client.reader)
-    connection = reader.createConnection()
-    connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
-    with ScardSmartCardConnection(connection) as wrapped:  # type: ignore[no-untyped-call]
+    with foreign_connections.yubikit(client.reader) as wrapped:
         session = PivSession(wrapped)
         if managed:
             session.authenticate(MANAGEMENT_KEY)

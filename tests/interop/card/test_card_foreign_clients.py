@@ -12,18 +12,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from smartcard.CardConnection import CardConnection
-from smartcard.scard import SCARD_LEAVE_CARD, SCARD_SHARE_SHARED
-from smartcard.System import readers
-from ykman.pcsc import ScardSmartCardConnection
 from yubikit.core import InvalidPinError
-from yubikit.core.smartcard import SmartCardConnection
 from yubikit.piv import KEY_TYPE, SLOT, PivSession
 
 from agent.vsc import personalise
 from agent.vsc.card import ATR, VirtualCard
 from agent.vsc.commands import Algorithm
 from agent.vsc.vpcd import AttachmentState
+from tests.support import foreign_connections
 from tests.support.pcscd import PrivatePcscd
 from tests.support.virtual_cards import EC_KEYS, PIN, RSA_KEYS, InReader, full_card, store_in
 
@@ -146,7 +142,7 @@ def test_yubico_piv_tool_status(inserted: Inserted) -> None:
 
 def test_yubikit_reads_verifies_and_signs(inserted: Inserted) -> None:
     """yubikit's PivSession: metadata, certificate, wrong PIN, right PIN, signatures, decryption, agreement."""
-    with _yubikit(inserted) as connection:
+    with foreign_connections.yubikit(inserted.reader) as connection:
         session = PivSession(connection)
         assert session.version.major == 5
         assert session.get_pin_metadata().attempts_remaining == 3
@@ -213,13 +209,6 @@ def test_attached_again_after_restart(inserted: Inserted) -> None:
     inserted.pcscd.start()
     inserted.slot.wait_for(AttachmentState.PRESENT)
     test_opensc_sees_the_card(inserted)
-
-
-def _yubikit(inserted: Inserted) -> SmartCardConnection:
-    reader = next(found for found in readers() if found.name == inserted.reader)
-    connection = reader.createConnection()
-    connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
-    return ScardSmartCardConnection(connection)  # type: ignore[no-untyped-call]
 
 
 def _is_rsa(inserted: Inserted) -> bool:

@@ -12,10 +12,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from smartcard.CardConnection import CardConnection as PyscardConnection
-from smartcard.scard import SCARD_LEAVE_CARD, SCARD_SHARE_SHARED
-from smartcard.System import readers
-from ykman.pcsc import ScardSmartCardConnection
 from yubikit.core.smartcard import ApduError
 from yubikit.piv import KEY_TYPE, MANAGEMENT_KEY_TYPE, OBJECT_ID, SLOT, PivSession
 
@@ -36,6 +32,7 @@ from agent.vsc import personalise
 from agent.vsc.card import VirtualCard
 from portal.ca import attestation
 from protocol.errors import InlayError
+from tests.support import foreign_connections
 from tests.support.card_checks import module
 from tests.support.pcscd import PrivatePcscd
 from tests.support.processes import wait_until
@@ -72,10 +69,7 @@ def card(reader: str) -> Iterator[CardConnection]:
 
 @contextlib.contextmanager
 def yubikit(reader: str) -> Iterator[PivSession]:
-    found = next(each for each in readers() if each.name == reader)
-    connection = found.createConnection()
-    connection.connect(PyscardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
-    with ScardSmartCardConnection(connection) as wrapped:  # type: ignore[no-untyped-call]
+    with foreign_connections.yubikit(reader) as wrapped:
         yield PivSession(wrapped)
 
 
