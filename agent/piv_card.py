@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from agent.certificates import key_in
-from agent.pcsc import piv_keys, piv_objects, piv_pin, piv_use, pkcs10, public_keys
+from agent.pcsc import piv_keys, piv_objects, piv_pin, piv_policies, piv_use, pkcs10, public_keys
 from agent.pcsc.piv_names import (
     CARD_AUTHENTICATION,
     CERTIFICATES,
@@ -27,8 +28,11 @@ from agent.pcsc.piv_names import (
     SIGNATURE,
     SLOTS,
     KeyAlgorithm,
+    PinPolicy,
+    TouchPolicy,
     slot_name,
 )
+from agent.pcsc.piv_policies import USUAL
 from protocol.errors import DecodeError, InlayError
 from protocol.messages import Algorithm, CertificateRequest
 
@@ -37,10 +41,12 @@ if TYPE_CHECKING:
     from agent.pad_entry import PadEntry
     from agent.pcsc.connection import CardConnection
     from agent.pcsc.piv_keys import PublicKey
+    from agent.pcsc.piv_policies import Policies
     from protocol.messages import Challenge
 
 T = TypeVar("T")
 
+NO_POLICIES: Final[Mapping[int, Policies]] = MappingProxyType({})
 ALGORITHMS: Final = {Algorithm.RSA_2048: KeyAlgorithm.RSA_2048, Algorithm.P_256: KeyAlgorithm.P_256}
 
 
@@ -64,14 +70,20 @@ class PivCardFacts:
 class PivCard:
     """A selected card in a session; management authentication and the session itself are the order's."""
 
-    def __init__(self, session: CardSession, pad: PadEntry | None = None) -> None:
+    def __init__(
+        self,
+        session: CardSession,
+        pad: PadEntry | None = None,
+        policies: Mapping[int, Policies] = NO_POLICIES,
+    ) -> None:
         """Use a card that is connected and selected.
 
         Args:
             session: its session.
             pad: asks for the PIN at the reader; what the methods get for a PIN is not looked at then.
+            policies: slot to what keys get that are made or brought there, beyond the standard.
         """
-        self._session, self._pad = session, pad
+        self._session, self._pad, self._policies = session, pad, policies
         self._public: dict[int, PublicKey] = {}
         self._verified = self._fresh = self._signed = self._forgets = False
         self._salt = os.urandom(16)
@@ -105,10 +117,13 @@ class PivCard:
         """Make a key in a slot: the one that was there is gone.
 
         Raises:
-            InlayError: ``card_management_needed``, ``card_algorithm_missing``, ``card_slot_missing``, ``pcsc_…``.
+            InlayError: ``card_management_needed``, ``card_algorithm_missing``, ``card_slot_missing``, ``pcsc_…``;
+                ``card_policy_missing``, without the policies' text.
         """
-        public = await self._session.run(piv_keys.generate, _reference(slot), ALGORITHMS[algorithm])
-        self._public[_reference(slot)] = public
+        reference = _reference(slot)
+        wanted = self._policies.get(reference, USUAL)
+        made = self._session.run(piv_policies.generate, reference, ALGORITHMS[algorithm], wanted)
+        self._public[reference] = await made
 
     async def import_key(self, slot: str, pkcs8: bytearray) -> None:
         """Put a key that was made elsewhere into a slot.
@@ -122,8 +137,10 @@ class PivCard:
             raise InlayError("recovered_key_invalid", slot=slot) from None
         if not isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
             raise InlayError("recovered_key_invalid", slot=slot)
-        await self._session.run(piv_keys.import_key, _reference(slot), private)
-        self._public[_reference(slot)] = private.public_key()
+        reference = _reference(slot)
+        wanted = self._policies.get(reference, USUAL)
+        await self._session.run(piv_policies.import_key, reference, private, wanted)
+        self._public[reference] = private.public_key()
 
     async def request(self, slot: str, subject: str, pin: bytearray, *, signs: bool) -> CertificateRequest:
         """Ask for a certificate: PKCS#10 where the key ``signs``, else its public key alone.
@@ -234,9 +251,11 @@ class PivCard:
         for: that would cost every other key a command. A card that has forgotten it with the signature key does so
         each time.
         """
-        public = self._key(card, slot)
-        holds = self._fresh if slot == SIGNATURE else self._verified and not (self._signed and self._forgets)
-        if slot != CARD_AUTHENTICATION and not holds:
+        public, policy = self._key(card, slot), self._policies.get(slot, USUAL).pin
+        each = slot == SIGNATURE or policy is PinPolicy.ALWAYS
+        holds = self._fresh if each else self._verified and not (self._signed and self._forgets)
+        free = slot == CARD_AUTHENTICATION and policy is PinPolicy.DEFAULT
+        if not (free or holds):
             self._verify(card, pin)
         try:
             return self._used(card, slot, public, work)
@@ -245,7 +264,18 @@ class PivCard:
                 raise
         self._forgets = self._forgets or self._signed
         self._verify(card, pin)
-        return self._used(card, slot, public, work)
+        try:
+            return self._used(card, slot, public, work)
+        except InlayError as error:
+            # the same status stands for both, and the PIN was right
+            if error.code != "card_pin_needed" or not self._wants_touch(card, slot):
+                raise
+            raise InlayError("card_not_touched", slot=slot_name(slot)) from None
+
+    def _wants_touch(self, card: CardConnection, slot: int) -> bool:
+        ordered = self._policies.get(slot, USUAL)
+        known = piv_policies.told(card, slot) if ordered.touch is TouchPolicy.DEFAULT else ordered
+        return known is not None and known.touch in (TouchPolicy.ALWAYS, TouchPolicy.CACHED)
 
     def _used(
         self,

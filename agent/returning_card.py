@@ -18,12 +18,13 @@ from agent.pad_entry import PadEntry
 from agent.pcsc import piv_objects, piv_pin, piv_reset, piv_select
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import PUK
-from agent.piv_card import PivCard
+from agent.piv_card import NO_POLICIES, PivCard
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
     from agent.card_session import CardSession
     from agent.pcsc.piv_objects import Chuid
+    from agent.pcsc.piv_policies import Policies
     from protocol.messages import Algorithm, CardIdentity, CertificateRequest, Challenge
 
 T = TypeVar("T")
@@ -70,6 +71,8 @@ class ReturningCard(AwaitedCard):
     """what is known of its keys"""
     _pad: PadEntry | None = None
     """asks for the PIN at the reader's keys"""
+    policies: Mapping[int, Policies] = NO_POLICIES
+    """slot to what its keys get beyond the standard; set before its keys are worked on"""
     has_written: bool = False
     """whether it has taken a certificate"""
 
@@ -249,7 +252,7 @@ class ReturningCard(AwaitedCard):
     def _on(self, session: CardSession) -> PivCard:
         """The card in this session, which knows of its keys what it knew in the session before."""
         if self._card is None:
-            self._card = PivCard(session, self._pad)
+            self._card = PivCard(session, self._pad, self.policies)
         else:
             self._card.move_to(session)
         return self._card

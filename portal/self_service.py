@@ -9,7 +9,7 @@ from portal import card_views, option_store
 from portal.errors import WrongState
 from portal.events import order_topic, process_topic
 from portal.model.states import OrderState, ProcessState, Role
-from portal.processes import binding, card_batches, codes, order_rows, parties
+from portal.processes import binding, card_batches, codes, order_rows, overruled_options, parties
 from portal.processes.codes import LINK_SECONDS, TYPED_SECONDS
 from portal.processes.definition import OPEN
 from portal.rate_limits import RateLimit
@@ -236,7 +236,7 @@ class SelfService:
         """The options of a script."""
         require(session, Role.ADMINISTRATOR)
         async with self._context.database.read() as tx:
-            return _options_view(script, await option_store.current(tx, script))
+            return self._options_view(script, await option_store.current(tx, script))
 
     async def save_options(
         self, session: Session, script: str, expected_version: int, form: Mapping[str, Sequence[str]]
@@ -248,7 +248,24 @@ class SelfService:
             saved = await option_store.save(
                 tx, script, expected_version, values, by=session.user.email, now=self._context.clock()
             )
-        return _options_view(script, saved)
+        return self._options_view(script, saved)
+
+    def _options_view(self, script: str, saved: option_store.Saved) -> OptionsView:
+        description = option_store.script_of(script)
+        overruled = overruled_options.of_script(script, self._context.descriptions)
+        return OptionsView(
+            script=script,
+            version=saved.version,
+            options=description.options,
+            values=saved.values,
+            saved_by=saved.saved_by,
+            saved_at=saved.saved_at,
+            warnings=description.warn(saved.values),
+            title=description.title,
+            unread=script in option_store.UNREAD,
+            notes={name: item.notes for name, item in overruled.items()},
+            fixed=frozenset(name for name, item in overruled.items() if item.wholly),
+        )
 
     async def _open_order(self, tx: AsyncSession, session: Session, process_id: str) -> Order:
         definition, process, found = await self._engine.load(tx, session, process_id)
@@ -329,18 +346,3 @@ async def _target(tx: AsyncSession, process: Process) -> CoreObject | None:
     if process.target_kind is None or process.target_id is None:
         return None
     return objects.describe(await objects.find(tx, process.target_kind, process.target_id))
-
-
-def _options_view(script: str, saved: option_store.Saved) -> OptionsView:
-    description = option_store.script_of(script)
-    return OptionsView(
-        script=script,
-        version=saved.version,
-        options=description.options,
-        values=saved.values,
-        saved_by=saved.saved_by,
-        saved_at=saved.saved_at,
-        warnings=description.warn(saved.values),
-        title=description.title,
-        unread=script in option_store.UNREAD,
-    )

@@ -318,6 +318,8 @@ class OptionsView:
         warnings: option name to a sentence that doesn't hinder saving.
         title: the script's name for people.
         unread: no process of this version reads it.
+        notes: option name to what descriptions of kinds of cards say in its place.
+        fixed: options that no kind of card leaves anything to.
     """
 
     script: str
@@ -329,6 +331,8 @@ class OptionsView:
     warnings: Mapping[str, str] = field(default_factory=dict)
     title: str = ""
     unread: bool = False
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,22 @@ ROWS: Final = (
           "The portal wants a copy of its encryption key, and the card takes no key that was made elsewhere.",
           "Use a card that can (its maker calls it key import), or ask your support: an option of the portal says "
           "whether the card may make that key itself. Nothing was changed."),
+    Cause("card_policy_missing", 1934, "The card can't be used for this.",
+          "The key in slot {slot} has to have other rules than usual ({policy}: when it asks for the PIN, and for a touch), and the "
+          "card doesn't show that it can have such a key.",
+          "Use a card that can (its maker calls it PIN policy and touch policy, and proves it by attestation), or ask your support: "
+          "the portal's description of this kind of card asks for it. Nothing was changed."),
+    Cause("card_policy_other", 1935, "The card's key is not as it has to be.",
+          "The key in slot {slot} is to stay, and the card doesn't show that it has the rules that it has to have ({policy}: when it "
+          "asks for the PIN, and for a touch).",
+          "Ask your support to have new keys made: an option of the portal does that. Nothing was changed."),
+    Cause("card_not_touched", 1936, "Nobody touched the card.",
+          "The key in slot {slot} works after a touch alone, and the card waited for it in vain.",
+          "Start again from the page, and touch the card when it blinks."),
+    Cause("card_object_place", 1937, "The card can't do what was ordered.", "It has no place for the data object {object}.",
+          "Ask your support: the portal's description of this kind of card has to go without it, or use another card."),
+    Cause("card_object_differs", 1938, "The card is not what was ordered.", "What was read back of the data object {object} differs.",
+          "Start again from the page; tell your support if it comes back."),
     Cause("card_without_application", 1933, "This card can't be used yet.",
           "Its card manager answers, and no application that Inlay could speak to.",
           "Ask who supplied it to load a PIV application (by the card manager's keys, SCP03) and to hand over its "

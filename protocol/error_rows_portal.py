@@ -68,7 +68,7 @@ ROWS: Final = (
           "The proof of the key in slot {slot} comes from a card with another serial number than the one at the portal.",
           "Put the right card in, or have the serial number at the portal corrected."),
     Cause("attestation_policy", 1727, "The portal did not accept the key.",
-          "The card lets the key in slot {slot} be used without asking for the PIN as often as it must.", "Use another card, or ask your support."),
+          "The card lets the key in slot {slot} be used without asking for the PIN, or for a touch, as often as it must.", "Use another card, or ask your support."),
     Cause("attestation_firmware", 1728, "The portal did not accept the key.",
           "Keys like the one in slot {slot} can be computed by others when this card's firmware made them.", "Use another card."),
     Cause("attestation_no_roots", 1729, "Cards can't be encoded now.",

@@ -14,10 +14,13 @@ from protocol.words import (
     Algorithm,
     CardGuid,
     Identifier,
+    KeyPinPolicy,
     KeySource,
+    KeyTouchPolicy,
     ManagementAlgorithm,
     Message,
     Nonce,
+    ObjectTag,
     PinPolicy,
     PublicJwk,
     Purpose,
@@ -42,6 +45,18 @@ class KeyOrder(Message, frozen=True):
     optional: bool = False
     """in a reader, with the source ``import``: a card that can't take it goes on without it, and
     ``requests.declined`` or a proof that is missing in the receipt says so"""
+    pin_policy: KeyPinPolicy | None = None
+    """with the driver ``piv``: when its use asks for the PIN; None: as the card has it for its place"""
+    touch_policy: KeyTouchPolicy | None = None
+    """with the driver ``piv``: when its use asks for a touch; None: as the card has it"""
+
+
+class DataObject(Message, frozen=True):
+    """One data object of a PIV card, written as it is (`protocol.data_objects` says which may be)."""
+
+    tag: ObjectTag
+    content: Annotated[bytes, Meta(min_length=1, max_length=12_000)] | None = None
+    """the value inside of tag 53; None: it is deleted"""
 
 
 class CardStep(enum.StrEnum):
@@ -289,6 +304,8 @@ class EncodeCard(Message, frozen=True, tag="encode_card", tag_field="operation")
     clear: Annotated[list[SlotName], Meta(max_length=4)] = field(default_factory=list)
     """in a reader: slots of keys that somebody else had, and that the order has no other key for; they go, with their
     certificates, before ``keys``"""
+    objects: Annotated[list[DataObject], Meta(max_length=64)] = field(default_factory=list)
+    """with the driver ``piv``, before ``keys``: at most eight of them with a content, 12,000 bytes altogether"""
 
     @property
     def certifies(self) -> bool:

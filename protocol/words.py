@@ -51,6 +51,8 @@ CipherBlock = Annotated[bytes, Meta(min_length=8, max_length=16)]
 """One block of the management key's cipher: 8 bytes with 3DES, 16 with AES."""
 SlotName = Annotated[str, Meta(pattern=whole(r"(9[ACDE]|8[2-9A-F]|9[0-5])"))]
 """PIV key reference in hexadecimal: 9A, 9C, 9D, 9E, 82…95 (SP 800-73pt1-5, table 4b)."""
+ObjectTag = Annotated[str, Meta(pattern=whole(r"5F[0-9A-F]{4}"))]
+"""Tag of a PIV data object in hexadecimal (SP 800-73pt1-5, table 3)."""
 CardGuid = Annotated[str, Meta(pattern=whole(r"[0-9a-f]{32}"))]
 """GUID of a card's CHUID (SP 800-73pt1-5, table 9); of a card by the driver ``pkcs11`` see `protocol.tokens`."""
 TokenSerial = Annotated[str, Meta(pattern=whole(r"[!-~]([ -~]{0,14}[!-~])?"))]
@@ -96,6 +98,25 @@ class KeySource(enum.StrEnum):
     it says that it was made"""
     KEEP = "keep"
     """on the card already, and certified anew"""
+
+
+class KeyPinPolicy(enum.StrEnum):
+    """When the use of a key asks for the PIN (Yubico's; the standard fixes it for each place)."""
+
+    NEVER = "never"
+    ONCE = "once"
+    """before the first use since the card was put in or reset"""
+    ALWAYS = "always"
+    """before each use"""
+
+
+class KeyTouchPolicy(enum.StrEnum):
+    """When the use of a key asks for a touch of the card (Yubico's; the standard knows none)."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    CACHED = "cached"
+    """one counts for the next 15 seconds"""
 
 
 class KeyCount(Message, frozen=True):

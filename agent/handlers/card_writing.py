@@ -55,17 +55,26 @@ ON_A_COPY: Final = Steps(STEPS)
 """Nobody else has the card yet: closed at any step, nothing is left."""
 
 
-def check_keys(keys: Sequence[KeyOrder], sources: frozenset[KeySource], *, optional: bool = False) -> None:
+def check_keys(
+    keys: Sequence[KeyOrder],
+    sources: frozenset[KeySource],
+    *,
+    optional: bool = False,
+    policies: bool = False,
+) -> None:
     """Check that an order names each key once, and from where it can come here.
 
     Args:
         keys: the order's.
         sources: from where they can come.
         optional: whether there may be keys that a card goes on without, or none at all.
+        policies: whether keys may say when they ask for the PIN and for a touch.
 
     Raises:
         DecodeError: ``order_malformed``.
     """
+    if not policies and any(key.pin_policy or key.touch_policy for key in keys):
+        raise DecodeError("order_malformed", "$.parameters.keys")
     if not keys and not optional:
         raise DecodeError("order_malformed", "$.parameters.keys")
     slots = [key.slot for key in keys]

@@ -174,6 +174,8 @@ class EncodeCardHandler:
 def _check(ordered: EncodeCard) -> None:
     """What can be done with a virtual card that is there, with the PIN typed in a window."""
     check_keys(ordered.keys, SETTLED)
+    if ordered.objects:
+        raise InlayError("encoding_unsupported", what="data objects")
     if ordered.driver != "virtual":
         raise InlayError("encoding_unsupported", what=f"a card by the driver {ordered.driver}")
     if ordered.attest == "required":

@@ -6,12 +6,14 @@ import contextlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
+from agent.handlers import card_objects
 from agent.handlers.card_writing import Steps, certificate_lines, day
 from agent.handlers.order_steps import account_line, agree, ask, secret
 from agent.pin_rules import keeps_rules, plain_rules
 from agent.ports import CardSummary, InteractionError, OrderPrompt, WindowFailed
 from protocol import half_done
 from protocol.errors import DecodeError, InlayError
+from protocol.key_policies import wants_touch
 from protocol.messages import CardStep, Changing, EncodeCard, KeySource, Step
 
 if TYPE_CHECKING:
@@ -33,8 +35,13 @@ _TEXTS: Final = {
     Step.PROVING: "Checking the card",
     Step.FINISHED: "Waiting for the portal to confirm",
 }
-BEFORE, AFTER = Steps(_TEXTS), Steps(_TEXTS, can_cancel=False)
-"""Before the point of no return, and after it."""
+_TOUCH: Final = "Touch it whenever it blinks"
+_WITH_TOUCH: Final = {
+    **_TEXTS,
+    Step.KEYS: f"{_TEXTS[Step.KEYS]}. {_TOUCH}",
+    Step.PROVING: f"{_TEXTS[Step.PROVING]}. {_TOUCH}",
+}
+"""What the window says where keys of the order work after a touch of the card alone."""
 _CHANGING: Final = "changing"
 AT_CARD: Final = (list(_TEXTS).index(Step.CARD), len(_TEXTS))
 
@@ -154,18 +161,18 @@ class Encoding:
         agreed: Proceed,
     ) -> None:
         self.context, self.ordered, self._changes, self.agreed = context, ordered, card, agreed
-        self.steps = BEFORE
+        self.steps = Steps(_WITH_TOUCH if any(map(wants_touch, ordered.keys)) else _TEXTS)
 
     @property
     def half_done(self) -> bool:
         """Whether the point of no return was passed."""
-        return self.steps is AFTER
+        return not self.steps.can_cancel
 
     async def change(self) -> None:
         """The point of no return: the portal has it on disk before the card is changed; said once."""
         if not self.half_done:
             await self.context.guard(self.context.record(_CHANGING, self._say_changing()))
-            self.steps, self._changes.changed = AFTER, True
+            self.steps, self._changes.changed = self.steps._replace(can_cancel=False), True
 
     async def _say_changing(self) -> None:
         await self.context.send(Changing())
@@ -265,12 +272,17 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
             "It gets an encryption key that the portal keeps a copy of. A card that takes no such key makes one "
             "itself: what that encrypts is lost with the card."
         )
+    if touched := dict.fromkeys(key.purpose.value for key in ordered.keys if wants_touch(key)):
+        lines.append(
+            f"Its key for {' and '.join(touched)} works after a touch of the card alone. Touch it when it blinks."
+        )
     if earlier := sum(key.optional for key in ordered.keys):
         lines.append(
             f"It gets {earlier} earlier encryption keys of its holder, for old messages, as far as it has room."
         )
     if ordered.clear_retired or ordered.clear:
         lines.append("Keys of whoever had the card before are removed.")
+    lines += card_objects.consequences(ordered)
     if ordered.keys:
         lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
     else:

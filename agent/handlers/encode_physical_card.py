@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from agent.errors import CardAsItWas
-from agent.handlers import retired_keys, trial_import
+from agent.handlers import card_objects, card_policies, retired_keys, trial_import
 from agent.handlers.blocked_card import reset_if_blocked, see_that_puk_helps
 from agent.handlers.card_attesting import Attesting, check_attested
 from agent.handlers.card_writing import (
@@ -69,8 +69,9 @@ class EncodePhysicalCardHandler(EncodeInReader):
     """The operation *encode card* by the driver ``piv``."""
 
     def _check(self, ordered: EncodeCard) -> None:
-        check_keys(ordered.keys, frozenset(KeySource), optional=True)
+        check_keys(ordered.keys, frozenset(KeySource), optional=True, policies=True)
         check_attested(ordered)
+        card_objects.check(ordered)
         _management(ordered)
         others = [step.value for step in ordered.steps if step is not CardStep.SET_PIN]
         if others:
@@ -96,6 +97,7 @@ class EncodePhysicalCardHandler(EncodeInReader):
         if which.unnamed:
             picked = UnnamedCard(context, key, ordered.guid)
         card = ReturningCard(context, self._readers, which, AT_CARD, key, picked.confirm)
+        card.policies = card_policies.beyond_standard(ordered.keys)
         try:
             return await _Encoding(context, ordered, card, agreed, key).carry_out(answer)
         finally:
@@ -155,7 +157,7 @@ class _Encoding(Encoding):
     def _told(self, error: InlayError) -> InlayError:
         """What it comes to: a blocked PUK is the end of a card whose PIN is blocked and that can't be reset."""
         hopeless = error.code == "card_puk_blocked" and self._card.pin_blocked and not self._card.may_reset
-        return InlayError("card_no_reset") if hopeless else error
+        return InlayError("card_no_reset") if hopeless else card_policies.named(error, self._wanted)
 
     async def _reset_if_blocked(self) -> None:
         allowed, proves = self.ordered.reset, self._key.proves
@@ -168,7 +170,7 @@ class _Encoding(Encoding):
     async def _see_that_puk_helps(self) -> None:
         """A card that nothing will bring back is left as it is, as far as that can be known."""
         hopeless = self._card.pin_blocked and not self._card.may_reset
-        if hopeless and CardStep.SET_PIN in self.ordered.steps and not self.agreed.puk_unsure:
+        if hopeless and self._sets_pin and not self.agreed.puk_unsure:
             puk = self.puk()
             try:
                 await see_that_puk_helps(self.context, self._card, puk)
@@ -190,6 +192,7 @@ class _Encoding(Encoding):
         context, card = self.context, self._card
         ordered = self._settle()
         _check_card(card, ordered)
+        await card_policies.check(context, card, ordered)
         await self._see_that_puk_helps()
         attesting = Attesting(context, card, ordered)
         await attesting.prepare()
@@ -204,6 +207,7 @@ class _Encoding(Encoding):
             await self._give_identity()
             puk_replaced = await self._give_puk_and_pin(pin)
         await retired_keys.clear(context, card, ordered)
+        await self._write_objects(pin)
         issued = await self._certified(attesting, pin) if ordered.keys else []
         replaced = await self._replace_key()
         found = await prove(context, card, issued, pin, self.steps)
@@ -283,7 +287,7 @@ class _Encoding(Encoding):
         try:
             if self.ordered.new_puk:
                 replaced = await replace_puk(self.context, self._card, self.agreed)
-            if CardStep.SET_PIN in self.ordered.steps:
+            if self._sets_pin:
                 setting = self._set_pin(pin, replaced=replaced)
                 await self.context.guard(self.context.record("set pin", setting))
         except InlayError as error:
@@ -297,6 +301,16 @@ class _Encoding(Encoding):
             await self._card.set_pin(puk, pin)
         finally:
             wipe(puk)
+
+    async def _write_objects(self, pin: bytearray) -> None:
+        """Some of them are read by the PIN alone, and are read back, and before they are written over."""
+        if any(item.content is not None for item in self.ordered.objects) and self._sets_pin:
+            await self.context.guard(self._card.verify(pin))  # the one that the card was just given
+        await card_objects.write(self.context, self._card, self.ordered.objects)
+
+    @property
+    def _sets_pin(self) -> bool:
+        return CardStep.SET_PIN in self.ordered.steps
 
     async def _replace_key(self) -> Algorithm | None:
         """Give the card its own management key, of the first algorithm that it takes; None where it takes none."""
@@ -370,7 +384,7 @@ def _made_instead(wanted: EncodeCard, settled: EncodeCard) -> list[str]:
 def _changes_first(ordered: EncodeCard) -> bool:
     """Whether something that nothing undoes comes before the certificates."""
     made = any(key.source is KeySource.GENERATE for key in ordered.keys)
-    given = ordered.identity is not None or ordered.clear_retired or bool(ordered.clear)
+    given = ordered.identity is not None or ordered.clear_retired or bool(ordered.clear or ordered.objects)
     return made or given or CardStep.SET_PIN in ordered.steps
 
 

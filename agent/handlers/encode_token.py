@@ -52,6 +52,8 @@ class EncodeTokenHandler(EncodeInReader):
 
     def _check(self, ordered: EncodeCard) -> None:
         check_keys(ordered.keys, SETTLED, optional=True)
+        if ordered.objects:
+            raise InlayError("encoding_unsupported", what="data objects")
         if ordered.management is not None or ordered.identity is not None:
             raise DecodeError("order_malformed", "$.parameters.management")
         steps = set(ordered.steps)

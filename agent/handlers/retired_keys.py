@@ -36,6 +36,7 @@ _NOT_TAKEN: Final = frozenset(
         "card_object_too_large",
         "card_refused",
         "card_feature_missing",
+        "card_policy_missing",
     }
 )
 

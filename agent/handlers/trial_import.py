@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from agent.order_ports import KeyedCard, OrderContext
     from protocol.messages import KeyOrder
 
-_REFUSED: Final = frozenset({"card_feature_missing", "card_algorithm_missing", "card_refused"})
+_REFUSED: Final = frozenset(
+    {"card_feature_missing", "card_algorithm_missing", "card_policy_missing", "card_refused"}
+)
 
 
 async def takes(context: OrderContext, card: KeyedCard, key: KeyOrder) -> bool:

@@ -87,7 +87,7 @@ def probe(card: Card, features: Set[str] = FEATURES) -> Capabilities:
         serial=serial_number(card),
         metadata="metadata" in features and _tells(card),
         attestation="attestation" in features and can_attest(card),
-        moving="moving" in features and _knows(card, Command(0xF6, 0x00, 0x00, answer=False)),
+        moving="moving" in features and can_delete(card),
         importing="importing" in features and _knows(card, Command(0xFE, 0x00, 0x00, answer=False)),
         new_management_key="new_management_key" in features
         and _knows(card, Command(0xFF, 0x00, 0x00, answer=False)),
@@ -107,6 +107,11 @@ def serial_number(card: Card) -> int | None:
 def can_attest(card: Card) -> bool:
     """Whether a card has ATTEST."""
     return _knows(card, Command(0xF9, AUTHENTICATION, 0))
+
+
+def can_delete(card: Card) -> bool:
+    """Whether a card has MOVE KEY, which deletes keys, too."""
+    return _knows(card, Command(0xF6, 0x00, 0x00, answer=False))
 
 
 def management_algorithms(card: Card) -> tuple[ManagementAlgorithm, ...]:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from portal.ca.x509 import spki
 from protocol.errors import InlayError
+from protocol.messages import KeyPinPolicy, KeyTouchPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,13 @@ _PIN_POLICIES: Final = {
     "9E": (_NEVER, _ONCE, _ALWAYS, _MATCH_ONCE, _MATCH_ALWAYS),
 }
 _OTHER_PIN_POLICIES: Final = (_ONCE, _ALWAYS, _MATCH_ONCE, _MATCH_ALWAYS)
-_TOUCH_POLICIES: Final = (1, 2, 3)
+_WANTED_PIN: Final = {
+    KeyPinPolicy.NEVER: (_NEVER,),
+    KeyPinPolicy.ONCE: (_ONCE, _MATCH_ONCE),
+    KeyPinPolicy.ALWAYS: (_ALWAYS, _MATCH_ALWAYS),
+}
+_WANTED_TOUCH: Final = {KeyTouchPolicy.NEVER: 1, KeyTouchPolicy.ALWAYS: 2, KeyTouchPolicy.CACHED: 3}
+_TOUCH_POLICIES: Final = tuple(_WANTED_TOUCH.values())
 _WEAK_RSA: Final = ((4, 0, 0), (4, 3, 5))
 """Firmware from, and before which RSA keys can be factored (CVE-2017-15361).
 
@@ -52,11 +59,15 @@ class Expected:
         slot: the key's, as ``9A``.
         public_key: the key that was requested a certificate for, SubjectPublicKeyInfo.
         serial: the card's.
+        pin_policy: when the key has to ask for the PIN; None: as often as the standard has it at the least.
+        touch_policy: when it has to ask for a touch; None: however that is.
     """
 
     slot: str
     public_key: bytes
     serial: int
+    pin_policy: KeyPinPolicy | None = None
+    touch_policy: KeyTouchPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +203,10 @@ def _check_said(leaf: x509.Certificate, expected: Expected, firmware: tuple[int,
         raise InlayError("attestation_other_card", slot=expected.slot)
     policy = _extension(leaf, _POLICY) or b""
     allowed = _PIN_POLICIES.get(expected.slot, _OTHER_PIN_POLICIES)
-    if len(policy) != 2 or policy[0] not in allowed or policy[1] not in _TOUCH_POLICIES:
+    if expected.pin_policy is not None:
+        allowed = _WANTED_PIN[expected.pin_policy]
+    touches = _TOUCH_POLICIES if expected.touch_policy is None else (_WANTED_TOUCH[expected.touch_policy],)
+    if len(policy) != 2 or policy[0] not in allowed or policy[1] not in touches:
         raise InlayError("attestation_policy", slot=expected.slot)
     first, fixed = _WEAK_RSA
     if isinstance(key, rsa.RSAPublicKey) and first <= firmware < fixed:

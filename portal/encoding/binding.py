@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
-from portal.encoding import piv_rules, rules, token_rules
+from portal.encoding import object_rules, piv_rules, rules, token_rules
 from portal.encoding.description import FieldRef, PinWord, Text
 from portal.encoding.keywords import RETIRED, TABLE, ValueKind
-from portal.encoding.plan import Plan, PlannedCertificate, TaskKind
+from portal.encoding.plan import Plan, PlannedCertificate, PlannedObject, TaskKind
 from portal.encoding.problems import EncodingError, Problem, problem
 from portal.model.objects import CoreObject, ObjectKind
 
@@ -123,6 +123,7 @@ class _Planner:
         self._recoverable = recoverable
         self._driver = driver
         self._used: set[str] = set()
+        self._objects: list[PlannedObject] = []
         parts = encoding.description.applications
         self._named = {part.text("KeyReference") for part in parts}
         self.problems: list[Problem] = []
@@ -134,11 +135,13 @@ class _Planner:
             self._wrong("library_missing", section.line, section.name)
         self._refuse_others(section)
         usage = self._encoding.usage
+        parts = self._encoding.description.applications
+        certificates = tuple(item for part in parts for item in self._application(part))
+        self.problems += object_rules.of_plan(self._objects)
         return Plan(
             kind=TaskKind.PRODUCTION if usage is rules.Usage.PRODUCTION else TaskKind.OPERATION,
-            certificates=tuple(
-                item for part in self._encoding.description.applications for item in self._application(part)
-            ),
+            certificates=certificates,
+            objects=tuple(self._objects),
             pin=_pin_source(section),
             initialise=section.has("InitToken"),
             label=self._text(section, "InitialLabel"),
@@ -156,7 +159,10 @@ class _Planner:
             pad = keys and self._driver == "virtual"
             literal_pin = name == "PIN" and _pin_source(section) is None
             drawn = name == "InitialPUK" and section.has("InitToken")  # a new card draws its PUK itself
-            if not setting.keyword.for_virtual_cards or pad or literal_pin or drawn:
+            kept = (
+                setting.keyword.for_piv_cards if self._driver == "piv" else setting.keyword.for_virtual_cards
+            )
+            if not kept or pad or literal_pin or drawn:
                 word = setting.word if name == "PIN" else name
                 self._wrong("not_for_this_card", setting.line, word, kind=_KINDS[self._driver])
 
@@ -164,6 +170,9 @@ class _Planner:
         self._refuse_others(section)
         only = self._text(section, "OnlyIf")
         if "OnlyIf" in section.settings and only != "true":
+            return []
+        if section.has("ObjectReference"):
+            self._object(section)
             return []
         slot = self._text(section, "KeyReference") or ""
         if section.has("RecoverCertificate"):
@@ -178,6 +187,16 @@ class _Planner:
         if source == "import_if_possible" and self._driver != "piv":
             source = "import"  # all others can
         return [self._certificate(section, slot, Recoverable(template, algorithm), source)]
+
+    def _object(self, section: Section) -> None:
+        tag = self._text(section, "ObjectReference") or ""
+        content = (
+            self._text(section, "ObjectContent") or (self._text(section, "ObjectText") or "").encode().hex()
+        )
+        self.problems += object_rules.of_tag(section, tag)
+        if any(item.tag == tag for item in self._objects):
+            self._wrong("piv_object_twice", section.line_of("ObjectReference"), tag)
+        self._objects.append(PlannedObject(section.name, tag, content.lower()))
 
     def _recover(self, section: Section, slot: str) -> list[PlannedCertificate]:
         value = section.value("RecoverCertificate")
@@ -204,6 +223,9 @@ class _Planner:
             self._wrong("slot_twice", section.line_of("KeyReference"), slot)
         self._used.add(slot)
         self._check_key(section, slot, what.template, source, recovers=recovers is not None)
+        pin_policy, touch_policy = self._text(section, "KeyPINPolicy"), self._text(section, "KeyTouchPolicy")
+        if self._driver == "piv" and not piv_rules.of_policy(slot, pin_policy or ""):
+            self.problems.append(piv_rules.weaker_pin(section, slot, pin_policy or ""))
         written = section.value("CertCoreObjectDescriptorReturnField") if recovers is None else None
         return PlannedCertificate(
             application=section.name,
@@ -218,6 +240,8 @@ class _Planner:
             recovers=recovers,
             optional=recovers is not None
             and self._driver != "virtual",  # how much fits, only the card can tell
+            pin_policy=cast(Any, pin_policy),
+            touch_policy=cast(Any, touch_policy),
         )
 
     def _check_key(self, section: Section, slot: str, template: str, source: str, *, recovers: bool) -> None:

@@ -6,7 +6,8 @@ import enum
 import re
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from protocol.messages import Algorithm, Purpose
+from protocol import data_objects
+from protocol.messages import Algorithm, KeyPinPolicy, KeyTouchPolicy, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +72,11 @@ class Keyword(NamedTuple):
         """Whether it can be kept for a virtual smart card; the others wait for a card in a reader."""
         return self.section is SectionKind.ENCODING or self.name in _VIRTUAL
 
+    @property
+    def for_piv_cards(self) -> bool:
+        """Whether it can be kept for a PIV card in a reader."""
+        return self.for_virtual_cards or self.name in _PIV
+
     def fits(self, literal: str) -> bool:
         """Whether a literal, or what a field holds, is possible."""
         check = _LITERALS.get(self.name)
@@ -93,21 +99,45 @@ def is_slot(text: str) -> bool:
     return re.fullmatch(r"9[ACDE]|8[2-9A-F]|9[0-5]", text, re.ASCII) is not None
 
 
+def is_object(text: str) -> bool:
+    """Whether a text names a data object of a PIV card by its tag (SP 800-73pt1-5, table 3)."""
+    return re.fullmatch(r"5F[0-9A-F]{4}|7E|7F61", text, re.ASCII) is not None
+
+
+def _is_content(text: str) -> bool:
+    return re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", text, re.ASCII) is not None and _is_short(text, 2)
+
+
+def _is_short(text: str, characters: int = 1) -> bool:
+    return 0 < len(text.encode()) <= characters * data_objects.MOST_BYTES
+
+
 _E, _D, _A = SectionKind.ENCODING, SectionKind.DESCRIPTION, SectionKind.APPLICATION
 _N, _O = Origin.DOCUMENTED, Origin.OURS
 _K = ValueKind
 _BOTH_WAYS: Final = ("true", "false")
 _ALGORITHMS: Final = tuple(item.value for item in Algorithm)
 _SOURCES: Final = ("generate", "import", "import_if_possible", "keep")
+_PIN_POLICIES: Final = tuple(item.value for item in KeyPinPolicy)
+_TOUCH_POLICIES: Final = tuple(item.value for item in KeyTouchPolicy)
 _TEMPLATES: Final = tuple(item.value for item in Purpose)
-_LITERALS: Final[dict[str, Callable[[str], bool]]] = {"KeyReference": is_slot}
+_LITERALS: Final[dict[str, Callable[[str], bool]]] = {
+    "KeyReference": is_slot,
+    "ObjectReference": is_object,
+    "ObjectContent": _is_content,
+    "ObjectText": _is_short,
+}
 _VIRTUAL: Final = frozenset(
     {"InitToken", "InitialLabel", "InitialPUK", "SetPIN", "PIN", "ClearFields", "BlockCard"}
     | {"revokeOnIssue", "CreateObjectRelation", "ObjectRelationType", "CertCoreObjectDescriptorReturnField"}
     | {"KeyReference", "KeyAlgorithm", "KeySource", "CertificateTemplate", "RecoverCertificate", "OnlyIf"}
 )
+_PIV: Final = frozenset({"KeyPINPolicy", "KeyTouchPolicy", "ObjectReference", "ObjectContent", "ObjectText"})
 _FORMS: Final = {
     "KeyReference": "a key's PIV reference: 9A, 9C, 9D, 9E or 82 to 95",
+    "ObjectReference": "a data object's tag: 5F and four hexadecimal digits, A to F in capitals",
+    "ObjectContent": f"hexadecimal, at most {data_objects.MOST_BYTES} bytes",
+    "ObjectText": f"text, at most {data_objects.MOST_BYTES} bytes",
     "PIN": "a declared field, # and a literal, !FROM_USER_DIALOG_1_FIELD (2, 3) or "
     "!FROM_PROTECTED_AUTHENTICATION_PATH (…_AUTO)",
 }
@@ -164,11 +194,26 @@ _ROWS: Final = (
     Keyword("KeySource", _A, _K.VALUE, _O, "`generate`, the default: made on the card. `import`: made by the archive "
             "and kept there. `import_if_possible`: the same, but a PIV card that takes no keys from elsewhere makes it "
             "itself. `keep`: the key that the card has is certified anew.", _SOURCES, ("KeyReference",)),
+    Keyword("KeyPINPolicy", _A, _K.VALUE, _O, "When the key asks for the PIN: `always`: before each use; `once`: "
+            "before the first; `never`. Without it as the standard has it for its place (9C `always`, 9E `never`, "
+            "others `once`), and never less often than that. For PIV cards alone: one that can't have such a key "
+            "is refused before anything on it is changed.", _PIN_POLICIES, ("KeyReference",)),
+    Keyword("KeyTouchPolicy", _A, _K.VALUE, _O, "When the key asks for a touch of the card: `always`: at each use; "
+            "`cached`: one counts for 15 seconds; `never`, as it is without it. For PIV cards alone, see "
+            "`KeyPINPolicy`.",
+            _TOUCH_POLICIES, ("KeyReference",)),
     Keyword("CertificateTemplate", _A, _K.VALUE, _O, "Request a certificate of this template for the key.", _TEMPLATES,
             ("KeyReference", "KeyAlgorithm")),
     Keyword("RecoverCertificate", _A, _K.VALUE, _O, "Field with the descriptors of certificates, newest first, to be "
             "written with their keys from the archive: the first to `KeyReference`, the others to retired keys, "
             "82 onwards.", needs=("KeyReference",)),
+    Keyword("ObjectReference", _A, _K.VALUE, _O, "In place of a key: the data object of a PIV card that is written, by "
+            "its tag. `5FC106` (security object), `5FC108` (facial image), `5FC109` (printed information), or one of a "
+            "maker's own, `5Fxxxx` but for `5FC1xx` and `5FFFxx`. Needs `ObjectContent` or `ObjectText`."),
+    Keyword("ObjectContent", _A, _K.VALUE, _O, "What is in it (the value of tag 53), hexadecimal. It is written as it "
+            "is.", needs=("ObjectReference",)),
+    Keyword("ObjectText", _A, _K.VALUE, _O, "The same as text, which is written in UTF-8.",
+            needs=("ObjectReference",)),
     Keyword("OnlyIf", _A, _K.VALUE, _O, "Field with true or false: an application that it is false for is left out.",
             _BOTH_WAYS),
 )  # fmt: skip

@@ -9,10 +9,13 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
+from portal.encoding import object_rules
 from portal.encoding.description import FieldRef, PinWord, Text
 from portal.encoding.keywords import RETIRED
 from portal.encoding.problems import Problem, problem
 from portal.encoding.token_rules import SIGNING
+from protocol import key_policies
+from protocol.messages import KeyPinPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +68,8 @@ _OTHERS: Final = {
     "MiniDriverLibrary": "Inlay talks to a PIV card by itself",
     "InitToken": "no command erases such a card; what Inlay has put on it is replaced, and what a former holder has "
     "left is removed",
-    "InitialLabel": "it has no label: programs show the name in the certificate of 9A",
+    "InitialLabel": "it has no place for a label (SP 800-73). Programs show the name in the certificate of 9A; what "
+    "else is to stand on it goes to a data object (ObjectReference)",
     "PUK": "the PUK by which its PIN is set is InitialPUK",
     "CardManagerKey": "the portal proves its management key itself (factory_cards)",
     "BlockCard": "a card that is made is not blocked; the process Block card does that",
@@ -95,7 +99,7 @@ def of_description(description: Description, part: Part, variables: Mapping[str,
             problems.append(problem("piv_pin_only", section.line, section.name))
     if part.writes and not description.applications:
         problems.append(problem("no_applications", 0, ""))
-    return problems + _slots(description)
+    return problems + _slots(description) + object_rules.of_all(description.applications)
 
 
 def of_key(slot: str, template: str, source: str, *, recovers: bool) -> str | None:
@@ -120,7 +124,25 @@ def of_key(slot: str, template: str, source: str, *, recovers: bool) -> str | No
     return "piv_import" if source.startswith("import") and slot in SIGNING else None
 
 
+def of_policy(slot: str, pin: str) -> bool:
+    """Whether a key may ask for the PIN like this: as often as the standard has it for its place, or more often.
+
+    Args:
+        slot: its reference; empty where that isn't known yet.
+        pin: a word of ``KeyPINPolicy``; empty where it isn't known yet, or there is none.
+    """
+    return not slot or not pin or not key_policies.is_weaker(slot, KeyPinPolicy(pin))
+
+
+def weaker_pin(section: Section, slot: str, pin: str) -> Problem:
+    """What is said of one that may not."""
+    standard = key_policies.standard_pin(slot).value
+    return problem("piv_weaker_pin", section.line_of("KeyPINPolicy"), slot, pin=pin, standard=standard)
+
+
 def _application(section: Section, part: Part) -> list[Problem]:
+    if section.has("ObjectReference"):
+        return object_rules.of_application(section)
     recovers = section.has("RecoverCertificate")
     if not recovers and not section.has("CertificateTemplate"):
         return [problem("orders_nothing", section.line, section.name)]
@@ -131,6 +153,9 @@ def _application(section: Section, part: Part) -> list[Problem]:
     if code is not None:
         line = section.line_of("KeySource" if code == "piv_import" else "KeyReference")
         found.append(problem(code, line, slot, template=template, source=source))
+    pin = section.text("KeyPINPolicy") or ""
+    if not of_policy(slot, pin):
+        found.append(weaker_pin(section, slot, pin))
     if source == "keep" and part is not Part.EXTEND:
         found.append(problem("piv_nothing_kept", section.line_of("KeySource"), slot or section.name))
     return found

@@ -42,6 +42,8 @@ class PlannedCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         hold: the CA issues it on hold.
         recovers: id of the certificate that is recovered; None for one that is requested.
         optional: a card that can't take it goes on without it.
+        pin_policy: when the key asks for the PIN; None: as the card has it for its place.
+        touch_policy: when it asks for a touch; None: as the card has it.
     """
 
     application: str
@@ -55,6 +57,22 @@ class PlannedCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     hold: bool = False
     recovers: str | None = None
     optional: bool = False
+    pin_policy: Literal["never", "once", "always"] | None = None
+    touch_policy: Literal["never", "always", "cached"] | None = None
+
+
+class PlannedObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One application's data object.
+
+    Attributes:
+        application: name of its section.
+        tag: hexadecimal, in capitals.
+        content: what is in it, hexadecimal.
+    """
+
+    application: str
+    tag: str
+    content: str
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +88,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         puk: where the card's PUK is found: ``#`` and the PUK, or the name of a process variable.
         block: the card is blocked at the end.
         clear: process variables that are emptied when the task has ended.
+        objects: data objects that are written, in the order of the applications.
     """
 
     kind: TaskKind
@@ -81,6 +100,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     puk: str | None = None
     block: bool = False
     clear: tuple[str, ...] = ()
+    objects: tuple[PlannedObject, ...] = ()
 
     @property
     def requested(self) -> tuple[PlannedCertificate, ...]:

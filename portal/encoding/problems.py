@@ -89,6 +89,14 @@ CAUSES: Final[dict[str, str]] = {
     "decrypts.",
     "piv_import": "KeySource={source} does not go with {word} of a PIV card: a key from the archive is there to "
     "decrypt, and this one signs.",
+    "piv_weaker_pin": "KeyPINPolicy={pin} does not fit for {word}: by the standard that key asks for the PIN more "
+    "often ({standard}), and whoever relies on its certificate relies on that.",
+    "piv_object_kept": "The data object {word} of a PIV card is never written by a description: {expected}.",
+    "piv_object_content": "[{word}] needs one of ObjectContent and ObjectText, and not both.",
+    "piv_object_key": "{word} does not go with ObjectReference: an application is for a key or for a data object.",
+    "piv_object_twice": "The data object {word} is written by two applications.",
+    "piv_objects_many": "A description of a PIV card writes at most {most} data objects, with {limit} bytes "
+    "altogether: {word} is too much.",
     "piv_nothing_kept": "KeySource=keep does not fit for {word}: a card that becomes somebody's has no key of theirs. "
     "It goes with a card that is extended.",
     "piv_no_key_to_keep": "KeySource=keep can't be kept for {word}: the card has no good certificate for {template} "

@@ -86,8 +86,11 @@ async def judge(
     if not context.roots or serial is None or requests.attestation_issuer is None:
         return {}
     issuer, now = requests.attestation_issuer, context.clock()
+    wanted = {key.slot: (key.pin_policy, key.touch_policy) for key in ordered.keys}
     return {
-        slot: attestation.verify(statement, issuer, Expected(slot, keys[slot], serial), context.roots, now)
+        slot: attestation.verify(
+            statement, issuer, Expected(slot, keys[slot], serial, *wanted[slot]), context.roots, now
+        )
         for slot, statement in stated.items()
     }
 

@@ -23,7 +23,7 @@ from portal.store.transitions import StateChange, change_state
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -76,7 +76,19 @@ class Place(NamedTuple):
     card: Card
 
 
-async def order(tx: AsyncSession, actor: User, label: str, first: int, count: int, now: int) -> CardBatch:
+def _leave(_card: Card) -> None:
+    """Every card of the batch is one of the built-in kind."""
+
+
+async def order(
+    tx: AsyncSession,
+    actor: User,
+    label: str,
+    first: int,
+    count: int,
+    now: int,
+    assign: Callable[[Card], None] = _leave,
+) -> CardBatch:
     """Order a batch: its cards are Requested at once, each with a number behind the batch's name.
 
     Args:
@@ -86,11 +98,14 @@ async def order(tx: AsyncSession, actor: User, label: str, first: int, count: in
         first: number of the first card.
         count: how many.
         now: time.
+        assign: says of a card what kind it is of.
     """
     batch = CardBatch(id=secrets.token_hex(16), label=label, ordered_by=actor.id, created_at=now)
     tx.add(batch)
     await tx.flush()
     made = [_requested(actor, f"{label} {first + at}", now) for at in range(count)]
+    for card in made:
+        assign(card)
     tx.add_all(made)
     await tx.flush()
     tx.add_all(

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 BUILT_IN: Final = "PIV card"
 """What people pick for a card that no configured description makes."""
 Check = Callable[["Description", "Mapping[str, str]"], "list[Problem]"]
+_WORDS: Final = {"LABEL": "label", "HOLDER": "holder", "HOLDER_NAME": "holder_name"}
+"""Field to variable of what every encoding of a card in a reader has in words: its name, its holder's mail and name."""
 CHOICE: Final = "CardDescription"
 """The option, and process variable, by which they do."""
 
@@ -210,7 +212,7 @@ def _variables(part: Part) -> Mapping[str, str]:
     if not part.writes:
         return {"PUK": "card"}
     sources = {f"{purpose.value.upper()}_SOURCE": f"{purpose.value}_source" for purpose in Purpose}
-    return {**encodings.OF_CARDS[part].variables, **sources, "LABEL": "label"}
+    return {**encodings.OF_CARDS[part].variables, **sources, **_WORDS}
 
 
 def _wrong_for_token(description: Description, part: Part) -> list[Problem]:

@@ -1,7 +1,7 @@
 """What is written on a card in a reader: by the description that ships, or by its own where an administrator has one.
 
 A description decides, and options reach it by its fields alone: what it says in so many words is done whatever they
-say. Of a PIV card the process variables are put right by that, so that pages tell what will be done.
+say. The process variables are put right by that, so that pages tell what will be done.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from portal.encoding.description import FieldRef
 from portal.encoding.piv_rules import Part
 from portal.encoding.problems import problem
 from portal.model.objects import ObjectKind
-from portal.processes import card_certificates, card_descriptions, earlier_keys, encodings
+from portal.processes import card_certificates, card_descriptions, card_objects, earlier_keys, encodings
 from portal.processes.temporary_card_encoding import encoding_of, is_good, keys_text, new_encryption_key
-from protocol.messages import KeySource, Purpose
+from portal.store.tables import User
+from protocol import key_policies
+from protocol.messages import KeyPinPolicy, KeySource, KeyTouchPolicy, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from portal.processes.temporary_cards import Options
     from portal.store.tables import Card
 
+OBJECTS: Final = "card_objects"
+"""Process variable: which data objects are written, for people."""
+POLICIES: Final = "key_policies"
+"""Process variable: when keys ask for the PIN and for a touch, for people."""
 _CHOSEN: Final = tuple(f"with_{purpose.value}" for purpose in Purpose)
 _RECOVERABLE: Final = {
     KeySource.GENERATE: "no",
@@ -50,23 +56,24 @@ async def variables(context: Context, tx: AsyncSession, card: Card, options: Opt
     own = card_descriptions.part_of(context, card, _part(card, known))
     if own is None:
         return known
-    if card.driver == "pkcs11":
-        return _without_recovery(own, known)
     made = await _planned(tx, own, card, _without_recovery(own, known))
     purposes = frozenset(Purpose(item.template) for item in made.requested)
     if purposes != options.purposes:
         chosen = {name: known[name] for name in _CHOSEN}  # what a description reads is what the options say
         known = await encoding_of(tx, card, options._replace(purposes=purposes), now) | chosen
         made = await _planned(tx, own, card, _without_recovery(own, known))
-    return _without_recovery(own, known) | _told(made, fresh=known["first"])
+    told = _told(made, fresh=known["first"])
+    if known["attest"] == "no" and any(map(_is_beyond_standard, made.requested)):
+        told["attest"] = "where_possible"  # nothing else tells the portal that a key is as it was ordered
+    return _without_recovery(own, known) | told
 
 
 async def foretold(context: Context, tx: AsyncSession, card: Card, options: Options) -> dict[str, Any]:
     """Which certificates a card gets, and whether the archive has its encryption key, before it is in hand."""
     own = card_descriptions.part_of(context, card, Part.ISSUE)
-    if own is not None and card.driver == "piv":
+    if own is not None:
         known = await variables(context, tx, card, options)
-        return {name: known[name] for name in ("purposes", "recoverable")}
+        return {name: known[name] for name in ("purposes", "recoverable", "attest", POLICIES, OBJECTS)}
     purposes = sorted(purpose.value for purpose in options.purposes)
     return {"purposes": purposes, "recoverable": options.recoverable}
 
@@ -93,7 +100,9 @@ def _part(card: Card, known: Mapping[str, Any]) -> Part:
 
 
 async def _planned(tx: AsyncSession, own: Encoding, card: Card, known: Mapping[str, Any]) -> Plan:
-    known = {"label": card.label, **earlier_keys.NONE, **known}
+    holder = await tx.get_one(User, card.owner_id)
+    own_words = {"label": card.label, "holder": holder.email, "holder_name": holder.name}
+    known = {**own_words, **earlier_keys.NONE, **known}
     made = card_descriptions.plan(own, card, known, await earlier_keys.recoverable(tx, known))
     if not made.certificates:
         raise card_descriptions.unfit(card, problem("all_left_out", 0, ""))
@@ -138,12 +147,33 @@ def _told(made: Plan, *, fresh: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "purposes": [purpose.value for purpose in Purpose if purpose.value in names],
         "keys": keys_text(sources, fresh=fresh),
+        POLICIES: "; ".join(
+            f"{item.slot}: {key_policies.text(*_policies(item))}"
+            for item in made.requested
+            if any(_policies(item))
+        ),
+        OBJECTS: card_objects.fact(made),
     }
     for item in made.requested:
         if item.template == Purpose.ENCRYPTION:
             found["encryption_source"] = item.source
             found |= _as_option(KeySource(item.source))
     return found
+
+
+def described_facts(known: Mapping[str, Any]) -> dict[str, str]:
+    """What descriptions alone say, for a process's page: when keys ask for PIN and touch, and data on the card."""
+    told = {"PIN and touch of keys": known.get(POLICIES), "Data on the card": known.get(OBJECTS)}
+    return {label: text for label, text in told.items() if text}
+
+
+def _is_beyond_standard(item: PlannedCertificate) -> bool:
+    return key_policies.beyond_standard(item.slot, *_policies(item))
+
+
+def _policies(item: PlannedCertificate) -> tuple[KeyPinPolicy | None, KeyTouchPolicy | None]:
+    pin, touch = item.pin_policy, item.touch_policy
+    return None if pin is None else KeyPinPolicy(pin), None if touch is None else KeyTouchPolicy(touch)
 
 
 def _as_option(source: KeySource) -> dict[str, str]:

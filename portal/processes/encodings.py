@@ -12,7 +12,17 @@ from portal.encoding import parser
 from portal.encoding.binding import Encoding, bind
 from portal.encoding.piv_rules import Part
 from portal.encoding.rules import Usage
-from protocol.messages import Algorithm, CardStep, KeyOrder, KeySource, PinEntry, PinPolicy, Purpose
+from protocol.messages import (
+    Algorithm,
+    CardStep,
+    KeyOrder,
+    KeyPinPolicy,
+    KeySource,
+    KeyTouchPolicy,
+    PinEntry,
+    PinPolicy,
+    Purpose,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,6 +161,8 @@ def key_orders(plan: Plan, name: str, user_id: str) -> list[KeyOrder]:
             source=KeySource(item.source),
             subject=subject,
             optional=item.optional,
+            pin_policy=None if item.pin_policy is None else KeyPinPolicy(item.pin_policy),
+            touch_policy=None if item.touch_policy is None else KeyTouchPolicy(item.touch_policy),
         )
         for item in plan.certificates
     ]

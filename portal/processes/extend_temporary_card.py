@@ -13,6 +13,7 @@ from portal.processes import (
     attestation,
     card_descriptions,
     card_encodings,
+    card_objects,
     card_orders,
     earlier_keys,
     encodings,
@@ -175,6 +176,7 @@ class ExtendTemporaryCard(Definition):
             new_puk=known["new_puk"],
             reset=known.get("reset", False),
             attest=known.get("attest", "no"),  # a process of an earlier version has none
+            objects=await card_objects.ordered(turn.tx, card, plan, fresh=fresh),
         )
         turn.process.variables["extended_until"] = until
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
@@ -203,7 +205,7 @@ class ExtendTemporaryCard(Definition):
             found["New certificates"] = ", ".join(known["purposes"])
             found["Keys"] = known["keys"]
             found |= encryption_key_fact(known) | earlier_keys.fact(known)
-            found |= attestation_fact(known)
+            found |= card_encodings.described_facts(known) | attestation_fact(known)
             found["PIN"] = "chosen anew by its holder" if known["first"] else "stays; its holder types it"
             found["Card"] = "has to be in a reader of this computer"
             if known.get("blocked"):

@@ -17,6 +17,7 @@ from portal.processes import (
     card_descriptions,
     card_encodings,
     card_letters,
+    card_objects,
     card_orders,
     card_serials,
     cards,
@@ -169,6 +170,7 @@ class IssueCard(Definition):
             "Certificates": ", ".join(known["purposes"]),
             **encryption_key_fact(known),
             **earlier_keys.fact(known),
+            **card_encodings.described_facts(known),
             **attestation_fact(known),
             "PIN": _PIN[known["pin_delivery"]].format(digits=known["pin_length"]),
             "PUK": _PUK[known["puk_delivery"]],
@@ -224,6 +226,7 @@ class IssueCard(Definition):
             clear_retired=known.get("clear_retired", False) and not plan.initialise,
             clear=await left_by_others(turn.tx, card, keys) if known["first"] and not plan.initialise else [],
             attest=known["attest"],
+            objects=await card_objects.ordered(turn.tx, card, plan, fresh=known["first"]),
         )
         made = open_order(turn, operation, task=plan, resume_within=known["resume_within"], now=now)
         made.card_id = card.id

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from portal.encoding.piv_rules import Part
 from portal.model.options import Form, Option
 from portal.model.states import Role
-from portal.processes import card_batches
+from portal.processes import card_batches, card_descriptions
+from portal.processes.card_descriptions import BUILT_IN, CHOICE
 from portal.processes.definition import Definition, Step, finish
 
 if TYPE_CHECKING:
@@ -42,13 +44,20 @@ class IssueMultipleTemporaryCards(Definition):
         "Orders a batch of cards that people get for a while, and produces them one after the other."
     )
     role = Role.OPERATOR
-    steps = (Step("order", "Order", Form((_LABEL, _COUNT, _FIRST))), Step("done", "Done", settled=True))
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        kinds = [  # no card that PKCS#11 makes is made ready before it has a holder
+            name
+            for name, item in context.descriptions.items()
+            if item.driver == "piv" and item.makes(Part.ENCODE)
+        ]
+        form = Form((_LABEL, _COUNT, _FIRST, *card_descriptions.option(kinds)))
+        self.steps = (Step("order", "Order", form), Step("done", "Done", settled=True))
 
     async def advance(self, turn: Turn) -> None:
         """Order it."""
+        chosen = cast(str, turn.values.get(CHOICE, BUILT_IN))
         batch = await card_batches.order(
             turn.tx,
             turn.parties.user,
@@ -56,6 +65,7 @@ class IssueMultipleTemporaryCards(Definition):
             cast(int, turn.values[_FIRST.name]),
             cast(int, turn.values[_COUNT.name]),
             self._context.clock(),
+            lambda card: card_descriptions.assign(self._context, card, chosen),
         )
         turn.process.variables[card_batches.BATCH] = batch.id
         finish(turn, "done")
@@ -63,7 +73,10 @@ class IssueMultipleTemporaryCards(Definition):
     def facts(self, process: Process) -> Mapping[str, str]:
         """What was ordered, once it is."""
         known = process.variables
-        return {"Ordered": f"{known['Count']} cards"} if card_batches.BATCH in known else {}
+        if card_batches.BATCH not in known:
+            return {}
+        kind = {"Kind of card": cast(str, known[CHOICE])} if CHOICE in known else {}
+        return {"Ordered": f"{known['Count']} cards", **kind}
 
     def cancel_effect(self, process: Process, order: Order | None) -> str:
         """Nothing was done before the only *Next*."""

@@ -13,7 +13,7 @@ from portal.encoding import binding
 from portal.errors import WrongState
 from portal.model.options import Form, Option
 from portal.model.states import OrderState, ProcessState, Role, TemporaryCardState
-from portal.processes import card_orders, encodings, temporary_cards
+from portal.processes import card_objects, card_orders, encodings, temporary_cards
 from portal.processes.card_pieces import ANOTHER
 from portal.processes.definition import OPEN, Definition, Step, finish, open_order
 from portal.processes.endings import DETAILS
@@ -139,6 +139,7 @@ class ProduceTemporaryCard(Definition):
             new_puk=True,
             clear_retired=True,
             clear=list(_CLEARED),
+            objects=[] if known[ANOTHER] else await card_objects.left_by_others(turn.tx, card),
         )
         made = open_order(turn, operation, task=plan, resume_within=_RESUME_WITHIN, now=now)
         made.card_id = card.id

@@ -97,6 +97,14 @@ export interface CreateVirtualCard {
 }
 
 /**
+ * One data object of a PIV card, written as it is (`protocol.data_objects` says which may be).
+ */
+export interface DataObject {
+  tag: string;
+  content?: string | null;
+}
+
+/**
  * Parameters of the operation *delete virtual card*: the card is removed after the portal's ``finished``.
  */
 export interface DeleteVirtualCard {
@@ -133,6 +141,7 @@ export interface EncodeCard {
   attest?: "no" | "required" | "where_possible";
   clear_retired?: boolean;
   clear?: string[];
+  objects?: DataObject[];
 }
 
 /**
@@ -145,6 +154,8 @@ export interface KeyOrder {
   source: KeySource;
   subject: string;
   optional?: boolean;
+  pin_policy?: KeyPinPolicy | null;
+  touch_policy?: KeyTouchPolicy | null;
 }
 
 /**
@@ -834,9 +845,19 @@ export type Binding = "completion" | "none" | "number";
 export type CardStep = "block" | "initialise" | "set_label" | "set_pin";
 
 /**
+ * When the use of a key asks for the PIN (Yubico's; the standard fixes it for each place).
+ */
+export type KeyPinPolicy = "always" | "never" | "once";
+
+/**
  * Where a key comes from.
  */
 export type KeySource = "generate" | "import" | "import_if_possible" | "keep";
+
+/**
+ * When the use of a key asks for a touch of the card (Yubico's; the standard knows none).
+ */
+export type KeyTouchPolicy = "always" | "cached" | "never";
 
 /**
  * Algorithms of a PIV card's management key (SP 800-78-5, table 6-2).

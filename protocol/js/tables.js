@@ -673,6 +673,31 @@ export const CAUSES = Object.freeze({
     "why": "The portal wants a copy of its encryption key, and the card takes no key that was made elsewhere.",
     "next_step": "Use a card that can (its maker calls it key import), or ask your support: an option of the portal says whether the card may make that key itself. Nothing was changed."
   },
+  "card_policy_missing": {
+    "happened": "The card can't be used for this.",
+    "why": "The key in slot {slot} has to have other rules than usual ({policy}: when it asks for the PIN, and for a touch), and the card doesn't show that it can have such a key.",
+    "next_step": "Use a card that can (its maker calls it PIN policy and touch policy, and proves it by attestation), or ask your support: the portal's description of this kind of card asks for it. Nothing was changed."
+  },
+  "card_policy_other": {
+    "happened": "The card's key is not as it has to be.",
+    "why": "The key in slot {slot} is to stay, and the card doesn't show that it has the rules that it has to have ({policy}: when it asks for the PIN, and for a touch).",
+    "next_step": "Ask your support to have new keys made: an option of the portal does that. Nothing was changed."
+  },
+  "card_not_touched": {
+    "happened": "Nobody touched the card.",
+    "why": "The key in slot {slot} works after a touch alone, and the card waited for it in vain.",
+    "next_step": "Start again from the page, and touch the card when it blinks."
+  },
+  "card_object_place": {
+    "happened": "The card can't do what was ordered.",
+    "why": "It has no place for the data object {object}.",
+    "next_step": "Ask your support: the portal's description of this kind of card has to go without it, or use another card."
+  },
+  "card_object_differs": {
+    "happened": "The card is not what was ordered.",
+    "why": "What was read back of the data object {object} differs.",
+    "next_step": "Start again from the page; tell your support if it comes back."
+  },
   "card_without_application": {
     "happened": "This card can't be used yet.",
     "why": "Its card manager answers, and no application that Inlay could speak to.",
@@ -905,7 +930,7 @@ export const CAUSES = Object.freeze({
   },
   "attestation_policy": {
     "happened": "The portal did not accept the key.",
-    "why": "The card lets the key in slot {slot} be used without asking for the PIN as often as it must.",
+    "why": "The card lets the key in slot {slot} be used without asking for the PIN, or for a touch, as often as it must.",
     "next_step": "Use another card, or ask your support."
   },
   "attestation_firmware": {
@@ -984,7 +1009,9 @@ export const FIELD_FORMS = Object.freeze({
   "left": "few|one",
   "level": "tpm|keystore|file|none",
   "method": "[a-z_]{1,24}",
+  "object": "5F[0-9A-F]{4}",
   "path": "\\$([.\\[]\\w{1,24}\\]?){0,8}",
+  "policy": "PIN (never|once|always)(, touch (never|always|cached))?|touch (never|always|cached)",
   "purpose": "authentication|signature|encryption",
   "slot": "[89][0-9A-F]",
   "state": "[a-z_]{1,16}",

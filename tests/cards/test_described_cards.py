@@ -16,7 +16,8 @@ from portal.model.states import Role
 from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.processes.withdraw_temporary_card import WithdrawTemporaryCard
-from portal.store.tables import Certificate
+from portal.store.tables import Certificate, Order
+from tests.cards.independent.in_reader import INDEPENDENT, InReader, card_of
 from tests.cards.profiles import IMPORT, PROFILES, Profile
 from tests.cards.simulated import SimulatedCard
 from tests.cards.test_cards_from_the_portal import LATER, NEW, Desk
@@ -138,6 +139,100 @@ async def test_encoded_extended_and_given_to_the_next_one_by_the_description(
     assert card.pin == LATER.ljust(8, b"\xff")
     third = await valid(desk)
     assert {row.key_hash for row in third.values()}.isdisjoint(row.key_hash for row in second.values())
+
+
+TOUCHED = "KeyReference=#9A\nKeyPINPolicy=#always\nKeyTouchPolicy=#cached\n"
+
+
+def with_policies(part: Part) -> str:
+    return made_on_the_card(part).replace("KeyReference=#9A\n", TOUCHED, 1)
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        PROFILES[0],
+        *(each for each in INDEPENDENT if each.name.startswith(("CanoKey", "Nitrokey", "PivApplet"))),
+    ],
+    ids=lambda profile: profile.name,
+)
+async def test_a_card_that_does_not_show_that_it_can_have_such_a_key_is_as_it_was(
+    desk: Desk, tmp_path: Path, profile: Profile
+) -> None:
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE,), encode=with_policies(Part.ENCODE))
+    desk.readers.put(card := card_of(profile))
+    before = (dict(card.objects), dict(card.keys), card.pin)
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "card_policy_missing"
+    assert (dict(card.objects), dict(card.keys), card.pin) == before
+    assert (await desk.row(found)).state == "Assigned"
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [each for each in INDEPENDENT if each.name.startswith("YubiKey")],
+    ids=lambda profile: profile.name,
+)
+async def test_a_card_that_can_has_them_and_a_key_that_stays_needs_them(
+    desk: Desk, tmp_path: Path, profile: Profile
+) -> None:
+    texts = {part.value: made_on_the_card(part) for part in (Part.ENCODE, Part.EXTEND)}
+    configure(
+        desk.stage.kit,
+        tmp_path,
+        only=(Part.ENCODE, Part.EXTEND),
+        **{**texts, "encode": with_policies(Part.ENCODE)},
+    )
+    desk.readers.put(card := card_of(profile))
+    assert isinstance(card, InReader)
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    policies = {
+        slot: (card.inner.slots[slot].pin_policy, card.inner.slots[slot].touch_policy) for slot in OWN
+    }
+    assert policies == {0x9A: (3, 3), 0x9D: (2, 1), 0x9E: (1, 1)}
+    texts["extend"] = with_policies(Part.EXTEND)
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE, Part.EXTEND), **texts)
+    assert await desk.ordered(EXTEND, found, [(None, None), (NEW, None)]) == "finished"
+    texts["extend"] = texts["extend"].replace("#cached", "#always")
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE, Part.EXTEND), **texts)
+    before = dict(card.objects)
+    assert await desk.ordered(EXTEND, found, [(None, None), (NEW, None)]) == "card_policy_other"
+    assert card.objects == before
+    assert (await desk.row(found)).state == "Assigned"
+
+
+async def test_objects_of_a_description_are_on_the_card_and_gone_for_the_next_one(
+    desk: Desk, tmp_path: Path
+) -> None:
+    objects = "[Application_8]\nObjectReference=#5FC109\nObjectContent=#0103416461FE00\n"
+    picture = bytes(
+        number * 31 % 251 for number in range(11_900)
+    )  # with the others almost all that an order takes
+    objects += f"[Application_8_Face]\nObjectReference=#5FC108\nObjectContent=#{picture.hex()}\n"
+    objects += "[Application_9]\nObjectReference=#5F0001\nObjectText=HOLDER\n"
+    text = made_on_the_card(Part.ENCODE)
+    with_objects = text.replace("[Fields]\n", "[Fields]\nHOLDER=\n") + objects
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE,), encode=with_objects)
+    desk.readers.put(card := SimulatedCard(PROFILES[0]))
+    found = await desk.assigned("Visitor 7")
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    assert card.objects[0x5FC109] == bytes.fromhex("0103416461fe00")
+    assert card.objects[0x5FC108] == picture
+    assert card.objects[0x5F0001] == b"ada@example.org"
+    configure(desk.stage.kit, tmp_path, only=(Part.ENCODE,), encode=text)
+    await desk.step(WithdrawTemporaryCard.name, found, {"Reason": ["came back"]})
+    await desk.step(AssignTemporaryCard.name, found, {"Person": ["bob@example.org"]})
+    assert await desk.ordered(EXTEND, found, [(None, LATER)]) == "finished"
+    assert not card.objects.keys() & {0x5FC109, 0x5FC108, 0x5F0001}
+    await desk.step(WithdrawTemporaryCard.name, found, {"Reason": ["came back"]})
+    await desk.step(AssignTemporaryCard.name, found, {"Person": ["ada@example.org"]})
+    assert await desk.ordered(EXTEND, found, [(None, NEW)]) == "finished"
+    async with desk.stage.kit.database.read() as tx:
+        orders = await tx.scalars(select(Order.parameters).where(Order.changing_at.is_not(None)))
+    named = [[item["tag"] for item in order.get("objects", ())] for order in orders]
+    tags = ["5F0001", "5FC108", "5FC109"]
+    assert sorted(map(sorted, named)) == [[], tags, tags]  # what is gone goes but once
 
 
 @pytest.mark.parametrize("place", ["82", "85", None])

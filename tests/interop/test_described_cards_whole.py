@@ -16,13 +16,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from smartcard.CardConnection import CardConnection
+from smartcard.scard import SCARD_LEAVE_CARD, SCARD_SHARE_SHARED
+from smartcard.System import readers
+from ykman.pcsc import ScardSmartCardConnection
+from yubikit.piv import OBJECT_ID, PIN_POLICY, SLOT, TOUCH_POLICY, PivSession
 
 from agent.pcsc import scard
 from portal.encoding.piv_rules import Part
 from portal.model.states import Role
+from portal.processes.context import FactorySecrets
 from portal.processes.unblock_change_pin import UnblockChangePin
 from portal.processes.verify_pin import VerifyCardPin
 from portal.store.tables import Card, Certificate
+from tests.cards.independent.in_reader import InReader as InHand
+from tests.cards.independent.in_reader import profile_of
+from tests.cards.independent.personality import YUBIKEY_5_7
+from tests.cards.simulated import factory_key
 from tests.interop.card.clients import MODULE
 from tests.interop.test_puk_and_block_whole import done
 from tests.interop.test_puk_verify_block_over_vpcd import CONSENT
@@ -39,6 +49,7 @@ from tests.support.pin_pad_reader import READER, PinPad, pin_pad
 from tests.support.piv_descriptions import configure, example
 from tests.support.processes import wait_until
 from tests.support.virtual_cards import InReader, factory_card
+from tests.support.wired_card import WiredCard
 
 if TYPE_CHECKING:
     from agent.vsc.card import VirtualCard
@@ -47,6 +58,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.interop
 OTHER: Final = b"975310"
+PRINTED: Final = "0105416C657820FE00"
 CHANGE: Final = {"Action": ["change"], "PUK": ["portal"]}
 STRICT: Final = {
     part.value: example(part).replace("AUTHENTICATION_PATH_AUTO", "AUTHENTICATION_PATH")
@@ -138,6 +150,79 @@ async def test_at_the_keys_alone_is_refused_without_them_and_what_chooses_falls_
         slot: item.key_hash for slot, item in first.items()
     }
     assert {item.id for item in second.values()}.isdisjoint(item.id for item in first.values())
+
+
+def policies_by_yubikit(
+    reader_name: str, printed: bytes | None = None
+) -> dict[str, tuple[PIN_POLICY, TOUCH_POLICY]]:
+    reader = next(found for found in readers() if found.name == reader_name)
+    connection = reader.createConnection()
+    connection.connect(CardConnection.T1_protocol, mode=SCARD_SHARE_SHARED, disposition=SCARD_LEAVE_CARD)
+    with ScardSmartCardConnection(connection) as wrapped:  # type: ignore[no-untyped-call]
+        session = PivSession(wrapped)
+        found = {slot: session.get_slot_metadata(SLOT(int(slot, 16))) for slot in ("9A", "9D", "9E")}
+        if printed is not None:
+            session.verify_pin(NEW.decode())
+            assert session.get_object(OBJECT_ID.PRINTED) == printed
+    connection.release()  # else its context ends with the garbage, behind pcscd
+    return {slot: (each.pin_policy, each.touch_policy) for slot, each in found.items()}
+
+
+async def test_keys_have_the_policies_and_the_card_the_object_of_the_description_as_yubikit_reads_them(
+    stage: Stage, pcscd: PrivatePcscd, tmp_path: Path
+) -> None:
+    """A card of another make, like a YubiKey 5.7: nothing of it is ours."""
+    kit, held = stage.kit, InHand(profile_of(YUBIKEY_5_7))
+    wanted = {"9A": "KeyPINPolicy=#always\nKeyTouchPolicy=#cached\n", "9D": "KeyTouchPolicy=#always\n"}
+    text = example(Part.ENCODE)
+    for slot, lines in wanted.items():
+        text = text.replace(f"KeyReference=#{slot}\n", f"KeyReference=#{slot}\n{lines}")
+    text += f"[Application_9]\nObjectReference=#5FC109\nObjectContent=#{PRINTED}\n"
+    configure(kit, tmp_path, only=(Part.ENCODE,), encode=text)
+    ada, olga = await kit.person(), await kit.person("olga@example.org", [Role.OPERATOR])
+    found = await assigned(stage, olga, ada, str(int.from_bytes(held.serial, "big")))
+    object.__setattr__(kit.portal.context, "factory", FactorySecrets(factory_key(held.management), held.puk))
+    port, inner = pcscd.vpcd_ports[0], held.inner
+    with WiredCard(port, inner.transmit, inner.personality.atr, reset=inner.reset):
+        await asyncio.to_thread(wait_until, lambda: scard.list_readers()[0].present, "the card")
+        assert await extended(stage, olga, found, [(None, NEW)], number=True) == "finished"
+        told = await asyncio.to_thread(policies_by_yubikit, pcscd.readers[0], bytes.fromhex(PRINTED))
+    assert told == {
+        "9A": (PIN_POLICY.ALWAYS, TOUCH_POLICY.CACHED),
+        "9D": (PIN_POLICY.ONCE, TOUCH_POLICY.ALWAYS),
+        "9E": (PIN_POLICY.NEVER, TOUCH_POLICY.NEVER),
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "ended"),
+    [("KeyTouchPolicy=#always", "card_policy_missing"), ("KeyPINPolicy=#always", "finished")],
+)
+async def test_our_own_card_has_pin_policies_and_nothing_to_touch(
+    stage: Stage,
+    card: VirtualCard,
+    inserted: InReader,
+    pcscd: PrivatePcscd,
+    tmp_path: Path,
+    line: str,
+    ended: str,
+) -> None:
+    """It attests either way; what it can't have leaves it as it was."""
+    kit = stage.kit
+    ada, olga = await kit.person(), await kit.person("olga@example.org", [Role.OPERATOR])
+    found = await assigned(stage, olga, ada, card.details().serial)
+    text = example(Part.ENCODE).replace("KeyReference=#9A\n", f"KeyReference=#9A\n{line}\n")
+    configure(kit, tmp_path, only=(Part.ENCODE,), encode=text)
+    before = card.details()
+    assert await extended(stage, olga, found, [(None, NEW)], number=True) == ended
+    if ended == "finished":
+        told = await asyncio.to_thread(policies_by_yubikit, pcscd.readers[0])
+        assert told["9A"] == (PIN_POLICY.ALWAYS, TOUCH_POLICY.NEVER)
+        return
+    async with kit.database.read() as tx:
+        assert (await tx.get_one(Card, found)).state == "Assigned"
+    assert (card.details().slots, card.details().guid) == (before.slots, before.guid)
+    assert await good(stage) == {}
 
 
 async def test_at_the_keys_everything_is_typed_that_the_description_puts_there(

@@ -214,7 +214,7 @@ class Connection(SmartCardConnection):
         return TRANSPORT.USB
 
     def close(self) -> None:
-        self._inner.disconnect()
+        self._inner.release()  # else its context ends with the garbage, behind pcscd
 
     def send_and_receive(self, apdu: bytes) -> tuple[bytes, int]:
         data, sw1, sw2 = self._inner.transmit(list(apdu))

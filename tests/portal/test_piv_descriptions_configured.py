@@ -73,6 +73,48 @@ _REFUSED: dict[str, tuple[Part, str, str, str, str]] = {
         "piv_import",
         "9A",
     ),
+    "a signature without the PIN for each": (
+        Part.ENCODE,
+        "KeyReference=#9C\n",
+        "KeyReference=#9C\nKeyPINPolicy=#once\n",
+        "piv_weaker_pin",
+        "9C",
+    ),
+    "an authentication without the PIN": (
+        Part.ISSUE,
+        "KeyReference=#9A\n",
+        "KeyReference=#9A\nKeyPINPolicy=#never\n",
+        "piv_weaker_pin",
+        "9A",
+    ),
+    "an earlier key that anybody can use": (
+        Part.ENCODE,
+        "KeyReference=#82\n",
+        "KeyReference=#82\nKeyPINPolicy=#never\n",
+        "piv_weaker_pin",
+        "82",
+    ),
+    "a PIN policy that no key has": (
+        Part.ENCODE,
+        _FIRST,
+        f"{_FIRST}KeyPINPolicy=#sometimes\n",
+        "bad_value",
+        "#sometimes",
+    ),
+    "a touch policy that no key has": (
+        Part.ENCODE,
+        _FIRST,
+        f"{_FIRST}KeyTouchPolicy=#once\n",
+        "bad_value",
+        "#once",
+    ),
+    "a policy of no key": (
+        Part.ENCODE,
+        _FIRST,
+        "[Application_0]\nKeyTouchPolicy=#always\n" + _FIRST,
+        "missing_keyword",
+        "KeyTouchPolicy",
+    ),
     "a key that nobody has had": (
         Part.ENCODE,
         "=#9A\nKeyAlgorithm=#P-256\nKeySource=#generate",
@@ -86,6 +128,73 @@ _REFUSED: dict[str, tuple[Part, str, str, str, str]] = {
         "[Application_0]\nKeyReference=#9C\n" + _FIRST,
         "orders_nothing",
         "Application_0",
+    ),
+    # data objects
+    **{
+        f"the object {tag}": (
+            Part.ENCODE,
+            _FIRST,
+            f"[Application_0]\nObjectReference=#{tag}\nObjectContent=#00\n{_FIRST}",
+            "piv_object_kept",
+            tag,
+        )
+        for tag in ("5FC102", "5FC105", "5FC10C", "7E", "7F61", "5FC103", "5FC1AA", "5FFF00", "5FFF10")
+    },
+    "an object's tag that is none": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectReference=#5fc109\nObjectContent=#00\n{_FIRST}",
+        "bad_value",
+        "#5fc109",
+    ),
+    "content that isn't hexadecimal": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectReference=#5F0001\nObjectContent=#0\n{_FIRST}",
+        "bad_value",
+        "#0",
+    ),
+    "content and text": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectReference=#5F0001\nObjectContent=#00\nObjectText=#x\n{_FIRST}",
+        "piv_object_content",
+        "Application_0",
+    ),
+    "neither content nor text": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectReference=#5F0001\n{_FIRST}",
+        "piv_object_content",
+        "Application_0",
+    ),
+    "text for no object": (
+        Part.ENCODE,
+        _FIRST,
+        f"[Application_0]\nObjectText=#x\n{_FIRST}",
+        "missing_keyword",
+        "ObjectText",
+    ),
+    "a key and an object": (
+        Part.ENCODE,
+        _FIRST,
+        f"{_FIRST}ObjectReference=#5F0001\nObjectText=#x\n",
+        "piv_object_key",
+        "KeyReference",
+    ),
+    "one object twice": (
+        Part.ENCODE,
+        _FIRST,
+        "".join(f"[Application_0{each}]\nObjectReference=#5F0001\nObjectText=#x\n" for each in "AB") + _FIRST,
+        "piv_object_twice",
+        "5F0001",
+    ),
+    "an object in the description of a PIN": (
+        Part.VERIFY_PIN,
+        f"PIN={AUTO}",
+        f"PIN={AUTO}\n[Application_A]\nObjectReference=#5F0001\nObjectText=#x",
+        "piv_pin_only",
+        "Application_A",
     ),
     # PIN and PUK
     "no PIN": (Part.ENCODE, f"SetPIN=true\nInitialPUK=PUK\n{ENTRY}\n", "", "piv_pin_missing", "PIN"),
@@ -179,6 +288,7 @@ _REFUSED: dict[str, tuple[Part, str, str, str, str]] = {
 _ELSEWHERE = {
     "piv_pin_missing": "[Description]",
     "piv_import": "KeySource=#import",
+    "piv_weaker_pin": "KeyPINPolicy=#",
     "piv_nothing_kept": "KeySource=#keep",
 }
 """Causes whose line isn't that of their word."""
@@ -223,10 +333,16 @@ def test_what_a_piv_card_can_not_do_is_refused_by_line_and_word(tmp_path: Path, 
     assert "123456" not in str(error.value)  # neither PIN nor PUK is repeated
 
 
+def test_a_label_is_refused_with_what_stands_in_its_place(tmp_path: Path) -> None:
+    path = changed(tmp_path, Part.ENCODE, _WHOLE, f"{_WHOLE}InitialLabel=#Card\n")
+    with pytest.raises(EncodingError, match=r"no place for a label.*certificate of 9A.*ObjectReference"):
+        read(Part.ENCODE, path)
+
+
 def test_each_cause_has_a_sentence_of_its_own_and_a_test() -> None:
     ours = {code: CAUSES[code] for code in CAUSES if code.startswith("piv_")}
     assert len(set(ours.values())) == len(ours)
-    at_order = {"piv_no_key_to_keep", "piv_portals_puk"}
+    at_order = {"piv_no_key_to_keep", "piv_portals_puk", "piv_objects_many"}
     assert ours.keys() - at_order <= {row[3] for row in _REFUSED.values()}
 
 
@@ -284,6 +400,26 @@ def test_what_a_variable_brings_is_checked_by_the_same_rules(
     slot: str, template: str, source: str, recovers: bool, code: str | None
 ) -> None:
     assert piv_rules.of_key(slot, template, source, recovers=recovers) == code
+
+
+@pytest.mark.parametrize(
+    ("slot", "pin", "may"),
+    [
+        ("9A", "once", True),
+        ("9A", "always", True),
+        ("9A", "never", False),
+        ("9C", "always", True),
+        ("9C", "once", False),
+        ("9D", "never", False),
+        ("9E", "never", True),
+        ("9E", "always", True),
+        ("82", "never", False),
+        ("", "never", True),
+        ("9A", "", True),
+    ],
+)
+def test_no_key_asks_for_the_pin_less_often_than_the_standard_has_it(slot: str, pin: str, may: bool) -> None:
+    assert piv_rules.of_policy(slot, pin) is may
 
 
 # --- the configuration

@@ -97,7 +97,9 @@ def may_be_unchanged(order: Order) -> bool:
     if not isinstance(ordered, EncodeCard) or ordered.driver == "virtual":
         return False
     gives_more = ordered.steps or ordered.identity or ordered.clear or ordered.clear_retired or ordered.reset
-    return not gives_more and all(key.optional or key.source is KeySource.KEEP for key in ordered.keys)
+    return not (gives_more or ordered.objects) and all(
+        key.optional or key.source is KeySource.KEEP for key in ordered.keys
+    )
 
 
 async def half_done(context: Context, tx: AsyncSession, card: Card, order: Order, actor: str) -> None:

@@ -18,6 +18,7 @@ _TAGS: Final = frozenset({_WITNESS, _CHALLENGE, _RESPONSE, _POINT})
 _MANAGEMENT: Final = 0x9B
 _AGREEING: Final = frozenset({0x9D, *range(0x82, 0x96)})
 _NEVER, _ALWAYS = 1, 3
+_UNTOUCHED: Final = 1
 
 Asked: TypeAlias = tuple[str, bytes] | None
 
@@ -42,6 +43,7 @@ def general_authenticate(card: IndependentCard, command: Command, *, fresh: bool
         raise Refused(Status.WRONG_P1_P2)
     template = _template(command.data)
     _demand_pin(card, pair, fresh=fresh)
+    _demand_touch(card, pair)
     card.unused = False  # what a key was tried for counts, too
     answer = _used(card, command.p2, pair, template)
     if card.personality.agreement_ends_pin and command.p2 == 0x9D:
@@ -61,6 +63,12 @@ def _demand_pin(card: IndependentCard, pair: keys.KeyPair, *, fresh: bool) -> No
     if pair.pin_policy == _ALWAYS:
         allowed = allowed and (fresh if card.personality.fresh_pin else card.unused)
     if not allowed:
+        raise Refused(Status.NOT_ALLOWED)
+
+
+def _demand_touch(card: IndependentCard, pair: keys.KeyPair) -> None:
+    """One that waited in vain says what it says of a PIN that is missing."""
+    if pair.touch_policy != _UNTOUCHED and not card.touched():
         raise Refused(Status.NOT_ALLOWED)
 
 

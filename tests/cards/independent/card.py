@@ -40,12 +40,14 @@ class IndependentCard:
         admin: whether 9B has been authenticated to.
         journal: instruction and status of each command since the card was made.
         make: makes a private key; a test may have it made before.
+        touched: whether somebody touches it while it waits for that.
     """
 
     def __init__(self, personality: Personality) -> None:
         self.personality = personality
         self.journal: list[tuple[int, int]] = []
         self.make: Callable[[int], keys.Private] = keys.generate
+        self.touched: Callable[[], bool] = lambda: True
         self.serial = personality.serial
         self.slots: dict[int, keys.KeyPair] = {}
         self.objects: dict[int, bytes] = {}
@@ -402,7 +404,8 @@ class IndependentCard:
             Refused: one that doesn't exist.
         """
         pin, touch = given.get(0xAA, b"\0"), given.get(0xAB, b"\0")
-        if pin not in (b"\0", b"\1", b"\2", b"\3") or touch not in (b"\0", b"\1"):
+        touches = (b"\0", b"\1", b"\2", b"\3") if self.personality.touch else (b"\0", b"\1")
+        if pin not in (b"\0", b"\1", b"\2", b"\3") or touch not in touches:
             raise Refused(Status.WRONG_DATA)
         return pin[0] or _DEFAULT_POLICIES.get(slot, 2), touch[0] or 1
 

@@ -42,7 +42,7 @@ class KeyPair:
         private: the key.
         imported: whether it came from outside.
         pin_policy: 1 never, 2 once, 3 always.
-        touch_policy: 1 never.
+        touch_policy: 1 never, 2 always, 3 cached.
     """
 
     algorithm: int

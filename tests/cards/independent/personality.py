@@ -94,6 +94,7 @@ class Personality:
         version: answer to the version command.
         serial: answer to the serial command.
         policies: whether GENERATE and IMPORT take PIN and touch policies.
+        touch: whether there is something to touch, and so touch policies beside "never".
         reset_refused: what RESET gets while there are tries.
         reset_by_pin: whether a blocked PIN alone permits RESET.
         named: whether it makes itself a CHUID, a CCC and a key history, and at RESET others and another serial number.
@@ -148,6 +149,7 @@ class Personality:
     version: bytes = b""
     serial: bytes = b""
     policies: bool = False
+    touch: bool = False
     reset_refused: int = 0x6985
     reset_by_pin: bool = False
     named: bool = False
@@ -336,6 +338,7 @@ YUBIKEY_4: Final = Personality(
     vendor=frozenset({VERSION, SET_KEY, IMPORT, RESET, ATTEST, SET_TRIES}),
     version=bytes([4, 3, 5]),
     policies=True,
+    touch=True,
 )
 YUBIKEY_5_3: Final = replace(
     YUBIKEY_4,
@@ -368,6 +371,7 @@ INLAY: Final = replace(
     no_object=0x6A82,
     no_key=0x6A86,
     empty_key=0x6A88,
+    touch=False,
 )
 """No card of another's: what the product's own says of itself, for the two to be held side by side."""
 

@@ -20,6 +20,7 @@ from portal.ca.attestation import Expected, Roots, roots, verify
 from portal.ca.x509 import spki
 from portal.config import ConfigError
 from protocol.errors import InlayError
+from protocol.messages import KeyPinPolicy, KeyTouchPolicy
 from tests.support.attesting_maker import YEARS, Maker, certificate, der, key, pem
 
 NOW = int(time.time())
@@ -36,8 +37,10 @@ def judged(
     slot: str = "9A",
     trusted: Roots = TRUSTED,
     public: Any = KEY,
+    pin: KeyPinPolicy | None = None,
+    touch: KeyTouchPolicy | None = None,
 ) -> str:
-    expected = Expected(slot, spki(public), 42)
+    expected = Expected(slot, spki(public), 42, pin, touch)
     return verify(statement, der(MAKER.issuer) if issuer is None else issuer, expected, trusted, NOW)
 
 
@@ -145,6 +148,42 @@ def test_a_serial_number_that_is_none(raw: bytes) -> None:
 )
 def test_a_key_that_works_without_the_pin(slot: str, policy: bytes) -> None:
     assert refused(MAKER.statement(slot, KEY, policy=policy), slot=slot) == "attestation_policy"
+
+
+@pytest.mark.parametrize(
+    ("slot", "pin", "touch", "policy"),
+    [
+        ("9A", KeyPinPolicy.ALWAYS, None, b"\2\1"),
+        ("9A", KeyPinPolicy.ONCE, None, b"\3\1"),
+        ("9E", KeyPinPolicy.ONCE, None, b"\1\1"),
+        ("9E", KeyPinPolicy.NEVER, None, b"\2\1"),
+        ("9A", None, KeyTouchPolicy.ALWAYS, b"\2\1"),
+        ("9A", None, KeyTouchPolicy.ALWAYS, b"\2\3"),
+        ("9A", None, KeyTouchPolicy.CACHED, b"\2\2"),
+        ("9A", None, KeyTouchPolicy.NEVER, b"\2\2"),
+        ("9A", None, KeyTouchPolicy.ALWAYS, b"\1\2"),
+    ],
+)
+def test_a_key_with_other_policies_than_were_ordered(
+    slot: str, pin: KeyPinPolicy | None, touch: KeyTouchPolicy | None, policy: bytes
+) -> None:
+    statement = MAKER.statement(slot, KEY, policy=policy)
+    assert refused(statement, slot=slot, pin=pin, touch=touch) == "attestation_policy"
+
+
+@pytest.mark.parametrize(
+    ("slot", "pin", "touch", "policy"),
+    [
+        ("9A", KeyPinPolicy.ALWAYS, KeyTouchPolicy.CACHED, b"\3\3"),
+        ("9A", KeyPinPolicy.ALWAYS, KeyTouchPolicy.NEVER, b"\5\1"),
+        ("9A", KeyPinPolicy.ONCE, None, b"\4\2"),
+        ("9E", KeyPinPolicy.NEVER, KeyTouchPolicy.ALWAYS, b"\1\2"),
+    ],
+)
+def test_a_key_with_the_policies_that_were_ordered(
+    slot: str, pin: KeyPinPolicy, touch: KeyTouchPolicy | None, policy: bytes
+) -> None:
+    assert judged(MAKER.statement(slot, KEY, policy=policy), slot=slot, pin=pin, touch=touch) == "5.7.1"
 
 
 @pytest.mark.parametrize("firmware", [b"\4\1\0", b"\4\2\6", b"\4\3\4"])

@@ -116,6 +116,27 @@ _WRONG = {
         10,
         "RetrieveAllTokens",
     ),
+    "a key's PIN policy": (
+        "[Application_B]",
+        "[Application_B]\nKeyReference=#9C\nKeyPINPolicy=#always",
+        "token_cant",
+        17,
+        "KeyPINPolicy",
+    ),
+    "a key's touch policy": (
+        "[Application_B]",
+        "[Application_B]\nKeyReference=#9C\nKeyTouchPolicy=#always",
+        "token_cant",
+        17,
+        "KeyTouchPolicy",
+    ),
+    "a data object": (
+        "[Application_B]",
+        "[Application_B]\nObjectReference=#5F0001\nObjectText=#x",
+        "token_cant",
+        16,
+        "ObjectReference",
+    ),
     "a certificate without its key": (
         "[Application_B]",
         "[Application_B]\nWriteCertificate=true\nCertificate=KEY",

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from sqlalchemy import select
 
 from portal.ca.attestation import Roots, roots
+from portal.encoding.piv_rules import Part
 from portal.model.states import Role, TemporaryCardState
 from portal.processes.extend_temporary_card import ExtendTemporaryCard
 from portal.store.tables import AuditEntry, CaIntent, Card, Certificate
@@ -30,9 +31,12 @@ from tests.support import extended_cards
 from tests.support.attesting_maker import Maker, der, key
 from tests.support.databases import BACKENDS
 from tests.support.extended_cards import ada, assigned, options, ordered
+from tests.support.piv_descriptions import configure, example
 from tests.support.stored_objects import state_of_card
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from portal.views import ProcessView, Session
     from tests.support.portal_kit import Kit
     from tests.support.software_agent import SoftwareAgent
@@ -173,6 +177,19 @@ async def test_a_lie_in_either_mode_is_refused_for_what_it_is(
     await attestation(kit, mode)
     _, agent, requests = await begun(kit, olga, await assigned(kit, olga, ada))
     assert await refused(kit, agent, stated(agent, requests, **changes)) == code
+
+
+@pytest.mark.parametrize("policy", [b"\2\1", b"\3\1", b"\2\3"])
+async def test_a_key_that_asks_less_often_than_its_description_has_it(
+    kit: Kit, olga: Session, ada: Session, tmp_path: Path, policy: bytes
+) -> None:
+    """Neither option nor description asks for attestation: the policies do."""
+    await attestation(kit, "no")
+    made = "KeyReference=#9A\n"
+    text = example(Part.ENCODE).replace(made, f"{made}KeyPINPolicy=#always\nKeyTouchPolicy=#cached\n")
+    configure(kit, tmp_path, only=(Part.ENCODE,), encode=text[: text.index("[Application_2")])
+    _, agent, requests = await begun(kit, olga, await assigned(kit, olga, ada))
+    assert await refused(kit, agent, stated(agent, requests, policy=policy)) == "attestation_policy"
 
 
 async def test_what_is_too_old(kit: Kit, olga: Session, ada: Session) -> None:

@@ -12,9 +12,11 @@ from portal.encoding.piv_rules import Part
 from portal.errors import FieldErrors
 from portal.model.states import Role
 from portal.processes import order_rows
+from portal.processes.assign_temporary_card import AssignTemporaryCard
 from portal.processes.card_descriptions import BUILT_IN, CHOICE
 from portal.processes.check_card import CheckCard
 from portal.processes.issue_card import IssueCard
+from portal.processes.issue_multiple_temporary_cards import IssueMultipleTemporaryCards
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.processes.set_first_pin import SetFirstPin
 from portal.processes.sign_text import TEXT, SignText
@@ -24,7 +26,7 @@ from portal.store.tables import Card, Order
 from portal.views import ObjectRef
 from protocol.errors import InlayError
 from protocol.messages import EncodeCard, KeyOrder, UnblockPin
-from tests.support import issued_cards
+from tests.support import batch_orders, issued_cards, token_cards
 from tests.support.databases import BACKENDS
 from tests.support.extended_cards import (
     EXTEND,
@@ -314,6 +316,43 @@ async def test_staff_pick_a_kind_of_piv_card_and_it_is_made_by_its_description(
         assert (row.described_by, row.driver, row.state) == (STAFF, "piv", "Issued")
         plain = await approved(kit, people, ada, BUILT_IN)
         assert len((await issued_cards.begun(kit, people.olga, plain, serial="00 43")).ordered.keys) == 1
+
+
+async def test_a_batch_is_of_the_kind_of_piv_card_that_staff_pick(tmp_path: Path, database_url: str) -> None:
+    """No card that PKCS#11 makes is made ready before it has a holder: that kind isn't offered."""
+    kinds = {**described(tmp_path), **token_cards.described(tmp_path)}
+    async with running_portal(tmp_path, database=database_url, card_descriptions=kinds) as kit:
+        people, ada = await staff(kit), await kit.person()
+        view = await kit.services.start_process(people.olga, IssueMultipleTemporaryCards.name)
+        form = {"Label": ["Visitor"], "Count": ["2"], "First": ["1"]}
+        for wrong in (token_cards.NAME, "", "no such kind"):
+            with pytest.raises(FieldErrors) as refused:
+                await kit.services.next(people.olga, view.id, view.version, {**form, CHOICE: [wrong]})
+            assert set(refused.value.errors) == {CHOICE}
+        view = await kit.services.next(people.olga, view.id, view.version, {**form, CHOICE: [STAFF]})
+        assert dict(view.facts)["Kind of card"] == STAFF
+        async with kit.database.read() as tx:
+            rows = list(await tx.scalars(select(Card).where(Card.label.like("Visitor%"))))
+        assert [(row.described_by, row.driver) for row in rows] == [(STAFF, "piv")] * 2
+        first = await kit.portal.batches.complete(people.olga, view.batch)
+        agent, _ = await batch_orders.begun(kit, people.olga, first)
+        await batch_orders.written(agent, "7001")
+        card = next(row.id for row in rows if row.label == "Visitor 1")
+        await step(kit, people.olga, AssignTemporaryCard.name, card, {"Person": [ada.user.email]})
+        await options(
+            kit, await administrator(kit), TempCardsEncode=["true"], TempCardsCertificates=["authentication"]
+        )
+        found = await wanted(kit, people.olga, EXTEND, card, {})
+        assert isinstance(found, EncodeCard)
+        assert sorted(sources(found.keys)) == ["9A", "9D", "9E"]  # its description's, not the option's
+
+
+async def test_where_there_is_one_kind_of_piv_card_nobody_is_asked(tmp_path: Path, database_url: str) -> None:
+    kinds = {**described(tmp_path, name=BUILT_IN), **token_cards.described(tmp_path)}
+    async with running_portal(tmp_path, database=database_url, card_descriptions=kinds) as kit:
+        people = await staff(kit)
+        view = await kit.services.start_process(people.olga, IssueMultipleTemporaryCards.name)
+        assert [field.name for field in view.form] == ["Label", "Count", "First"]
 
 
 async def test_the_serial_number_of_a_kind_of_piv_card_is_one_of_piv_cards(

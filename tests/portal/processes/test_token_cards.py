@@ -42,6 +42,7 @@ from tests.support.token_stage import SERIAL, ada, issued, kit, people
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from portal.config_cards import CardDescriptionFiles
     from portal.views import Session
     from tests.support.issued_cards import Staff
     from tests.support.portal_kit import Kit
@@ -198,6 +199,48 @@ async def test_options_that_a_description_can_not_keep_are_named(tmp_path: Path,
         with pytest.raises(InlayError, match="Its card description Vendor token") as refused:
             await step(kit, people.olga, IssueCard.name, card, {"Serial": [SERIAL]})
     assert "KeySource=import does not go with PKCS11Library for 9C" in refused.value.why
+
+
+OVERRULED = {
+    "Certificates": ["authentication", "encryption"],
+    "RecoverEncryption": ["no"],
+    "Attestation": ["where_possible"],
+}
+
+
+def with_signature_always(folder: Path, part: str) -> dict[str, CardDescriptionFiles]:
+    """Beside that, its key for encryption comes from the archive, and nobody attests it."""
+    path = folder / "changed.dsc"
+    path.write_text((EXAMPLES / f"token-{part}.dsc").read_text().replace("OnlyIf=WITH_SIGNATURE\n", ""))
+    return described(folder, SO_PIN, **{part: str(path)})
+
+
+async def test_the_page_of_issuing_tells_what_the_description_does_and_not_what_the_options_say(
+    tmp_path: Path, database_url: str
+) -> None:
+    files = with_signature_always(tmp_path, "issue")
+    async with running_portal(tmp_path, database=database_url, card_descriptions=files) as kit:
+        people, ada = await staff(kit), await kit.person()
+        chosen = {f"Cards{name}": value for name, value in OVERRULED.items()}
+        await issued_cards.options(kit, people.root, **chosen)
+        card = await approved(kit, people, ada)
+        view = await kit.services.start_process(people.olga, IssueCard.name, ObjectRef("card", card))
+    facts = dict(view.facts)
+    assert facts["Certificates"] == "authentication, signature, encryption"
+    assert facts["Encryption key"].startswith("kept in the portal's archive, so that")
+    assert facts["Attestation"] == "not asked for"
+
+
+async def test_the_page_of_extending_does_so_too(tmp_path: Path, database_url: str) -> None:
+    files = with_signature_always(tmp_path, "encode")
+    async with running_portal(tmp_path, database=database_url, card_descriptions=files) as kit:
+        ada, olga = await kit.person(), await kit.person("olga@example.org", [Role.OPERATOR])
+        chosen = {f"TempCards{name}": value for name, value in OVERRULED.items()}
+        ref = ObjectRef("temporary_card", await assigned(kit, olga, ada, SERIAL, **chosen))
+        view = await kit.services.start_process(olga, ExtendTemporaryCard.name, ref)
+    facts = dict(view.facts)
+    assert facts["New certificates"] == "authentication, signature, encryption"
+    assert facts["Encryption key"].startswith("kept in the portal's archive, so that")
 
 
 async def ordered(kit: Kit, process: str) -> Order:

@@ -122,6 +122,8 @@ class FakeServices:
         self.script: Script = SCRIPT
         self.values: Values = SCRIPT.defaults()
         self.options_version = 0
+        self.overruled: dict[str, tuple[str, ...]] = {}
+        self.fixed: frozenset[str] = frozenset()
 
     # --- sessions ---
 
@@ -285,6 +287,8 @@ class FakeServices:
             NOW if saved else None,
             self.script.warn(self.values),
             self.script.title,
+            notes=self.overruled,
+            fixed=self.fixed,
         )
 
     async def save_options(

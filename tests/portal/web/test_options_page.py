@@ -105,6 +105,33 @@ async def test_saved_by_somebody_else_meanwhile(administrator: Visitor, services
     assert "Somebody else saved meanwhile" in (await administrator.get(page.location)).text
 
 
+async def test_what_no_card_leaves_to_an_option_is_text_and_saving_keeps_what_is_stored(
+    administrator: Visitor, services: FakeServices
+) -> None:
+    services.values |= {"RecoverEncryption": False, "Certificates": ["signature"], "ValidityDays": 17}
+    services.overruled = {
+        "Certificates": ("“Staff card”: <b>authentication</b> always.",),
+        "RecoverEncryption": ("“Staff card”: 9D from the archive.",),
+        "ValidityDays": ("“Staff card”: something else.",),
+    }
+    services.fixed = frozenset({"Certificates", "RecoverEncryption"})
+    before = dict(services.values)
+    page = await administrator.get(OPTIONS)
+    assert "“Staff card”: <b>authentication</b> always." in page.text  # as text, never as HTML
+    assert "“Staff card”: something else." in page.text
+    shown = [
+        item.attributes for item in page.all("input") if item.attributes.get("name") in services.overruled
+    ]
+    assert {(item["name"], item["type"]) for item in shown} == {
+        ("Certificates", "hidden"),
+        ("RecoverEncryption", "hidden"),
+        ("ValidityDays", "number"),
+    }
+    fields = _with(_fields(page), "ValidityDays", "18")
+    assert (await administrator.post(OPTIONS, fields)).location == f"{OPTIONS}?saved"
+    assert services.values == before | {"ValidityDays": 18}
+
+
 async def test_each_option_shows_default_and_meaning_and_is_saved(
     administrator: Visitor, services: FakeServices
 ) -> None:
