@@ -15,14 +15,16 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
-from agent.config import Folders, Policy, machine_policy, user_folders
+from agent.config import Policy, machine_policy
 from agent.desktop.dialog_process import Windows
 from agent.desktop.hardening import forbid_dumps
 from agent.desktop.notify import DesktopNotifier
-from agent.desktop.paths import UnsafePath, check_not_others
+from agent.desktop.paths import EXIT_UNSAFE, UnsafePath
+from agent.desktop.unsafe_folder import explained
 from agent.device import Device, version
 from agent.environment import LastEnvironment, allowed
 from agent.errors import as_inlay_error, set_up_logging
+from agent.folders import Folders, user_folders
 from agent.handlers.registry import PAGE, PRIVATE, order_handlers
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools
@@ -209,7 +211,6 @@ def run(arguments: list[str]) -> int:
         forbid_dumps()
         os.umask(0o077)  # whatever the starter's: folders on the way to ours are nobody else's to write in
         folders = user_folders()
-        check_not_others(str(folders.state))
         set_up_logging(folders.log, to_terminal=sys.stderr is not None and sys.stderr.isatty())
         if traffic:
             _log_traffic()
@@ -218,8 +219,11 @@ def run(arguments: list[str]) -> int:
         sys.stderr.write("inlay: the agent is running already.\n")
         return EXIT_ALREADY_RUNNING
     except UnsafePath as error:
-        sys.stderr.write(f"inlay: {error.path} is not private to you ({error.reason}).\n")
-        return EXIT_FAILED
+        found = explained(error)
+        sys.stderr.write(
+            f"inlay: {found.happened}\n  Why: {found.why}\n  Next: {found.next_step}\n  ({found.code})\n"
+        )
+        return EXIT_UNSAFE
     except (OSError, InlayError) as error:
         _LOG.critical("the agent can't run: %s", describe(error))
         sys.stderr.write(f"inlay: the agent can't run: {as_inlay_error(error).why}\n")

@@ -1,62 +1,17 @@
-"""Where the agent keeps what, and what an administrator decided for the machine.
-
-Folders follow the XDG base directory specification through platformdirs; nothing but the XDG variables moves
-them. The administrator's folder is a constant: no variable, link or order can point to another.
-"""
+"""What an administrator decided for the machine, and how files that decide something are read."""
 
 from __future__ import annotations
 
 import os
 import stat
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
-import platformdirs
 
-APPLICATION: Final = "inlay"
-MACHINE_FOLDER: Final = Path("/etc/inlay")
-"""Trust entries and policy of the whole machine; counts only what belongs to root and only root may write."""
+from agent.folders import MACHINE_FOLDER
 
 _MAX_FILE_BYTES: Final = 256 * 1024
-
-
-class Folders(NamedTuple):
-    """The agent's folders; each is the user's alone.
-
-    Attributes:
-        config: what the user decided (trust entries).
-        state: journal, cards, device key, logs.
-        machine: the administrator's.
-    """
-
-    config: Path
-    state: Path
-    machine: Path = MACHINE_FOLDER
-
-    @property
-    def journal(self) -> Path:
-        """The journal's SQLite file."""
-        return self.state / "journal.sqlite"
-
-    @property
-    def log(self) -> Path:
-        """The log file."""
-        return self.state / "log" / "agent.log"
-
-
-def user_folders() -> Folders:
-    """The folders of this user, made with rights 0700 when missing.
-
-    Raises:
-        OSError: one can't be made.
-    """
-    folders = Folders(
-        Path(platformdirs.user_config_dir(APPLICATION)), Path(platformdirs.user_state_dir(APPLICATION))
-    )
-    for folder in (folders.config, folders.state):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folders
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from agent.config import Folders, Policy, machine_policy, read_machine_file, read_users_file
+from agent.config import Policy, machine_policy, read_machine_file, read_users_file
 from agent.durable import sync_folder, write_durably
+from agent.folders import Folders
 from protocol import jose, keyset
 from protocol.errors import InlayError
 from protocol.link import is_portal_id

@@ -118,7 +118,15 @@ def connect_or_start() -> _socket.socket:
     connection = connect()  # also when the start failed: another command may have started it meanwhile
     if connection is not None:
         return connection
-    raise AgentUnreachable("agent_not_started", status=status)
+    raise _unsafe(status) or AgentUnreachable("agent_not_started", status=status)
+
+
+def _unsafe(status: int | None) -> AgentUnreachable | None:
+    if status != paths.EXIT_UNSAFE:
+        return None
+    from agent.desktop.unsafe_folder import explain_start
+
+    return explain_start()
 
 
 def ask(

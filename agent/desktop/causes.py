@@ -9,6 +9,7 @@ Builtin types alone: this is on the path from a click.
 from __future__ import annotations
 
 _AGENT = "Inlay's agent can't be reached."
+_NOT_STARTED = "Inlay's agent doesn't start."
 _LINKS = "inlay: links don't open Inlay."
 _RESTART = "Restart the agent: inlay agent --stop, then run: inlay agent"
 _LOOK = "Run “inlay agent” in a terminal to see what it says."
@@ -17,6 +18,21 @@ _REGISTER = "Run: inlay link register"
 TABLE = {
     "agent_unreachable": (_AGENT, "Connecting to {path} failed: {reason}.", _RESTART),
     "agent_not_started": (_AGENT, "It was started and ended at once (exit status {status}).", _LOOK),
+    "folder_is_none": (
+        _NOT_STARTED,
+        "{path} is not a folder.",
+        "Rename or remove that file, then try again.",
+    ),
+    "folder_foreign": (
+        _NOT_STARTED,
+        "{path}, where your cards and keys are kept, belongs to another user.",
+        "Have an administrator look at it: who owns that folder can put other files in the place of yours.",
+    ),
+    "folder_open_to_others": (
+        _NOT_STARTED,
+        "Others than you may write to {path}, where your cards and keys are kept.",
+        "Run chmod go-w {quoted} and try again; if you don't know why others may, ask an administrator first.",
+    ),
     "agent_not_listening": (_AGENT, "It was started and did not listen within {seconds} seconds.", _LOOK),
     "agent_silent": (
         _AGENT,
@@ -110,4 +126,4 @@ def told(code: str, **fields: str | int | None) -> tuple[str, str, str, str]:
         KeyError: no such code, or a placeholder without its field.
     """
     happened, why, next_step = TABLE[code]
-    return code, happened, why.format_map(fields), next_step
+    return code, happened, why.format_map(fields), next_step.format_map(fields)

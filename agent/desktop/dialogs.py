@@ -21,12 +21,15 @@ from agent.desktop import window_card_pages as card_pages
 from agent.desktop import window_pages as pages
 from agent.desktop.causes import told
 from agent.desktop.hardening import forbid_dumps
-from agent.desktop.window_options import leave_open_to_nobody
+from agent.desktop.window_options import open_window
 from agent.desktop.window_parts import Shell
 from agent.desktop.window_theme import DesktopSettings, Theme, clamp_scale
 
 RAISED_MS = 400
 """How long the window is kept above all others after it was raised."""
+
+ASK_AGAIN_MS = 500
+"""After which a window that isn't on the screen yet asks for it again."""
 
 FINAL_PAGES = ("details", "card", "done", "error")
 """Pages whose closing is no cancellation."""
@@ -51,6 +54,7 @@ class Dialogs:
         self._heading = "Inlay"
         self._working = ""
         self._can_cancel = True
+        self._asking = ""
         self._progress: pages.ProgressPage | None = None
         self._consent: pages.ConsentPage | None = None
         self._choice: card_pages.ChoosePage | None = None
@@ -101,6 +105,15 @@ class Dialogs:
         same_page = kind == self._page
         self._page = kind
         self._can_cancel = bool(message.get("can_cancel", True))
+        self._build(kind, message, anew=not same_page)
+        self._shell.settle()
+        if not same_page:
+            self._appear()
+        elif kind == "choose":
+            self._root.update()  # a row that isn't on the screen yet takes no key
+            self._tell({"event": "shown", "page": self._page})
+
+    def _build(self, kind: str, message: Any, *, anew: bool) -> None:
         if kind == "consent":
             self._heading = message["title"]
             self._working = message["working"]
@@ -109,13 +122,13 @@ class Dialogs:
         elif kind == "number":
             pages.NumberPage(self._shell, message, self._leave)
         elif kind == "progress":
-            if self._progress is None or not same_page:
+            if self._progress is None or anew:
                 self._progress = pages.ProgressPage(self._shell, self._heading, self._leave)
             self._progress.show(message)
         elif kind == "details":
             pages.DetailsPage(self._shell, message, self._receive_puk(message["has_puk"]), self._leave)
         elif kind == "choose":
-            self._show_choice(message, anew=not same_page)
+            self._show_choice(message, anew=anew)
         elif kind == "card":
             card_pages.CardPage(self._shell, message, self._acted, self._leave)
         elif kind == "done":
@@ -124,22 +137,19 @@ class Dialogs:
             pages.ErrorPage(self._shell, message, self._leave)
         elif kind == "code":
             pages.CodePage(self._shell, message, self._code_entered, self._leave)
-        self._shell.settle()
-        if not same_page:
-            self._appear()
 
     def _show_choice(self, message: messages.Choose, *, anew: bool) -> None:
         if anew or self._choice is None or message["note"] is None:
             self._choice = card_pages.ChoosePage(self._shell, message, self._chosen, self._leave)
         else:
             self._choice.show(message)
-            self._tell({"event": "shown", "page": self._page})
 
     def _appear(self) -> None:
         """Map the window; pages that a person must act upon come to the front."""
         if not self._root.winfo_viewable():
-            self._root.deiconify()
+            self._ask_for_the_screen()
             self._root.wait_visibility()  # before that the window can neither be measured nor focused
+            self._root.after_cancel(self._asking)
             self._root.update()
             self._shell.settle()
         self._root.update()
@@ -148,6 +158,15 @@ class Dialogs:
             self._to_front()
         self._root.update()
         self._tell({"event": "shown", "page": self._page})
+
+    def _ask_for_the_screen(self) -> None:
+        """Ask the window manager for the window, again and again.
+
+        A request can be overlooked where the session has just begun: openbox leaves what came before its main loop
+        ran unread until the display tells it something more. To ask again is harmless.
+        """
+        self._root.deiconify()
+        self._asking = self._root.after(ASK_AGAIN_MS, self._ask_for_the_screen)
 
     def _focused(self, event: tk.Event[tk.Misc]) -> None:
         if event.widget is self._root and self._consent is not None:  # the window itself, not a field of it
@@ -242,12 +261,11 @@ def main(arguments: list[str]) -> int:
     forbid_dumps()
     settings = DesktopSettings()
     try:
-        root = tk.Tk(className="Inlay")
+        root = open_window("Inlay")
     except tk.TclError:
         return messages.EXIT_NO_DISPLAY
     _take_no_commands(root)
     root.withdraw()
-    leave_open_to_nobody(root)
     setattr(root, "report_callback_exception", _fail)  # noqa: B010 (tkinter's documented hook)
     dark, scale = settings.read()
     if "--appearance" in options:

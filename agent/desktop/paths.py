@@ -24,6 +24,9 @@ ENVIRONMENT_ALLOWED = (
 )
 """What is handed from the caller's environment to the windows; nothing else ever is."""
 
+EXIT_UNSAFE = 4
+"""The agent's exit status when it doesn't trust one of its folders. Which one, and why, is for its starter to find."""
+
 _SOCKET_TYPE = 0o140000
 _FOLDER_TYPE = 0o040000
 _TYPE_MASK = 0o170000
@@ -95,10 +98,12 @@ def check_not_others(path: str) -> None:
     """Check that a folder is this user's, and that nobody else may put anything into it.
 
     Raises:
-        UnsafePath: it isn't so.
+        UnsafePath: it isn't so, or is no folder.
         OSError: there is none.
     """
     status = os.stat(path)
+    if status.st_mode & _TYPE_MASK != _FOLDER_TYPE:
+        raise UnsafePath(path, "type")
     if status.st_uid != os.geteuid():
         raise UnsafePath(path, "owner")
     if status.st_mode & 0o022:

@@ -8,7 +8,8 @@ from functools import partial
 from tkinter import ttk
 
 from agent.desktop import dialog_messages as messages
-from agent.desktop.window_parts import Action, Column, Shell, SymbolLine
+from agent.desktop.window_column import Column, SymbolLine
+from agent.desktop.window_parts import Action, Shell
 
 FIELD_WIDTH = 12
 """Characters; the longest name of a field."""

@@ -9,7 +9,8 @@ from tkinter import ttk
 from typing import Protocol
 
 from agent.desktop import dialog_messages as messages
-from agent.desktop.window_parts import Column, Shell, SymbolLine
+from agent.desktop.window_column import Column, SymbolLine
+from agent.desktop.window_parts import Shell
 from agent.pin_rules import FIRST_PRINTABLE, LAST_PRINTABLE, PinRules, Rule, check_pin
 
 BULLET = "\N{BULLET}"

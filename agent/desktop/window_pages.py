@@ -8,13 +8,17 @@ from tkinter import ttk
 
 from agent.desktop import dialog_messages as messages
 from agent.desktop.window_card_pages import certificate_panel
+from agent.desktop.window_column import Column, SymbolLine
 from agent.desktop.window_fields import Field, KnownField, NewPin, TypedWord, chain, reveal_box
-from agent.desktop.window_parts import Action, Column, Shell, SymbolLine
+from agent.desktop.window_parts import Action, Shell
 from agent.pin_rules import PinRules
 
 CONSENT_DELAY_MS = 700
 """Consent without a PIN can't be given by a key or click that was on its way to another window: so long it waits
 whenever its window has come to the front, which a page can bring about by its link at a moment of its choice."""
+
+READ_FIRST = "Read to the end first: scroll, or press Page Down."
+"""Why the button that goes on waits, where what will happen isn't on the screen in full."""
 
 LEVELS = {
     "tpm": "This computer's TPM chip",
@@ -60,6 +64,8 @@ class ConsentPage:
         else:
             shell.first = self._cancel_button
         self._waiting = ""
+        self._read = False
+        shell.follow_view(self._look)
         self.wait()
 
     def wait(self) -> None:
@@ -74,7 +80,15 @@ class ConsentPage:
     def _allow(self) -> None:
         self._waiting = ""
         if self._agree_button.winfo_exists():  # another page may have come meanwhile
-            self._agree_button.state(["!disabled"])
+            self._look()
+
+    def _look(self) -> None:
+        """Let go on who has had the whole page on the screen, and tell the others why not."""
+        if self._fields or self._waiting:
+            return
+        self._read = self._read or self._shell.end_in_view()
+        self._agree_button.state(["!disabled" if self._read else "disabled"])
+        self._shell.explain("" if self._read else READ_FIRST)
 
     def _who(self, column: Column, message: messages.Consent) -> None:
         lines = [(name, message[name.lower()]) for name in ("Account", "Card")]  # type: ignore[literal-required]

@@ -42,6 +42,7 @@ class Shell:
         self._last_size = (0, 0)
         self._asked_sizes: deque[tuple[int, int]] = deque(maxlen=8)
         self._in_view: tk.Misc | None = None
+        self._viewed: Action | None = None
         self._bringing = False
         root.configure(background=theme.palette.ground)
         root.minsize(MINIMUM_WIDTH, MINIMUM_HEIGHT)
@@ -94,7 +95,7 @@ class Shell:
         self._canvas = tk.Canvas(holder, background=palette.ground, highlightthickness=0, borderwidth=0)
         self._canvas.grid(row=0, column=0, sticky="nsew")
         self._bar = ttk.Scrollbar(holder, orient="vertical", command=self._canvas.yview)
-        self._canvas.configure(yscrollcommand=self._bar.set, yscrollincrement=self.theme.px(24))
+        self._canvas.configure(yscrollcommand=self._scrolled, yscrollincrement=self.theme.px(24))
         self.body = tk.Frame(self._canvas, background=palette.ground)
         self._item = self._canvas.create_window(0, 0, window=self.body, anchor="n")
         self._canvas.bind("<Configure>", lambda _event: self._fit())
@@ -117,6 +118,41 @@ class Shell:
         elif not self._grow():
             self._bar.grid(row=0, column=1, sticky="ns")
             self._bring_into_view()
+        self._run(self._viewed)
+
+    def _scrolled(self, first: float, last: float) -> None:
+        self._bar.set(first, last)
+        self._run(self._viewed)
+
+    def follow_view(self, action: Action) -> None:
+        """Run this whenever another part of the page may be in view; until the page changes."""
+        self._viewed = action
+
+    def end_in_view(self) -> bool:
+        """Whether the page's end is on the screen, because all of it is or because it was scrolled to."""
+        lowest = int(self._canvas.canvasy(0)) + self._canvas.winfo_height()
+        return bool(self.root.winfo_viewable()) and self.body.winfo_reqheight() <= lowest
+
+    def explain(self, text: str) -> None:
+        """Say above the buttons why one of them waits; nothing without a text."""
+        said = self.footer.grid_slaves(row=0)
+        if bool(text) is bool(said):
+            return  # to write it anew would change the view, and that asks again
+        for widget in said:
+            widget.destroy()
+        if text:
+            palette, edge = self.theme.palette, self.theme.px(20)
+            label = tk.Label(
+                self.footer,
+                text=text,
+                font="SunValleyBodyFont",
+                anchor="e",
+                background=palette.panel,
+                foreground=palette.text,
+            )
+            wrapping(label).grid(
+                row=0, column=0, columnspan=3, sticky="ew", padx=edge, pady=(self.theme.px(10), 0)
+            )
 
     def _grow(self) -> bool:
         """Make the window as high as its page needs; False when the screen or the person says no."""
@@ -151,8 +187,10 @@ class Shell:
         return f"+{frame[1]}+{max(lowest, 0)}"
 
     def _scroll(self, units: int, _event: tk.Event[tk.Misc]) -> None:
-        if self.body.winfo_reqheight() > self._canvas.winfo_height():
-            self._canvas.yview_scroll(units, "units")
+        high = self._canvas.winfo_height()
+        if self.body.winfo_reqheight() > high:
+            most = max(1, high // self.theme.px(24) - 1)  # no line is passed over
+            self._canvas.yview_scroll(max(-most, min(units, most)), "units")
 
     def _reveal(self, event: tk.Event[tk.Misc]) -> None:
         """Scroll to what got the focus, with what follows it (the rules below a PIN field).
@@ -212,7 +250,7 @@ class Shell:
             widget.destroy()
         self._default = self._escape = None
         self.first = self.root
-        self._in_view = None
+        self._in_view = self._viewed = None
         self.root.title(title)
         self._canvas.yview_moveto(0)
 
@@ -247,7 +285,7 @@ class Shell:
             button.configure(width=max(10, len(button["text"]) + 2))
             after = theme.px(20) if column == len(made) else 0
             button.grid(
-                row=0, column=column, padx=(theme.px(10), after), pady=theme.px(14), ipady=theme.px(2)
+                row=1, column=column, padx=(theme.px(10), after), pady=theme.px(14), ipady=theme.px(2)
             )
         return made
 
@@ -285,132 +323,3 @@ def _press(event: tk.Event[tk.Misc]) -> str:
     if isinstance(event.widget, ttk.Button):
         event.widget.invoke()
     return "break"
-
-
-class Column:
-    """Writes a page from top to bottom into a frame."""
-
-    def __init__(self, shell: Shell, parent: tk.Frame, *, margin: int = 20) -> None:
-        self.shell = shell
-        self.parent = parent
-        self._row = 0
-        self._margin = shell.theme.px(margin)
-        parent.columnconfigure(0, weight=1)
-
-    def add(self, widget: tk.Widget, *, above: int = 0, below: int = 0, sticky: str = "ew") -> None:
-        """Put a widget below the last one; distances in pixels at scale 1."""
-        theme = self.shell.theme
-        pady = (theme.px(above) if above else 0, theme.px(below) if below else 0)
-        widget.grid(row=self._row, column=0, sticky=sticky, padx=self._margin, pady=pady)
-        self._row += 1
-
-    def text(
-        self,
-        text: str,
-        *,
-        font: str = "SunValleyBodyFont",
-        colour: str | None = None,
-        above: int = 0,
-        below: int = 0,
-    ) -> tk.Label:
-        """A paragraph."""
-        label = wrapping(
-            tk.Label(
-                self.parent,
-                text=text,
-                font=font,
-                anchor="w",
-                background=self.parent["background"],
-                foreground=colour or self.shell.theme.palette.text,
-            )
-        )
-        self.add(label, above=above, below=below)
-        return label
-
-    def heading(self, text: str, *, symbol: str | None = None) -> None:
-        """The page's heading, with a symbol before it."""
-        if symbol is None:
-            self.text(text, font="SunValleyTitleFont", above=20, below=4)
-            return
-        line = SymbolLine(self, symbol, text, font="SunValleyTitleFont", above=20, below=6, gap=14)
-        line.text.configure(anchor="w")
-
-    def section(self, text: str) -> None:
-        """A small heading inside a page."""
-        self.text(text, font="SunValleyBodyStrongFont", above=14, below=4)
-
-    def panel(self, *, above: int = 8, below: int = 0) -> Column:
-        """A framed area; returns the column inside it."""
-        palette = self.shell.theme.palette
-        frame = tk.Frame(
-            self.parent, background=palette.panel, highlightthickness=1, highlightbackground=palette.edge
-        )
-        self.add(frame, above=above, below=below)
-        return Column(self.shell, frame, margin=14)
-
-    def field(self, name: str, value: str, *, above: int = 2, below: int = 2, width: int = 7) -> None:
-        """A name, in a column of so many characters, and its value."""
-        palette = self.shell.theme.palette
-        frame = tk.Frame(self.parent, background=self.parent["background"])
-        frame.columnconfigure(1, weight=1)
-        colours: dict[str, Any] = {"background": self.parent["background"]}
-        caption = tk.Label(
-            frame,
-            text=name,
-            width=width,
-            anchor="nw",
-            foreground=palette.quiet,
-            font="SunValleyBodyFont",
-            **colours,
-        )
-        caption.grid(row=0, column=0, sticky="nw")
-        content = tk.Label(
-            frame, text=value, anchor="w", foreground=palette.text, font="SunValleyBodyFont", **colours
-        )
-        wrapping(content).grid(row=0, column=1, sticky="ew")
-        self.add(frame, above=above, below=below)
-
-
-class SymbolLine:
-    """A line of text with a symbol before it; both can change."""
-
-    def __init__(
-        self,
-        column: Column,
-        symbol: str,
-        text: str,
-        *,
-        font: str = "SunValleyBodyFont",
-        above: int = 2,
-        below: int = 2,
-        gap: int = 10,
-    ) -> None:
-        self._shell = column.shell
-        theme = self._shell.theme
-        ground = column.parent["background"]
-        self._frame = frame = tk.Frame(column.parent, background=ground)
-        frame.columnconfigure(1, weight=1)
-        self._symbol = tk.Label(frame, image=self._shell.symbol(symbol), background=ground)
-        self._symbol.grid(row=0, column=0, sticky="n", padx=(0, theme.px(gap)))
-        self.text = wrapping(
-            tk.Label(
-                frame, text=text, font=font, anchor="w", background=ground, foreground=theme.palette.text
-            )
-        )
-        self.text.grid(row=0, column=1, sticky="ew")
-        column.add(frame, above=above, below=below)
-
-    def keep_in_view(self) -> None:
-        """Scroll to it on a page that is higher than the window."""
-        self._shell.keep_in_view(self._frame)
-
-    def remove(self) -> None:
-        """Take it off the page."""
-        self._frame.destroy()
-
-    def set(self, symbol: str, text: str | None = None, colour: str | None = None) -> None:
-        """Change the symbol, and text and colour where given."""
-        self._symbol.configure(image=self._shell.symbol(symbol))
-        self.text.configure(foreground=colour or self._shell.theme.palette.text)
-        if text is not None:
-            self.text.configure(text=text)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent import keys_system
-from agent.config import Folders, machine_policy
+from agent.config import machine_policy
 from agent.desktop import url_handler
 from agent.doctor.findings import Finding, finding
+from agent.folders import Folders
 from agent.peer import holder_of
 from agent.trust import TrustStore
 from protocol.errors import InlayError

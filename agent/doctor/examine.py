@@ -7,10 +7,10 @@ from pathlib import Path
 import platformdirs
 
 from agent import card_map
-from agent.config import APPLICATION, Folders
 from agent.doctor import agent_side, pcsc_clients, readers
 from agent.doctor.agent_side import Answered
 from agent.doctor.findings import Finding
+from agent.folders import APPLICATION, Folders
 
 
 def folders() -> Folders:

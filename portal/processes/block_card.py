@@ -58,7 +58,7 @@ class BlockCardInReader(CardProcess):
         if await tx.get(ManagedCard, card.id) is None:
             raise InlayError("card_not_encoded")
         if card.driver == "pkcs11":
-            other = await card_serials.taken_by(tx, card.serial, but=card.id)
+            other = await card_serials.taken_by(tx, card.serial, card.driver, but=card.id)
             if other is not None:
                 raise InlayError("card_serial_elsewhere", label=other)
 

@@ -109,7 +109,9 @@ async def _known_as(tx: AsyncSession, question: IdentityQuestion, *, but: str) -
     """The name of another card that has this GUID or serial number and hasn't come to its end."""
     if question.guid is not None and (other := await _with_guid(tx, question.guid, but=but)) is not None:
         return other
-    return None if question.serial is None else await card_serials.taken_by(tx, question.serial, but=but)
+    return (
+        None if question.serial is None else await card_serials.taken_by(tx, question.serial, "piv", but=but)
+    )
 
 
 async def _keep_told(tx: AsyncSession, order: Order, question: IdentityQuestion) -> None:

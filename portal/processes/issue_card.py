@@ -238,12 +238,13 @@ class IssueCard(Definition):
         fixed = (
             card.state == CardState.FAILED or (await turn.tx.scalars(undoing.limit(1))).first() is not None
         )
-        if card.serial and serial != card.serial and fixed:
+        had = bool(card.serial) and card_serials.same(serial, card.serial, card.driver)
+        if card.serial and not had and fixed:
             began = f"The card that was begun has the number {card.serial}."
             raise FieldErrors({SERIAL.name: f"{began} Take that one, or abort it and request another."})
-        if (other := await card_serials.taken_before(turn.tx, serial, but=card.id)) is not None:
+        if (other := await card_serials.taken_before(turn.tx, serial, card.driver, but=card.id)) is not None:
             raise FieldErrors({SERIAL.name: f"The card {other} has this serial number."})
-        return serial
+        return card.serial if had and fixed else serial
 
 
 _PIN: Final = {

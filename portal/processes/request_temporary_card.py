@@ -101,7 +101,7 @@ class RequestTemporaryCard(Definition):
         """The serial number that was typed, which no other card has."""
         typed = cast(str, turn.values[_SERIAL.name])
         serial = card_serials.typed(typed, driver, _SERIAL.name)
-        if (other := await card_serials.taken_before(turn.tx, serial)) is not None:
+        if (other := await card_serials.taken_before(turn.tx, serial, driver)) is not None:
             raise FieldErrors({_SERIAL.name: f"The card {other} has this serial number."})
         return serial
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sqlalchemy import String, and_, cast, or_, select
 
+from portal.processes import card_serials
 from portal.processes.ca_changes import PENDING, Change
 from portal.staff.times import day
 from portal.staff.views import Hit, Link
@@ -135,7 +136,7 @@ class Cards:
         return found
 
     def narrow(self, text: str, people: Sequence[str]) -> Sequence[Select[str]]:
-        """By holder, label, id, beginning of serial or GUID."""
+        """By holder, label, id, beginning of serial or GUID, and the serial whatever zeros it begins with."""
         conditions = [Card.owner_id.in_(people), *self._own(text)]
         return [select(Card.id).where(Card.kind == self.kind, condition) for condition in conditions]
 
@@ -147,6 +148,7 @@ class Cards:
         found: Conditions = [Card.label.icontains(text, autoescape=True), Card.id == text]
         if number := _number(text):
             found += [_begins(Card.serial, number), _begins(Card.guid, number)]
+            found.append(Card.serial.in_(card_serials.forms(number)))
         if text != number:
             found.append(Card.serial == text)  # a token's, which is kept to the letter
         return found

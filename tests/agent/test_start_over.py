@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent import start_over
-from agent.config import Folders
 from agent.device import Device
+from agent.folders import Folders
 from agent.journal_access import JournalAccess
 from agent.start_over import StartOver
 from agent.virtual_card_ports import CardOwner

@@ -13,8 +13,8 @@ from agent import keys_system
 from agent.card_care import CardCare
 from agent.card_places import CardPlaces
 from agent.cards import VirtualCards
-from agent.config import Folders
 from agent.device import Device
+from agent.folders import Folders
 from agent.handlers.registry import order_handlers
 from agent.journal_access import JournalAccess
 from agent.order_desk import OrderDesk, Tools

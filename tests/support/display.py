@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Self
 from tests.support.processes import Child, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _FAMILY_WILD = 0xFFFF
 _COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
+_DESKTOPS = 3
+"""Other than openbox has by itself (four; one without its configuration)."""
 
 
 class VirtualDisplay:
@@ -27,15 +30,19 @@ class VirtualDisplay:
             without what would lead to another desktop.
     """
 
-    def __init__(self, folder: Path, *, width: int = 1280, height: int = 1024) -> None:
+    def __init__(
+        self, folder: Path, *, width: int = 1280, height: int = 1024, manager: Sequence[str] = ("openbox",)
+    ) -> None:
         """Prepare, without starting it.
 
         Args:
             folder: existing folder for cookie and logs.
             width: in pixels.
             height: in pixels.
+            manager: the window manager's command.
         """
         self.folder = folder
+        self._manager = list(manager)
         self._size = f"{width}x{height}x24"
         self._children: list[Child] = []
         self.name = ""
@@ -59,8 +66,10 @@ class VirtualDisplay:
         unwanted = {"WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "XDG_CURRENT_DESKTOP", "DESKTOP_SESSION"}
         self.env = {name: value for name, value in os.environ.items() if name not in unwanted}
         self.env |= {"DISPLAY": self.name, "XAUTHORITY": str(cookie)}
-        manager = self._start(Child(["openbox"], log=self.folder / "openbox.log", env=self.env))
-        manager.wait_until(self._managed, "openbox on the virtual screen")
+        manager = self._start(Child(self._manager, log=self.folder / "manager.log", env=self.env))
+        manager.wait_until(self._managed, f"{self._manager[0]} on the virtual screen")
+        if self._manager == ["openbox"]:
+            manager.wait_until(self._obeyed, "openbox to do what it is asked")
         return self
 
     def stop(self) -> None:
@@ -122,6 +131,12 @@ class VirtualDisplay:
 
     def _managed(self) -> bool:
         return "window id" in self.run("xprop", "-root", "_NET_SUPPORTING_WM_CHECK").stdout
+
+    def _obeyed(self) -> bool:
+        """Whether openbox' main loop runs. What comes before may lie unread until the display sends something more."""
+        wanted = str(_DESKTOPS)
+        self.run("xdotool", "set_num_desktops", wanted)
+        return self.run("xdotool", "get_num_desktops").stdout.strip() == wanted
 
     def __enter__(self) -> Self:
         return self.start()

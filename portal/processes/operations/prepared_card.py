@@ -37,7 +37,7 @@ async def check_receipt(context: Context, tx: AsyncSession, card: Card, order: O
     """
     card_proof.check(order)
     serial = await told_serial(tx, order)
-    other = None if serial is None else await card_serials.taken_before(tx, serial, but=card.id)
+    other = None if serial is None else await card_serials.taken_before(tx, serial, card.driver, but=card.id)
     if other is not None:
         raise InlayError("card_in_use", label=other)
     if await takes_another(tx, order):

@@ -10,9 +10,11 @@ import pytest
 
 from agent.desktop import dialog_process
 from agent.desktop.dialog_process import WindowProcess, Windows
+from agent.handlers.show_card import _tries
 from agent.pin_rules import PinRules
 from agent.ports import CardChoice, CardSheet, KnownSecret, OrderPrompt, UserCancelled, UserEnvironment
 from tests.agent.desktop.test_order_window import Person
+from tests.agent.desktop.window_pictures import BLOCKED, SHEET
 from tests.support.display import VirtualDisplay
 
 PROMPT = OrderPrompt(
@@ -169,3 +171,7 @@ async def test_a_card_is_shown_with_what_can_be_done(
     await person.presses(*keys)
     assert await asyncio.wait_for(showing, 20) == action
     assert person.window.failure is None
+
+
+def test_the_pictures_say_of_tries_what_the_agent_says() -> None:
+    assert [dict(sheet.fields)["PIN"] for sheet in (SHEET, BLOCKED)] == [_tries(3), _tries(0)]

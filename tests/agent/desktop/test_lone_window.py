@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,3 +118,18 @@ def code_window(
 def list_is_open(xvfb: VirtualDisplay) -> bool:
     """Whether a list to choose from has the mouse to itself: a key goes there."""
     return bool(xvfb.windows("^popdown$"))
+
+
+def test_a_window_appears_though_its_first_request_was_overlooked(
+    command: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    manager = [sys.executable, "-m", "tests.support.forgetful_manager"]
+    with VirtualDisplay(tmp_path_factory.mktemp("forgetful"), manager=manager) as screen:
+        subprocess.run(
+            [command, "open"],
+            env=screen.env | {name: os.environ[name] for name in NAMES},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        screen.wait_for_window("This link can't be opened")

@@ -86,13 +86,18 @@ class Person:
     async def presses(self, *keys: str) -> None:
         await asyncio.to_thread(self._screen.xdotool, "key", "--delay", "20", *keys)
 
+    async def active(self) -> str:
+        """The id of the window that has the keyboard; the manager gives it that after it is on the screen."""
+        look = self._screen.active_window
+        await asyncio.to_thread(wait_until, lambda: bool(look()[0]), "a window with the keyboard")
+        return look()[0]
+
     async def title(self) -> str:
-        identifier = await asyncio.to_thread(self._screen.xdotool, "getactivewindow")
-        return await asyncio.to_thread(self._screen.xdotool, "getwindowname", identifier)
+        return await asyncio.to_thread(self._screen.xdotool, "getwindowname", await self.active())
 
     async def drawn(self) -> Picture:
         """The window, as soon as two looks at it are the same."""
-        identifier = await asyncio.to_thread(self._screen.xdotool, "getactivewindow")
+        identifier = await self.active()
         last, now = None, await asyncio.to_thread(take_picture, self._screen, identifier)
         while now != last:
             await asyncio.sleep(0.1)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.desktop import dialog_process
+from agent.desktop import dialog_process, window_options
 from agent.desktop.dialog_process import WindowProcess, Windows
 from agent.pin_rules import PinRules
 from agent.ports import KnownSecret, OrderPrompt, UserCancelled, UserEnvironment
@@ -30,21 +29,56 @@ PROMPT = OrderPrompt(
 )
 
 EVERY_WIDGET = """
-import sys, tkinter
+import json, subprocess, sys, tkinter
 from tkinter import ttk
-from agent.desktop.window_options import leave_open_to_nobody
-root = tkinter.Tk(className="Inlay")
-if sys.argv[1] == "guarded":
-    leave_open_to_nobody(root)
-makers = (tkinter.Frame, tkinter.Label, tkinter.Canvas, tkinter.Listbox, ttk.Button, ttk.Checkbutton, ttk.Combobox)
-for make in (*makers, ttk.Entry, ttk.Frame, ttk.Progressbar, ttk.Radiobutton, ttk.Scrollbar):
-    widget = make(root)
-    for name in widget.keys():
-        if name != "variable":  # one that Tk makes up
-            print(make.__name__, name, widget.cget(name))
-for name in ("takefocus", "background", "menu", "cursor"):
-    print("root", name, root.cget(name))
+from agent.desktop.window_options import open_window
+
+MAKERS = (tkinter.Frame, tkinter.Label, tkinter.Canvas, tkinter.Listbox, ttk.Button, ttk.Checkbutton)
+
+def options(root):
+    found = [("root", name, root.cget(name)) for name in root.keys()]
+    for make in (*MAKERS, ttk.Combobox, ttk.Entry, ttk.Frame, ttk.Progressbar, ttk.Radiobutton, ttk.Scrollbar):
+        widget = make(root)
+        found.append((make.__name__, widget.winfo_class()))
+        for name in widget.keys():
+            if name not in ("variable", "class"):  # made up by Tk; what is said of the class, not the class itself
+                found.append((make.__name__, name, str(widget.cget(name))))
+    root.destroy()
+    return [str(line) for line in found]
+
+def put(text):
+    words = ["xprop", "-root", "-f", "RESOURCE_MANAGER", "8s", "-set", "RESOURCE_MANAGER", text]
+    subprocess.run(words, check=True)
+
+usual = options(tkinter.Tk(className="Inlay"))
+wrong = []
+for text in json.loads(sys.argv[1]):
+    put(text)
+    try:
+        found = options(open_window("Inlay"))
+    except tkinter.TclError as refused:
+        wrong.append([text[:60], str(refused)])
+        continue
+    wrong += [[text[:60], line] for line in sorted(set(usual) ^ set(found))]
+print(json.dumps(wrong))
 """
+"""What differs from Tk's own, and what keeps the window from opening, for each text in the display's resources."""
+
+NAMES = [name for names in window_options._HARMLESS.values() for name in names]
+PATTERNS = ["*{}", "Inlay.{}", "*?.{}", "Inlay*{}", "*Label.{}", "*TEntry.{}"]
+VALUES = ["{", "nosuch", "-1", "abc def", "\\\\", "0x1e00001", "1", "#123456", "watch"]
+BROKEN = [
+    "no colon",
+    "*font",
+    ":",
+    "*: x",
+    "!",
+    "#",
+    "*font: {\n*background",
+    "\\",
+    "*class: Other",
+    "*class: {",
+]
 
 pytestmark = pytest.mark.interop
 
@@ -99,26 +133,44 @@ async def test_a_command_in_the_displays_resources_is_not_run_beside_the_pin(
     assert not ran.exists()
 
 
-async def test_every_option_that_is_left_open_is_tks_own(
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_option_that_is_left_open_is_tks_own(
+    xvfb: VirtualDisplay, resources: Callable[[str], None], pattern: str
+) -> None:
+    texts = [
+        "".join(f"{pattern.format(name)}: {value}\n" for name in [*NAMES, *map(_class_of, NAMES)])
+        for value in VALUES
+    ]
+    assert _wrong(xvfb, texts) == []
+
+
+def test_resources_that_are_none_keep_no_window_from_opening(
     xvfb: VirtualDisplay, resources: Callable[[str], None]
 ) -> None:
-    async def options(how: str) -> list[str]:
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-c", EVERY_WIDGET, how],
-            env={**os.environ, **xvfb.env},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.stderr == ""
-        return done.stdout.splitlines()
+    assert _wrong(xvfb, [text + "\n" for text in BROKEN] + BROKEN) == []
 
-    usual = await options("as it is")
-    assert await options("guarded") == usual
-    resources(
-        "*background: #123456\n*takeFocus: 0\n*show: x\n*style: Accent.TButton\n*class: Other\n*cursor: watch\n"
-    )
-    assert await options("as it is") != usual
-    assert await options("guarded") == usual
+
+async def test_the_window_opens_whatever_the_displays_resources_say(
+    xvfb: VirtualDisplay, resources: Callable[[str], None]
+) -> None:
+    resources("".join(f"*{name}: {{\n" for name in NAMES))
+    environment = UserEnvironment({name: xvfb.env[name] for name in ("DISPLAY", "XAUTHORITY")})
+    window = await Windows().open(PROMPT, environment)
+    assert isinstance(window, WindowProcess)
+    consent = asyncio.create_task(window.consent())
+    person = Person(window, xvfb)
+    await person.sees("consent")
+    await person.presses("Escape")
+    with pytest.raises(UserCancelled):
+        await asyncio.wait_for(consent, 20)
+    await window.close()
+
+
+def _class_of(name: str) -> str:
+    return name[0].upper() + name[1:]
+
+
+def _wrong(xvfb: VirtualDisplay, texts: list[str]) -> object:
+    done = xvfb.run(sys.executable, "-c", EVERY_WIDGET, json.dumps(texts), seconds=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

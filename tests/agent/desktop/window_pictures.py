@@ -1,4 +1,7 @@
-"""Pictures of every window for the documentation: ``python -m tests.agent.desktop.window_pictures FOLDER``."""
+"""Pictures of every window for the documentation: ``python -m tests.agent.desktop.window_pictures FOLDER [SCENE …]``.
+
+With scenes, only the windows about cards that are named: ``card-blocked``.
+"""
 
 from __future__ import annotations
 
@@ -75,6 +78,12 @@ SHEET = CardSheet(
         ("unblock", "Unblock with the PUK"),
         ("delete", "Delete the card"),
     ),
+)
+BLOCKED = dataclasses.replace(
+    SHEET,
+    fields=tuple((name, "blocked" if name == "PIN" else value) for name, value in SHEET.fields),
+    warning=str(InlayError("pin_blocked")),
+    actions=SHEET.actions[1:],
 )
 CHANGE = OrderPrompt(
     portal_name="Inlay",
@@ -264,8 +273,7 @@ async def card(window: WindowProcess) -> object:
 
 
 async def blocked_card(window: WindowProcess) -> object:
-    warning = str(InlayError("pin_blocked"))
-    return await window.show_card(dataclasses.replace(SHEET, warning=warning, actions=SHEET.actions[1:]))
+    return await window.show_card(BLOCKED)
 
 
 async def change_pin(window: WindowProcess) -> object:
@@ -338,29 +346,35 @@ AFTER_CONSENT = frozenset({"pick-reader", "another-card", "half-done"})
 """Pages of an order: the window names its portal since the person was asked."""
 
 
-async def main(folder: Path) -> None:
-    """Take all pictures."""
+async def main(folder: Path, scenes: list[str]) -> None:
+    """Take all pictures, or those of some scenes about cards."""
     with tempfile.TemporaryDirectory() as temporary, VirtualDisplay(Path(temporary)) as screen:
         studio = Studio(screen, folder)
-        for name, scene in (
-            ("consent", typing),
-            ("number", number),
-            ("progress", progress),
-            ("details", details),
-        ):
-            await studio.take(f"{name}-light", scene, "light")
-            await studio.take(f"{name}-dark", scene, "dark")
-        await studio.take("rules-light", breaking_rules, "light")
-        await studio.take("rules-dark", breaking_rules, "dark")
-        await studio.take("error-light", error, "light")
-        await studio.take("error-dark", error, "dark")
-        await studio.take("consent-360", typing, "light", (360, 640))
-        await studio.take("details-360", details, "dark", (360, 640))
-        await studio.take("consent-wide", untouched, "light", (1200, 800))
-        for name, card_scene in CARD_SCENES.items():
-            await studio.take_cards(f"{name}-light", card_scene, "light")
-            await studio.take_cards(f"{name}-360", card_scene, "dark", (360, 640))
+        if not scenes:
+            await of_orders(studio)
+        for name in scenes or CARD_SCENES:
+            await studio.take_cards(f"{name}-light", CARD_SCENES[name], "light")
+            await studio.take_cards(f"{name}-360", CARD_SCENES[name], "dark", (360, 640))
+
+
+async def of_orders(studio: Studio) -> None:
+    """Take the pictures of an order's windows."""
+    for name, scene in (
+        ("consent", typing),
+        ("number", number),
+        ("progress", progress),
+        ("details", details),
+    ):
+        await studio.take(f"{name}-light", scene, "light")
+        await studio.take(f"{name}-dark", scene, "dark")
+    await studio.take("rules-light", breaking_rules, "light")
+    await studio.take("rules-dark", breaking_rules, "dark")
+    await studio.take("error-light", error, "light")
+    await studio.take("error-dark", error, "dark")
+    await studio.take("consent-360", typing, "light", (360, 640))
+    await studio.take("details-360", details, "dark", (360, 640))
+    await studio.take("consent-wide", untouched, "light", (1200, 800))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from agent import card_map, keys_system
-from agent.config import Folders
 from agent.desktop import causes, url_handler
 from agent.doctor import agent_side, readers
 from agent.doctor.agent_side import Answered
 from agent.doctor.findings import AREAS, TABLE, Finding, finding
 from agent.doctor.readers import Card, Ports, Seen
+from agent.folders import Folders
 from agent.pcsc.look import Evidence
 from agent.pcsc.scard import ReaderState
 from agent.pcsc.slots import VirtualSlot

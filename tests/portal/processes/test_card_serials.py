@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from portal.errors import FieldErrors
 from portal.model.objects import ObjectKind
 from portal.model.states import Role
+from portal.processes import card_serials
 from portal.processes.abort_card import AbortCard
 from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store.tables import Card
@@ -139,3 +140,37 @@ async def test_one_card_that_two_stations_have_made_ready_is_one_card_objects(ki
     lost = [answer for answer in answers if isinstance(answer, Undo)]
     assert [answer.error.error for answer in lost] == ["card_in_use"]
     assert [isinstance(answer, Finished) for answer in answers].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("0012345", "12345"), ("12345", "00 12345"), ("00AB", "ab"), ("ab", "00 0A B")]
+)
+async def test_a_number_with_other_zeros_spaces_or_case_is_the_same_card(
+    kit: Kit, people: Staff, ada: Session, first: str, second: str
+) -> None:
+    otto = await kit.person("otto@example.org", [Role.OPERATOR])
+    view = await kit.services.start_process(otto, RequestTemporaryCard.name)
+    await kit.services.next(otto, view.id, view.version, {"Label": ["V1"], "Serial": [first]})
+    card = await cards.approved(kit, people, ada)
+    view = await kit.services.start_process(people.olga, cards.ISSUE, ObjectRef(ObjectKind.CARD, card))
+    with pytest.raises(FieldErrors) as caught:
+        await kit.services.next(people.olga, view.id, view.version, {"Serial": [second]})
+    assert caught.value.errors == {"Serial": "The card V1 has this serial number."}
+
+
+async def test_zeros_are_told_apart_between_tokens_alone(kit: Kit) -> None:
+    otto = await kit.person("otto@example.org", [Role.OPERATOR])
+    view = await kit.services.start_process(otto, RequestTemporaryCard.name)
+    await kit.services.next(otto, view.id, view.version, {"Label": ["V1"], "Serial": ["0012"]})
+
+    async def taken(serial: str, driver: str) -> bool:
+        async with kit.database.read() as tx:
+            return await card_serials.taken_by(tx, serial, driver) is not None
+
+    assert await taken("12", "pkcs11")  # one card may be seen by both drivers
+    async with kit.database.write() as tx:
+        await tx.execute(update(Card).values(driver="pkcs11"))
+    assert await taken("12", "piv")
+    assert await taken("0012", "pkcs11")
+    assert not await taken("12", "pkcs11")
+    assert not await taken("120", "piv")

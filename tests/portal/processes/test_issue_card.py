@@ -157,7 +157,8 @@ async def test_undone_when_the_card_was_changed_it_is_failed_and_a_fresh_order_f
         await cards.step(kit, ada, ActivateCard.name, card)
     with pytest.raises(FieldErrors):  # that card is finished, and no other in its place
         await cards.step(kit, people.olga, ISSUE, card, {"Serial": ["77"]})
-    again = await cards.begun(kit, people.olga, card, work.agent)
+    again = await cards.begun(kit, people.olga, card, work.agent, "000 42")  # the same number
+    assert (await cards.card_row(kit, card)).serial == "0042"
     assert again.ordered.guid == work.ordered.guid
     assert again.pin != work.pin
     await cards.complete(again)

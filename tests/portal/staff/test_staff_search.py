@@ -116,6 +116,8 @@ _ASKED: list[tuple[str, dict[str, str], set[str]]] = [
     ("virtual_smart_card", {}, {"aa01", "bb02"}),
     ("virtual_smart_card", {"text": "50%"}, {"aa01"}),
     ("virtual_smart_card", {"text": "4815 16"}, {"aa01"}),
+    ("virtual_smart_card", {"text": "0048151623"}, {"aa01"}),
+    ("virtual_smart_card", {"text": "004815"}, set()),
     ("virtual_smart_card", {"text": "bb02"}, {"bb02"}),
     ("virtual_smart_card", {"text": "bob@"}, {"bb02"}),
     ("virtual_smart_card", {"state": "Active"}, {"aa01"}),
