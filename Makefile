@@ -83,7 +83,7 @@ fuzz: ## 10 minutes each: APDU engine, vpcd framing, card file; MINUTES=n
 
 independent-card: ## a card written from the standards alone: every order on all kinds of it, other programs, and beside the virtual card; PAIRS=n
 	@packaging/setup test
-	@CARDS=all .venv/bin/pytest -q -k "like or pure or independent" tests/cards tests/agent tests/interop
+	@CARDS=all .venv/bin/pytest -q -k "like or pure or independent" tests/cards tests/agent tests/interop tests/faults
 	@HYPOTHESIS_PROFILE=search CARD_PAIRS=$(or $(PAIRS),20000) .venv/bin/pytest -q -o timeout=0 tests/agent/vsc/test_card_beside_independent.py
 
 search-speed: ## searches of 100,000 certificates beside those of 2,000; CERTIFICATES=n

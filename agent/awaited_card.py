@@ -62,6 +62,10 @@ _CLOSING: Final = (
     "Without it the card stays half done, and has to be finished by starting again from the page."
 )
 
+_GIVING_UP: Final = (
+    "Who closes this window leaves the card half done; it is finished by starting again from the page then."
+)
+
 
 class AwaitedCard:
     """One card in an order's hands; close it in the end."""
@@ -93,7 +97,7 @@ class AwaitedCard:
         self._waited = self._picked = False
         self._others: dict[CardMark, str] = {}
         self.serial: str | None = None
-        """what the card says its serial number is, decimal"""
+        """what the card says its serial number is, decimal; None, too, where the portal knows it by another one"""
         self.changed = False
         """the point of no return was passed: who gives up waiting for the card leaves it half done"""
         self.imports = True
@@ -106,11 +110,11 @@ class AwaitedCard:
         """it has commands beyond the standard, of which RESET may be one: asking for that one would be doing it"""
         self.came_blank = False
         """it had no identity when it was taken first: nobody has had it"""
-        self._resetting = False
+        self._resetting = self._renumbered = False
         self._named: frozenset[int] = frozenset()
         self._there: FoundCard | None = None
         self._chuid: Chuid | Literal["unread"] | None = "unread"
-        self._took_puk = False
+        self._took_puk = self._said_late = False
 
     def knows(self, algorithm: Algorithm) -> bool:
         """Whether it has this algorithm of keys, as far as it says: what it names, or all when it names none."""
@@ -324,7 +328,9 @@ class AwaitedCard:
         has = None if seen is None else seen.guid
         able = None if seen is None else seen.capabilities
         serial = None if able is None else able.serial
-        self.serial = None if serial is None else str(serial)
+        told = None if serial is None or self._renumbered else str(serial)
+        wanted = None if self._ordered.identity is None else self._ordered.identity.serial
+        self.serial = told if wanted in (None, told) else None
         self.imports = able is None or able.importing
         self.tells_keys = able is None or able.metadata
         self.may_reset = able is not None and able.version is not None
@@ -337,13 +343,26 @@ class AwaitedCard:
 
     async def _prove(self, session: CardSession, known: Sequence[ManagementAlgorithm] | None = None) -> None:
         if self._key is not None and not self._proved:
-            await self._key.prove(session, known)
+            await self._key.prove(session, known, self._say_late)
             self._proved = True
+            if self._said_late:
+                self._said_late = False
+                await self._show(f"The portal has answered. {self._leave}", can_cancel=not self.changed)
 
     async def _say_seen(self, text: str) -> None:
         """Say what is seen while the card is waited for, which may be given up at any time."""
         self._waited = True
         await self._show(f"{text} {_CLOSING}" if self.changed else text, can_cancel=True)
+
+    async def _say_late(self) -> None:
+        """Say that the portal is waited for, which may be given up at any time."""
+        self._said_late = True
+        text = f"The portal hasn't answered yet, and is waited for. {self._leave}"
+        await self._show(f"{text} {_GIVING_UP}" if self.changed else text, can_cancel=True)
+
+    @property
+    def _leave(self) -> str:
+        return f"Leave the card “{self._ordered.label}” in the reader."
 
     async def _show(self, text: str, *, can_cancel: bool) -> None:
         done, total = self._total

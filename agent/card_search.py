@@ -119,11 +119,11 @@ class WantedIdentity:
         wanted = self.identity
         if wanted is None:
             return False
+        if wanted.previous is not None and shown.guid == wanted.previous:
+            return True  # whatever its serial number is: a reset may have given it another one
         serial = _serial(shown)
         if serial is not None and wanted.serial is not None:
             return serial == wanted.serial  # it is printed on the card: nothing else tells more
-        if wanted.previous is not None and shown.guid == wanted.previous:
-            return True
         # where a person reads the number that is printed on it, or the portal is asked, it may be any card that doesn't
         # say otherwise
         anyone = wanted.printed is not None or wanted.unnamed

@@ -2,7 +2,8 @@
 
 PC/SC calls block, so all of a card's run in one thread of its own. While the portal is awaited something harmless is
 said to the card every two seconds; between the card's question and its answer nothing is, and that step is bounded to
-three seconds and begun again.
+three seconds. It is begun again once the late answer has come: worth nothing to the card by then, it says that the
+portal can be reached again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from agent.card_thread import CardThread
 from agent.pcsc import piv_authenticate
 from agent.pcsc.connection import CardConnection
+from agent.unbroken import for_a_person
 from protocol.errors import InlayError
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ KEEP_ALIVE_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 3.0
 """How long the card may wait for the answer to its question."""
 ANSWER_TRIES: Final = 3
+
+
+async def say_nothing() -> None:
+    """Nobody is told that an answer is late."""
 
 
 class CardSession:
@@ -83,13 +89,15 @@ class CardSession:
         answer: Callable[[Question], Awaitable[Proof]],
         *,
         mutual: bool = False,
+        late: Callable[[], Awaitable[None]] = say_nothing,
     ) -> bytes:
         """Have the holder of the management key prove it to the card.
 
         Args:
             algorithm: the key's.
-            answer: asks the holder; a late answer is thrown away, and the card asks anew.
+            answer: asks the holder; an answer that is late is waited for all the same, and then the card asks anew.
             mutual: the card proves that it has the key, too.
+            late: called when an answer is late, before it is waited for.
 
         Returns:
             By what it has proved it; nothing where it didn't have to.
@@ -100,12 +108,15 @@ class CardSession:
         """
         for _ in range(ANSWER_TRIES):
             question = await self.run(piv_authenticate.ask, algorithm, mutual=mutual)
+            coming = asyncio.ensure_future(answer(question))
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    proof = await answer(question)
-            except TimeoutError:
-                continue
-            return await self.run(piv_authenticate.prove, question, proof)
+                if (await asyncio.wait({coming}, timeout=ANSWER_SECONDS))[0]:
+                    return await self.run(piv_authenticate.prove, question, await coming)
+                with for_a_person():  # or for a portal, which may take as long
+                    await late()
+                    await self.awaiting(coming)
+            finally:
+                coming.cancel()
         raise InlayError("card_management_slow", seconds=int(ANSWER_SECONDS), tries=ANSWER_TRIES)
 
     async def close(self) -> None:

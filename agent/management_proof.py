@@ -9,10 +9,11 @@ Before the first of them it says whether a card that the person has picked may b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
+from agent.card_session import say_nothing
 from agent.pcsc import piv_select
 from agent.pcsc.piv_authenticate import Proof
 from agent.pcsc.piv_names import ManagementAlgorithm as CardAlgorithm
@@ -26,10 +27,11 @@ from protocol.messages import (
     ManagementAlgorithm,
     ManagementProof,
     ManagementQuestion,
+    Message,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from agent.card_session import CardSession
     from agent.order_ports import OrderContext
@@ -42,6 +44,7 @@ ALGORITHMS: Final = {
     ManagementAlgorithm.AES_192: CardAlgorithm.AES_192,
     ManagementAlgorithm.AES_256: CardAlgorithm.AES_256,
 }
+Answered = TypeVar("Answered", ManagementProof, IdentityAnswer)
 _WIRE: Final = {card: wire for wire, card in ALGORITHMS.items()}
 _MOST_KEYS: Final = 8
 _NO_MUTUAL: Final = frozenset({"card_refused", "card_answer_malformed", "card_algorithm_missing"})
@@ -93,13 +96,19 @@ class PortalKey:
         """Whether the card is asked for its key's algorithm before: not where the portal knows it, until that fails."""
         return not self._believed
 
-    async def prove(self, session: CardSession, known: Sequence[CardAlgorithm] | None = None) -> None:
+    async def prove(
+        self,
+        session: CardSession,
+        known: Sequence[CardAlgorithm] | None = None,
+        late: Callable[[], Awaitable[None]] = say_nothing,
+    ) -> None:
         """Have the portal prove the key to a selected card: each one that it has for the card, until one is right.
 
         Args:
             session: the card's.
             known: algorithms of its key, as `piv_select.management_algorithms` has found them in this session; None:
                 the card is asked.
+            late: called when the portal is late, before it is waited for.
 
         Raises:
             InlayError: ``card_management_wrong``: none is; ``card_not_proved``: the card has to prove itself, and
@@ -108,7 +117,7 @@ class PortalKey:
         algorithm = await self._algorithm(session, known)
         while True:
             try:
-                await self._prove(session, algorithm)
+                await self._prove(session, algorithm, late)
             except InlayError as error:
                 if error.code in _OTHER_ALGORITHM and (other := await self._other(session, algorithm)):
                     algorithm = other
@@ -135,10 +144,7 @@ class PortalKey:
         """
         self._number += 1
         await self._context.send(IdentityQuestion(number=self._number, guid=guid, serial=serial))
-        answer = await self._context.receive(IdentityAnswer)
-        if answer.number != self._number:
-            raise DecodeError("params_invalid", "$.number")
-        return answer.label
+        return (await self._answered(IdentityAnswer, self._number)).label
 
     async def _algorithm(self, session: CardSession, known: Sequence[CardAlgorithm] | None) -> CardAlgorithm:
         wanted = None if self._key.algorithm is None else ALGORITHMS[self._key.algorithm]
@@ -163,11 +169,13 @@ class PortalKey:
         self._mutual = True
         return found
 
-    async def _prove(self, session: CardSession, algorithm: CardAlgorithm) -> None:
+    async def _prove(
+        self, session: CardSession, algorithm: CardAlgorithm, late: Callable[[], Awaitable[None]]
+    ) -> None:
         if self._mutual:
             before = self._number
             try:
-                response = await session.authenticate(algorithm, self._answer, mutual=True)
+                response = await session.authenticate(algorithm, self._answer, mutual=True, late=late)
             except InlayError as error:
                 if error.code not in _NO_MUTUAL:
                     raise
@@ -177,16 +185,37 @@ class PortalKey:
             else:
                 await self._tell(session, response)
                 return
-        await session.authenticate(algorithm, self._answer)
+        await session.authenticate(algorithm, self._answer, late=late)
 
     async def _tell(self, session: CardSession, response: bytes) -> None:
         """Pass on to the portal what the card has proved itself by."""
         await self._context.send(CardProved(number=self._number, response=response))
         if self.proves and self.secrets is None:
-            self.secrets = await session.awaiting(self._context.receive(CardSecrets))
+            await session.awaiting(self._take_secrets())
+
+    async def _take_secrets(self) -> None:
+        """Keep what comes, also where the card went in that moment: it comes once."""
+        self.secrets = await self._context.receive(CardSecrets)
+
+    async def _answered(self, type_: type[Answered], asked: int) -> Answered:
+        """The portal's answer to a question.
+
+        The card may have gone while something else was awaited, which comes before it then: an answer to an earlier
+        question is worth nothing any more, and what waited until the card had proved itself is kept.
+        """
+        while True:
+            got = await self._context.receive(Message)
+            if isinstance(got, CardSecrets) and self.proves and self.secrets is None:
+                self.secrets = got
+            elif not isinstance(got, ManagementProof | IdentityAnswer):
+                raise InlayError("message_unexpected")
+            elif got.number == asked and isinstance(got, type_):
+                return got
+            elif got.number >= asked:
+                raise DecodeError("params_invalid", "$.number")
 
     async def _answer(self, question: Question) -> Proof:
-        """Ask the portal; answers to earlier questions, which came too late, are thrown away."""
+        """Ask the portal."""
         self._number += 1
         asked = self._number
         await self._context.send(
@@ -198,9 +227,7 @@ class PortalKey:
                 witness=question.data if question.mutual else None,
             )
         )
-        while (proof := await self._context.receive(ManagementProof)).number != asked:
-            if proof.number > asked:
-                raise DecodeError("params_invalid", "$.number")
+        proof = await self._answered(ManagementProof, asked)
         if question.mutual:
             return Proof(
                 proof.response,

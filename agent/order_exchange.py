@@ -9,6 +9,7 @@ order, ``finished`` or ``undo``: until then the agent asks.
 from __future__ import annotations
 
 import asyncio
+import collections
 import logging
 import sqlite3
 import time
@@ -98,7 +99,8 @@ class OrderExchange:
         self._dial = dial
         self._exchange = self._new_exchange([], position)
         self._changing = asyncio.Lock()
-        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._inbox: collections.deque[Message] = collections.deque()
+        self._came = asyncio.Event()
         self._outgoing = asyncio.Event()
         self._delivered = 0
         self._delivery = asyncio.Condition()
@@ -137,9 +139,12 @@ class OrderExchange:
         seconds = self.order.resume_within if self.may_undo else None
         try:
             async with asyncio.timeout(seconds):
-                body = await self._unless_interrupted(self._inbox.get())
+                await self._unless_interrupted(self._came.wait())
         except TimeoutError:
             raise InlayError("timeout", seconds=self.order.resume_within) from None
+        body = self._inbox.popleft()  # who stops waiting in this moment leaves it for whoever waits next
+        if not self._inbox:
+            self._came.clear()
         if not isinstance(body, type_):  # the table of stages leaves one type only
             raise InlayError("message_unexpected")
         return body
@@ -213,7 +218,11 @@ class OrderExchange:
         if isinstance(body, Undo):
             self._interrupt(from_wire(body.error.error, body.error.fields))
         else:
-            self._inbox.put_nowait(body)
+            self._pass_on(body)
+
+    def _pass_on(self, body: Message) -> None:
+        self._inbox.append(body)
+        self._came.set()
 
     def _interrupt(self, error: InlayError) -> None:
         if not self._interruption.done():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from agent.awaited_card import GONE, AwaitedCard
 from agent.card_search import CardMark, WantedIdentity
 from agent.pad_entry import PadEntry
-from agent.pcsc import piv_objects, piv_pin, piv_reset
+from agent.pcsc import piv_objects, piv_pin, piv_reset, piv_select
 from agent.pcsc.connection import CardConnection
 from agent.pcsc.piv_names import PUK
 from agent.piv_card import NO_POLICIES, PivCard
@@ -149,7 +149,21 @@ class ReturningCard(AwaitedCard):
         self._proved = self._proved and not done  # it has its maker's management key now
         if self._taken is not None:
             self._taken = replace(self._taken, guids=frozenset({self._ordered.guid, has}), any_guid=False)
+        if done:
+            await self._numbered_anew()
         return done
+
+    async def _numbered_anew(self) -> None:
+        """See whether the reset has given the card another serial number: by that it is told from other cards now.
+
+        The portal knows it by the one that it had, and isn't told another.
+        """
+        taken = self._taken
+        if taken is None or taken.serial is None:
+            return
+        serial = await self.run(piv_select.serial_number)
+        if serial not in (None, taken.serial):
+            self._taken, self._renumbered, self.serial = replace(taken, serial=serial), True, None
 
     # --- keys and certificates
 

@@ -81,10 +81,10 @@ def probe(card: Card, features: Set[str] = FEATURES) -> Capabilities:
     Raises:
         InlayError: ``pcsc_…``, ``card_answer_malformed``.
     """
-    version, serial = card.send(Command(0xFD, 0, 0)), card.send(Command(0xF8, 0, 0))
+    version = card.send(Command(0xFD, 0, 0))
     return Capabilities(
         version=".".join(map(str, version.data)) if version.ok and len(version.data) == 3 else None,
-        serial=int.from_bytes(serial.data, "big") if serial.ok and len(serial.data) == 4 else None,
+        serial=serial_number(card),
         metadata="metadata" in features and _tells(card),
         attestation="attestation" in features and can_attest(card),
         moving="moving" in features and can_delete(card),
@@ -92,6 +92,16 @@ def probe(card: Card, features: Set[str] = FEATURES) -> Capabilities:
         new_management_key="new_management_key" in features
         and _knows(card, Command(0xFF, 0x00, 0x00, answer=False)),
     )
+
+
+def serial_number(card: Card) -> int | None:
+    """GET SERIAL: what a selected card says its serial number is; None where it tells none.
+
+    Raises:
+        InlayError: ``pcsc_…``.
+    """
+    told = card.send(Command(0xF8, 0, 0))
+    return int.from_bytes(told.data, "big") if told.ok and len(told.data) == 4 else None
 
 
 def can_attest(card: Card) -> bool:

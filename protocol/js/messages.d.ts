@@ -626,7 +626,9 @@ export interface Proceed {
 }
 
 /**
- * Agent: the card wants its management key proved, within three seconds, and after that it is asked anew.
+ * Agent: the card wants its management key proved, within three seconds.
+ *
+ * An answer that comes later is worth nothing to the card, which asks anew then.
  *
  * SP 800-73pt2-5, section 3.2.4: external authentication asks with a ``challenge``, mutual with a ``witness``.
  */

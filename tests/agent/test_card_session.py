@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent import card_session, card_thread
+from agent import card_session, card_thread, unbroken
 from agent.card_session import CardSession
 from agent.pcsc import piv_cipher, piv_objects, piv_pin, piv_select
 from agent.pcsc.connection import CardConnection
@@ -40,35 +40,104 @@ async def right(question: Question) -> Proof:
     return piv_cipher.answer(factory_key(question.algorithm), question)
 
 
+class _Late:
+    """A portal whose first answers come when the card's session says that they are late, and not before."""
+
+    def __init__(self, how_many: int) -> None:
+        self.questions: list[Question] = []
+        self.said = 0
+        self._how_many = how_many
+        self._waiting = asyncio.Event()
+
+    async def answer(self, question: Question) -> Proof:
+        self.questions.append(question)
+        if len(self.questions) <= self._how_many:
+            await self._waiting.wait()
+            self._waiting.clear()
+        return await right(question)
+
+    async def late(self) -> None:
+        self.said += 1
+        self._waiting.set()
+
+
 async def test_a_portal_that_never_answers_in_time_is_told(session: CardSession, link: SimulatedLink) -> None:
-    questions: list[Question] = []
-
-    async def never(question: Question) -> Proof:
-        questions.append(question)
-        await asyncio.Event().wait()
-        raise AssertionError
-
+    portal = _Late(3)
     with pytest.raises(InlayError) as caught:
-        await session.authenticate(TDES, never)
+        await session.authenticate(TDES, portal.answer, late=portal.late)
     assert caught.value.code == "card_management_slow"
-    assert len({question.data for question in questions}) == 3
+    assert len({question.data for question in portal.questions}) == portal.said == 3
     assert not link.card.managed
 
 
-async def test_a_late_answer_is_followed_by_another_question(
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_once_a_late_answer_has_come_the_card_asks_anew(
+    session: CardSession, link: SimulatedLink, mutual: bool
+) -> None:
+    portal = _Late(2)
+    await session.authenticate(TDES, portal.answer, mutual=mutual, late=portal.late)
+    assert (len(portal.questions), portal.said, link.card.managed) == (3, 2, True)
+
+
+async def test_a_card_that_waits_for_a_late_answer_is_kept_alive_and_asks_nothing(
     session: CardSession, link: SimulatedLink
 ) -> None:
-    asked = 0
+    alive = asyncio.Event()
+    loop, asked = asyncio.get_running_loop(), 0
 
-    async def late_once(question: Question) -> Proof:
+    def seen(_number: int) -> None:
+        if DISCOVERY in link.card.commands:
+            loop.call_soon_threadsafe(alive.set)
+
+    async def unreachable(question: Question) -> Proof:
         nonlocal asked
         asked += 1
         if asked == 1:
-            await asyncio.get_running_loop().create_future()
+            await alive.wait()
         return await right(question)
 
-    await session.authenticate(TDES, late_once, mutual=True)
+    link.before = seen
+    await session.authenticate(TDES, unreachable)
+    assert [raw[1] for raw in link.card.commands if raw[1] == 0x87] == [0x87] * 3
     assert (asked, link.card.managed) == (2, True)
+
+
+async def test_a_card_that_goes_while_a_late_answer_is_waited_for_ends_the_wait(
+    session: CardSession, link: SimulatedLink
+) -> None:
+    async def never(_question: Question) -> Proof:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def gone() -> None:
+        def before(_number: int) -> None:
+            raise InlayError("pcsc_card_removed")
+
+        link.before = before
+
+    with pytest.raises(InlayError) as caught:
+        await session.authenticate(TDES, never, late=gone)
+    assert caught.value.code == "pcsc_card_removed"
+
+
+async def test_an_agent_that_is_to_end_doesnt_wait_for_a_late_answer(
+    session: CardSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unbroken, "LEFT_SECONDS", 3600)
+    waits = asyncio.Event()
+
+    async def never(_question: Question) -> Proof:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def late() -> None:
+        waits.set()
+
+    work = asyncio.create_task(unbroken.to_its_end(session.authenticate(TDES, never, late=late)))
+    await waits.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
 
 
 async def test_nothing_comes_between_question_and_answer(session: CardSession, link: SimulatedLink) -> None:

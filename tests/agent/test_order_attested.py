@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,10 @@ import pytest
 from cryptography import x509
 
 from agent.handlers import card_attesting
+from portal.ca import attestation
+from portal.ca.x509 import spki
 from protocol import codec
+from protocol.errors import InlayError
 from protocol.messages import (
     Algorithm,
     CertificateRequest,
@@ -22,8 +27,10 @@ from protocol.messages import (
     Purpose,
     Requests,
 )
-from tests.cards.profiles import ATTEST, PROFILES, Profile
-from tests.cards.simulated import PIN, SimulatedCard
+from tests.cards.independent.attestation import root
+from tests.cards.independent.in_reader import independent, is_independent, kinds
+from tests.cards.profiles import ATTEST, PROFILES, SERIAL, Profile
+from tests.cards.simulated import PIN, SimulatedCard, read
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
 from tests.support.attesting_maker import Maker, der
 from tests.support.fake_order import AUTHENTICATION, SIGNATURE
@@ -42,6 +49,7 @@ from tests.support.physical_orders import (
 from tests.support.simulated_readers import SimulatedReaders
 
 MAKER = Maker()
+EACH = kinds(8, lambda kind: kind.chuid or is_independent(kind))
 ABLE = next(each for each in PROFILES if ATTEST in each.yubico)
 
 
@@ -198,30 +206,60 @@ async def test_torn_out_between_the_key_and_its_statement(
 
 
 @pytest.mark.parametrize("attest", ["required", "where_possible"])
-@pytest.mark.parametrize("profile", [each for each in PROFILES if each.chuid], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "profile", kinds(8, lambda each: each.chuid or is_independent(each)), ids=lambda each: each.name
+)
 async def test_every_kind_of_card(
     agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, attest: str
 ) -> None:
     card = personalised(profile)
-    if ATTEST in profile.yubico:
+    able = ATTEST in profile.yubico
+    if able and not is_independent(profile):
         card.attest_by(MAKER)
+    before = (dict(card.objects), dict(card.keys))
     readers.put(card)
     encode(portal, AUTHENTICATION, SIGNATURE, attest=attest)
     if ATTEST not in profile.yubico and attest == "required":
         assert await order(agent, portal) == "card_attestation_missing"
         assert (await undone(portal)).changing == 0
         assert untouched(readers)
+        assert (card.objects, card.keys) == before
         return
     assert await order(agent, portal) == "finished"
     found = asked(portal)
-    if ATTEST not in profile.yubico:
+    if not able:
         assert found.attestation_issuer is None
         return
-    assert found.attestation_issuer == der(MAKER.issuer)
+    assert found.attestation_issuer == dict(read(card.objects[0x5FFF01]))[0x70]
     for item in found.requests:
         assert item.attestation is not None
         leaf = x509.load_der_x509_certificate(item.attestation)
         assert leaf.public_key() == card.keys[int(item.slot, 16)][1].public_key()
+
+
+@pytest.mark.parametrize(
+    "profile", independent(0, lambda each: ATTEST in each.yubico), ids=lambda each: each.name
+)
+async def test_the_portal_believes_a_card_of_another_hand_what_it_states(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
+) -> None:
+    """But for one that is too old to state which card it is: such a card tells the portal no serial number either."""
+    readers.put(card := personalised(profile))
+    encode(portal, AUTHENTICATION, SIGNATURE, attest="required")
+    assert await order(agent, portal) == "finished"
+    trusted, issuer = attestation.roots([root()]), asked(portal).attestation_issuer
+    assert issuer is not None
+    for item in asked(portal).requests:
+        assert item.attestation is not None
+        public = spki(card.keys[int(item.slot, 16)][1].public_key())
+        expected = attestation.Expected(item.slot, public, int.from_bytes(card.serial))
+        if SERIAL in profile.yubico:
+            said = attestation.verify(item.attestation, issuer, expected, trusted, int(time.time()))
+            assert said.rpartition(".")[0] in profile.name
+            expected = dataclasses.replace(expected, serial=7)
+        with pytest.raises(InlayError) as caught:
+            attestation.verify(item.attestation, issuer, expected, trusted, int(time.time()))
+        assert caught.value.code == "attestation_other_card"
 
 
 async def test_keys_that_stay_or_come_from_elsewhere_are_not_stated(

@@ -10,7 +10,7 @@ import pytest
 
 from agent.ports import UserCancelled
 from protocol.messages import CardIdentity
-from tests.cards.independent.in_reader import card_of, kinds
+from tests.cards.independent.in_reader import card_of, independent, kinds
 from tests.cards.profiles import PROFILES, SERIAL, Profile
 from tests.cards.simulated import SimulatedCard
 from tests.support.agent_parts import AgentParts
@@ -18,6 +18,7 @@ from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import (
     FRESH,
+    FULL,
     GUID,
     NEW,
     PRINTED,
@@ -33,7 +34,12 @@ from tests.support.simulated_readers import SimulatedReaders
 
 OTHER = "a7" * 16
 TELLS = next(each for each in PROFILES if SERIAL in each.yubico and each.chuid)
-SILENT = [each for each in PROFILES if SERIAL not in each.yubico]
+SAID_BY_PERSON = [FULL, *independent(0, lambda kind: SERIAL not in kind.yubico)]
+SAID_BY_CARD = [TELLS, *independent(0, lambda kind: SERIAL in kind.yubico)]
+
+
+def named(profile: Profile) -> str:
+    return profile.name
 
 
 @pytest.fixture
@@ -49,10 +55,11 @@ def guid_on(card: SimulatedCard) -> str | None:
     return chuid[29:45].hex() if chuid else None
 
 
+@pytest.mark.parametrize("profile", SAID_BY_PERSON, ids=named)
 async def test_a_card_that_is_another_one_of_the_portals_is_refused_before_anything_is_written(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:
-    readers.put(card := personalised())
+    readers.put(card := personalised(profile))
     before = (dict(card.objects), dict(card.keys), card.pin, card.puk)
     portal.other_cards.add(GUID)
     assert await order(agent, portal) == "card_of_other_object"
@@ -65,10 +72,11 @@ async def test_a_card_that_is_another_one_of_the_portals_is_refused_before_anyth
     assert GUID in error.why
 
 
+@pytest.mark.parametrize("profile", SAID_BY_PERSON, ids=named)
 async def test_who_says_no_has_nothing_written_and_tells_the_portal_nothing_of_the_card(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:
-    readers.put(card := personalised())
+    readers.put(card := personalised(profile))
     before = dict(card.objects)
     agent.windows.this_card = UserCancelled("consent")
     assert await order(agent, portal) == "user_cancelled"
@@ -79,11 +87,12 @@ async def test_who_says_no_has_nothing_written_and_tells_the_portal_nothing_of_t
 
 
 @pytest.mark.parametrize("moment", ["while it is compared", "afterwards"])
+@pytest.mark.parametrize("profile", SAID_BY_PERSON, ids=named)
 async def test_another_card_in_its_place_is_refused(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, moment: str
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, moment: str
 ) -> None:
     """The one that was confirmed is waited for; with it the order goes on once that is confirmed again."""
-    card, other = personalised(), personalised(guid=OTHER)
+    card, other = personalised(profile), personalised(profile, OTHER)
     readers.put(card)
     ending = asyncio.create_task(order(agent, portal))
     window = await agent.windows.first()
@@ -107,10 +116,11 @@ async def test_another_card_in_its_place_is_refused(
     assert next(iter(portal.orders.values())).identities == [GUID]
 
 
+@pytest.mark.parametrize("profile", SAID_BY_CARD, ids=named)
 async def test_a_card_that_tells_another_number_than_the_printed_one_is_never_asked_about(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:
-    other = SimulatedCard(TELLS)
+    other = card_of(profile)
     other.serial = b"\0\0\0\7"
     readers.put(other)
     ending = asyncio.create_task(order(agent, portal))
@@ -121,10 +131,11 @@ async def test_a_card_that_tells_another_number_than_the_printed_one_is_never_as
     assert (window.confirmed, readers.trace) == ([], [])
 
 
+@pytest.mark.parametrize("profile", SAID_BY_CARD, ids=named)
 async def test_of_cards_that_all_say_the_same_number_each_is_confirmed_where_the_map_says_so(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:
-    same = SimulatedCard(TELLS)
+    same = card_of(profile)
     same.serial = b"\0\0\0\7"
     kind = '[[card]]\nname = "Key"\ndriver = "piv"\naid = "A000000308"\nserial = false\n'
     (agent.folders.machine / "cards.d").mkdir()
@@ -148,10 +159,11 @@ async def test_an_order_that_names_no_number_leaves_a_card_with_an_identity_alon
     assert (window.confirmed, readers.trace) == ([], [])
 
 
+@pytest.mark.parametrize("profile", SAID_BY_PERSON, ids=named)
 async def test_two_that_may_be_it_the_person_picks_one_and_confirms_it(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile
 ) -> None:
-    first, second = personalised(), personalised(guid=OTHER)
+    first, second = personalised(profile), personalised(profile, OTHER)
     readers.put(first, "One")
     readers.put(second, "Two")
     agent.windows.choice = 1

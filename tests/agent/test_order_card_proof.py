@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from protocol.messages import Binding, ChangePuk, ManagementAlgorithm, ManagementKey, PinPolicy, UnblockPin
+from tests.cards.independent.in_reader import independent
 from tests.cards.profiles import METADATA, PROFILES, RESET, Profile
 from tests.cards.simulated import FACTORY_KEY, PUK, SimulatedCard, factory_key
 from tests.support.agent_parts import CODE, AgentParts, running_agent
@@ -146,16 +147,20 @@ async def test_a_blocked_card_proves_itself_before_it_is_reset(
 
 
 @pytest.mark.parametrize("guid", [GUID, FRESH])
+@pytest.mark.parametrize(
+    "profile", [FULL, *independent(3, lambda kind: RESET in kind.yubico)], ids=lambda kind: kind.name
+)
 async def test_once_it_has_it_goes_on_with_its_makers_key(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, guid: str
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, profile: Profile, guid: str
 ) -> None:
     """What was read of it before the reset isn't believed any more: not that it had the order's GUID already."""
-    card = with_key(OWN_KEY)
-    card.objects |= personalised(FULL, guid).objects
+    card = with_key(OWN_KEY, profile)
+    card.objects.update(personalised(profile, guid).objects)
     card.pin_left = card.puk_left = 0
     readers.put(card)
     portal.management_keys, portal.new_puk = [OWN_KEY, FACTORY_KEY], NEW_PUK
-    proves = ManagementKey(replace=[ManagementAlgorithm.AES_192], proves=True)
+    replace = [ManagementAlgorithm.AES_192, ManagementAlgorithm.TRIPLE_DES]
+    proves = ManagementKey(replace=replace, proves=True)
     first_encoding(portal, AUTHENTICATION, guid=FRESH, new_puk=True, reset=True, management=proves)
     portal.puk = PUK
     agent.windows.answers = [NEW_PIN, CONSENT]

@@ -10,15 +10,13 @@ import pytest
 
 from protocol.messages import (
     Algorithm,
-    ManagementProof,
-    ManagementQuestion,
     Progress,
     Step,
 )
 from tests.cards.profiles import IMPORT, PROFILES, RSA_2048
 from tests.cards.simulated import FACTORY_KEY, PIN
 from tests.support.agent_parts import CODE, OTHER_CODE, AgentParts
-from tests.support.fake_order import AUTHENTICATION, SIGNATURE, OrderAtPortal
+from tests.support.fake_order import AUTHENTICATION, SIGNATURE
 from tests.support.fake_portal import FakePortal
 from tests.support.physical_orders import (
     ENCRYPTION,
@@ -146,48 +144,6 @@ async def test_the_second_key_that_the_portal_has_may_be_the_one(
     agent.windows.answers = [(None, None), (PIN, None)]
     assert await order(agent, portal) == "finished"
     assert [question.refused for question in portal.orders[CODE].questions] == [0, 1]
-
-
-async def test_an_answer_that_comes_too_late_is_thrown_away_and_the_card_asks_anew(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent.card_session.ANSWER_SECONDS", 0.2)
-    readers.put(personalised())
-    held: list[ManagementProof] = []
-
-    def late(question: ManagementQuestion, proof: ManagementProof) -> ManagementProof | None:
-        """The first answer comes with the second one, before it."""
-        if question.number == 1:
-            held.append(proof)
-            return None
-        return proof
-
-    async def both(at: OrderAtPortal) -> None:
-        await at.until(lambda item: len(item.questions) == 2)
-        await portal.say(at, held[0])
-
-    portal.answers = late
-    encode(portal, AUTHENTICATION)
-    agent.windows.answers = [(None, None), (PIN, None)]
-    ending = asyncio.create_task(order(agent, portal))
-    saying = asyncio.create_task(both(await portal.claimed(CODE)))
-    assert await ending == "finished"
-    await saying
-    challenges = [question.witness or question.challenge for question in portal.orders[CODE].questions]
-    assert len(set(challenges)) == len(challenges) == 2
-
-
-async def test_a_portal_that_never_answers_in_time_changes_nothing(
-    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent.card_session.ANSWER_SECONDS", 0.1)
-    readers.put(personalised())
-    portal.answers = lambda _question, _proof: None
-    encode(portal, AUTHENTICATION)
-    agent.windows.answers = [(None, None), (PIN, None)]
-    assert await order(agent, portal) == "card_management_slow"
-    assert len((await undone(portal)).questions) == 3
-    assert untouched(readers)
 
 
 async def test_a_card_that_takes_no_key_from_elsewhere_is_left_as_it_is(

@@ -10,15 +10,16 @@ from agent.ports import CardChoice, UserCancelled
 from protocol.messages import (
     CardIdentity,
 )
-from tests.cards.profiles import PROFILES
+from tests.cards.profiles import PROFILES, SERIAL
 from tests.cards.simulated import PIN, SimulatedCard
-from tests.support.agent_parts import AgentParts
+from tests.support.agent_parts import CODE, AgentParts
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
 from tests.support.fake_windows import FakeWindow
 from tests.support.physical_orders import (
     GUID,
     NEW,
+    PRINTED,
     agent,
     encode,
     first_encoding,
@@ -142,6 +143,27 @@ async def test_a_card_that_the_order_names_is_taken_though_another_would_do(
     assert (window_of(agent).choices, window_of(agent).confirmed) == ([], [])
     assert "The card “Card 7” is in the reader “Two”. Leave it there." in window_of(agent).texts
     assert blank.objects == {}
+
+
+async def test_a_card_that_had_the_guid_of_before_is_taken_whatever_number_it_tells(
+    agent: AgentParts, portal: FakePortal, readers: SimulatedReaders
+) -> None:
+    """A reset may have given it another one, by which the portal doesn't know it; a card with neither is refused."""
+    numbered = next(profile for profile in PROFILES if SERIAL in profile.yubico and profile.chuid)
+    card, other = personalised(numbered), personalised(numbered, "a7" * 16)
+    card.serial = other.serial = b"\x80\0\0\7"
+    identity = CardIdentity(previous=GUID, serial=PRINTED, blank=True, printed=PRINTED)
+    first_encoding(portal, AUTHENTICATION, identity=identity)
+    agent.windows.answers = [(None, NEW)]
+    readers.put(other, "One")
+    ending = asyncio.create_task(order(agent, portal))
+    window = await agent.windows.first()
+    await window.until_said("is another one, and stays as it is")
+    readers.put(card, "Two")
+    assert await ending == "finished"
+    asked = portal.orders[CODE].requests
+    assert asked is not None
+    assert (asked.serial, window.confirmed, 0x5FC105 in other.objects) == (None, [], False)
 
 
 async def picking(

@@ -190,7 +190,7 @@ async def test_given_up_while_the_receipt_is_being_written(journal: SlowJournal,
     assert not run.may_undo
     waiting = asyncio.create_task(run.receive(Finished))
     assert await asyncio.wait({waiting}, timeout=0.05) == (set(), {waiting})
-    run._inbox.put_nowait(Finished())
+    run._pass_on(Finished())
     assert await waiting == Finished()
 
 

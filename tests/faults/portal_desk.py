@@ -23,6 +23,7 @@ from portal.store.tables import Card, Order
 from portal.views import ObjectRef, ProcessView, Session
 from protocol.errors import InlayError
 from protocol.messages import PageEvent, Transport
+from tests.cards.independent.in_reader import card_of
 from tests.cards.profiles import Profile
 from tests.cards.simulated import SimulatedCard
 from tests.faults.portal_disturbance import PortalDisturbance
@@ -68,7 +69,10 @@ class PortalDesk:
     Attributes:
         cards: all of them.
         number: of the last one.
+        kind: of which they are.
     """
+
+    kind: Profile = PROFILE
 
     def __init__(self, stage: Stage, folder: Path, agents: AgentForks) -> None:
         """Use a portal; ``folder`` gets the agent's folders."""
@@ -96,9 +100,9 @@ class PortalDesk:
         """The operator logs in anew: a session gets so many codes."""
         self.olga = await self._stage.kit.login(_OPERATOR)
 
-    def card_from_its_maker(self, profile: Profile = PROFILE) -> SimulatedCard:
+    def card_from_its_maker(self, profile: Profile | None = None) -> SimulatedCard:
         """A card with a serial number of its own."""
-        card = SimulatedCard(profile)
+        card = card_of(profile or self.kind)
         self.number += 1
         card.serial = (_FIRST_SERIAL + self.number).to_bytes(4, "big")
         self.cards.append(card)

@@ -19,13 +19,12 @@ from portal.processes.request_temporary_card import RequestTemporaryCard
 from portal.store.tables import CaCertificate, Card, ManagedCard
 from tests.cards.simulated import SimulatedCard, factory_key
 from tests.faults.portal_desk import Carried, PortalDesk
-from tests.faults.tear_jobs import NEW_PIN, PROFILE, Answers, Position
+from tests.faults.tear_jobs import NEW_PIN, Answers, Position
 from tests.faults.tear_judgement import holds
 from tests.support.wired_server import BRINGS, kind
 
 SLOTS: Final = ("9A", "9C", "9D")
 RESET_INSTRUCTION: Final = 0xFB
-_TRIES: Final = (PROFILE.pin_tries, PROFILE.puk_tries)
 _LONGER: Final = 3
 _SET_KEY: Final = 0xFF + BRINGS
 _AGREES: Final[tuple[None, None]] = (None, None)
@@ -100,7 +99,8 @@ class ExtendDesk(PortalDesk):
     def tries_left(self) -> list[str]:
         """What is wrong with the tries of PIN and PUK: no card has lost one."""
         left = [(card.pin_left, card.puk_left) for card in self.cards]
-        return [] if left == [_TRIES] * len(left) else [f"tries went down to {left}"]
+        all_of_them = [(card.profile.pin_tries, card.profile.puk_tries) for card in self.cards]
+        return [] if left == all_of_them else [f"tries went down to {left}"]
 
 
 class ResetDesk(ExtendDesk):
@@ -126,8 +126,8 @@ class ResetDesk(ExtendDesk):
         assert _SET_KEY in kinds[reset : len(kinds) - _LONGER]
         return range(reset + 1, len(kinds) + 1 - _LONGER)
 
-    async def run(self, at: Position) -> tuple[str, list[str]]:
-        """How a position ended, and what is wrong then."""
+    async def run(self, at: Position | None = None) -> tuple[str, list[str]]:
+        """How a position ended, and what is wrong then; None: the card isn't disturbed."""
         await self.sit_down()
         before = await self._blocked()
         carried = await self.extend(self._found, self._card, at)
@@ -146,6 +146,10 @@ class ResetDesk(ExtendDesk):
                 await self._start_over()
                 return end, faults
         return end, faults + await self._as_it_has_to_be()
+
+    async def again(self) -> Carried:
+        """Extend the card as it is."""
+        return await self.extend(self._found, self._card)
 
     async def _blocked(self) -> tuple[object, ...]:
         """Somebody blocks the card, and an order finds it out; what is on it."""

@@ -15,14 +15,20 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from tests.cards.independent.in_reader import independent
+from tests.cards.profiles import RESET as RESET_COMMAND
+from tests.cards.profiles import Profile
 from tests.faults.portal_disturbance import BETWEEN, EXCHANGED, TAKEN
-from tests.faults.portal_extend import ExtendDesk
+from tests.faults.portal_extend import ExtendDesk, ResetDesk
 from tests.faults.tear_jobs import CUT, KILLED, MODES, TORN, Position
 from tests.faults.tear_processes import AgentForks
 from tests.faults.tears_at_portal import JOBS, RESET, at_portal, positions
 from tests.support.agent_parts import without_keystore
 from tests.support.attack_stage import running_stage
 from tests.support.certificates import ThrowAwayCA
+from tests.support.late_answers import Patience, patience
+
+__all__ = ["patience"]
 
 
 class At(NamedTuple):
@@ -130,6 +136,38 @@ async def test_a_card_that_proves_itself_is_not_locked_out_by_its_reset(
         "finished",
         "undone, card half done",
     ]
+
+
+@pytest.mark.timeout(240)
+async def test_a_portal_that_is_late_with_every_other_answer_leaves_no_card_half_done(
+    tmp_path: Path, https_ca: ThrowAwayCA, agents: AgentForks, patience: Patience
+) -> None:
+    async with running_stage(tmp_path, https_ca) as stage:
+        desk = ResetDesk(stage, tmp_path, agents)
+        await desk.open()
+        asked = patience.asked
+        patience.late = range(asked + 1, asked + 100, 2)
+        assert await desk.run() == ("finished", [])
+    assert patience.asked > asked + 6  # as it is taken up, to be reset, with its own key and with its maker's
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "kind",
+    independent(0, lambda kind: RESET_COMMAND in kind.yubico and kind.metadata),
+    ids=lambda kind: kind.name,
+)
+async def test_an_independent_card_is_reset_and_encoded_by_the_portal(
+    tmp_path: Path, https_ca: ThrowAwayCA, agents: AgentForks, kind: Profile
+) -> None:
+    """Also one that tells the portal another serial number from then on."""
+    async with running_stage(tmp_path, https_ca) as stage:
+        desk = ResetDesk(stage, tmp_path, agents)
+        desk.kind = kind
+        await desk.open()
+        for _ in range(2):
+            assert await desk.run() == ("finished", [])
+            assert (await desk.again()).end == "finished"
 
 
 @pytest.mark.timeout(240)

@@ -9,18 +9,9 @@ from typing import Any
 import pytest
 
 from tests.faults.tear_processes import AgentForks
-from tests.faults.token_tears import (
-    JOBS,
-    KILLS,
-    MODES,
-    NEW_PUK,
-    Position,
-    State,
-    as_it_was,
-    positions,
-    summary,
-    tear,
-)
+from tests.faults.token_jobs import JOBS, KILLS, MODES, NEW_PUK, Position, positions
+from tests.faults.token_state import State, as_it_was
+from tests.faults.token_tears import summary, tear
 from tests.support.agent_parts import without_keystore
 from tests.support.token_orders import NEW
 from tests.support.token_readers import PIN, SO_PIN

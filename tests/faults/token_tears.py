@@ -22,221 +22,33 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
 
-import msgspec
 import pytest
 
-from agent.pcsc.pkcs11 import Driver
-from agent.pcsc.pkcs11_process import Process
-from agent.ports import OrderPrompt
 from agent.trust import TrustStore
-from protocol.errors import InlayError
-from protocol.messages import ChangePin, ChangePuk, OrderState, PinPolicy, UnblockPin
-from protocol.tokens import token_guid
+from protocol.messages import OrderState
 from tests.cards.profiles import BARE
 from tests.cards.simulated import ATR, SimulatedCard
 from tests.faults.tear_jobs import KILLED, Answers
 from tests.faults.tear_processes import AgentForks
 from tests.faults.tears import prepare, say
-from tests.support import softhsm, token_readers
+from tests.faults.token_jobs import JOBS, KILLS, MODES, NEW_PUK, Job, Person, Position, Row, positions
+from tests.faults.token_state import State, as_it_was, state_of, use
+from tests.support import token_readers
 from tests.support.agent_parts import AgentParts, folders_in
 from tests.support.card_server import CardServer
 from tests.support.certificates import ThrowAwayCA
 from tests.support.fake_order import AUTHENTICATION
 from tests.support.fake_portal import FakePortal
-from tests.support.fake_windows import FakeWindow
-from tests.support.physical_orders import ENCRYPTION, order
+from tests.support.hung_module import no_patience
+from tests.support.physical_orders import order
 from tests.support.simulated_readers import SimulatedReaders
-from tests.support.token_orders import NEW, encode, encode_anew, token_agent, token_serial
+from tests.support.token_orders import NEW, encode, token_agent, token_serial
 from tests.support.token_readers import PIN, SO_PIN, TokenReaders
-
-NEW_PUK: Final = b"24681357"
-KILLS: Final = ("killed", "killed-after")
-MODES: Final = ("crash", "after", "hang", "late", *KILLS)
-"""The module dies before the call and after it; it hangs before and after; the agent is killed before and after."""
-HANG_SECONDS: Final = 3.0
-"""In place of all deadlines of an order that is disturbed; a module's process has to start within it."""
-_ONLY_ASK: Final = frozenset({*range(4, 9), 12, 13, 14, 15, 19, 24, *range(26, 29)})
-"""Slots, tokens, mechanisms, sessions, C_Logout, attributes, objects (function list of v2.40)."""
-_EARLIER: Final = msgspec.structs.replace(ENCRYPTION, slot="82", optional=True)
-
-
-class Job(NamedTuple):
-    """What is disturbed.
-
-    Attributes:
-        ordered: has the portal order it, for the token with a serial number.
-        slots: keys that the token has in the end.
-        pin: what is its PIN then.
-        puk: what is its PUK then.
-    """
-
-    ordered: Callable[[FakePortal, str], None]
-    slots: frozenset[str]
-    pin: bytes
-    puk: bytes = SO_PIN
-
-
-def _encode(portal: FakePortal, serial: str) -> None:
-    encode(portal, serial, AUTHENTICATION, ENCRYPTION, _EARLIER)
-
-
-def _issue(portal: FakePortal, serial: str) -> None:
-    encode_anew(portal, serial, AUTHENTICATION, ENCRYPTION, new_puk=True)
-
-
-def _change_pin(portal: FakePortal, serial: str) -> None:
-    portal.operation = ChangePin(**_named(serial), pin_policy=PinPolicy())
-
-
-def _unblock(portal: FakePortal, serial: str) -> None:
-    portal.operation = UnblockPin(**_named(serial), pin_policy=PinPolicy(), puk="escrow")
-
-
-def _change_puk(portal: FakePortal, serial: str) -> None:
-    portal.operation = ChangePuk(**_named(serial))
-
-
-def _named(serial: str) -> dict[str, Any]:
-    return {"card": "card-1", "driver": "pkcs11", "guid": token_guid(serial), "label": "Card 7"}
-
-
-_KEYS: Final = frozenset({"9A"})
-JOBS: Final = {
-    "encode": Job(_encode, frozenset({"9A", "9D", "82"}), PIN),
-    "issue": Job(_issue, frozenset({"9A", "9D"}), NEW, NEW_PUK),
-    "change PIN": Job(_change_pin, _KEYS, NEW),
-    "unblock": Job(_unblock, _KEYS, NEW),
-    "change PUK": Job(_change_puk, _KEYS, PIN, NEW_PUK),
-}
-
-
-class Position(NamedTuple):
-    """Where a job is disturbed: at which of the module's calls, how, and which function that is."""
-
-    job: str
-    call: int
-    mode: str
-    function: int
-
-
-class Row(NamedTuple):
-    """What a position came to."""
-
-    position: Position
-    end: str
-    faults: list[str]
-
-
-class Person:
-    """Types what is asked for, and knows which PIN the card had, and which it is to get.
-
-    Attributes:
-        agreed: how often a try was agreed to that may be lost.
-        typed: all that was typed so far.
-    """
-
-    def __init__(self, pin: bytes) -> None:
-        self._pin, self.agreed = pin, 0
-        self.typed: Answers = []
-
-    def sits_at(self, agent: AgentParts) -> None:
-        """Answer whatever this agent's windows ask."""
-        windows = agent.windows
-        open_one = type(windows).open
-
-        async def opened(*asked: Any) -> FakeWindow:
-            window = await open_one(windows, *asked)
-            window.asking = lambda: window.answers.append(self._types(window.asked[-1]))
-            return window
-
-        windows.open = opened  # type: ignore[method-assign,assignment]
-
-    def _types(self, prompt: OrderPrompt) -> tuple[bytes | None, bytes | None]:
-        self.typed.append(self._answer(prompt))
-        return self.typed[-1]
-
-    def _answer(self, prompt: OrderPrompt) -> tuple[bytes | None, bytes | None]:
-        if prompt.confirm_label == "Try":
-            self.agreed += 1
-            return NEW, None
-        if "find out" in (prompt.warning or ""):
-            self.agreed += 1
-        return (None if prompt.known is None else self._pin, None if prompt.pin_policy is None else NEW)
-
-
-class State(NamedTuple):
-    """What a token has."""
-
-    pin: bytes | None
-    puk: bytes | None
-    keys: frozenset[tuple[bytes, str]]
-    certificates: frozenset[bytes]
-    slots: tuple[str, ...]
-
-
-async def state_of(store: Path) -> State:
-    """What is on the token of a store, seen on a copy of it: no try is spent."""
-    with tempfile.TemporaryDirectory(dir=store.parent) as folder:
-        copy = Path(folder) / "copy"
-        shutil.copytree(store, copy)
-        before = _use(copy)
-        try:
-            pin = await _right(False, PIN, NEW)
-            puk = await _right(True, SO_PIN, NEW_PUK)
-            keys, certificates = await _objects(pin) if pin else ([], [])
-        finally:
-            os.environ["SOFTHSM2_CONF"] = before
-    whole = sorted(key[:1].hex().upper() for key, kind in keys if kind == "certificate")
-    return State(pin, puk, frozenset(keys), frozenset(certificates), tuple(whole))
-
-
-def _use(store: Path) -> str:
-    """Make a store the one of this process and its children; the configuration of before."""
-    before = os.environ["SOFTHSM2_CONF"]
-    config = store.with_suffix(".conf")
-    config.write_text(f"directories.tokendir = {store}\nobjectstore.backend = file\nlog.level = ERROR\n")
-    os.environ["SOFTHSM2_CONF"] = str(config)
-    return before
-
-
-@asynccontextmanager
-async def _opened() -> AsyncIterator[Driver]:
-    driver = Driver(softhsm.MODULE)
-    try:
-        (token,) = [token for token in await driver.tokens() if token.initialised]
-        await driver.open(token)
-        yield driver
-    finally:
-        await driver.close()
-
-
-async def _right(officer: bool, *pins: bytes) -> bytes | None:
-    async with _opened() as driver:
-        for pin in pins:
-            try:
-                await (driver.verify_officer if officer else driver.verify)(bytearray(pin))
-            except InlayError:
-                continue
-            return pin
-    return None
-
-
-async def _objects(pin: bytes) -> tuple[list[tuple[bytes, str]], list[bytes]]:
-    async with _opened() as driver:
-        await driver.verify(bytearray(pin))
-        found: list[tuple[bytes, str]] = [(item.key, item.kind) for item in await driver.objects()]
-        ids = {key for key, kind in found if kind == "certificate"}
-        return found, [der for key in ids for der in await driver.certificates(key)]
 
 
 class TokenTears:
-    """Runs positions, one after the other, with one portal and one agent.
-
-    Attributes:
-        disturbing: an order is being disturbed now.
-    """
+    """Runs positions, one after the other, with one portal and one agent."""
 
     def __init__(
         self,
@@ -251,7 +63,6 @@ class TokenTears:
         self._agents = agents
         self._typed: dict[str, Answers] = {}
         self._number, self._serial = 0, ""
-        self.disturbing = False
 
     async def prepare(self) -> None:
         """Make the token that each job finds: with a PIN, and a key that an order has brought."""
@@ -279,9 +90,7 @@ class TokenTears:
         person = Person(PIN)
         self._readers.count_calls(at.call, at.mode)
         job.ordered(self._portal, self._serial)
-        self.disturbing = True
         unsettled = await self._killed(at.job) if at.mode in KILLS else await self._order(person) and []
-        self.disturbing = False
         self._readers.put()
         found = await self._portal.orders[self._code].told()
         after = await state_of(store)
@@ -333,7 +142,7 @@ class TokenTears:
         store = self._folder / f"store-{self._number}"
         shutil.rmtree(self._folder / f"store-{self._number - 1}", ignore_errors=True)
         shutil.copytree(self._folder / "tokens", store)
-        _use(store)
+        use(store)
         return store
 
     async def _killed(self, job: str) -> list[str]:
@@ -374,26 +183,22 @@ class TokenTears:
         return await order(self._agent, self._portal, self._code)
 
 
-def as_it_was(before: State, after: State, *, killed: bool) -> bool:
-    """Whether an order has left a token as it was.
-
-    An agent that was killed can't take back what it has put beside: the PIN is gone with it. The next order does.
-    """
-    if not killed:
-        return after == before
-    stays = before.keys <= after.keys and before.certificates <= after.certificates
-    return stays and (after.pin, after.puk) == (before.pin, before.puk)
-
-
-def positions(job: str, calls: list[int], modes: list[str], *, every_call: bool) -> list[Position]:
-    """All positions of a job: each call that changes or uses something, and the first of each that only asks."""
-    seen: set[int] = set()
-    found = []
-    for number, function in enumerate(calls, 1):
-        if every_call or function not in _ONLY_ASK or function not in seen:
-            found += [Position(job, number, mode, function) for mode in modes]
-        seen.add(function)
-    return found
+@asynccontextmanager
+async def _running(folder: Path, agents: AgentForks) -> AsyncIterator[TokenTears]:
+    """Positions can be run, on a token of their own, with a portal of their own."""
+    for part in ("shim", "store", "ca"):
+        (folder / part).mkdir()
+    token_readers.build(folder / "shim")
+    with pytest.MonkeyPatch.context() as patch:
+        readers = TokenReaders.with_a_store(folder / "store", folder / "shim", patch)
+        async with (
+            no_patience(readers, patch),
+            FakePortal(ThrowAwayCA(folder / "ca")) as portal,
+            token_agent(folder / "home", readers, portal) as agent,
+        ):
+            tears = TokenTears(portal, agent, readers, folder / "store", agents)
+            await tears.prepare()
+            yield tears
 
 
 async def tear(
@@ -407,39 +212,16 @@ async def tear(
     whole: bool,
 ) -> list[Row]:
     """Run; what each position came to."""
-    patch, call = pytest.MonkeyPatch(), Process.call
-    for part in ("shim", "store", "ca"):
-        (folder / part).mkdir()
-
-    running: list[TokenTears] = []
-
-    async def in_time(self: Process, operation: str, **arguments: Any) -> Any:
-        if any(each.disturbing for each in running):
-            arguments["seconds"] = HANG_SECONDS
-        return await call(self, operation, **arguments)
-
     rows: list[Row] = []
-    token_readers.build(folder / "shim")
-    try:
-        patch.setattr(Process, "call", in_time)
-        readers = TokenReaders.with_a_store(folder / "store", folder / "shim", patch)
-        async with (
-            FakePortal(ThrowAwayCA(folder / "ca")) as portal,
-            token_agent(folder / "home", readers, portal) as agent,
-        ):
-            tears = TokenTears(portal, agent, readers, folder / "store", agents)
-            running.append(tears)
-            await tears.prepare()
-            for name in jobs:
-                calls = await tears.count(name)
-                found = positions(name, calls, modes, every_call=whole)[::every]
-                tell(f"{name}: {len(calls)} calls, {len(found)} positions")
-                for number, at in enumerate(found):
-                    rows.append(await tears.run(at))
-                    if rows[-1].faults or number % 50 == 0:
-                        tell(str(rows[-1]))
-    finally:
-        patch.undo()
+    async with _running(folder, agents) as tears:
+        for name in jobs:
+            calls = await tears.count(name)
+            found = positions(name, calls, modes, every_call=whole)[::every]
+            tell(f"{name}: {len(calls)} calls, {len(found)} positions")
+            for number, at in enumerate(found):
+                rows.append(await tears.run(at))
+                if rows[-1].faults or number % 50 == 0:
+                    tell(str(rows[-1]))
     return rows
 
 

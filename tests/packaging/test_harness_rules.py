@@ -20,7 +20,7 @@ from tests.support.processes import Child, NotReadyError
 from tests.support.skips import SkipRule
 
 TESTS = Path(__file__).parents[1]
-LONG = 2 * loop_watch.LIMIT_SECONDS
+LONG = 3 * loop_watch.LIMIT_SECONDS
 """What a busy machine adds to that, or is forgiven of it, stays below the limit."""
 
 

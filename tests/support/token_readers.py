@@ -76,6 +76,14 @@ static void noted(W answer)
     close(wrong);
 }
 
+/* The answer never comes, which is told where somebody wants to know it, by the number of the process. */
+static void hang(void)
+{
+    int told = open(FOLDER "/hangs", O_WRONLY | O_NONBLOCK);
+    if (told >= 0) { dprintf(told, "%d\n", getpid()); close(told); }
+    for (;;) pause();
+}
+
 static int there(void) { return access(FOLDER "/present", F_OK) == 0; }
 
 /* How many more processes of this module don't see a card that is there; each counts itself once. */
@@ -140,7 +148,7 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
     const char *what = planned(n);
     if (!*what) what = at(n);
     if (!strcmp(what, "crash")) abort();
-    if (!strcmp(what, "hang")) for (;;) pause();
+    if (!strcmp(what, "hang")) hang();
     if (!strcmp(what, "killed")) { kill(getppid(), SIGKILL); _exit(1); }
     if (!strcmp(what, "full")) return 0x31;
     if (!strcmp(what, "pull")) unlink(FOLDER "/present");
@@ -156,7 +164,7 @@ static W call(int n, W a, W b, W c, W d, W e, W f, W g, W h)
     if (answer == 0) answer = refuses(n, b, c);
     if (answer == 0) answer = real->of[n](a, b, c, d, e, f, g, h);
     noted(answer);
-    if (!strcmp(what, "late")) for (;;) pause();
+    if (!strcmp(what, "late")) hang();
     if (n == 9 && answer == 0) unlink(FOLDER "/unused");
     if (!strcmp(what, "after")) abort();
     if (!strcmp(what, "killed-after")) { kill(getppid(), SIGKILL); _exit(1); }
@@ -244,7 +252,19 @@ class TokenReaders:
     def with_a_store(cls, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> TokenReaders:
         """A reader whose token is in a store of this test's own; nothing is planned."""
         monkeypatch.setenv("SOFTHSM2_CONF", str(softhsm.make_config(tmp_path)))
-        for left in ("plan", "flags", "told", "pad", "blind", "takes", "unused", "calls", "at", "wrong"):
+        for left in (
+            "plan",
+            "flags",
+            "told",
+            "pad",
+            "blind",
+            "takes",
+            "unused",
+            "calls",
+            "at",
+            "wrong",
+            "hangs",
+        ):
             (folder / left).unlink(missing_ok=True)
         return cls(folder, monkeypatch)
 
@@ -288,6 +308,11 @@ class TokenReaders:
         (self.folder / "at").write_text(f"{number} {what}")
         for name in ("calls", "wrong"):
             (self.folder / name).write_bytes(b"")
+
+    def says_that_it_hangs(self) -> Path:
+        """Have the module say so whenever it does: the number of its process and a line's end, in this pipe."""
+        os.mkfifo(self.folder / "hangs")
+        return self.folder / "hangs"
 
     @property
     def calls(self) -> list[int]:

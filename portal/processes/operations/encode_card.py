@@ -61,7 +61,7 @@ class EncodeCardOperation:
             raise DecodeError("params_invalid", "$.guid")
         if requests.token != (card.serial if card.driver == "pkcs11" else None):
             raise DecodeError("params_invalid", "$.token")
-        if not _is_that_serial(card, requests.serial):
+        if not _is_that_serial(card, _ordered(order), requests.serial):
             raise DecodeError("params_invalid", "$.serial")
         _check_state(card, order)
         card_proof.check(order)
@@ -144,13 +144,18 @@ def _is_physical(order: Order) -> bool:
     return _ordered(order).driver != "virtual"
 
 
-def _is_that_serial(card: Card, told: str | None) -> bool:
-    """A physical card may tell none, and what is printed on it may be something else than a decimal number."""
+def _is_that_serial(card: Card, ordered: EncodeCard, told: str | None) -> bool:
+    """A physical card may tell none, and what is printed on it may be something else than a decimal number.
+
+    One that is known by the GUID that it has from this portal may tell another one: some give themselves one when they
+    are reset.
+    """
     if card.kind == ObjectKind.VIRTUAL_SMART_CARD.value:
         return told == card.serial
     if card.driver == "pkcs11":
         return told is None  # its serial number is another field
-    return told is None or not card.serial.isdecimal() or int(told) == int(card.serial)
+    by_guid = ordered.driver != "virtual" and ordered.identity is None
+    return told is None or by_guid or not card.serial.isdecimal() or int(told) == int(card.serial)
 
 
 def _may_be_encoded(card: Card, order: Order) -> bool:

@@ -6,14 +6,15 @@ import copy
 from collections.abc import Callable
 from typing import Final
 
-from tests.cards.independent import authenticate, keys, tlv, vendor
+from tests.cards.independent import attestation, authenticate, keys, naming, tlv, vendor
 from tests.cards.independent.command import CHAINED, Command, Unreadable, parse
-from tests.cards.independent.personality import AID, RID, WITH_PIN, Personality
+from tests.cards.independent.personality import AID, ATTEST, ATTESTATION, RID, WITH_PIN, Personality
 from tests.cards.independent.status import Refused, Secret, Status
 
 PIN, PUK, GLOBAL_PIN = 0x80, 0x81, 0x00
 MANAGEMENT: Final = 0x9B
 DISCOVERY, BIOMETRIC_GROUP = 0x7E, 0x7F61
+ATTESTATION_CERTIFICATE: Final = 0x5FFF01
 MAKERS_PIN: Final = b"123456\xff\xff"
 MAKERS_PUK: Final = b"12345678"
 _SECRET_SIZE: Final = 8
@@ -34,6 +35,7 @@ class IndependentCard:
         objects: contents of data objects by tag, without the outer tag; none for an object that isn't there.
         slots: key pairs by key reference.
         management: the key 9B.
+        serial: its serial number, four bytes; none where it tells none.
         selected: whether the PIV application is.
         admin: whether 9B has been authenticated to.
         journal: instruction and status of each command since the card was made.
@@ -46,11 +48,16 @@ class IndependentCard:
         self.journal: list[tuple[int, int]] = []
         self.make: Callable[[int], keys.Private] = keys.generate
         self.touched: Callable[[], bool] = lambda: True
+        self.serial = personality.serial
+        self.slots: dict[int, keys.KeyPair] = {}
+        self.objects: dict[int, bytes] = {}
+        if ATTEST in personality.vendor:
+            self.slots[ATTESTATION], self.objects[ATTESTATION_CERTIFICATE] = attestation.from_maker()
         self.install()
         self.reset()
 
     def install(self) -> None:
-        """Put everything as it left the maker; the attestation key stays."""
+        """Put everything as it left the maker; the attestation key stays, and its certificate."""
         kind = self.personality
         self.secrets = {
             PIN: Secret(MAKERS_PIN, kind.pin_tries),
@@ -58,13 +65,16 @@ class IndependentCard:
         }
         if kind.global_pin:
             self.secrets[GLOBAL_PIN] = Secret(b"654321\xff\xff", kind.pin_tries)
-        self.objects: dict[int, bytes] = {}
+        kept = self.objects.get(ATTESTATION_CERTIFICATE)
+        self.objects = {} if kept is None else {ATTESTATION_CERTIFICATE: kept}
         if kind.precreated:
-            self.objects = {tag: b"" for tag in kind.retained - {DISCOVERY, BIOMETRIC_GROUP}}
+            self.objects |= {tag: b"" for tag in kind.retained - {DISCOVERY, BIOMETRIC_GROUP}}
+        if kind.named:
+            self.objects |= naming.objects()
         if kind.discovery:
             usage = b"\x60\x10" if kind.global_pin else b"\x40\x00"
             self.objects[DISCOVERY] = tlv.build(0x4F, AID) + tlv.build(0x5F2F, usage)
-        self.slots: dict[int, keys.KeyPair] = {}
+        self.slots = {slot: pair for slot, pair in self.slots.items() if slot == ATTESTATION}
         self.management = keys.ManagementKey(*kind.management)
 
     def reset(self) -> None:

@@ -7,7 +7,7 @@ which tests take their expectations from.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -47,7 +47,7 @@ def profile_of(kind: Personality) -> IndependentProfile:
         log_out=kind.log_out,
         management=(algorithm,),
         retired=len(kind.generates & RETIRED_SLOTS),
-        chuid=False,
+        chuid=kind.named,
         discovery=kind.discovery,
         capacity=kind.largest_object,
         wrong_management=kind.wrong_management,
@@ -61,28 +61,37 @@ def profile_of(kind: Personality) -> IndependentProfile:
         no_place=kind.no_object,
         bad_slot=kind.no_key,
         reset_by_pin=kind.reset_by_pin,
+        chuid_by_reset=kind.named,
         personality=kind,
     )
 
 
 INDEPENDENT: Final = tuple(profile_of(kind) for kind in PERSONALITIES)
 EVERY_KIND: Final = (*PROFILES, *INDEPENDENT)
-_AT_ONCE: Final = 1
 EVERY_CARD: Final = os.environ.get("CARDS") == "all"
 
 
-def kinds(turn: int) -> tuple[Profile, ...]:
+def kinds(turn: int, fits: Callable[[Profile], bool] = lambda _kind: True) -> tuple[Profile, ...]:
     """Every kind of simulated card, and one of the independent ones: all of them with ``CARDS=all``.
 
     Each order takes its time, so each test takes another one: nine tests have had all.
 
     Args:
         turn: another number for each test.
+        fits: whether a kind is one that the test is about.
     """
-    if EVERY_CARD:
-        return EVERY_KIND
-    first = turn * _AT_ONCE
-    return *PROFILES, *(INDEPENDENT[(first + at) % len(INDEPENDENT)] for at in range(_AT_ONCE))
+    return *filter(fits, PROFILES), *independent(turn, fits)
+
+
+def independent(turn: int, fits: Callable[[Profile], bool] = lambda _kind: True) -> tuple[Profile, ...]:
+    """Those of `kinds` that are independent."""
+    able = [each for each in INDEPENDENT if fits(each)]
+    return tuple(able) if EVERY_CARD else (able[turn % len(able)],)
+
+
+def is_independent(kind: Profile) -> bool:
+    """Whether cards of a kind are independent ones."""
+    return isinstance(kind, IndependentProfile)
 
 
 class _Keys(MutableMapping[int, tuple[int, Any]]):
@@ -194,8 +203,15 @@ class InReader(SimulatedCard):
         return self.inner.management.algorithm
 
     @property
-    def keys_by_algorithm(self) -> dict[int, bytes]:  # type: ignore[override]
+    def keys_by_algorithm(self) -> dict[int, bytes]:
         return {self.inner.management.algorithm: self.inner.management.value}
+
+    @keys_by_algorithm.setter
+    def keys_by_algorithm(self, keys_: dict[int, bytes]) -> None:
+        [(algorithm, value)] = keys_.items()
+        self.inner.management = keys.ManagementKey(
+            algorithm, value[: keys.KEY_SIZES[algorithm]], default=False
+        )
 
     @property
     def objects(self) -> dict[int, bytes]:  # type: ignore[override]
@@ -206,8 +222,12 @@ class InReader(SimulatedCard):
         return _Keys(self.inner.slots)
 
     @property
-    def serial(self) -> bytes:  # type: ignore[override]
-        return self.inner.personality.serial
+    def serial(self) -> bytes:
+        return self.inner.serial
+
+    @serial.setter
+    def serial(self, number: bytes) -> None:
+        self.inner.serial = number
 
     @property
     def imported(self) -> set[int]:  # type: ignore[override]

@@ -97,6 +97,7 @@ class Personality:
         touch: whether there is something to touch, and so touch policies beside "never".
         reset_refused: what RESET gets while there are tries.
         reset_by_pin: whether a blocked PIN alone permits RESET.
+        named: whether it makes itself a CHUID, a CCC and a key history, and at RESET others and another serial number.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Personality:
     touch: bool = False
     reset_refused: int = 0x6985
     reset_by_pin: bool = False
+    named: bool = False
 
 
 def _template(*more: bytes, application: bytes = PIX, size: int = 0) -> bytes:
@@ -229,6 +231,7 @@ PIVAPPLET: Final = Personality(
     serial=bytes.fromhex("80C0FFEE"),
     policies=True,
     reset_refused=0x6982,
+    named=True,
 )
 
 OPENFIPS201: Final = Personality(

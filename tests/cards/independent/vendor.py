@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
-from tests.cards.independent import keys, personality, tlv
+from tests.cards.independent import attestation, keys, naming, personality, tlv
 from tests.cards.independent.status import Refused, Secret, Status
 
 if TYPE_CHECKING:
@@ -20,8 +14,6 @@ if TYPE_CHECKING:
 
 _PIN, _PUK, _MANAGEMENT = 0x80, 0x81, 0x9B
 _DELETED: Final = 0xFF
-_ARC: Final = "1.3.6.1.4.1.41482.3."
-_FIRMWARE, _POLICIES = (x509.ObjectIdentifier(_ARC + number) for number in "38")
 _KEY_ELEMENTS: Final = {0x06: frozenset({0x06}), 0x07: frozenset({0x07}), 0x08: frozenset({0x08})}
 
 
@@ -41,7 +33,7 @@ def version(card: IndependentCard, command: Command) -> bytes:
 def serial(card: IndependentCard, command: Command) -> bytes:
     """F8: four bytes."""
     _bare(command)
-    return card.personality.serial
+    return card.serial
 
 
 def metadata(card: IndependentCard, command: Command) -> bytes:
@@ -116,11 +108,10 @@ def reset(card: IndependentCard, command: Command) -> bytes:
     pin, puk = card.secrets[_PIN], card.secrets[_PUK]
     if pin.left or (puk.left and not card.personality.reset_by_pin):
         raise Refused(card.personality.reset_refused)
-    attesting = card.slots.get(personality.ATTESTATION)
     card.install()
     card.admin = False
-    if attesting is not None:
-        card.slots[personality.ATTESTATION] = attesting
+    if card.personality.named:
+        card.serial = naming.serial()
     return b""
 
 
@@ -164,27 +155,7 @@ def attest(card: IndependentCard, command: Command) -> bytes:
     pair = card.slots.get(command.p1)
     if pair is None or pair.imported:
         raise Refused(Status.WRONG_DATA)
-    attesting = card.slots.setdefault(
-        personality.ATTESTATION, keys.KeyPair(0x11, keys.generate(0x11), False, 1)
-    )
-    private = attesting.private
-    if not isinstance(private, ec.EllipticCurvePrivateKey):
-        raise Refused(Status.NOT_NOW)
-    now, policies = datetime.datetime.now(datetime.UTC), bytes((pair.pin_policy, pair.touch_policy))
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "PIV attestation")])
-    certificate = (
-        x509.CertificateBuilder()
-        .issuer_name(issuer)
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"PIV slot {command.p1:x}")]))
-        .public_key(pair.private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=365))
-        .add_extension(x509.UnrecognizedExtension(_FIRMWARE, card.personality.version), critical=False)
-        .add_extension(x509.UnrecognizedExtension(_POLICIES, policies), critical=False)
-        .sign(private, hashes.SHA256())
-    )
-    return certificate.public_bytes(serialization.Encoding.DER)
+    return attestation.statement(card, command.p1, pair)
 
 
 COMMANDS: Final[dict[int, Callable[[IndependentCard, Command], bytes]]] = {
