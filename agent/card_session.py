@@ -122,9 +122,11 @@ class CardSession:
     async def close(self) -> None:
         """Let the card go, reset if anything was proved to it; harmless when it has gone."""
         card, self._card = self._card, None
-        if card is not None:
-            await self._thread.last(card.close)
-        self._thread.end()
+        try:
+            if card is not None:
+                await self._thread.last(card.close)
+        finally:
+            self._thread.end()  # also where who closes it is cancelled meanwhile
 
     def _connected(self) -> CardConnection:
         if self._card is None:

@@ -246,6 +246,31 @@ async def test_a_card_that_never_answers_is_left_to_itself(
     assert link.resets == 1
 
 
+async def test_one_that_is_cancelled_while_it_lets_the_card_go_leaves_no_thread(link: SimulatedLink) -> None:
+    connection = CardConnection(link, "Reader")
+    session = CardSession(lambda: connection)
+    begun, go_on = threading.Event(), threading.Event()
+    close = connection.close
+
+    def unhurried() -> None:
+        begun.set()
+        go_on.wait(20)
+        close()
+
+    before = set(threading.enumerate())
+    await session.open()
+    (worker,) = [each for each in threading.enumerate() if each not in before and each.name == "card"]
+    connection.close = unhurried  # type: ignore[method-assign]
+    task = asyncio.create_task(session.close())
+    await asyncio.to_thread(begun.wait, 10)
+    task.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.to_thread(worker.join, 10)
+    assert not worker.is_alive()
+
+
 async def test_a_closed_session_does_nothing_more(link: SimulatedLink) -> None:
     session = CardSession(lambda: CardConnection(link, "Reader"))
     with pytest.raises(InlayError):
