@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from tests.support.samples import combined, every_second, in_turn, repeated
+from tests.support.samples import all_but_one_in, combined, in_turn, repeated
 
 PROFILES = [f"card {number}" for number in range(5)]
 WAYS, SIDES = ["change", "unblock"], ["before", "after"]
@@ -60,7 +60,7 @@ def test_of_each_function_the_first_stays_with_the_value_and_all_others_too() ->
     assert repeated(tests, "backend", "postgresql", whole=True) == []
 
 
-def test_every_second_function_of_a_file_leaves_the_value_out_but_for_those_that_are_kept() -> None:
+def test_one_function_in_so_many_of_a_file_keeps_the_value_and_those_that_are_kept() -> None:
     names = [
         "test_a[postgresql-1]",
         "test_b[postgresql-1]",
@@ -70,10 +70,10 @@ def test_every_second_function_of_a_file_leaves_the_value_out_but_for_those_that
     names += ["test_b[postgresql-2]", "test_d[postgresql]"]
     others = [_Test("test_b[sqlite-1]", "sqlite"), _Test("test_e", None)]
     tests = cast("list[pytest.Item]", [*(_Test(name, "postgresql") for name in names), *others])
-    left = every_second(tests, "backend", "postgresql", re.compile("at_once"), whole=False)
+    left = all_but_one_in(2, tests, "backend", "postgresql", re.compile("at_once"), whole=False)
     assert [test.nodeid.partition("::")[2] for test in left] == [
         "test_b[postgresql-1]",
         "test_b[postgresql-2]",
         "test_d[postgresql]",
     ]
-    assert every_second(tests, "backend", "postgresql", re.compile("at_once"), whole=True) == []
+    assert all_but_one_in(2, tests, "backend", "postgresql", re.compile("at_once"), whole=True) == []

@@ -28,12 +28,12 @@ _AT_ONCE = re.compile(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of the processes run with all their parameters on SQLite, and with one set of them on PostgreSQL.
 
-    What two do at once is shown there by every test of it, the rest by every second one; see `make whole`.
+    What two do at once is shown there by every test of it, the rest by every third one; see `make whole`.
     """
     processes = [item for item in items if item.path.is_relative_to(_PROCESSES)]
     repeated = samples.repeated(processes, "backend", "postgresql")
     once = [item for item in processes if item not in set(repeated)]
-    if left := {*repeated, *samples.every_second(once, "backend", "postgresql", _AT_ONCE)}:
+    if left := {*repeated, *samples.all_but_one_in(3, once, "backend", "postgresql", _AT_ONCE)}:
         items[:] = [item for item in items if item not in left]
         config.hook.pytest_deselected(items=list(left))
 

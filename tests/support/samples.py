@@ -72,12 +72,19 @@ def repeated(
     return left
 
 
-def every_second(
-    tests: Sequence[pytest.Item], parameter: str, value: object, kept: re.Pattern[str], *, whole: bool = WHOLE
+def all_but_one_in(
+    turns: int,
+    tests: Sequence[pytest.Item],
+    parameter: str,
+    value: object,
+    kept: re.Pattern[str],
+    *,
+    whole: bool = WHOLE,
 ) -> list[pytest.Item]:
-    """Those that a sample leaves out: of each file's functions with this value of a parameter, every second one.
+    """Those that a sample leaves out: of each file's functions with this value of a parameter, all but one in so many.
 
     Args:
+        turns: of so many one stays, the first of each file among them.
         tests: collected ones; those without the parameter stay.
         parameter: its name.
         value: one that changes little in what most functions show.
@@ -96,6 +103,6 @@ def every_second(
         functions = seen.setdefault(test.path, [])
         if function not in functions:
             functions.append(function)
-        if functions.index(function) % 2:
+        if functions.index(function) % turns:
             left.append(test)
     return left
