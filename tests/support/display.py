@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+LOOK_SECONDS = 0.05
+"""Between two looks at the screen: each starts a program, which takes from what is waited for."""
 _FAMILY_WILD = 0xFFFF
 _COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
 _DESKTOPS = 3
@@ -109,8 +111,9 @@ class VirtualDisplay:
 
     def wait_for_window(self, name: str, *, seconds: float = 20) -> str:
         """The id of the visible window with that title, as soon as there is one."""
+        what = f"a window named {name!r}"
         wait_until(
-            lambda: bool(self.windows(name)), f"a window named {name!r}", seconds=seconds, evidence=self.tree
+            lambda: bool(self.windows(name)), what, seconds=seconds, evidence=self.tree, every=LOOK_SECONDS
         )
         return self.windows(name)[0]
 

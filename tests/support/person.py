@@ -16,6 +16,7 @@ from playwright.async_api import Error
 
 from tests.support import window_text
 from tests.support.browser_questions import Question, answer, take_picture
+from tests.support.display import LOOK_SECONDS
 from tests.support.processes import NotReadyError
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ BUTTON_INSIDE = 30
 PAGE_MS = 15_000
 SEARCHES = 10  # times that a page is shown until it finds the agent
 WINDOW_SECONDS = 20.0
-LOOK_SECONDS = 0.02
 KEY_MS = "8"
 
 T = TypeVar("T")

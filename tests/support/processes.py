@@ -41,16 +41,18 @@ def wait_until(
     *,
     seconds: float = 10.0,
     evidence: Callable[[], str] = str,
+    every: float = POLL_SECONDS,
 ) -> None:
     """Return as soon as ``condition`` holds.
 
     Only for what gives no event to wait for, such as another program's listening socket.
 
     Args:
-        condition: asked every 10 ms.
+        condition: asked again and again.
         what: named when it doesn't come true.
         seconds: the longest wait.
         evidence: called then, for what was seen instead.
+        every: seconds between two questions; longer where one costs as much as what is waited for.
 
     Raises:
         NotReadyError: ``condition`` didn't hold in time.
@@ -59,7 +61,7 @@ def wait_until(
     while not condition():
         if time.monotonic() > deadline:
             raise NotReadyError(what, seconds, evidence())
-        time.sleep(POLL_SECONDS)
+        time.sleep(every)
 
 
 class Child:
