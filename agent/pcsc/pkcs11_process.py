@@ -21,6 +21,7 @@ from protocol.errors import InlayError
 CALL_SECONDS: Final = 15.0
 """How long a module may take for an ordinary call; a card with a PIN pad waits for a person, see ``Process.call``."""
 _MAX_FRAME: Final = 1 << 20
+_ENDING_SECONDS: Final = 2.0
 
 P = TypeVar("P", asyncio.StreamReader, asyncio.StreamWriter)
 
@@ -82,12 +83,7 @@ class Process:
             child, self._child = self._child, None
             if child is None:
                 return
-            _pipe(child.stdin).close()
-            try:
-                async with asyncio.timeout(2):
-                    await child.wait()
-            except TimeoutError:
-                await _end(child)
+            await _end(child, _ENDING_SECONDS)
 
     async def _running(self, seconds: float) -> asyncio.subprocess.Process:
         child = self._child
@@ -132,16 +128,16 @@ class Process:
                 "pkcs11_module_hung", module=self.path.name, call=call, seconds=int(seconds)
             ) from None
         except (OSError, EOFError, ValueError):
-            await self._discard(child)
+            await self._discard(child, seconds=_ENDING_SECONDS)
             raise InlayError("pkcs11_module_crashed", module=self.path.name, call=call) from None
         except asyncio.CancelledError:  # the answer to this call must not be taken for the next one's
             await self._discard(child)
             raise
 
-    async def _discard(self, child: asyncio.subprocess.Process) -> None:
+    async def _discard(self, child: asyncio.subprocess.Process, *, seconds: float = 0) -> None:
         if self._child is child:
             self._child = None
-        await asyncio.shield(_end(child))
+        await asyncio.shield(_end(child, seconds))
 
 
 async def _send(child: asyncio.subprocess.Process, request: dict[str, Any]) -> None:
@@ -160,11 +156,20 @@ async def _receive(child: asyncio.subprocess.Process) -> dict[str, Any]:
     return answer
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
+async def _end(child: asyncio.subprocess.Process, seconds: float) -> None:
+    """End a process: it may end by itself for so long.
+
+    One that ends in that moment isn't killed as well: to kill it asks how it has ended, and then nobody else is told.
+    """
+    _pipe(child.stdin).close()
+    if seconds:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await child.wait()
+                return
     with contextlib.suppress(ProcessLookupError):
         child.kill()
     await child.wait()
-    _pipe(child.stdin).close()
 
 
 def _pipe(pipe: P | None) -> P:

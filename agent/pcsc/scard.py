@@ -51,7 +51,8 @@ _FORGOTTEN: Final = frozenset(
     }
 )
 """Ends of a transaction with a reset after which the card knows nothing any more: it was reset, or without power."""
-_REFUSALS, _REFUSAL_PAUSE = 2, 0.1
+_REFUSAL_PAUSES: Final = (0.1, 0.2, 0.4, 0.8)
+"""Seconds before a refusal is asked for again: pcscd takes so long to end on a busy machine."""
 _ONE_AT_A_TIME: Final = threading.Lock()
 """Held while the list of contexts may change, and while a handle is struck off it.
 
@@ -321,12 +322,12 @@ def release(handle: Any) -> None:
 
 
 def _establish() -> tuple[int, Any]:
-    """Open a context; a service that is just ending refuses as polkit does, so a refusal is asked for twice more."""
+    """Open a context; a service that is just ending refuses as polkit does, so a refusal is asked for again."""
     code, handle = establish()
-    for _ in range(_REFUSALS):
+    for pause in _REFUSAL_PAUSES:
         if code != scard.SCARD_W_SECURITY_VIOLATION:
             break
-        time.sleep(_REFUSAL_PAUSE)
+        time.sleep(pause)
         code, handle = establish()
     return code, handle
 

@@ -54,6 +54,10 @@ def digits() -> bytes:
     return b"%08d" % secrets.randbelow(10**8)
 
 
+NOT_SELECTED = b"\x69\x85"
+"""To a command before SELECT; nothing that is told here is answered so else."""
+
+
 class Desk:
     """A person before a terminal, with a reader whose pad they type at.
 
@@ -72,9 +76,16 @@ class Desk:
 
     def tell(self, apdu: bytes, answer: bytes = b"\x90\x00") -> None:
         """Have the card do something before it is in anybody's hands."""
-        assert self.card.transmit(SELECT).endswith(b"\x90\x00")
-        assert self.card.transmit(apdu) == answer
+        assert self._selected(apdu) == answer
         self.card.reset()
+
+    def _selected(self, apdu: bytes) -> bytes:
+        """What the card answers. Who looks at its reader may reset it in between: then it hasn't heard the command."""
+        while True:
+            assert self.card.transmit(SELECT).endswith(b"\x90\x00")
+            answer = self.card.transmit(apdu)
+            if answer != NOT_SELECTED:
+                return answer
 
     def block(self) -> None:
         """Spend all tries of the PIN."""
@@ -84,8 +95,7 @@ class Desk:
     def has(self, pin: bytes) -> bool:
         """Whether the card's PIN is this one, which nobody but the test tries here."""
         self.card.reset()
-        assert self.card.transmit(SELECT).endswith(b"\x90\x00")
-        return self.card.transmit(bytes.fromhex("0020008008") + pin) == b"\x90\x00"
+        return self._selected(bytes.fromhex("0020008008") + pin) == b"\x90\x00"
 
     @property
     def tries(self) -> tuple[int, int]:

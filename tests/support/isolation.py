@@ -40,6 +40,8 @@ _IFF_UP = 0x1
 _RESERVED_PORTS = "28304-28311,35963-35964"  # vpcd's: a test's free port is never one of them
 _POLICY_PARENTS = ("/etc/chromium", "/etc/opt/chrome")
 _READER_CONF = Path("/etc/reader.conf.d")
+_OF_THE_DISPLAY = (Path("/tmp/.X11-unix"), Path("/var/lib/xkb"))  # noqa: S108
+"""Files in them have the display's number in their names, and each run's first display has the same one."""
 _DRIVERS = Path("/usr/lib/pcsc/drivers")
 _HOSTS = Path("/etc/hosts")
 
@@ -130,6 +132,8 @@ def _own_names() -> None:
 
 
 def _private_folders() -> None:
+    for folder in filter(Path.is_dir, _OF_THE_DISPLAY):
+        tmpfs(folder, 0o1777)
     if _READER_CONF.is_dir():
         tmpfs(_READER_CONF)
     for parent in map(Path, _POLICY_PARENTS):

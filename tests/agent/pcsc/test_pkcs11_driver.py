@@ -143,6 +143,19 @@ async def test_module_that_others_may_change_isnt_started(
 
 
 @pytest.mark.parametrize("bad_module", ["crashes"], indirect=True)
+async def test_a_process_that_has_ended_is_not_killed_as_well(
+    bad_module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To kill asks how it has ended, and then asyncio says in the log that it knows of no such process."""
+    killed: list[int] = []
+    monkeypatch.setattr(asyncio.subprocess.Process, "kill", lambda self: killed.append(self.pid))
+    process = Process(bad_module)
+    assert await refused(process.call("tokens")) == "pkcs11_module_crashed"
+    assert killed == []
+    await process.close()
+
+
+@pytest.mark.parametrize("bad_module", ["crashes"], indirect=True)
 async def test_module_that_crashes_is_named_and_started_anew(bad_module: Path) -> None:
     process = Process(bad_module)
     for starts in (1, 2):
