@@ -15,7 +15,7 @@ class Service:
     def __init__(self, refusals: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.refusals, self.waited = refusals, 0.0
         monkeypatch.setattr(scard, "establish", self._establish)
-        monkeypatch.setattr(scard.time, "sleep", self._sleep)
+        monkeypatch.setattr("agent.pcsc.scard.time.sleep", self._sleep)
 
     def _establish(self) -> tuple[int, int]:
         self.refusals -= 1
