@@ -182,7 +182,8 @@ def test_the_device_key_is_made_once_and_sealed(tmp_path: Path, monkeypatch: pyt
     [path] = tmp_path.rglob("device-key.sealed")
     assert b"PRIVATE KEY" not in path.read_bytes()
     assert path.stat().st_mode & 0o077 == 0
-    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    sealed = path.read_bytes()
+    path.write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
     with pytest.raises(InlayError) as caught:
         Device(tmp_path, allow_file=True).key()
     assert caught.value.code == "device_secret_lost"

@@ -54,7 +54,8 @@ def test_a_damaged_copy_leaves_the_card(card: VirtualCard, tmp_path: Path) -> No
     renewed(card, tmp_path / "copies")
     before = card.details()
     (file,) = (tmp_path / "copies").glob("*.card")
-    file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    good = file.read_bytes()
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(CardDamaged):
         card.adopt(tmp_path / "copies")
     assert card.details() == before
