@@ -255,12 +255,27 @@ def _purposes(ordered: EncodeCard, source: KeySource) -> list[str]:
 
 
 def consequences(ordered: EncodeCard) -> tuple[str, ...]:
-    """What an order does to the card, as consent shows it."""
-    made = _purposes(ordered, KeySource.GENERATE)
-    kept = _purposes(ordered, KeySource.KEEP)
+    """What an order does to the card, as consent shows it: a sentence each, in the order in which it is done."""
     lines = []
     if CardStep.INITIALISE in ordered.steps:
         lines.append("It erases the card: every key and certificate on it is gone.")
+    lines += _about_keys(ordered)
+    if ordered.clear_retired or ordered.clear:
+        lines.append("Keys of whoever had the card before are removed.")
+    lines += card_objects.consequences(ordered)
+    if ordered.keys:
+        lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
+    else:
+        lines.append(
+            "The card is made ready for whoever gets it: nobody's keys and certificates are on it then."
+        )
+    return (*lines, *_about_pin(ordered))
+
+
+def _about_keys(ordered: EncodeCard) -> list[str]:
+    made = _purposes(ordered, KeySource.GENERATE)
+    kept = _purposes(ordered, KeySource.KEEP)
+    lines = []
     if made:
         lines.append(f"The card gets new keys and certificates for {' and '.join(made)}; the old keys go.")
     if kept:
@@ -280,21 +295,15 @@ def consequences(ordered: EncodeCard) -> tuple[str, ...]:
         lines.append(
             f"It gets {earlier} earlier encryption keys of its holder, for old messages, as far as it has room."
         )
-    if ordered.clear_retired or ordered.clear:
-        lines.append("Keys of whoever had the card before are removed.")
-    lines += card_objects.consequences(ordered)
-    if ordered.keys:
-        lines.append(f"The new certificates are valid until {day(ordered.valid_until)}.")
-    else:
-        lines.append(
-            "The card is made ready for whoever gets it: nobody's keys and certificates are on it then."
-        )
+    return lines
+
+
+def _about_pin(ordered: EncodeCard) -> tuple[str, str]:
+    pad = ordered.pin.where == "pad"
+    reader = f"You need the card, and a reader{' with keys' if pad else ''}."
     if ordered.pin.kind == "given":
-        lines.append("The portal sets its first PIN: nobody types one here.")
-    elif CardStep.SET_PIN in ordered.steps:
-        lines.append("You choose its new PIN now; the old one is forgotten.")
-    else:
-        at = " at the keys of the reader" if ordered.pin.where == "pad" else ""
-        lines.append(f"Its PIN stays; you are asked for it{at} when the card is there.")
-    lines.append(f"You need the card, and a reader{' with keys' if ordered.pin.where == 'pad' else ''}.")
-    return tuple(lines)
+        return "The portal sets its first PIN: nobody types one here.", reader
+    if CardStep.SET_PIN in ordered.steps:
+        return "You choose its new PIN now; the old one is forgotten.", reader
+    at = " at the keys of the reader" if pad else ""
+    return f"Its PIN stays; you are asked for it{at} when the card is there.", reader

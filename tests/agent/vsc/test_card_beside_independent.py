@@ -104,6 +104,9 @@ SET_UP: Final = (
     *(apdu(0xFE, 0x11, slot, tlv.build(0x06, SCALAR)) for slot in (0x9A, 0x9C, 0x9D, 0x9E)),
     put(OBJECT, bytes(20)),
     put(0x5FC102, bytes(30)),
+    put(
+        0x5FC107, bytes(40)
+    ),  # ours is made with one: a bit that is turned in GET DATA of another asks for it
 )
 
 
@@ -338,6 +341,13 @@ ALLOWED: Final = (
         frozenset({0x6A80}),
         DONE,
         (*SELECTED, apdu(0x24, 0, 0x81, PUK + bytes(range(1, 9)))),
+    ),
+    Allowed(
+        "a PUK of six or seven characters is padded as a PIN is: Yubico's cards and clients have such",
+        frozenset({0x24}),
+        DONE,
+        frozenset({0x6A80}),
+        (*SELECTED, apdu(0x24, 0, 0x81, PUK + b"1234567\xff")),
     ),
     Allowed(
         "lengths may be longer than they need to be, as some clients send them",
